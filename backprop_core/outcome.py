@@ -1,0 +1,27 @@
+"""How an attempt ends, and why a checkpoint is made."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How an attempt (one process life of a run) ended. `RUNNING` until it has."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    TIMEBOXED = "timeboxed"
+    PREEMPTED = "preempted"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class SaveReason(StrEnum):
+    """Why a checkpoint was made."""
+
+    DEADLINE = "deadline"
+    PERIODIC = "periodic"
+    REQUESTED = "requested"
+    PREEMPTED = "preempted"
+    FINAL = "final"

@@ -1,0 +1,1 @@
+"""Fakes and contract suites that are shipped, so that plugins can test against them."""

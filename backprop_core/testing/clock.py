@@ -1,0 +1,39 @@
+"""A clock that only moves when told to."""
+
+from __future__ import annotations
+
+import threading
+
+
+class FakeClock:
+    """Time for tests: `advance` moves it, and so does `sleep`.
+
+    The origin is deliberately odd, so that code which reads the real clock by mistake shows.
+    """
+
+    def __init__(self, monotonic_s: float = 7_531.25, wall_s: float = 1_700_000_000.0) -> None:
+        self._monotonic_s = monotonic_s
+        self._wall_s = wall_s
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def wall(self) -> float:
+        return self._wall_s
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks on by `seconds`."""
+        self._monotonic_s += seconds
+        self._wall_s += seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock by `seconds` without time passing, as NTP or a person does."""
+        self._wall_s += seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(max(0.0, seconds))
+
+    def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
+        if not event.is_set() and timeout_s is not None:
+            self.advance(max(0.0, timeout_s))
+        return event.is_set()
