@@ -1,0 +1,127 @@
+"""The framework-free coat of arrays: what a translator turns tensors into, and back.
+
+Core never imports a framework. A translator for torch, numpy or anything else takes a value apart into named
+dense arrays and a few plain facts; the store writes those; the same translator builds the value again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+# Bits of one element of every dtype the safetensors format knows (safetensors 0.8,
+# `safetensors/src/tensor.rs`).
+DTYPE_BITS: Mapping[str, int] = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+_PAGE = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """One dense, C-contiguous array.
+
+    Attributes:
+        dtype: the safetensors name of the element type, such as "F32", "BF16", "I64" or "BOOL".
+        shape: the lengths of the axes; `()` for one element.
+        nbytes: bytes of all elements.
+        view: the elements in C order as a one-dimensional view of bytes; zero-copy where the memory allows
+            it.
+        copy_into: fills a writable buffer of exactly `nbytes`; may be asynchronous until
+            `Translator.synchronize`.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    view: Callable[[], memoryview]
+    copy_into: Callable[[memoryview], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """How one value of a framework is taken apart.
+
+    Attributes:
+        tag: what it was, such as "tensor" or "sparse_coo"; only the translator reads it.
+        meta: plain facts needed to build it again.
+        arrays: its dense parts by name, often just `{"": dense}`.
+    """
+
+    tag: str
+    meta: Mapping[str, JSON]
+    arrays: Mapping[str, Dense]
+
+
+class Translator(Protocol):
+    """Takes the values of one framework apart and builds them again."""
+
+    @property
+    def name(self) -> str:
+        """Written into the checkpoint: on loading, the translator of this name is asked."""
+        ...
+
+    def handles(self, value: object) -> bool:
+        """Whether `value` belongs to this framework. Exact and cheap, without importing the framework."""
+        ...
+
+    def identity(self, value: object) -> Hashable | None:
+        """Equal for two values over the same memory with the same layout (tied weights); None if never
+        shared.
+        """
+        ...
+
+    def take_apart(self, value: object) -> Node:
+        """The parts of `value`, without copying.
+
+        Raises:
+            TypeError: a sentence saying why a value of this kind cannot be stored.
+        """
+        ...
+
+    def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
+        """The value again. The memoryviews are writable and may be kept: no copy is needed."""
+        ...
+
+    def allocate(self, nbytes: int) -> memoryview:
+        """A writable staging buffer, its pages already touched (pinned where that makes copies faster)."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until every `copy_into` so far has really happened."""
+        ...
+
+
+def allocate_ram(nbytes: int, *, touch: bool = True) -> memoryview:
+    """A writable, page-aligned buffer of ordinary memory, in huge pages where the system gives them.
+
+    An anonymous map instead of a bytearray: it is not zeroed twice, and huge pages make the first touch
+    several times faster. `touch` faults every page in now, so that the first copy into it runs at full speed.
+
+    Raises:
+        MemoryError: the system does not have that much.
+    """
+    if nbytes == 0:
+        return memoryview(bytearray())
+    try:
+        memory = mmap.mmap(-1, nbytes)
+    except (OSError, OverflowError, ValueError) as error:
+        raise MemoryError(f"{nbytes} bytes of memory are not to be had") from error
+    if hasattr(mmap, "MADV_HUGEPAGE") and nbytes >= 1 << 21:
+        with contextlib.suppress(OSError):  # a kernel without huge pages: only slower
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    view = memoryview(memory)
+    if touch:
+        pages = view[::_PAGE]
+        pages[:] = bytes(len(pages))
+    return view

@@ -1,0 +1,201 @@
+"""States taken apart into a JSON tree and dense arrays, and put together again. No pickle in either
+direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backprop_core.errors import StateMismatchError
+
+from .arrays import DTYPE_BITS, JSON, Dense, Node, Translator
+from .plain import KIND, Place, PlainDecoder, PlainEncoder
+from .staging import StagingBuffers
+
+__all__ = ["CapturedState", "Snapshot", "StagingBuffers", "capture", "rebuild"]
+
+_NODE: Final = "node"
+_SAME: Final = "same"
+_LONGEST_NAME: Final = 400
+_SAFETENSORS_FORMAT: Mapping[str, str] = {"torch": "pt", "numpy": "np"}
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedState:
+    """One tracked object.
+
+    Attributes:
+        tree: its state as JSON, with references to the arrays.
+        arrays: by the name they get in the safetensors file.
+        owners: the name of the translator each array came from.
+        aliases: names of arrays that are the same memory as another: `{left out: kept}`.
+    """
+
+    tree: JSON
+    arrays: Mapping[str, Dense]
+    owners: Mapping[str, str]
+    aliases: Mapping[str, str]
+
+    def metadata(self) -> dict[str, str]:
+        """What goes into the safetensors file's own metadata, as `safetensors.torch.save_model` writes it."""
+        formats = {_SAFETENSORS_FORMAT.get(owner, owner) for owner in self.owners.values()}
+        return {**self.aliases, "format": "pt" if "pt" in formats else min(formats, default="np")}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The states of all tracked objects, by name. `nbytes` counts the arrays."""
+
+    objects: Mapping[str, CapturedState]
+    nbytes: int
+
+    def staged(self, buffers: StagingBuffers, *, synchronize: bool = True) -> Snapshot:
+        """A snapshot over copies in `buffers`; the originals may change as soon as this returns.
+
+        With `synchronize=False` the caller calls `buffers.synchronize()` before anything writes to the
+        originals.
+        """
+        objects = {
+            name: CapturedState(
+                state.tree, buffers.fill(name, state.arrays, state.owners), state.owners, state.aliases
+            )
+            for name, state in self.objects.items()
+        }
+        if synchronize:
+            buffers.synchronize()
+        return Snapshot(objects, self.nbytes)
+
+
+def capture(states: Mapping[str, object], translators: Sequence[Translator]) -> Snapshot:
+    """Take the states of tracked objects apart, without copying an array.
+
+    Args:
+        states: `{"model": model.state_dict(), ...}`.
+        translators: asked in this order for each value that is not plain Python.
+
+    Raises:
+        UnsavableStateError: a value that cannot be stored; the message says where it sits.
+    """
+    objects = {name: _Capture(name, translators).state(value) for name, value in states.items()}
+    return Snapshot(objects, sum(d.nbytes for state in objects.values() for d in state.arrays.values()))
+
+
+@dataclass(slots=True)
+class _Stored:
+    name: str
+    node: Node
+    references: Mapping[str, str]
+
+
+class _Capture:
+    """Walks one state. Values over the same memory are stored once."""
+
+    def __init__(self, root: str, translators: Sequence[Translator]) -> None:
+        self._translators = translators
+        self._plain = PlainEncoder(root, self._foreign)
+        self._arrays: dict[str, Dense] = {}
+        self._owners: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
+        self._names = {"__metadata__", "format"}
+        self._stored: dict[Hashable, _Stored] = {}
+
+    def state(self, value: object) -> CapturedState:
+        tree = self._plain.encode(value)
+        return CapturedState(tree, self._arrays, self._owners, self._aliases)
+
+    def _foreign(self, value: object, place: Place) -> JSON | None:
+        translator = next((t for t in self._translators if t.handles(value)), None)
+        if translator is None:
+            return None
+        try:
+            identity = translator.identity(value)
+            node = translator.take_apart(value)
+        except TypeError as error:
+            raise self._plain.refusal(place, f"cannot be stored: {error}.") from error
+        known = self._stored.get((translator.name, identity)) if identity is not None else None
+        name = self._name(place)
+        if known is not None and known.node.arrays.keys() == node.arrays.keys():
+            return self._again(name, known, node, translator)
+        references = {part: f"{name}.{part}" if part else name for part in node.arrays}
+        for part, dense in node.arrays.items():
+            if dense.dtype not in DTYPE_BITS:
+                raise self._plain.refusal(
+                    place, f"has the dtype {dense.dtype}, which safetensors does not know."
+                )
+            self._arrays[references[part]] = dense
+            self._owners[references[part]] = translator.name
+        self._names.update(references.values())
+        if identity is not None:
+            self._stored[translator.name, identity] = _Stored(name, node, references)
+        return self._node(name, node, translator, references)
+
+    def _again(self, name: str, known: _Stored, node: Node, translator: Translator) -> JSON:
+        for part, kept in known.references.items():
+            alias = f"{name}.{part}" if part else name
+            self._aliases[alias] = kept
+            self._names.add(alias)
+        if known.node.tag == node.tag and known.node.meta == node.meta:
+            return {KIND: _SAME, "as": known.name}
+        return self._node(name, node, translator, known.references)  # another object over the same memory
+
+    def _node(self, name: str, node: Node, by: Translator, references: Mapping[str, str]) -> JSON:
+        tree: dict[str, JSON] = {
+            KIND: _NODE,
+            "by": by.name,
+            "tag": node.tag,
+            "meta": self._plain.encode(dict(node.meta)),
+        }
+        if node.arrays:
+            tree |= {"name": name, "arrays": dict(references)}
+        return tree
+
+    def _name(self, place: Place) -> str:
+        """The state_dict name of a value, such as `layer.weight` or `state.0.exp_avg`; made unique."""
+        keys: list[str] = []
+        while place is not None:
+            place, key = place
+            keys.append(str(key))
+        name = ".".join(reversed(keys)).encode("utf-8", "replace").decode()[:_LONGEST_NAME] or "value"
+        free, number = name, 2
+        while free in self._names:
+            free, number = f"{name}~{number}", number + 1
+        self._names.add(free)
+        return free
+
+
+def rebuild(tree: JSON, arrays: Mapping[str, memoryview], translators: Sequence[Translator]) -> Any:
+    """The state again.
+
+    Args:
+        tree: straight from the JSON parser.
+        arrays: the writable bytes of each array.
+        translators: those of the frameworks the state came from.
+
+    Raises:
+        StateMismatchError: no translator for a framework the state needs.
+        ValueError, KeyError, TypeError, OverflowError: the tree is malformed.
+    """
+    by_name = {translator.name: translator for translator in translators}
+    built: dict[str, object] = {}
+
+    def foreign(node: Mapping[str, Any]) -> object:
+        if node[KIND] == _SAME:
+            return built[node["as"]]
+        if node[KIND] != _NODE:
+            raise ValueError(f"unknown kind {str(node[KIND])[:80]!r}")
+        translator = by_name.get(node["by"])
+        if translator is None:
+            raise StateMismatchError(
+                f"The checkpoint holds values of {str(node['by'])[:40]!r}, which is not in use here.",
+                f"It can be loaded by a program that uses {str(node['by'])[:40]}.",
+            )
+        parts = {part: arrays[name] for part, name in node.get("arrays", {}).items()}
+        value = translator.build(node["tag"], decoder.decode(node["meta"]), parts)
+        if "name" in node:
+            built.setdefault(node["name"], value)
+        return value
+
+    decoder = PlainDecoder(foreign)
+    return decoder.decode(tree)

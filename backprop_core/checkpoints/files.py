@@ -1,0 +1,161 @@
+"""Single files of a checkpoint: written once and flushed to the disk, read in one go, hashed on the way in
+both directions.
+
+Nothing here relies on mapped files, locks or rename, which network file systems get wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .arrays import allocate_ram
+
+PIECE_BYTES: Final = 4 << 20
+"""Hashed and then written while still in the processor's cache."""
+_SMALL: Final = 256 << 10
+_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# Never follow a link out of the folder; never hang on a pipe that somebody put there.
+_CAREFUL: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What the manifest says of a file: its size in bytes and its xxh3-128 digest in hexadecimal."""
+
+    nbytes: int
+    digest: str
+
+
+def digest_of(data: bytes | memoryview) -> str:
+    """The xxh3-128 digest in hexadecimal."""
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileFacts:
+    """Write a new file, flush it to the disk and return its size and digest.
+
+    A failed write, fsync or close is final: the kernel counts pages whose fsync failed as clean, so that a
+    second fsync would succeed falsely. The caller throws the file away.
+
+    Raises:
+        OSError: anything that went wrong; FileExistsError if the file is there already.
+    """
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    nbytes = 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)  # the umask decides
+    try:
+        for piece in pieces(chunks):
+            digest.update(piece)
+            nbytes += len(piece)
+            _write_all(fd, piece)
+        os.fsync(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            os.close(fd)
+        raise
+    os.close(fd)  # network file systems report a full disk here
+    return FileFacts(nbytes, digest.hexdigest())
+
+
+def pieces(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The same bytes, in pieces that are neither tiny (a call each) nor large (out of the cache)."""
+    gathered = bytearray()
+    for chunk in chunks:
+        small = len(chunk) < _SMALL
+        if small:
+            gathered += chunk
+        if gathered and (not small or len(gathered) >= PIECE_BYTES):
+            yield bytes(gathered)
+            gathered.clear()
+        view = memoryview(b"" if small else chunk)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield view[start : start + PIECE_BYTES]
+    if gathered:
+        yield bytes(gathered)
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.write(fd, view)
+        if written == 0:
+            raise OSError(errno.EIO, "a write wrote nothing")
+        view = view[written:]
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk. File systems that cannot flush folders say EINVAL; they do it by
+    themselves.
+    """
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _BINARY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts | None = None) -> memoryview:
+    """The whole file in fresh writable memory, verified against `expected` before anybody sees it.
+
+    Raises:
+        ValueError: not a regular file, too large, or not what was expected; a sentence without the path.
+        OSError: it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | _BINARY | _CAREFUL)
+    try:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is not a regular file")
+        if expected is not None and facts.st_size != expected.nbytes:
+            raise ValueError(f"it has {facts.st_size} bytes instead of {expected.nbytes}")
+        limit = memory_bytes() if limit_bytes is None else limit_bytes
+        if facts.st_size > limit:
+            raise ValueError(f"it has {facts.st_size} bytes, more than the {limit} that can be taken in here")
+        return _read_hashed(fd, facts.st_size, expected)
+    finally:
+        os.close(fd)
+
+
+def memory_bytes() -> int:
+    """All memory of the machine: no file larger than this can be restored, whatever it claims to hold."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 40
+
+
+def _read_hashed(fd: int, nbytes: int, expected: FileFacts | None) -> memoryview:
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    data = allocate_ram(nbytes, touch=False)
+    done = 0
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        while done < nbytes:
+            count = file.readinto(data[done : done + PIECE_BYTES])
+            if not count:
+                raise ValueError(f"it ends after {done} of {nbytes} bytes")
+            if expected is not None:
+                digest.update(data[done : done + count])
+            done += count
+    if expected is not None and digest.hexdigest() != expected.digest:
+        raise ValueError(
+            "its digest is not the one that was recorded: the bytes have changed since they were written"
+        )
+    return data

@@ -1,0 +1,142 @@
+"""What is in a checkpoint, whatever it lies on: which files a snapshot becomes, and how states come out of
+them again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from backprop_core.errors import CheckpointDamagedError, StateMismatchError
+
+from .arrays import Translator
+from .codec import CapturedState, Snapshot, rebuild
+from .files import FileFacts
+from .json_text import dump_json, parse_json
+from .manifest import Manifest, ObjectFiles
+from .safetensors_file import parse_array_file, plan_array_file
+
+MAX_TREE_BYTES: Final = 256 << 20
+"""Parsed JSON takes some thirty times its size: a tree is for facts, arrays are for data."""
+
+ReadVerified = Callable[[str, FileFacts], memoryview]
+"""Gives the bytes of a file whose size and digest are right; ValueError or OSError otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file still to be written. `chunks` makes its bytes piece by piece; `nbytes` is its size."""
+
+    nbytes: int
+    chunks: Callable[[], Iterator[bytes | memoryview]]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPlan:
+    """All files of a checkpoint but the manifest, by name, and which object they belong to."""
+
+    files: Mapping[str, PlannedFile]
+    objects: Mapping[str, ObjectFiles]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.nbytes for file in self.files.values())
+
+
+def plan_folder(snapshot: Snapshot) -> FolderPlan:
+    """Name and lay out the files of a snapshot.
+
+    Raises:
+        ValueError: an object that no reader would take back; a sentence.
+    """
+    files: dict[str, PlannedFile] = {}
+    objects: dict[str, ObjectFiles] = {}
+    for name, state in snapshot.objects.items():
+        stem = _stem(name, {n.casefold() for n in files})
+        files |= _files(name, stem, state)
+        objects[name] = ObjectFiles(f"{stem}.json", f"{stem}.safetensors" if state.arrays else None)
+    return FolderPlan(files, objects)
+
+
+def _files(name: str, stem: str, state: CapturedState) -> dict[str, PlannedFile]:
+    tree = dump_json(state.tree)
+    if len(tree) > MAX_TREE_BYTES:
+        raise ValueError(
+            f"the plain values of {name} take {len(tree)} bytes as JSON, more than {MAX_TREE_BYTES};"
+            " keep long lists of numbers as an array or a tensor"
+        )
+    files = {f"{stem}.json": PlannedFile(len(tree), lambda: iter((tree,)))}
+    if state.arrays:
+        plan = plan_array_file(state.arrays, state.metadata())
+        files[f"{stem}.safetensors"] = PlannedFile(plan.nbytes, plan.chunks)
+    return files
+
+
+def _stem(name: str, taken: set[str]) -> str:
+    """A file name for an object, safe on every file system, unlike the others even where case is ignored."""
+    base = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".-")[:100] or "object"
+    stem, number = base, 2
+    while f"{stem}.json".casefold() in taken | {"manifest.json"} or f"{stem}.safetensors".casefold() in taken:
+        stem, number = f"{base}~{number}", number + 1
+    return stem
+
+
+def read_states(
+    manifest: Manifest, path: Path, read: ReadVerified, translators: Sequence[Translator]
+) -> dict[str, object]:
+    """The states of all objects. Every file is verified before the first one is parsed.
+
+    Raises:
+        CheckpointDamagedError: a file that is missing, changed or malformed.
+        StateMismatchError: a framework that is not in use here.
+        OSError: a file that is there but cannot be read.
+    """
+    data = {name: _read(name, path, read, facts) for name, facts in manifest.files.items()}
+    return {name: _state(name, path, parts, data, translators) for name, parts in manifest.objects.items()}
+
+
+def _read(name: str, path: Path, read: ReadVerified, facts: FileFacts) -> memoryview:
+    if name.endswith(".json") and facts.nbytes > MAX_TREE_BYTES:
+        raise damaged(path / name, f"it claims {facts.nbytes} bytes of JSON")
+    try:
+        return read(name, facts)
+    except FileNotFoundError:
+        raise damaged(path / name, "it is missing") from None
+    except ValueError as error:
+        raise damaged(path / name, str(error)) from None
+    except MemoryError:
+        raise damaged(path / name, f"its {facts.nbytes} bytes do not fit into memory") from None
+
+
+def _state(
+    name: str,
+    path: Path,
+    parts: ObjectFiles,
+    data: Mapping[str, memoryview],
+    translators: Sequence[Translator],
+) -> Any:
+    file = parts.arrays or parts.tree
+    try:
+        arrays = {} if parts.arrays is None else parse_array_file(data[parts.arrays])
+        file = parts.tree
+        return rebuild(parse_json(data[parts.tree]), arrays, translators)
+    except (StateMismatchError, CheckpointDamagedError):
+        raise
+    except ImportError as error:
+        raise StateMismatchError(
+            f"The state of {name[:80]} needs a library that is not installed: {error.name}.",
+            "Install it and try again.",
+        ) from error
+    except Exception as error:  # whatever a hostile tree makes a translator trip over, it is the tree's fault
+        raise damaged(
+            path / file, f"it cannot be read back ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
+
+
+def damaged(path: Path, problem: str) -> CheckpointDamagedError:
+    """The error for a file of a checkpoint."""
+    return CheckpointDamagedError(f"{path} is damaged: {problem}.", path=path)

@@ -1,0 +1,212 @@
+"""The manifest: the last file of a checkpoint, which says what the others are and vouches for every byte, its
+own included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from backprop_core.clock import utc_text
+from backprop_core.errors import CheckpointError
+from backprop_core.outcome import SaveReason
+
+from .arrays import JSON
+from .files import FileFacts, digest_of
+from .json_text import dump_json, parse_json
+from .plain import PlainDecoder, PlainEncoder, refuse_foreign, refuse_foreign_node
+
+FORMAT_VERSION: Final = 1
+MANIFEST_NAME: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 16 << 20
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~-]{0,199}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_SEAL = re.compile(rb'"manifest_xxh3_128": "([0-9a-f]{32})"')
+_OPEN_SEAL: Final = "0" * 32
+
+
+class NewerFormatError(CheckpointError):
+    """A checkpoint made by a later version of backprop. It is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFacts:
+    """What the session knows about the moment of a save.
+
+    Attributes:
+        run_id, attempt: which run, and which of its process lives.
+        step, epoch, batch: optimizer steps so far; the epoch, and the batch in it, that come next.
+        reason: why it is saved.
+        box: which time box of the process, counted from 1.
+        cursor: positions of the loops, opaque here.
+        environment: library versions and flags that exactness depends on.
+        slack_s: seconds that were left until the deadline; None without one.
+        extra: whatever else an adapter needs.
+    """
+
+    run_id: str
+    attempt: int
+    step: int
+    epoch: int
+    batch: int
+    reason: SaveReason
+    box: int = 1
+    cursor: JSON = None
+    environment: Mapping[str, JSON] = field(default_factory=dict)
+    slack_s: float | None = None
+    extra: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A committed checkpoint. `nbytes` counts its files, `save_s` is how long it took, `wall_s` when it was
+    made.
+    """
+
+    path: Path
+    step: int
+    facts: CheckpointFacts
+    nbytes: int
+    save_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFiles:
+    """The files of one tracked object; `arrays` is None when it has none."""
+
+    tree: str
+    arrays: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole manifest: the public facts, and which files hold what."""
+
+    facts: CheckpointFacts
+    files: Mapping[str, FileFacts]
+    objects: Mapping[str, ObjectFiles]
+    save_s: float
+    wall_s: float
+
+    def info(self, path: Path) -> CheckpointInfo:
+        """What is told of the checkpoint in the folder `path`."""
+        nbytes = sum(file.nbytes for file in self.files.values())
+        return CheckpointInfo(path, self.facts.step, self.facts, nbytes, self.save_s, self.wall_s)
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The text of the manifest, sealed with the digest of itself.
+
+    Raises:
+        UnsavableStateError: a fact that is not plain.
+    """
+    facts = manifest.facts
+    plain = PlainEncoder("facts", refuse_foreign)
+    text = dump_json(
+        {
+            "backprop_checkpoint": FORMAT_VERSION,
+            "run": facts.run_id,
+            "attempt": facts.attempt,
+            "box": facts.box,
+            "step": facts.step,
+            "epoch": facts.epoch,
+            "batch": facts.batch,
+            "reason": facts.reason.value,
+            "made_utc": utc_text(manifest.wall_s),
+            "made_wall_s": manifest.wall_s,
+            "save_s": manifest.save_s,
+            "slack_s": plain.encode(facts.slack_s),
+            "cursor": plain.encode(facts.cursor, (None, "cursor")),
+            "environment": plain.encode(dict(facts.environment), (None, "environment")),
+            "extra": plain.encode(dict(facts.extra), (None, "extra")),
+            "objects": {name: {"tree": o.tree, "arrays": o.arrays} for name, o in manifest.objects.items()},
+            "files": {name: {"bytes": f.nbytes, "xxh3_128": f.digest} for name, f in manifest.files.items()},
+            "manifest_xxh3_128": _OPEN_SEAL,
+        },
+        indent=1,
+    )
+    start = text.rindex(_OPEN_SEAL.encode())
+    return text[:start] + digest_of(text).encode() + text[start + len(_OPEN_SEAL) :]
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """The manifest in `text`, its own digest verified before it is parsed.
+
+    Raises:
+        ValueError: damaged or malformed; a sentence.
+        NewerFormatError: whole, but of a format this version does not know.
+    """
+    seals = list(_SEAL.finditer(text))
+    if not seals:
+        raise ValueError("the manifest has no digest of its own")
+    start, end = seals[-1].span(1)
+    if digest_of(text[:start] + _OPEN_SEAL.encode() + text[end:]) != seals[-1].group(1).decode():
+        raise ValueError("the manifest is not what was written: its own digest does not fit")
+    fields = parse_json(text)
+    version = fields.get("backprop_checkpoint") if isinstance(fields, dict) else None
+    if type(version) is not int or version < 1:
+        raise ValueError("the manifest is not one of backprop's")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"The checkpoint has format version {version}; this backprop knows those up to {FORMAT_VERSION}.",
+            "Update backprop-timebox to read it.",
+        )
+    try:
+        return _manifest(fields)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the manifest is malformed ({type(error).__name__}: {error})") from None
+
+
+def _manifest(fields: Mapping[str, Any]) -> Manifest:
+    decode = PlainDecoder(refuse_foreign_node).decode
+    facts = CheckpointFacts(
+        run_id=_typed(str, fields["run"]),
+        attempt=_count(fields["attempt"]),
+        step=_count(fields["step"]),
+        epoch=_count(fields["epoch"]),
+        batch=_count(fields["batch"]),
+        reason=SaveReason(fields["reason"]),
+        box=_count(fields["box"]),
+        cursor=decode(fields["cursor"]),
+        environment=_typed(dict, decode(fields["environment"])),
+        slack_s=decode(fields["slack_s"]),
+        extra=_typed(dict, decode(fields["extra"])),
+    )
+    files = {
+        _file_name(n): FileFacts(_count(f["bytes"]), _digest(f["xxh3_128"]))
+        for n, f in fields["files"].items()
+    }
+    objects = {name: ObjectFiles(o["tree"], o["arrays"]) for name, o in fields["objects"].items()}
+    for name, parts in objects.items():
+        if parts.tree not in files or (parts.arrays is not None and parts.arrays not in files):
+            raise ValueError(f"object {name[:80]!r} has no file")
+    return Manifest(facts, files, objects, float(fields["save_s"]), float(fields["made_wall_s"]))
+
+
+def _typed(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.80} is not a {kind.__name__}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r:.80} is not a count")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError(f"{value!r:.80} is not a digest")
+    return value
+
+
+def _file_name(name: str) -> str:
+    if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
+        raise ValueError(f"{name[:80]!r} is not the name of a file in a checkpoint")
+    return name

@@ -1,0 +1,71 @@
+"""Reused memory that states are copied into, so that training may go on while they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .arrays import Dense, Translator
+
+_ALIGN = 64
+
+
+class StagingBuffers:
+    """One slot of memory for one snapshot: allocated and touched once, then reused as long as the sizes stay.
+
+    One arena for each tracked object and translator rather than a buffer for each array: pinning thousands of
+    small buffers would take longer than the copies.
+    """
+
+    def __init__(self, translators: Sequence[Translator]) -> None:
+        self._translators = {translator.name: translator for translator in translators}
+        self._arenas: dict[tuple[str, str], memoryview] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(len(arena) for arena in self._arenas.values())
+
+    def prepare(
+        self, name: str, arrays: Mapping[str, Dense], owners: Mapping[str, str]
+    ) -> dict[str, memoryview]:
+        """The place of each array of object `name`; allocates only what does not fit into what is there."""
+        needed: dict[str, int] = {}
+        starts: dict[str, int] = {}
+        for key, dense in arrays.items():
+            owner = owners[key]
+            starts[key] = needed.get(owner, 0)
+            needed[owner] = starts[key] + dense.nbytes + -dense.nbytes % _ALIGN
+        for owner, nbytes in needed.items():
+            self._reserve((name, owner), nbytes)
+        return {
+            key: self._arenas[name, owners[key]][start : start + arrays[key].nbytes]
+            for key, start in starts.items()
+        }
+
+    def fill(self, name: str, arrays: Mapping[str, Dense], owners: Mapping[str, str]) -> dict[str, Dense]:
+        """Copy the arrays of object `name`; they may still be under way until `synchronize`."""
+        places = self.prepare(name, arrays, owners)
+        copies: dict[str, Dense] = {}
+        for key, dense in arrays.items():
+            dense.copy_into(places[key])
+            copies[key] = _over(dense, places[key])
+        return copies
+
+    def synchronize(self) -> None:
+        """Wait until every copy has really happened."""
+        for translator in self._translators.values():
+            translator.synchronize()
+
+    def _reserve(self, slot: tuple[str, str], nbytes: int) -> None:
+        arena = self._arenas.get(slot)
+        if arena is None or len(arena) < nbytes:
+            self._arenas.pop(slot, None)
+            del arena  # the old one goes before the new one comes: never both
+            self._arenas[slot] = self._translators[slot[1]].allocate(nbytes)
+
+
+def _over(dense: Dense, place: memoryview) -> Dense:
+    def copy_into(buffer: memoryview) -> None:
+        buffer[:] = place
+
+    return Dense(dense.dtype, dense.shape, dense.nbytes, place.toreadonly, copy_into)
