@@ -1,0 +1,81 @@
+"""Replacing a small file so that every reader sees the old content or the new, also after a power cut."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from backprop_core.errors import StoreError
+
+_TEMP_MARK = ".backprop-tmp-"
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write `content` to `path` by a temporary file beside it, fsync and rename; `mode` is cut by the umask.
+
+    Raises:
+        StoreError: the disk is full, read-only, gone or forbidden. The old content is untouched.
+    """
+    temporary = path.with_name(f"{_TEMP_MARK}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        _write_new(temporary, content, mode)
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise write_error(path, error) from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable. Some file systems cannot: that is not an error of ours."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in `folder`. The caller holds whatever lock guards it."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(f"{_TEMP_MARK}*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def read_regular(path: Path, limit_bytes: int) -> bytes:
+    """The content of a regular file of at most `limit_bytes`; never hangs on a pipe or device of that name.
+
+    Raises:
+        FileNotFoundError, OSError: as `open` does; also when it is not a regular file or too large.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is not a regular file")
+        if facts.st_size > limit_bytes:
+            raise OSError(f"{path} is larger than {limit_bytes} bytes")
+        return file.read(limit_bytes)
+
+
+def write_error(path: Path, error: OSError) -> StoreError:
+    """The sentence for a file that could not be written."""
+    return StoreError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Check that the folder exists, is yours and has space left, or point BACKPROP_HOME elsewhere.",
+        path=path,
+    )
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)

@@ -1,0 +1,153 @@
+"""Requests to an attempt that is going on: one small file in its folder, replaced whole by whoever asks.
+
+The file keeps the latest requests, each with a serial number, so that two that come shortly after one
+another both arrive. It is data from outside: whatever else it holds is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from backprop_core.clock import SYSTEM, Clock
+from backprop_core.errors import UsageError
+from backprop_core.runs.atomic import read_regular, replace_file
+from backprop_core.runs.jsontext import JSON, decode, encode, finite
+from backprop_core.runs.locks import FileLock
+
+CONTROL_FILE = "control.json"
+MAX_EXTEND_S = 366 * 24 * 3600.0
+_FORMAT = 1
+_KEPT = 32
+_LIMIT_BYTES = 64 * 1024
+_MAX_SERIAL = 2**53
+_LOCK_TIMEOUT_S = 5.0
+
+
+class Action(StrEnum):
+    """What can be asked of an attempt."""
+
+    STOP = "stop"
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    CHECKPOINT = "checkpoint"
+    EXTEND = "extend"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequest:
+    """One request.
+
+    Attributes:
+        action: what is asked.
+        extend_s: seconds to add to the budget, for `extend` alone.
+        serial: rises with every request of an attempt.
+        why: a plain sentence from whoever asks, or empty.
+    """
+
+    action: Action
+    extend_s: float | None
+    serial: int
+    why: str = ""
+
+
+class ControlReader:
+    """Gives every request once. A poll of an unchanged file is one `stat`."""
+
+    def __init__(self, path: Path, clock: Clock = SYSTEM) -> None:
+        self.path = path
+        self._name = os.fspath(path)
+        self._seen = 0
+        self._signature: tuple[int, int, int] | None = None
+
+    def poll(self) -> list[ControlRequest]:
+        """The requests that came since the last call, oldest first. Never raises for what the file holds."""
+        try:
+            facts = os.stat(self._name)  # noqa: PTH116 - a Path.stat would triple the cost of a boundary
+        except OSError:
+            return []
+        signature = (facts.st_mtime_ns, facts.st_ino, facts.st_size)
+        if signature == self._signature:
+            return []
+        self._signature = signature
+        fresh = [request for request in _requests(self.path) if request.serial > self._seen]
+        if fresh:
+            self._seen = fresh[-1].serial
+        return fresh
+
+
+def send_control(
+    attempt_dir: Path,
+    action: Action | str,
+    *,
+    extend_s: float | None = None,
+    why: str = "",
+    clock: Clock = SYSTEM,
+) -> ControlRequest:
+    """Ask the attempt in `attempt_dir` for `action`; returns the request as it was written.
+
+    Args:
+        extend_s: seconds, above 0 and at most `MAX_EXTEND_S`; needed for `extend` and refused otherwise.
+
+    Raises:
+        UsageError: no such action, or an extension that makes no sense.
+        StoreError: the file cannot be written.
+    """
+    if action not in list(Action):
+        raise UsageError(f"{action!r} cannot be asked of a run.", f"Choose one of {', '.join(Action)}.")
+    if (action == Action.EXTEND) != (extend_s is not None):
+        raise UsageError("An extension needs a duration, and nothing else takes one.", "For example: 5m.")
+    if extend_s is not None and not 0 < extend_s <= MAX_EXTEND_S:
+        raise UsageError(
+            f"A run cannot be extended by {extend_s:g} s.", "Give a positive duration of at most a year."
+        )
+    path = attempt_dir / CONTROL_FILE
+    with FileLock(attempt_dir / "control.lock") as lock:
+        lock.wait(clock, _LOCK_TIMEOUT_S)
+        earlier = _requests(path)
+        # Wall milliseconds keep the serial rising even when the file was damaged and its numbers are lost.
+        serial = max(earlier[-1].serial + 1 if earlier else 1, int(clock.wall() * 1000))
+        request = ControlRequest(Action(action), extend_s, serial, why)
+        kept = [_to_json(item) for item in [*earlier, request][-_KEPT:]]
+        replace_file(path, encode({"format_version": _FORMAT, "requests": kept}).encode())
+    return request
+
+
+def _to_json(request: ControlRequest) -> JSON:
+    return {
+        "serial": request.serial,
+        "action": request.action.value,
+        "extend_s": request.extend_s,
+        "why": request.why,
+    }
+
+
+def _requests(path: Path) -> list[ControlRequest]:
+    """The requests in `path` that make sense, by serial."""
+    try:
+        content = decode(read_regular(path, _LIMIT_BYTES))
+    except (OSError, ValueError):
+        return []
+    items = content.get("requests") if isinstance(content, dict) else None
+    if not isinstance(items, list):
+        return []
+    found = {request.serial: request for request in map(_request, items) if request is not None}
+    return [found[serial] for serial in sorted(found)]
+
+
+def _request(item: object) -> ControlRequest | None:
+    if not isinstance(item, Mapping):
+        return None
+    serial, action, why = item.get("serial"), item.get("action"), item.get("why")
+    if isinstance(serial, bool) or not isinstance(serial, int) or not 0 < serial < _MAX_SERIAL:
+        return None
+    if not isinstance(action, str) or action not in list(Action):
+        return None
+    extend_s = finite(item.get("extend_s"))
+    if action == Action.EXTEND and (extend_s is None or not 0 < extend_s <= MAX_EXTEND_S):
+        return None
+    text = why[:500] if isinstance(why, str) else ""
+    return ControlRequest(Action(action), extend_s if action == Action.EXTEND else None, serial, text)

@@ -1,0 +1,72 @@
+"""Whether a run that says it is running is: computed when it is looked at, written when it is next held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from backprop_core.outcome import Outcome
+from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE, OUTPUT_FILE, attempt_dir
+from backprop_core.runs.events import highlights
+from backprop_core.runs.hold import LOCK_FILE
+from backprop_core.runs.locks import is_locked
+from backprop_core.runs.process import Life
+from backprop_core.runs.record import RunRecord, with_checkpoint, with_last_attempt
+from backprop_core.runs.status import RunStatus
+
+
+def is_live(record: RunRecord, run_dir: Path) -> bool:
+    """Whether something still works on a run whose status is RUNNING.
+
+    The training process decides; a governor that is tidying up behind it counts too. Where they cannot be
+    seen (another machine or container on the same home), or before the first attempt, the run's lock decides.
+    """
+    attempt = record.last_attempt
+    if attempt is None or attempt.outcome is not Outcome.RUNNING:
+        return is_locked(run_dir / LOCK_FILE)
+    lives = {attempt.process.life()} | ({attempt.governor.life()} if attempt.governor else set())
+    if Life.ALIVE in lives:
+        return True
+    return Life.ELSEWHERE in lives and is_locked(run_dir / LOCK_FILE)
+
+
+def observed(record: RunRecord, run_dir: Path) -> RunRecord:
+    """`record` as it really is: LOST if it says RUNNING and nothing lives."""
+    if record.status is not RunStatus.RUNNING or is_live(record, run_dir):
+        return record
+    return as_lost(record, run_dir)
+
+
+def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
+    """`record`, lost, with what its last attempt still managed to say."""
+    attempt = record.last_attempt
+    if attempt is None or attempt.outcome is not Outcome.RUNNING:
+        return replace(record, status=RunStatus.LOST)
+    folder = attempt_dir(run_dir, attempt.number)
+    told = highlights(folder / EVENTS_FILE)
+    ended = max(_last_sign_wall(folder) or attempt.started_wall, attempt.started_wall)
+    lost = replace(
+        attempt,
+        outcome=Outcome.LOST,
+        ended_wall=ended,
+        reason=f"Its process ({attempt.process.pid}) ended without a word: killed, or the machine went down.",
+    )
+    for path in told.checkpoints:
+        record = with_checkpoint(record, path)
+    return replace(
+        with_last_attempt(record, lost),
+        status=RunStatus.LOST,
+        last_step=record.last_step if told.step is None else told.step,
+        last_loss=record.last_loss if told.loss is None else told.loss,
+    )
+
+
+def _last_sign_wall(folder: Path) -> float | None:
+    """When the attempt in `folder` last wrote anything, seconds since 1970."""
+    signs = []
+    for name in (EVENTS_FILE, GOVERNOR_FILE, OUTPUT_FILE):
+        try:
+            signs.append((folder / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(signs, default=None)
