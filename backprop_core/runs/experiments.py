@@ -118,12 +118,6 @@ def foreign_record(key: str, entry: Entry) -> RunRecord:
     )
 
 
-def end_wall_of(entry: Entry) -> float | None:
-    """When the run of `entry` ended, seconds since 1970."""
-    end = finite(entry.get("endTime"))
-    return None if end is None else end / 1000
-
-
 def _text(entry: Entry, key: str) -> str | None:
     value = entry.get(key)
     return value if isinstance(value, str) and value else None
