@@ -10,15 +10,18 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from .arrays import allocate_ram
 
 PIECE_BYTES: Final = 4 << 20
 """Hashed and then written while still in the processor's cache."""
+_FLUSHING_THREADS: Final = 4
 _SMALL: Final = 256 << 10
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Never follow a link out of the folder; never hang on a pipe that somebody put there.
@@ -40,11 +43,61 @@ def digest_of(data: bytes | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileFacts:
-    """Write a new file, flush it to the disk and return its size and digest.
+class Flusher:
+    """Flushes written files to the disk in a few threads: the disk then commits them together, and the next
+    is written meanwhile. `wait` is the point after which all of them are durable.
 
-    A failed write, fsync or close is final: the kernel counts pages whose fsync failed as clean, so that a
-    second fsync would succeed falsely. The caller throws the file away.
+    A failed fsync or close is final: the kernel counts pages whose fsync failed as clean, so that a second
+    fsync would succeed falsely. The caller throws everything away.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[int | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+
+    def take(self, fd: int) -> None:
+        """Flush and close `fd`, which is the flusher's from now on."""
+        if len(self._threads) < _FLUSHING_THREADS:
+            thread = threading.Thread(target=self._run, name="backprop-flush", daemon=True)
+            try:
+                thread.start()
+                self._threads.append(thread)
+            except RuntimeError:  # no threads to be had, or the interpreter is shutting down
+                if not self._threads:
+                    self._flush(fd)
+                    return
+        self._waiting.put(fd)
+
+    def wait(self) -> None:
+        """Return once every file is on the disk.
+
+        Raises:
+            OSError: one of them is not.
+        """
+        for _ in self._threads:
+            self._waiting.put(None)
+        while self._threads:
+            self._threads.pop().join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _run(self) -> None:
+        while (fd := self._waiting.get()) is not None:
+            self._flush(fd)
+
+    def _flush(self, fd: int) -> None:
+        try:
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)  # network file systems report a full disk here
+        except BaseException as error:
+            self._errors.append(error)
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flusher) -> FileFacts:
+    """Write a new file and return its size and digest; `flusher` brings it to the disk.
 
     Raises:
         OSError: anything that went wrong; FileExistsError if the file is there already.
@@ -59,12 +112,11 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileFacts:
             digest.update(piece)
             nbytes += len(piece)
             _write_all(fd, piece)
-        os.fsync(fd)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to report
             os.close(fd)
         raise
-    os.close(fd)  # network file systems report a full disk here
+    flusher.take(fd)
     return FileFacts(nbytes, digest.hexdigest())
 
 
@@ -117,6 +169,22 @@ def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts
         ValueError: not a regular file, too large, or not what was expected; a sentence without the path.
         OSError: it cannot be read.
     """
+    limit = memory_bytes() if limit_bytes is None else limit_bytes
+    with _opened(path, expected) as (fd, nbytes):
+        if nbytes > limit:
+            raise ValueError(f"it has {nbytes} bytes, more than the {limit} that can be taken in here")
+        return _read_hashed(fd, nbytes, expected, keep=True)
+
+
+def verify_file(path: Path, expected: FileFacts) -> None:
+    """Read a file through a small buffer and compare it with what was recorded. Raises as `read_file` does."""
+    with _opened(path, expected) as (fd, nbytes):
+        _read_hashed(fd, nbytes, expected, keep=False)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, expected: FileFacts | None) -> Iterator[tuple[int, int]]:
+    """A descriptor for reading a regular file, and its size in bytes."""
     fd = os.open(path, os.O_RDONLY | _BINARY | _CAREFUL)
     try:
         facts = os.fstat(fd)
@@ -124,10 +192,7 @@ def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts
             raise ValueError("it is not a regular file")
         if expected is not None and facts.st_size != expected.nbytes:
             raise ValueError(f"it has {facts.st_size} bytes instead of {expected.nbytes}")
-        limit = memory_bytes() if limit_bytes is None else limit_bytes
-        if facts.st_size > limit:
-            raise ValueError(f"it has {facts.st_size} bytes, more than the {limit} that can be taken in here")
-        return _read_hashed(fd, facts.st_size, expected)
+        yield fd, facts.st_size
     finally:
         os.close(fd)
 
@@ -140,19 +205,21 @@ def memory_bytes() -> int:
         return 1 << 40
 
 
-def _read_hashed(fd: int, nbytes: int, expected: FileFacts | None) -> memoryview:
+def _read_hashed(fd: int, nbytes: int, expected: FileFacts | None, *, keep: bool) -> memoryview:
     import xxhash
 
     digest = xxhash.xxh3_128()
-    data = allocate_ram(nbytes, touch=False)
+    data = allocate_ram(nbytes if keep else min(nbytes, PIECE_BYTES), touch=False)
     done = 0
     with open(fd, "rb", buffering=0, closefd=False) as file:
         while done < nbytes:
-            count = file.readinto(data[done : done + PIECE_BYTES])
+            start = done if keep else 0
+            piece = data[start : start + min(PIECE_BYTES, nbytes - done)]
+            count = file.readinto(piece)
             if not count:
                 raise ValueError(f"it ends after {done} of {nbytes} bytes")
             if expected is not None:
-                digest.update(data[done : done + count])
+                digest.update(piece[:count])
             done += count
     if expected is not None and digest.hexdigest() != expected.digest:
         raise ValueError(

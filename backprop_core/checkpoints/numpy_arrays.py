@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from .arrays import JSON, Dense, Node, allocate_ram
@@ -112,6 +113,7 @@ def _contiguous_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
+@cache
 def _dtype_name(dtype: np.dtype[Any]) -> str:
     """How the dtype is written: its plain name when native and little-endian, else numpy's exact code such as
     `>f4`.
@@ -121,6 +123,7 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
     return dtype.str
 
 
+@cache
 def _storable(dtype: np.dtype[Any]) -> str:
     name = _dtype_name(dtype)
     wide = (

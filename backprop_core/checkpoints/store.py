@@ -17,7 +17,7 @@ from backprop_core.errors import CheckpointDamagedError, CheckpointError, Checkp
 from . import disk_errors, folder, leftovers, names, retention
 from .arrays import Translator
 from .codec import Snapshot
-from .files import FileFacts, read_file, sync_folder, write_file
+from .files import FileFacts, Flusher, read_file, sync_folder, verify_file, write_file
 from .manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -97,12 +97,7 @@ class CheckpointStore:
         saving = self.directory / names.Owner.this_process().saving_folder()
         saving.mkdir()
         try:
-            written: dict[str, FileFacts] = {}
-            for name, file in plan.files.items():
-                written[name] = write_file(saving / name, file.chunks())
-            save_s = self._clock.monotonic() - started
-            manifest = Manifest(facts, written, plan.objects, save_s, self._clock.wall())
-            write_file(saving / MANIFEST_NAME, [dump_manifest(manifest)])
+            manifest = self._write_files(saving, plan, facts, started)
             sync_folder(saving)
             path = self._publish(saving, facts.step)
         except BaseException:
@@ -112,6 +107,22 @@ class CheckpointStore:
         return CheckpointInfo(
             path, info.step, facts, info.nbytes, self._clock.monotonic() - started, info.wall_s
         )
+
+    def _write_files(
+        self, saving: Path, plan: folder.FolderPlan, facts: CheckpointFacts, started: float
+    ) -> Manifest:
+        flusher = Flusher()
+        try:
+            files: dict[str, FileFacts] = {}
+            for name, file in plan.files.items():
+                self._check_room(file.nbytes, facts.step)  # others write to this disk too
+                files[name] = write_file(saving / name, file.chunks(), flusher)
+            save_s = self._clock.monotonic() - started
+            manifest = Manifest(facts, files, plan.objects, save_s, self._clock.wall())
+            write_file(saving / MANIFEST_NAME, [dump_manifest(manifest)], flusher)
+        finally:
+            flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
+        return manifest
 
     def _check_room(self, needed: int, step: int) -> None:
         free = _free_bytes(self.directory)
@@ -223,11 +234,10 @@ class CheckpointStore:
             return [str(error)]
         except OSError as error:
             return [f"{path} cannot be read: {error.strerror}."]
-        problems: list[str] = []
-        read = _reader(path)
+        problems: builtins.list[str] = []
         for name, facts in manifest.files.items():
             try:
-                read(name, facts)
+                verify_file(path / name, facts)
             except FileNotFoundError:
                 problems.append(f"{path / name} is missing.")
             except (ValueError, MemoryError) as error:

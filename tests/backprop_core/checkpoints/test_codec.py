@@ -126,7 +126,7 @@ def test_shared_memory_is_stored_once_and_comes_back_shared() -> None:
 
 
 def test_array_names_are_those_of_the_state_dict_and_unique() -> None:
-    """The names in the file are the dotted paths, and two paths that read alike do not overwrite each other."""
+    """The names in the file are the dotted paths, and two that read alike do not overwrite each other."""
     state = {
         "a.b": np.ones(1),
         "a": {"b": np.zeros(1)},

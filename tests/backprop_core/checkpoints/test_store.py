@@ -37,7 +37,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_ordinary_safetensors_loader_reads_the_model(tmp_path: Path) -> None:
-    """model.safetensors opens with the safetensors library under the ordinary names, and lists its aliases."""
+    """model.safetensors opens with the safetensors library under the ordinary names; aliases are listed."""
     info = store_at(tmp_path).commit(small_snapshot(), facts(1))
     arrays = safetensors.numpy.load_file(info.path / "model.safetensors")
     assert set(arrays) == {"layer.weight", "layer.bias"}
@@ -126,7 +126,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path, name: str) -> None:
 def test_old_ones_go_only_after_the_new_one_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the new checkpoint reads back wrong, the save counts as failed and every older one is still there."""
+    """When the new checkpoint reads back wrong, the save has failed and every older one is still there."""
     store = store_at(tmp_path)
     for step in (1, 2):
         store.commit(small_snapshot(step), facts(step))
@@ -195,7 +195,7 @@ ODD_NAMES = [
 def test_a_failed_save_leaves_nothing_and_the_next_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error on fsync is a sentence with the reason, no half folder stays, and the following save succeeds."""
+    """An error on fsync is a sentence with the reason, no half folder stays, and the next save succeeds."""
     import errno
 
     store = store_at(tmp_path)
@@ -226,7 +226,7 @@ def test_a_save_that_cannot_fit_is_refused_before_a_byte_is_written(
 
 
 def test_sweep_removes_only_what_dead_processes_of_ours_left(tmp_path: Path) -> None:
-    """A folder of a live save, of another machine, or of anybody else stays; a dead process's and trash go."""
+    """Folders of a live save, another machine or anybody else stay; a dead process's and trash go."""
     code = "from backprop_core.checkpoints.names import Owner; print(Owner.this_process().saving_folder())"
     dead = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
