@@ -1,0 +1,57 @@
+"""The `backprop` command, with every error as one sentence on standard error and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from backprop_core.errors import BackpropError, StoreError, UsageError
+
+EXIT_USAGE = 2
+EXIT_TROUBLE = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    from backprop_cli.app import cli
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(args=arguments, prog_name="backprop", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _tell("Interrupted.")
+        return EXIT_INTERRUPTED
+    except BackpropError as error:
+        _tell(str(error))
+        return EXIT_USAGE if isinstance(error, UsageError) or _is_home(error) else EXIT_TROUBLE
+    except BrokenPipeError:  # `backprop list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_TROUBLE
+    except Exception as error:
+        if "--verbose" in arguments:
+            raise
+        _tell(
+            f"Something is wrong in backprop itself: {type(error).__name__}: {error}. --verbose shows where."
+        )
+        return EXIT_TROUBLE
+    return status if isinstance(status, int) else 0
+
+
+def _is_home(error: BackpropError) -> bool:
+    """A home folder that cannot be used is a wrong setting, not a failure."""
+    return isinstance(error, StoreError) and "BACKPROP_HOME" in error.hint
+
+
+def _tell(text: str) -> None:
+    click.echo(f"backprop: {text}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

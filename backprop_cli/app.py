@@ -1,0 +1,53 @@
+"""The group of all commands; each is imported only when it is used."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+import click
+
+from backprop_core import __version__
+
+COMMANDS = {
+    "run": "run",
+    "resume": "resume",
+    "list": "list",
+    "status": "status",
+}
+"""Command to module in `backprop_cli.commands`; the module has a `command` of click's."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"backprop_cli.commands.{COMMANDS[cmd_name]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if not word.startswith("-") and word not in COMMANDS:
+            near = difflib.get_close_matches(word, COMMANDS, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"There is no command {word!r}. {hint}", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with:  backprop run train.py --name my-first-run",
+)
+@click.version_option(__version__, prog_name="backprop")
+def cli() -> None:
+    """Give a training run a time budget: it ends in time with a checkpoint, and goes on where it was."""

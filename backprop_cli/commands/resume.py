@@ -1,0 +1,137 @@
+"""`backprop resume RUN`: the next attempt of a run, begun as the first was."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backprop_cli.checkpoints import is_own, usable
+from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
+from backprop_cli.parameters import common_options, config_options, raw_settings
+from backprop_cli.scripts import ScriptCommand, check_script, find_interpreter
+from backprop_core.config import Settings
+from backprop_core.errors import RunBusyError, UsageError
+from backprop_core.runs.record import RunRecord
+from backprop_core.runs.status import RunStatus
+from backprop_core.runs.store import RunStore
+
+_EXAMPLES = """\b
+Examples:
+  backprop resume 20261123-154248-k3f9
+  backprop resume 2026112 -m 60                the beginning of an id is enough where only one run has it
+"""
+
+
+@click.command(
+    "resume", cls=ScriptCommand, epilog=_EXAMPLES, short_help="Continue a run from its newest checkpoint."
+)
+@click.argument("run")
+@common_options
+@config_options
+@click.option(
+    "-r", "--resume-from", metavar="PATH", help="Continue from this checkpoint instead of the newest."
+)
+def command(run: str, **parameters: Any) -> int:
+    """Continue RUN from its newest checkpoint.
+
+    The script is started as the first time: with its arguments, folder, interpreter and options. Options
+    given here hold over the remembered ones.
+    """
+    store = open_store()
+    record = store.load(run)
+    if record.status is RunStatus.COMPLETED:
+        tell(f"Run {record.id} is completed: there is nothing to resume.")
+        return 0
+    if record.status is RunStatus.RUNNING:
+        raise RunBusyError(
+            f"Run {record.id} is running.", f"Wait for it, or end it first: backprop stop {record.id}."
+        )
+    cwd = Path(record.cwd)
+    if not cwd.is_dir():
+        raise UsageError(
+            f"The folder of run {record.id}, {cwd}, does not exist any more.", "Start a new run."
+        )
+    raw = raw_settings(parameters)
+    settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
+    check_script(record.command[0] if record.command else "(none)", cwd)
+    interpreter = find_interpreter(raw["python"] or record.interpreter or None)
+    _warn_of_changes(record, cwd)
+    checkpoint = _chosen(store, record, parameters["resume_from"])
+    argv = [interpreter, *record.command]
+    if checkpoint is not None and settings["resume-flag"]:
+        argv += [settings["resume-flag"], str(checkpoint)]
+    if parameters["verbose"] or parameters["dry_run"]:
+        tell("settings, and where each came from:")
+        show_settings(settings)
+    if parameters["dry_run"]:
+        tell(f"would run in {cwd}: {shlex.join(argv)}")
+        tell(f"for at most {settings['max-run-minutes']:g} min, from {checkpoint or 'the beginning'}.")
+        return 0
+    return _continue(store, record, settings, argv, checkpoint, asked=parameters["resume_from"] is not None)
+
+
+def _continue(
+    store: RunStore,
+    record: RunRecord,
+    settings: Settings,
+    argv: list[str],
+    checkpoint: Path | None,
+    *,
+    asked: bool,
+) -> int:
+    from backprop_cli.display import Display
+    from backprop_cli.launch import Launch, Start
+    from backprop_core.clock import SYSTEM
+    from backprop_core.runs.provenance import git_commit, script_digest
+
+    if record.foreign:
+        record = store.adopt(record)
+    display = Display()
+    with store.hold(record.id) as hold:
+        record = store.amend(
+            hold,
+            options={**record.options, **settings.stated()},
+            interpreter=argv[0],
+            git_commit=git_commit(Path(record.cwd)),
+            script_digest=script_digest(Path(record.cwd, record.command[0])),
+        )
+        tell_warnings(store)
+        if checkpoint is None:
+            display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS AFRESH.")
+        display.say(
+            f"run {record.id}, attempt {len(record.attempts) + 1}, {settings['max-run-minutes']:g} min"
+            + (f", from {checkpoint}." if checkpoint else ".")
+        )
+        # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
+        named = checkpoint if checkpoint is not None and (asked or not is_own(checkpoint)) else None
+        start = Start(argv, resume=True, resume_from=None if named is None else str(named))
+        verdict = Launch(store, hold, settings, SYSTEM, display).attempt(record, start)
+    tell_warnings(store)
+    return verdict.exit_status
+
+
+def _chosen(store: RunStore, record: RunRecord, asked: str | None) -> Path | None:
+    if asked is None:
+        return usable(store, record)
+    path = Path(asked).expanduser().absolute()
+    if not path.exists():
+        raise UsageError(f"There is no checkpoint at {path}.", "Give --resume-from the path of one.")
+    return path
+
+
+def _warn_of_changes(record: RunRecord, cwd: Path) -> None:
+    from backprop_core.runs.provenance import git_commit, script_digest
+
+    digest = script_digest(cwd / record.command[0])
+    if record.script_digest and digest and digest != record.script_digest:
+        tell(
+            f"{record.command[0]} has changed since the last attempt: the result may differ."
+        )
+    commit = git_commit(cwd)
+    if record.git_commit and commit and commit != record.git_commit:
+        tell(
+            f"The git commit has changed: it was {record.git_commit[:10]} and is {commit[:10]}."
+        )

@@ -1,0 +1,241 @@
+"""One attempt from the command line: the script's argv and environment, the governor, and the record at the
+end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backprop_cli.checkpoints import usable
+from backprop_core.budget import duration_text
+from backprop_core.clock import Clock
+from backprop_core.config import Settings
+from backprop_core.errors import BackpropError
+from backprop_core.outcome import Outcome
+from backprop_core.runs.hold import RunHold
+from backprop_core.runs.process import ProcessIdentity, boot_id
+from backprop_core.runs.record import RunRecord, with_checkpoint
+from backprop_core.runs.store import RunStore
+from backprop_core.supervision.account import Ending
+from backprop_core.supervision.governor import Governor, Observer, Order
+from backprop_core.supervision.verdict import Verdict, judge
+
+REMEMBER_EVERY_S = 2.0
+_OURS = (
+    "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S CHECKPOINT_EVERY_S "
+    "RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK"
+)
+_CONTRACT = tuple(f"BACKPROP_{name}" for name in _OURS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How an attempt begins.
+
+    Args:
+        argv: the whole command of the script.
+        resume: continue from what the run has saved.
+        resume_from: a checkpoint named by the user, or the newest that is not in the run's own store; or
+            None.
+    """
+
+    argv: Sequence[str]
+    resume: bool = False
+    resume_from: str | None = None
+
+
+class Launch:
+    """Runs attempts of one run that is held.
+
+    Args:
+        store, hold: where the run is kept, and the right to write it.
+        settings: all options.
+        clock: the time.
+        observer: who is told.
+    """
+
+    def __init__(
+        self, store: RunStore, hold: RunHold, settings: Settings, clock: Clock, observer: Observer
+    ) -> None:
+        self._store = store
+        self._hold = hold
+        self._settings = settings
+        self._clock = clock
+        self._observer = observer
+        self._pending: list[str] = []
+        self._remembered_at = 0.0
+
+    def attempt(self, record: RunRecord, start: Start) -> Verdict:
+        """One attempt, from the start of the script to the record of its end.
+
+        Raises:
+            UsageError: the script could not be started.
+        """
+        budget_s = self._settings["max-run-minutes"] * 60.0
+        own = ProcessIdentity.own()
+        attempt = self._store.begin_attempt(
+            self._hold,
+            process=own,
+            governor=own,
+            budget_s=budget_s,
+            budget_source=self._settings.by_name["max-run-minutes"].origin,
+            resumed_from=start.resume_from,
+        )
+        deadline = self._clock.monotonic() + budget_s
+        order = Order(
+            argv=start.argv,
+            cwd=record.cwd,
+            env=self.environment(record, attempt.number, start, deadline),
+            attempt_dir=attempt.directory,
+            deadline=deadline,
+            budget_s=budget_s,
+            grace_s=self._settings["grace"],
+        )
+
+        def started(pid: int) -> None:
+            self._store.set_process(self._hold, attempt.number, ProcessIdentity.of(pid))
+
+        governor = Governor(order, self._clock, self._observer, started=started, checkpoint=self._announced)
+        try:
+            ending = governor.run()
+        except BackpropError as error:
+            self._finish(attempt.number, Verdict(Outcome.FAILED, error.what, 2), None)
+            raise
+        return self._conclude(record, attempt.number, ending)
+
+    def environment(self, record: RunRecord, number: int, start: Start, deadline: float) -> dict[str, str]:
+        """The script's environment: that of backprop, with what the session inside needs to know."""
+        every = self._settings["checkpoint-every-minutes"]
+        ours: dict[str, str | None] = {
+            "BACKPROP_HOME": str(self._store.home),
+            "BACKPROP_RUN_ID": record.id,
+            "BACKPROP_RUN_DIR": str(self._store.run_dir(record.id)),
+            "BACKPROP_ATTEMPT": str(number),
+            "BACKPROP_DEADLINE_MONOTONIC": repr(deadline),
+            "BACKPROP_BOOT_ID": boot_id(),
+            "BACKPROP_DEADLINE_WALL": repr(self._clock.wall() + deadline - self._clock.monotonic()),
+            "BACKPROP_BUDGET_S": repr(self._settings["max-run-minutes"] * 60.0),
+            "BACKPROP_GRACE_S": repr(self._settings["grace"]),
+            "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
+            "BACKPROP_RESUME": "1" if start.resume else None,
+            "BACKPROP_RESUME_FROM": start.resume_from,
+            "BACKPROP_CHECKPOINT_DIR": str(self._store.checkpoints_dir(record)),
+            "BACKPROP_GOVERNOR_PID": str(os.getpid()),
+            "BACKPROP_FRAMEWORK": self._settings["framework"],
+        }
+        return script_environment(os.environ, ours)
+
+    # What the script announces on stdout
+
+    def _announced(self, path: str) -> None:
+        self._pending.append(path)
+        now = self._clock.monotonic()
+        if now - self._remembered_at >= REMEMBER_EVERY_S:
+            self._remembered_at = now
+            self._remember()
+
+    def _remember(self) -> None:
+        pending, self._pending = self._pending, []
+        try:
+            self._add_checkpoints(pending)
+        except BackpropError as error:  # a full disk: the run goes on, and the end tries again
+            self._observer.say(error.what)
+            self._pending = pending
+
+    def _add_checkpoints(self, paths: Sequence[str]) -> None:
+        if not paths:
+            return
+        record = self._store.load(self._hold.run_id)
+        for path in paths:
+            record = with_checkpoint(record, path)
+        self._store.amend(self._hold, checkpoints=record.checkpoints, last_checkpoint=record.last_checkpoint)
+
+    # The end
+
+    def _conclude(self, record: RunRecord, number: int, ending: Ending) -> Verdict:
+        self._pending += ending.session.checkpoints
+        self._remember()
+        known = self._store.load(record.id)
+        resumable = usable(self._store, known) is not None
+        verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
+        if ending.lost_bytes:
+            self._observer.say(
+                f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
+            )
+        self._finish(number, verdict, ending)
+        self._observer.say(farewell(replace(known), verdict, ending, resumable))
+        return verdict
+
+    def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
+        facts: Mapping[str, Any] = {}
+        if ending is not None and ending.session.finished is not None:
+            facts = ending.session.finished
+        latest: Mapping[str, Any] = (ending.session.progress or {}) if ending is not None else {}
+        heard = ending.heard if ending is not None else None
+        code = ending.returncode if ending is not None else None
+        self._store.finish_attempt(
+            self._hold,
+            number,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            measured=_measured(facts, ending),
+            exit_status=None if code is None else (128 - code if code < 0 else code),
+            steps=_whole(facts.get("steps")),
+            last_step=_first(
+                _whole(facts.get("step")), _whole(latest.get("step")), heard.step if heard else None
+            ),
+            last_loss=_first(
+                _real(facts.get("loss")), _real(latest.get("loss")), heard.loss if heard else None
+            ),
+        )
+
+
+def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:
+    """An environment with our variables in it, and none that is left over from a governor around this one."""
+    environment = {key: value for key, value in base.items() if key not in _CONTRACT}
+    environment.update({key: value for key, value in ours.items() if value is not None})
+    return environment
+
+
+def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
+    """The last line: how it ended, why, and how to go on."""
+    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason}"
+    if verdict.outcome is Outcome.COMPLETED:
+        return text
+    if resumable:
+        return f"{text} Continue with: backprop resume {record.id}"
+    return f"{text} It left no checkpoint, so 'backprop resume {record.id}' would start afresh."
+
+
+def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]:
+    measured = dict(facts.get("measured") or {}) if isinstance(facts.get("measured") or {}, Mapping) else {}
+    if ending is None:
+        return measured
+    measured["governor"] = {
+        "used_s": ending.used_s,
+        "unused_s": ending.unused_s,
+        "killed": ending.killed,
+        "cause": None if ending.cause is None else ending.cause.value,
+        "leftovers": ending.leftovers,
+        "output_lost_bytes": ending.lost_bytes,
+        "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
+    }
+    for key in ("slack_s", "used_s"):
+        if key in facts:
+            measured.setdefault(key, facts[key])
+    return measured
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _real(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

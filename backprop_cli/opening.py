@@ -1,0 +1,59 @@
+"""What every command begins with: the home, the store, and the settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backprop_core.clock import SYSTEM
+from backprop_core.config import Settings, resolve
+from backprop_core.runs.home import backprop_home
+from backprop_core.runs.store import RunStore
+
+
+def open_store(*, write: bool = True) -> RunStore:
+    """The store in `$BACKPROP_HOME`. StoreError if it cannot be used."""
+    return RunStore(backprop_home(os.environ, write=write), SYSTEM)
+
+
+def settings_for(
+    raw: Mapping[str, Any],
+    *,
+    cwd: Path,
+    config: str | None,
+    remembered: Mapping[str, Any] | None = None,
+) -> Settings:
+    """All settings for a command. ConfigError names what is wrong and where."""
+    file = None if config is None else Path(config).expanduser().absolute()
+    return resolve(command_line=raw, environ=os.environ, cwd=cwd, file=file, remembered=remembered)
+
+
+def tell(text: str) -> None:
+    """One line for the user on standard error."""
+    click.echo(f"backprop: {text}", err=True)
+
+
+def tell_warnings(store: RunStore) -> None:
+    """Show what the store passed over, and forget it."""
+    for warning in store.warnings:
+        tell(warning)
+    store.warnings.clear()
+
+
+def show_settings(settings: Settings) -> None:
+    """Every setting with its value and where it came from."""
+    width = max(len(name) for name in settings.by_name)
+    for name, setting in settings.by_name.items():
+        value = "none" if setting.value is None else setting.value
+        value = f"{value:g}" if isinstance(value, float) else value
+        click.echo(f"  {name:<{width}}  {value!s:<12}  {setting.origin}", err=True)
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -1,0 +1,62 @@
+"""The script and its interpreter: found, checked, and put together into an argv."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from backprop_core.errors import UsageError
+
+
+class ScriptCommand(click.Command):
+    """A command whose trailing arguments belong to the script."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, _waits(args))
+        except click.NoSuchOption as error:
+            if "--" in args:
+                raise
+            hint = "If it is meant for the script, put it behind --: backprop run train.py -- --lr 0.1"
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx=ctx) from error
+
+
+def _waits(args: Sequence[str]) -> list[str]:
+    """`--wait=5` as the two options that it stands for; what follows `--` is left alone."""
+    own = list(args)
+    rest: list[str] = []
+    if "--" in own:
+        cut = own.index("--")
+        own, rest = own[:cut], own[cut:]
+    spread = []
+    for word in own:
+        spread += ["--wait", "--wait-minutes", word[7:]] if word.startswith("--wait=") else [word]
+    return spread + rest
+
+
+def check_script(script: str, cwd: Path) -> None:
+    """Raise UsageError unless Python can run `script` from `cwd`."""
+    path = cwd / script
+    try:
+        if path.is_file() or (path / "__main__.py").is_file():
+            return
+        kind = "is a folder without __main__.py" if path.is_dir() else "does not exist"
+    except (OSError, ValueError) as error:
+        kind = f"cannot be read ({error})"
+    raise UsageError(f"The script {script} {kind} (in {cwd}).", "Check its path.")
+
+
+def find_interpreter(wanted: str | None) -> str:
+    """The interpreter's path; by default the one that backprop runs under. UsageError if there is none."""
+    if wanted is None:
+        return sys.executable
+    found = shutil.which(wanted)
+    if found is None:
+        raise UsageError(
+            f"There is no interpreter {wanted}.", "Give --python the path of one that can be executed."
+        )
+    return str(Path(found).absolute())

@@ -1,0 +1,175 @@
+"""Every option that a configuration file, the environment or the command line can set: one table, one set of
+checks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Parse = Callable[[Any], Any]
+"""Turns a raw value into the option's; raises ValueError where it is not allowed."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.
+
+    Args:
+        name: on the command line without dashes, and in the environment as `BACKPROP_<NAME>`.
+        key: in a JSON file, camelCase, with a dot for a group. pyproject.toml has the same in kebab-case.
+        parse: see `Parse`; takes text as well as JSON values.
+        allowed: what may be given, for messages.
+        default: when nobody says anything.
+        help: one line for people.
+    """
+
+    name: str
+    key: str
+    parse: Parse
+    allowed: str
+    default: Any
+    help: str
+
+    @property
+    def env(self) -> str:
+        return "BACKPROP_" + self.name.upper().replace("-", "_")
+
+    @property
+    def kebab_key(self) -> str:
+        """`gpu.minFreeVramMB` as `gpu.min-free-vram-mb`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.key).lower()
+
+
+def number(least: float, most: float, *, above: bool = False) -> Parse:
+    """A finite number between `least` (excluded with `above`) and `most`."""
+
+    def parse(raw: Any) -> float:
+        if isinstance(raw, str) and _NUMBER.fullmatch(raw.strip()):
+            raw = float(raw)
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+            raise ValueError
+        if not least <= raw <= most or (above and raw == least):
+            raise ValueError
+        return float(raw)
+
+    return parse
+
+
+def integer(least: int, most: int) -> Parse:
+    """A whole number between `least` and `most`."""
+
+    def parse(raw: Any) -> int:
+        value: float = number(least, most)(raw)
+        if value != int(value):
+            raise ValueError
+        return int(value)
+
+    return parse
+
+
+def choice(*words: str) -> Parse:
+    """One of some words, in any case."""
+
+    def parse(raw: Any) -> str:
+        if not isinstance(raw, str) or raw.strip().lower() not in words:
+            raise ValueError
+        return raw.strip().lower()
+
+    return parse
+
+
+def switch(raw: Any) -> bool:
+    """True or false, as JSON or as a word."""
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.strip().lower() in _WORDS:
+        return _WORDS[raw.strip().lower()]
+    raise ValueError
+
+
+def text(raw: Any) -> str:
+    """Any text that is not blank and that the operating system can take."""
+    if not isinstance(raw, str) or not raw.strip() or "\0" in raw:
+        raise ValueError
+    return raw
+
+
+def program(raw: Any) -> str:
+    """A program: a path is made absolute, a bare name is left to be looked up."""
+    word = text(raw)
+    return str(Path(word).expanduser().absolute()) if "/" in word or word.startswith("~") else word
+
+
+def memory_limit(raw: Any) -> str:
+    """`"80%"` of a GPU's memory, or a number of GB; given back as text."""
+    if isinstance(raw, str) and raw.strip().endswith("%"):
+        share: float = number(0, 100, above=True)(raw.strip()[:-1].strip())
+        return f"{share:g}%"
+    gigabytes: float = number(0, 4096, above=True)(raw)
+    return f"{gigabytes:g}"
+
+
+def optional(parse: Parse) -> Parse:
+    """Also nothing: null in a file."""
+    return lambda raw: None if raw is None else parse(raw)
+
+
+FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "none")
+PROBES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
+_YEAR_MIN = 366 * 24 * 60.0
+_MINUTES = "a number of minutes above 0, at most a year"
+
+OPTIONS: tuple[Option, ...] = (
+    Option("max-run-minutes", "maxRunMinutes", number(0, _YEAR_MIN, above=True), _MINUTES, 10.0,
+           "Time box in minutes, fractions allowed."),
+    Option("framework", "framework", choice(*FRAMEWORKS), "one of " + ", ".join(FRAMEWORKS), "auto",
+           "Framework of the script: " + ", ".join(FRAMEWORKS) + "."),
+    Option("checkpoint-every-minutes", "checkpointEveryMinutes", optional(number(0, _YEAR_MIN, above=True)),
+           _MINUTES, None,
+           "Minutes between periodic checkpoints; without it saving takes at most 2% of the time."),
+    Option("gpu-memory-limit", "gpuMemoryLimit", optional(memory_limit),
+           'a share such as "80%" or a number of GB such as "8"', None,
+           'GPU memory that the run may use: "80%" or "8" (GB).'),
+    Option("max-parallel", "maxParallel", integer(1, 1024), "a whole number from 1 to 1024", 2,
+           "Runs at once on this machine."),
+    Option("min-free-ram", "minFreeRamGB", number(0, 65_536), "a number of GB, 0 or more", 4.0,
+           "Free memory in GB below which nothing starts."),
+    Option("gpu-probe", "gpu.probe", choice(*PROBES), "one of " + ", ".join(PROBES), "auto",
+           "How GPUs are asked: " + ", ".join(PROBES) + "."),
+    Option("gpu-min-vram", "gpu.minFreeVramMB", number(0, 4_194_304), "a number of MB, 0 or more", 2500.0,
+           "Free GPU memory in MB below which nothing starts on a GPU."),
+    Option("gpu-max-temp", "gpu.maxTempC", number(20, 150), "a temperature from 20 to 150 °C", 85.0,
+           "GPU temperature in °C above which nothing starts, and a run is paused."),
+    Option("wait", "wait", switch, "true or false", True, "Wait for resources, or refuse at once."),
+    Option("wait-minutes", "waitMinutes", number(0, _YEAR_MIN), "a number of minutes, 0 or more", 10.0,
+           "Minutes to wait for resources at most."),
+    Option("grace", "grace", number(0, 86_400), "a number of seconds from 0 to 86400", 30.0,
+           "Seconds between the stop signal and the kill."),
+    Option("python", "python", optional(program), "an interpreter's path or name", None,
+           "Interpreter for the script; default: the one backprop runs under."),
+    Option("timeboxed-exit-code", "timeboxedExitCode", integer(0, 255), "a whole number from 0 to 255", 0,
+           "Exit status of an early end that can be resumed."),
+    Option("resume-flag", "resumeFlag", optional(text), "a flag of the script, such as --resume", None,
+           "On a resume, append this flag and the checkpoint's path to the script's arguments."),
+    Option("checkpoint-glob", "checkpointGlob", optional(text), 'a pattern such as "out/*.pt"', None,
+           "Files that the script itself saves; the newest is remembered as checkpoint."),
+)  # fmt: skip
+
+BY_NAME = {option.name: option for option in OPTIONS}

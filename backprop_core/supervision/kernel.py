@@ -1,0 +1,113 @@
+"""What only the kernel can say or do: parent-death signals, subreapers, signal masks, process tables.
+
+Everything here is best on Linux and falls back to something honest elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PROC = Path("/proc")
+
+
+def _prctl() -> Callable[..., int] | None:
+    if not LINUX:
+        return None
+    import ctypes
+
+    try:
+        function = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return None
+    return lambda option, value: int(function(option, value, 0, 0, 0))
+
+
+def become_subreaper() -> bool:
+    """Have orphaned descendants handed to this process rather than to init; False where that is
+    impossible.
+    """
+    call = _prctl()
+    return call is not None and call(_PR_SET_CHILD_SUBREAPER, 1) == 0
+
+
+def death_signal_setter() -> Callable[[], None]:
+    """A function for the child, before exec: SIGTERM to itself when the thread that started it dies.
+
+    Looked up here, in the parent, because after a fork nothing may be imported any more.
+    """
+    call = _prctl()
+    if call is None:
+        return lambda: None
+    prctl = call
+    parent = os.getpid()
+
+    def set_it() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:  # the governor died between fork and prctl
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return set_it
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for a signal; assumed where the kernel does not tell."""
+    mask = _status_field(pid, "SigCgt")
+    if mask is None:
+        return not LINUX
+    return bool(int(mask, 16) >> (int(number) - 1) & 1)
+
+
+def _status_field(pid: int, name: str) -> str | None:
+    try:
+        text = (_PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return None
+
+
+def process_table() -> dict[int, tuple[int, int, str]]:
+    """Every process that can be seen: pid to (parent's pid, session id, state letter)."""
+    if not LINUX:
+        return _process_table_psutil()
+    table = {}
+    for entry in os.listdir(_PROC):  # noqa: PTH208 - a Path for each of thousands of entries costs more than the listing
+        if entry.isdecimal():
+            row = _stat_row(entry)
+            if row is not None:
+                table[int(entry)] = row
+    return table
+
+
+def _stat_row(pid: str) -> tuple[int, int, str] | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - see process_table
+            fields = file.read().rpartition(b")")[2].split()
+        return int(fields[1]), int(fields[3]), fields[0].decode()
+    except (OSError, IndexError, ValueError):
+        return None  # it ended while we looked
+
+
+def _process_table_psutil() -> dict[int, tuple[int, int, str]]:
+    import psutil
+
+    table = {}
+    for process in psutil.process_iter(["pid", "ppid", "status"]):
+        pid = process.info["pid"]
+        try:
+            session = os.getsid(pid)
+        except OSError:
+            session = 0
+        state = "Z" if process.info["status"] == psutil.STATUS_ZOMBIE else "S"
+        table[pid] = (process.info["ppid"] or 0, session, state)
+    return table

@@ -1,0 +1,164 @@
+"""What the script prints, on its way to backprop's own stdout and stderr and into output.log.
+
+Nothing here blocks: a reader that does not read (a stopped terminal, a full pipe) must not keep the governor
+from the deadline. When too much has piled up for it, the script's pipe is left unread and the script waits,
+as it would alone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+CHUNK = 65_536
+PATIENCE = 1 << 20
+"""Bytes that may pile up for a slow reader before the script has to wait."""
+_SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
+
+
+class Sink:
+    """A file descriptor of backprop's own that the script's output goes to, in order and without blocking."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.gone = False
+        self._waiting = bytearray()
+        try:
+            self._always_ready = stat.S_ISREG(os.fstat(fd).st_mode)
+        except OSError:
+            self._always_ready, self.gone = False, True
+
+    @property
+    def waiting(self) -> int:
+        """Bytes not yet written."""
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether the script has to wait."""
+        return self.waiting > PATIENCE
+
+    def push(self, data: bytes) -> None:
+        """Queue bytes and write what can be written now."""
+        if not self.gone:
+            self._waiting += data
+            self.flush()
+
+    def flush(self) -> None:
+        """Write as much as is possible without blocking."""
+        while self._waiting and not self.gone and (self._always_ready or self._writable(0)):
+            self._write_once()
+
+    def finish(self, patience_s: float) -> None:
+        """Write the rest, waiting for the reader at most `patience_s` at a time."""
+        while self._waiting and not self.gone and self._writable(patience_s):
+            self._write_once()
+
+    def _write_once(self) -> None:
+        size = CHUNK if self._always_ready else _SAFE_WRITE
+        try:
+            written = os.write(self.fd, self._waiting[:size])
+        except BlockingIOError:
+            return
+        except OSError:  # the terminal was closed, the reader of the pipe left, the disk is full
+            self.gone = True
+            self._waiting.clear()
+            return
+        del self._waiting[:written]
+
+    def _writable(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(timeout_s * 1000))
+
+
+class Log:
+    """output.log, appended to; a full disk is counted and never stops the script."""
+
+    def __init__(self, path: Path) -> None:
+        self.lost_bytes = 0
+        self._fd: int | None = None
+        with suppress(OSError):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, data: bytes) -> None:
+        """Append bytes, or count them as lost."""
+        written = 0
+        if self._fd is not None:
+            with suppress(OSError):
+                written = os.write(self._fd, data)
+        self.lost_bytes += len(data) - written
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Stream:
+    """One source (a pipe's end or a pty's master) that is drained into a sink, a log and perhaps a listener.
+
+    Args:
+        fd: read end, owned by the stream from now on.
+        sink: where the bytes go.
+        log: where they are kept.
+        listen: called with every piece, or None.
+        before: called before a piece is shown (the live line is erased then).
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        sink: Sink,
+        log: Log,
+        *,
+        listen: Callable[[bytes], object] | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.fd = fd
+        self.open = True
+        self.at_line_start = True
+        self.sink = sink
+        self._log = log
+        self._listen = listen
+        self._before = before
+        os.set_blocking(fd, False)
+
+    def pump(self) -> bool:
+        """Move one piece; False when there is nothing now (or ever again, see `open`)."""
+        if not self.open:
+            return False
+        try:
+            data = os.read(self.fd, CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:  # EIO: the last holder of the pty's other end has closed it
+            data = b""
+        if not data:
+            self.close()
+            return False
+        self._before()
+        self.at_line_start = data.endswith(b"\n")
+        self._log.write(data)
+        if self._listen is not None:
+            self._listen(data)
+        self.sink.push(data)
+        return True
+
+    def drain(self, most_bytes: int = 1 << 26) -> None:
+        """Move what is there now, without waiting for an end that an orphan may keep open."""
+        moved = 0
+        while moved < most_bytes and self.pump():
+            moved += CHUNK
+            self.sink.finish(0.05)
+
+    def close(self) -> None:
+        """Close the read end."""
+        if self.open:
+            self.open = False
+            os.close(self.fd)

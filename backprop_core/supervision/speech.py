@@ -1,0 +1,99 @@
+"""Scripts may speak on stdout: JSON lines with a checkpoint's path or a step and a loss, as in the npm tool.
+
+Such lines are data from outside. A bad one is left in the log and does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LONGEST_LINE = 65_536
+"""Bytes; a longer line cannot be a message of ours and is not collected."""
+LONGEST_PATH = 4_096
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the script has said so far: `checkpoints` are absolute paths in the order they were announced."""
+
+    checkpoints: list[str] = field(default_factory=list)
+    step: int | None = None
+    loss: float | None = None
+
+
+class Listener:
+    """Cuts a stream of bytes into lines and remembers the JSON ones.
+
+    Args:
+        cwd: the folder that relative checkpoint paths are meant from.
+    """
+
+    def __init__(self, cwd: Path) -> None:
+        self.heard = Heard()
+        self._cwd = cwd
+        self._part = bytearray()
+        self._too_long = False
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take the next bytes; return the checkpoints announced in them."""
+        before = len(self.heard.checkpoints)
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._collect(line)
+            if not self._too_long:
+                self._understand(bytes(self._part))
+            self._part.clear()
+            self._too_long = False
+        self._collect(rest)
+        return self.heard.checkpoints[before:]
+
+    def _collect(self, piece: bytes) -> None:
+        if len(self._part) + len(piece) > LONGEST_LINE:
+            self._too_long = True
+            self._part.clear()
+        if not self._too_long:
+            self._part += piece
+
+    def _understand(self, line: bytes) -> None:
+        # A progress bar may have left its text and a carriage return in front of the line.
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].strip()
+        if not (text.startswith(b"{") and text.endswith(b"}")):
+            return
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(said, dict):
+            return
+        if said.get("event") == "checkpoint_saved":
+            self._hear_checkpoint(said.get("path"))
+        self._hear_step(said.get("step"))
+        self._hear_loss(said.get("loss"))
+
+    def _hear_checkpoint(self, path: object) -> None:
+        if not isinstance(path, str) or not path or len(path) > LONGEST_PATH or "\0" in path:
+            return
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # a lone surrogate: no file system and no JSON file takes it
+            return
+        known = str(self._cwd / path)
+        if known in self.heard.checkpoints:
+            self.heard.checkpoints.remove(known)
+        self.heard.checkpoints.append(known)
+
+    def _hear_step(self, step: object) -> None:
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63:
+            self.heard.step = step
+
+    def _hear_loss(self, loss: object) -> None:
+        if (
+            isinstance(loss, int | float)
+            and not isinstance(loss, bool)
+            and abs(loss) < 1e308
+            and math.isfinite(loss)
+        ):
+            self.heard.loss = float(loss)

@@ -1,0 +1,116 @@
+"""Runs the real `backprop` command in its own process, in a folder and a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 60.0
+
+
+class CommandLine:
+    """A folder to work in, a `$BACKPROP_HOME`, and the command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "work"
+        self.home = folder / "home"
+        self.folder.mkdir()
+        self.environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")
+        }
+        self.environment |= {
+            "BACKPROP_HOME": str(self.home),
+            "PYTHONUNBUFFERED": "1",
+            "PWD": str(self.folder),
+        }
+        self.environment |= {"BACKPROP_MIN_FREE_RAM": "0", "BACKPROP_MAX_PARALLEL": "64"}
+
+    def script(self, text: str, name: str = "train.py") -> Path:
+        """Write a script into the folder."""
+        path = self.folder / name
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    def __call__(
+        self, *arguments: str, stdin: str | None = None, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `backprop ARGUMENTS` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "backprop_cli", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=DEADLINE_S,
+            **more,
+        )
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        """Start `backprop ARGUMENTS` and return at once."""
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | more
+        return subprocess.Popen(
+            [sys.executable, "-m", "backprop_cli", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            **more,
+        )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs as `backprop list --json` shows them, newest first."""
+        shown = self("list", "--json")
+        assert shown.returncode == 0, shown.stderr
+        rows: list[dict[str, Any]] = json.loads(shown.stdout)
+        return rows
+
+    def record(self, run: str) -> dict[str, Any]:
+        """The content of a run's run.json."""
+        content: dict[str, Any] = json.loads((self.home / "runs" / run / "run.json").read_text())
+        return content
+
+    def attempt_dir(self, run: str, number: int = 1) -> Path:
+        return self.home / "runs" / run / "attempts" / str(number)
+
+
+def wait_for(condition: Callable[[], Any], deadline_s: float = 30.0) -> Any:
+    """The first true value of `condition`; fails after `deadline_s`."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"did not come true in {deadline_s} s")
+
+
+def gone(pid: int) -> bool:
+    """Whether a process is gone, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return fields[0] in (b"Z", b"X")
+
+
+def number_in(path: Path) -> int | None:
+    """The number that a script has written into a file, once it has."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
+    """End a process that a test started, whatever became of it."""
+    if process.poll() is None:
+        process.send_signal(number)
+    process.communicate()

@@ -1,0 +1,509 @@
+"""`backprop run` with scripts that never heard of backprop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine, gone, number_in, wait_for
+
+SAYS_ALL = """
+    import json, os, sys
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BACKPROP_")}
+    print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "env": env, "stdin": sys.stdin.read(), "path": sys.path}))
+"""
+
+
+def test_a_script_sees_what_it_sees_without_backprop(backprop: CommandLine) -> None:
+    """argv, folder, environment (BACKPROP_* aside), stdin and sys.path are those of a bare start."""
+    backprop.script(SAYS_ALL)
+    bare = subprocess.run(
+        [sys.executable, "train.py", "--lr", "0.1", "-m", "x y"],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        input="hello\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ran = backprop("run", "train.py", "--", "--lr", "0.1", "-m", "x y", stdin="hello\n")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == json.loads(bare.stdout)
+
+
+def test_output_is_passed_on_byte_for_byte_and_kept(backprop: CommandLine) -> None:
+    """stdout stays stdout and stderr stays stderr, also when both are large, and output.log has both."""
+    backprop.script(
+        """
+        import sys
+        sys.stdout.buffer.write(b"\\x00\\xff" * 100_000)
+        sys.stderr.write("e" * 100_000)
+        """
+    )
+    ran = backprop("run", "train.py", "--run-id", "a", errors="surrogateescape")
+    assert ran.stdout.encode("utf-8", "surrogateescape") == b"\x00\xff" * 100_000
+    assert "e" * 100_000 in ran.stderr
+    log = (backprop.attempt_dir("a") / "output.log").read_bytes()
+    assert log.count(b"\xff") == 100_000
+    assert log.count(b"e") == 100_000
+
+
+def test_exit_status_is_the_scripts_own(backprop: CommandLine) -> None:
+    """A failing script's status becomes the command's, and the run is failed with the exception's last line."""
+    backprop.script("raise SystemExit(7)")
+    assert backprop("run", "train.py", "--run-id", "seven").returncode == 7
+    backprop.script("import pathlib\nraise ValueError('the third layer is missing')")
+    assert backprop("run", "train.py", "--run-id", "error").returncode == 1
+    attempt = backprop.record("error")["attempts"][0]
+    assert attempt["outcome"] == "failed"
+    assert "ValueError: the third layer is missing" in attempt["reason"]
+
+
+def test_a_signal_gives_128_plus_its_number(backprop: CommandLine) -> None:
+    """A script that something else kills gives 128+n, and the reason names the signal."""
+    backprop.script("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    ran = backprop("run", "train.py", "--run-id", "killed")
+    assert ran.returncode == 137
+    assert "SIGKILL" in backprop.record("killed")["attempts"][0]["reason"]
+
+
+def test_a_script_that_ignores_the_time_is_ended_in_time(backprop: CommandLine) -> None:
+    """A script without a SIGTERM handler is gone before its deadline, used nearly all of it, and the status is 124."""
+    backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.1)")
+    ran = backprop("run", "train.py", "-m", "0.03", "--run-id", "late")
+    assert ran.returncode == 124
+    governor = backprop.record("late")["attempts"][0]["measured"]["governor"]
+    assert 0 < governor["unused_s"] < 0.3
+    assert gone(number_in(backprop.folder / "pid") or 0)
+    assert backprop.runs()[0]["status"] == "timeboxed"
+
+
+def test_a_script_that_catches_sigterm_gets_a_tenth_of_the_budget(backprop: CommandLine) -> None:
+    """SIGTERM comes a tenth of the budget early, so that the script can save; what it announces is remembered."""
+    backprop.script(
+        """
+        import json, signal, sys, time
+        def save(number, frame):
+            open("model.bin", "w").write("weights")
+            print(json.dumps({"event": "checkpoint_saved", "path": "model.bin"}), flush=True)
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, save)
+        while True: time.sleep(0.01)
+        """
+    )
+    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "saves")
+    assert ran.returncode == 0, ran.stderr
+    record = backprop.record("saves")
+    assert record["status"] == "timeboxed"
+    assert record["last_checkpoint"] == str(backprop.folder / "model.bin")
+    assert 0.1 < record["attempts"][0]["measured"]["governor"]["unused_s"] < 0.6
+
+
+def test_a_script_that_refuses_to_end_is_killed_with_all_it_started(backprop: CommandLine) -> None:
+    """SIGTERM ignored, a grandchild in a session of its own, a daemon: all of it is gone before the deadline."""
+    backprop.script(
+        """
+        import os, signal, subprocess, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        children = [
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=own)
+            for own in (False, True)
+        ]
+        orphan = subprocess.run(["sh", "-c", "setsid sleep 600 & echo $!"], capture_output=False, stdout=open("o", "w"))
+        pids = [os.getpid(), *(c.pid for c in children), int(open("o").read())]
+        open("pids", "w").write(" ".join(map(str, pids)))
+        while True: time.sleep(0.1)
+        """
+    )
+    begun = time.monotonic()
+    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "stubborn")
+    assert ran.returncode == 124
+    assert time.monotonic() - begun < 8
+    pids = [int(pid) for pid in (backprop.folder / "pids").read_text().split()]
+    assert len(pids) == 4
+    assert all(gone(pid) for pid in pids)
+    assert backprop.record("stubborn")["attempts"][0]["measured"]["governor"]["unused_s"] > 0
+
+
+def test_an_orphan_that_holds_the_pipe_does_not_hold_the_command(backprop: CommandLine) -> None:
+    """A worker left behind by a finished script neither delays the end nor survives it."""
+    backprop.script(
+        """
+        import subprocess
+        child = subprocess.Popen(["sleep", "600"])
+        print("child", child.pid, flush=True)
+        """
+    )
+    begun = time.monotonic()
+    ran = backprop("run", "train.py")
+    assert ran.returncode == 0
+    assert time.monotonic() - begun < 10
+    assert gone(int(ran.stdout.split()[1]))
+
+
+def test_json_lines_on_stdout_are_data(backprop: CommandLine) -> None:
+    """Step, loss and checkpoint paths are remembered; broken or hostile lines change nothing and stay in the log."""
+    backprop.script(
+        """
+        open("a.pt", "w").write("x"); open("b.pt", "w").write("y")
+        print('{"step": 3, "loss": 0.5}')
+        print('{"event": "checkpoint_saved", "path": "a.pt"}')
+        print('{"event": "checkpoint_saved", "path": 7}')
+        print('{"event": "checkpoint_saved", "path": "b\\\\u0000"}')
+        print('{"step": "many", "loss": NaN}')
+        print('{"step": -1}')
+        print('{broken')
+        print('[' * 100000)
+        print('{"a":' * 5000 + '1' + '}' * 5000)
+        print('epoch 1 \\r{"step": 4, "loss": 0.25}')
+        print('{"event": "checkpoint_saved", "path": "b.pt"}')
+        """
+    )
+    ran = backprop("run", "train.py", "--run-id", "speaks")
+    assert ran.returncode == 0, ran.stderr
+    record = backprop.record("speaks")
+    assert (record["last_step"], record["last_loss"]) == (4, 0.25)
+    assert record["checkpoints"] == [str(backprop.folder / name) for name in ("a.pt", "b.pt")]
+    assert "{broken" in (backprop.attempt_dir("speaks") / "output.log").read_text()
+
+
+def test_the_contract_variables_reach_the_script_and_nobody_elses(backprop: CommandLine) -> None:
+    """The script gets this run's BACKPROP_* variables, also where the command itself stands in another run."""
+    backprop.script(
+        "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('BACKPROP_')}))"
+    )
+    backprop.environment |= {"BACKPROP_RESUME": "1", "BACKPROP_RUN_ID": "other", "BACKPROP_RESUME_FROM": "/x"}
+    ran = backprop("run", "train.py", "--run-id", "mine", "-m", "5", "-c", "2", "--grace", "7")
+    told = json.loads(ran.stdout)
+    assert told["BACKPROP_RUN_ID"] == "mine"
+    assert told["BACKPROP_RUN_DIR"] == str(backprop.home / "runs" / "mine")
+    assert told["BACKPROP_ATTEMPT"] == "1"
+    assert float(told["BACKPROP_BUDGET_S"]) == 300
+    assert float(told["BACKPROP_CHECKPOINT_EVERY_S"]) == 120
+    assert float(told["BACKPROP_GRACE_S"]) == 7
+    assert float(told["BACKPROP_DEADLINE_MONOTONIC"]) > time.monotonic()
+    assert not {"BACKPROP_RESUME", "BACKPROP_RESUME_FROM"} & told.keys()
+
+
+def test_a_dry_run_does_nothing(backprop: CommandLine) -> None:
+    """--dry-run names the command and the settings; no script runs and no folder is made."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop("run", "train.py", "--dry-run", "-m", "3", "--", "--lr", "0.1")
+    assert ran.returncode == 0
+    assert "train.py --lr 0.1" in ran.stderr
+    assert "--max-run-minutes" in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+    assert not backprop.home.exists()
+
+
+def test_python_chooses_the_interpreter(backprop: CommandLine, tmp_path: Path) -> None:
+    """--python runs the script with another interpreter; one that does not exist is a usage error."""
+    wrapper = tmp_path / "snake"
+    wrapper.write_text(f'#!/bin/sh\nWRAPPED=yes exec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    backprop.script("import os; print(os.environ.get('WRAPPED'))")
+    ran = backprop("run", "train.py", "--python", str(wrapper))
+    assert ran.stdout == "yes\n"
+    ran = backprop("run", "train.py", "--python", "/nowhere/python")
+    assert ran.returncode == 2
+    assert "/nowhere/python" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.py"], "nothing.py does not exist"),
+        (["train.py", "-m", "0"], "max-run-minutes"),
+        (["train.py", "-m", "-3"], "max-run-minutes"),
+        (["train.py", "-m", "abc"], "max-run-minutes"),
+        (["train.py", "-m", "nan"], "max-run-minutes"),
+        (["train.py", "-c", "0"], "checkpoint-every-minutes"),
+        (["train.py", "--grace", "-1"], "grace"),
+        (["train.py", "-f", "mxnet"], "framework"),
+        (["train.py", "-g", "120%"], "gpu-memory-limit"),
+        (["train.py", "-p", "0"], "max-parallel"),
+        (["train.py", "--min-free-ram", "much"], "min-free-ram"),
+        (["train.py", "--gpu-probe", "guess"], "gpu-probe"),
+        (["train.py", "--gpu-min-vram", "-1"], "gpu-min-vram"),
+        (["train.py", "--gpu-max-temp", "400"], "gpu-max-temp"),
+        (["train.py", "--timeboxed-exit-code", "256"], "timeboxed-exit-code"),
+        (["train.py", "--resume-flag", " "], "resume-flag"),
+        (["train.py", "--checkpoint-glob", ""], "checkpoint-glob"),
+        (["train.py", "--wait=soon"], "wait-minutes"),
+        (["train.py", "-r", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["train.py", "--run-id", "../x"], "../x"),
+        (["train.py", "--run-id", ""], "run id"),
+        (["train.py", "--config", "nowhere.json"], "nowhere.json"),
+        (["train.py", "--lr", "0.1"], "behind --"),
+        ([], "SCRIPT"),
+    ],
+)
+def test_wrong_usage_gets_a_sentence_and_status_2(
+    backprop: CommandLine, arguments: list[str], words: str
+) -> None:
+    """Each wrong option is named in a sentence, with exit status 2, no traceback and no run."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop("run", *arguments)
+    assert ran.returncode == 2, ran.stderr
+    assert words in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "0.5"],
+        ["-f", "PyTorch"],
+        ["-c", "0.5"],
+        ["-g", "80%"],
+        ["-g", "8"],
+        ["-p", "3"],
+        ["--min-free-ram", "0.1"],
+        ["--gpu-probe", "none"],
+        ["--gpu-min-vram", "100"],
+        ["--gpu-max-temp", "90"],
+        ["--wait"],
+        ["--no-wait"],
+        ["--wait=2"],
+        ["--wait-minutes", "1"],
+        ["--grace", "0"],
+        ["--python", sys.executable],
+        ["--timeboxed-exit-code", "99"],
+        ["--resume-flag", "--resume"],
+        ["--checkpoint-glob", "*.pt"],
+        ["--name", "a name"],
+        ["--run-id", "an-id"],
+        ["--verbose"],
+    ],
+)
+def test_good_options_are_taken_before_and_behind_the_script(
+    backprop: CommandLine, arguments: list[str]
+) -> None:
+    """Each option is accepted on both sides of SCRIPT."""
+    backprop.script("")
+    for order in ([*arguments, "train.py"], ["train.py", *arguments]):
+        ran = backprop("run", *order, "--dry-run")
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_run_id_and_name_are_kept_and_an_id_is_used_once(backprop: CommandLine) -> None:
+    """The run is listed under its id and name, and the same id again is a usage error that says how to go on."""
+    backprop.script("")
+    assert backprop("run", "train.py", "--run-id", "one", "-n", "first try").returncode == 0
+    (row,) = backprop.runs()
+    assert (row["id"], row["name"], row["status"]) == ("one", "first try", "completed")
+    again = backprop("run", "train.py", "--run-id", "one")
+    assert again.returncode == 2
+    assert "one" in again.stderr
+    experiments = json.loads((backprop.home / "experiments.json").read_text())
+    assert experiments["one"]["status"] == "completed"
+
+
+def test_timeboxed_exit_code_changes_only_an_end_that_can_be_resumed(backprop: CommandLine) -> None:
+    """With a checkpoint the chosen status is given, without one it stays 124."""
+    backprop.script(
+        """
+        import json, os, sys, time
+        if len(sys.argv) > 1:
+            open("m", "w").write("w")
+            print(json.dumps({"event": "checkpoint_saved", "path": "m"}), flush=True)
+        while True: time.sleep(0.1)
+        """
+    )
+    assert backprop("run", "train.py", "-m", "0.02", "--timeboxed-exit-code", "99").returncode == 124
+    assert (
+        backprop("run", "train.py", "-m", "0.02", "--timeboxed-exit-code", "99", "--", "x").returncode == 99
+    )
+
+
+@pytest.mark.parametrize("kind", ["file", "read-only"])
+def test_a_home_that_cannot_be_used_is_status_2(backprop: CommandLine, kind: str) -> None:
+    """A $BACKPROP_HOME that is a file, or a place that cannot be made, is named in one sentence."""
+    backprop.script("open('ran', 'w')")
+    if kind == "file":
+        backprop.home.write_text("not a folder")
+    else:
+        backprop.environment["BACKPROP_HOME"] = "/proc/no/such/home"
+    ran = backprop("run", "train.py")
+    assert ran.returncode == 2
+    assert "BACKPROP_HOME" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+
+
+def test_ctrl_c_asks_the_script_and_a_second_means_now(backprop: CommandLine) -> None:
+    """SIGINT to backprop becomes one request and a signal to the script alone; a second one kills at once."""
+    backprop.script(
+        """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: open("asked", "w").write("1"))
+        open("pid", "w").write(str(os.getpid()))
+        while True: time.sleep(0.05)
+        """
+    )
+    process = backprop.start("run", "train.py", "--run-id", "c")
+    try:
+        pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+        process.send_signal(2)
+        wait_for(lambda: (backprop.folder / "asked").exists())
+        assert not gone(pid)
+        control = json.loads((backprop.attempt_dir("c") / "control.json").read_text())
+        assert [request["action"] for request in control["requests"]] == ["stop"]
+        process.send_signal(2)
+        process.communicate(timeout=20)
+        assert process.returncode == 124
+        assert gone(pid)
+        assert backprop.record("c")["status"] == "stopped"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_reaches_an_unaware_script_as_the_interrupt_it_knows(backprop: CommandLine) -> None:
+    """A script that catches no SIGTERM gets KeyboardInterrupt, as without backprop."""
+    backprop.script(
+        """
+        import os, time
+        open("pid", "w").write(str(os.getpid()))
+        try:
+            while True: time.sleep(0.05)
+        except KeyboardInterrupt:
+            print("saving at once")
+        """
+    )
+    process = backprop.start("run", "train.py")
+    wait_for(lambda: number_in(backprop.folder / "pid"))
+    process.send_signal(2)
+    out, _ = process.communicate(timeout=20)
+    assert out == "saving at once\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(15, "preempted"), (1, "preempted")])
+def test_sigterm_and_sighup_end_the_run_as_preempted(backprop: CommandLine, number: int, status: str) -> None:
+    """A scheduler's SIGTERM and a closed terminal are passed on, and said in the record."""
+    backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    process = backprop.start("run", "train.py", "--run-id", "p")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 124
+    assert backprop.record("p")["status"] == status
+    assert gone(pid)
+
+
+def test_the_grace_is_kept(backprop: CommandLine) -> None:
+    """A script that does not end after being asked is killed when its grace is over, long before the deadline."""
+    backprop.script(
+        """
+        import os, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open("pid", "w").write(str(os.getpid()))
+        time.sleep(600)
+        """
+    )
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    wait_for(lambda: number_in(backprop.folder / "pid"))
+    begun = time.monotonic()
+    process.send_signal(15)
+    process.communicate(timeout=20)
+    assert 0.4 < time.monotonic() - begun < 5
+
+
+def test_a_background_job_of_a_shell_can_still_be_interrupted(backprop: CommandLine) -> None:
+    """SIGINT arrives although a non-interactive shell has started backprop with SIGINT ignored."""
+    backprop.script("import os, signal\nprint(signal.getsignal(signal.SIGINT) is signal.default_int_handler)")
+    command = f"{sys.executable} -m backprop_cli run train.py & wait $!"
+    ran = subprocess.run(
+        ["sh", "-c", command],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout == "True\n"
+
+
+def test_a_governor_killed_with_9_leaves_a_script_that_saves_and_ends(backprop: CommandLine) -> None:
+    """The script gets SIGTERM, can still print a lot while it saves, and no process of the run is left."""
+    backprop.script(
+        """
+        import os, signal, sys
+        stop = []
+        signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+        open("pid", "w").write(str(os.getpid()))
+        import time
+        while not stop: time.sleep(0.01)
+        print("x" * 1_000_000, flush=True)
+        open("saved", "w").write("1")
+        """
+    )
+    process = backprop.start("run", "train.py", "--run-id", "orphaned")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    keepers = wait_for(lambda: [child for child in _children(process.pid) if child != pid])
+    process.kill()
+    wait_for(lambda: gone(pid))
+    assert (backprop.folder / "saved").exists()
+    wait_for(lambda: all(gone(keeper) for keeper in keepers))
+    process.communicate()
+    log = backprop.attempt_dir("orphaned") / "output.log"
+    assert log.read_bytes().count(b"x") == 1_000_000
+    assert backprop.runs()[0]["status"] == "lost"
+
+
+def test_a_governor_killed_with_9_leaves_no_script_that_refuses(backprop: CommandLine) -> None:
+    """A script that ignores SIGTERM is killed by the keeper when the grace is over, with its children."""
+    backprop.script(
+        """
+        import os, signal, subprocess, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "600"])
+        open("child", "w").write(str(child.pid))
+        open("pid", "w").write(str(os.getpid()))
+        time.sleep(600)
+        """
+    )
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    child = number_in(backprop.folder / "child") or 0
+    wait_for(lambda: len(_children(process.pid)) == 2)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: gone(pid) and gone(child))
+
+
+def test_a_reader_that_does_not_read_does_not_hold_up_the_deadline(backprop: CommandLine) -> None:
+    """With nobody reading its stdout the governor still ends the script in time."""
+    backprop.script("import os\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: print('x' * 1000)")
+    process = backprop.start("run", "train.py", "-m", "0.03", stderr=subprocess.DEVNULL)
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    wait_for(lambda: gone(pid), deadline_s=10)
+    process.communicate(timeout=30)
+    assert process.returncode == 124
+
+
+def test_a_reader_that_leaves_costs_nothing(backprop: CommandLine) -> None:
+    """`backprop run | head` lets the script go on to its end, and the log has everything."""
+    backprop.script("for i in range(100_000): print('line', i)")
+    process = backprop.start("run", "train.py", "--run-id", "head")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    log = (backprop.attempt_dir("head") / "output.log").read_text()
+    assert log.endswith("line 99999\n")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split() if not gone(int(word)) and os.path.exists(f"/proc/{word}")]
