@@ -1,0 +1,1 @@
+"""What backprop knows of PyTorch. Woken by the core when the process has imported torch."""

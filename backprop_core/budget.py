@@ -1,0 +1,216 @@
+"""Durations and deadlines: every notation of a budget, every source of a deadline, and which one holds.
+
+A budget is a number of seconds that an attempt may use; it waits while the run is paused. A fixed deadline is an instant
+of the wall clock, turned once into the monotonic clock; it waits for nothing. The earliest of all holds and is named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from backprop_core.clock import Clock, local_text
+from backprop_core.errors import BudgetError
+
+DEFAULT_BUDGET_S = 600.0
+
+Duration = str | float | int | timedelta
+
+_UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "min": 60.0, "s": 1.0, "ms": 0.001}
+_UNITS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[dhms])", re.IGNORECASE)
+_COLONS = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
+_NOTATIONS = 'Write "90s", "10m", "1h30m", "00:10:00", a timedelta or a number of seconds.'
+
+
+def parse_duration(value: Duration, name: str = "budget", *, zero_allowed: bool = False) -> float:
+    """Seconds from any notation: `"90s"`, `"10m"`, `"1h30m"`, `"00:10:00"`, `"1-00:00:00"`, a timedelta, a number.
+
+    Args:
+        value: the duration as written.
+        name: what to call it in an error message.
+        zero_allowed: whether zero is a sensible value (a grace may be zero, a budget may not).
+
+    Raises:
+        BudgetError: it cannot be read, is not finite, or is not positive.
+    """
+    seconds = _seconds(value, name)
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero_allowed):
+        least = "zero or more" if zero_allowed else "more than zero"
+        raise BudgetError(
+            f"{name}={value!r} is not a usable duration: it must be finite and {least}.", _NOTATIONS
+        )
+    return seconds
+
+
+def _seconds(value: Duration, name: str) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    if isinstance(value, str):
+        text = value.strip()
+        colons = _COLONS.fullmatch(text)
+        if colons:
+            days, hours, minutes, seconds = colons.groups()
+            return int(days or 0) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + float(seconds)
+        parts = _UNITS.findall(text)
+        if parts and not _UNITS.sub("", text).strip():
+            return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in parts)
+    raise BudgetError(f"{name}={value!r} cannot be read as a duration.", _NOTATIONS)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: `45.0 s`, `9 min 30 s`, `1 h 05 min`."""
+    if seconds < 0:
+        return "-" + duration_text(-seconds)
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One instant by which the attempt must be over.
+
+    Attributes:
+        at: seconds on the monotonic clock.
+        source: what set it, for people: `timebox("10m")`, `SLURM_JOB_END_TIME`, ...
+        fixed: a wall-clock deadline that does not wait for a pause.
+    """
+
+    at: float
+    source: str
+    fixed: bool = False
+
+
+@dataclass(slots=True)
+class Deadlines:
+    """All limits of an attempt; the earliest holds.
+
+    Attributes:
+        start: when the attempt began to count, on the monotonic clock.
+        limits: what bounds it, never empty.
+        notes: sentences about sources that were left out, and why.
+    """
+
+    start: float
+    limits: list[Limit]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def earliest(self) -> Limit:
+        return min(self.limits, key=lambda limit: limit.at)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds from the start to the earliest limit."""
+        return self.earliest.at - self.start
+
+    def shift(self, paused_s: float) -> None:
+        """The run was paused for `paused_s` seconds: budgets wait, fixed deadlines do not."""
+        self.limits = [
+            limit if limit.fixed else Limit(limit.at + paused_s, limit.source) for limit in self.limits
+        ]
+
+    def shrink(self, at: float, source: str) -> None:
+        """Someone wants the attempt to be over by `at`; a later instant than the present one changes nothing."""
+        self.limits.append(Limit(at, source, fixed=True))
+
+
+def resolve_deadlines(
+    *,
+    budget: Duration | None,
+    until: datetime | None,
+    environ: Mapping[str, str],
+    clock: Clock,
+    boot_id: str = "",
+    origin: str = "timebox",
+) -> Deadlines:
+    """Collect every limit that holds for an attempt which begins now.
+
+    Args:
+        budget: what the caller said, or None for the default of 10 minutes.
+        until: an aware datetime, or None.
+        environ: where the governor (`BACKPROP_DEADLINE_MONOTONIC`) and SLURM (`SLURM_JOB_END_TIME`, seconds since 1970,
+            see sbatch's manual page under OUTPUT ENVIRONMENT VARIABLES) leave theirs.
+        clock: the time.
+        boot_id: this boot's id; the governor's monotonic deadline holds only on the same boot.
+        origin: how the caller is called in messages.
+
+    Raises:
+        BudgetError: budget or until cannot be read or have passed.
+    """
+    now = clock.monotonic()
+    governed = _from_governor(environ, clock, boot_id)
+    limits: list[Limit] = []
+    notes: list[str] = []
+    if budget is not None:
+        limits.append(Limit(now + parse_duration(budget), f"{origin}({budget!r})"))
+    if until is not None:
+        limits.append(_from_until(until, clock))
+    if governed is not None:
+        limits.append(governed)
+    if not limits:
+        limits.append(Limit(now + DEFAULT_BUDGET_S, "the default of 10 minutes"))
+    slurm = environ.get("SLURM_JOB_END_TIME", "")
+    if slurm:
+        _add_slurm(slurm, clock, limits, notes)
+    start = now
+    if governed is not None:
+        start = min(now, governed.at - _number(environ.get("BACKPROP_BUDGET_S"), 0.0))
+    return Deadlines(start, limits, notes)
+
+
+def _number(text: str | None, default: float) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return default
+    return value if math.isfinite(value) else default
+
+
+def _from_until(until: datetime, clock: Clock) -> Limit:
+    if not isinstance(until, datetime) or until.tzinfo is None or until.utcoffset() is None:
+        raise BudgetError(
+            f"until={until!r} is not an aware datetime, so it names no instant.",
+            "Give it a time zone: datetime(..., tzinfo=timezone.utc) or datetime.now().astimezone().",
+        )
+    left = until.timestamp() - clock.wall()
+    if left <= 0:
+        raise BudgetError(
+            f"until={until.isoformat()} has already passed: it was {duration_text(-left)} ago.",
+            "Give an instant that is still to come.",
+        )
+    return Limit(clock.monotonic() + left, f"until {until.isoformat(timespec='seconds')}", fixed=True)
+
+
+def _from_governor(environ: Mapping[str, str], clock: Clock, boot_id: str) -> Limit | None:
+    source = "backprop run"
+    at = _number(environ.get("BACKPROP_DEADLINE_MONOTONIC"), math.nan)
+    if math.isfinite(at) and environ.get("BACKPROP_BOOT_ID", boot_id) == boot_id:
+        return Limit(at, source)
+    wall = _number(environ.get("BACKPROP_DEADLINE_WALL"), math.nan)
+    if math.isfinite(wall):
+        return Limit(clock.monotonic() + wall - clock.wall(), source)
+    return None
+
+
+def _add_slurm(text: str, clock: Clock, limits: list[Limit], notes: list[str]) -> None:
+    end = _number(text, math.nan)
+    left = end - clock.wall()
+    if not math.isfinite(end):
+        notes.append(f"SLURM_JOB_END_TIME={text!r} is not a number of seconds since 1970, so it is left out.")
+    elif left <= 0:
+        notes.append(f"SLURM_JOB_END_TIME passed {duration_text(-left)} ago, so it is left out.")
+    else:
+        instant = local_text(datetime.fromtimestamp(end, tz=UTC).timestamp())
+        limits.append(Limit(clock.monotonic() + left, f"SLURM_JOB_END_TIME ({instant})", fixed=True))

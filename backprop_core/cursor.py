@@ -1,0 +1,154 @@
+"""Where a training is inside its own loops, and how a new process finds back to that place.
+
+Every `box.epochs`, `box.batches` and `box.steps` is a frame: its kind, its ordinal among the loops begun since its parent
+moved on, and the index it stands at. A checkpoint stores the frames from the outermost in. A new process runs the same
+code, so the same loops begin in the same order: one that was over yields nothing, the one that was interrupted starts at
+its index, and from then on everything is as in the first process. Pure: no clock, no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One loop that is running; the outermost frame stands for the box itself.
+
+    Attributes:
+        kind: `epochs`, `batches`, `steps`, or `box`.
+        ordinal: how many loops ended in the parent's iteration before this one began.
+        index: iterations that are over; for an outer loop that is also the number of the one that runs.
+        ended: loops that have ended inside the present iteration.
+        over_before: of those, how many were over already when the checkpoint was made.
+        opening: what the loop needs to be begun again (a loader's position), kept by whoever opened it.
+    """
+
+    kind: str
+    ordinal: int
+    index: int = 0
+    ended: int = 0
+    over_before: int = 0
+    opening: Any = None
+
+    def move_to(self, index: int) -> None:
+        """Enter iteration `index`; loops inside it are counted anew."""
+        self.index = index
+        self.ended = 0
+        self.over_before = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFrame:
+    """A frame as a checkpoint remembers it. `opening` is whatever was stored to begin that loop again."""
+
+    kind: str
+    ordinal: int
+    index: int
+    ended: int = 0
+    opening: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a loop that begins now has to begin.
+
+    Attributes:
+        frame: the new frame.
+        over: the loop had ended when the checkpoint was made: yield nothing.
+        saved: where to start, when this loop was running at that time.
+        arrived: with this loop, begun or left out, everything is as when the checkpoint was made.
+    """
+
+    frame: Frame
+    over: bool = False
+    saved: SavedFrame | None = None
+    arrived: bool = False
+
+
+class CursorMismatch(ValueError):
+    """The loops begin in another order or kind than in the process that made the checkpoint."""
+
+
+@dataclass(slots=True)
+class Cursor:
+    """The stack of running loops below the box, and what is left of the way back."""
+
+    frames: list[Frame] = field(default_factory=lambda: [Frame("box", 0)])
+    way_back: list[SavedFrame] = field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, saved: Sequence[SavedFrame]) -> Self:
+        """A cursor that finds back to where `saved` was; its first frame is the box's own."""
+        cursor = cls()
+        if saved:
+            cursor.frames[0].over_before = saved[0].ended
+            cursor.way_back = list(saved[1:])
+        return cursor
+
+    @property
+    def finding_back(self) -> bool:
+        return bool(self.way_back)
+
+    def begin(self, kind: str) -> Entry:
+        """A loop begins.
+
+        Raises:
+            CursorMismatch: the checkpoint was made by a script with other loops.
+        """
+        parent = self.frames[-1]
+        frame = Frame(kind, parent.ended)
+        if frame.ordinal < parent.over_before:
+            parent.ended += 1
+            return Entry(frame, over=True, arrived=not self.way_back and parent.ended == parent.over_before)
+        if not self.way_back:
+            self.frames.append(frame)
+            return Entry(frame)
+        saved = self.way_back[0]
+        if frame.kind != saved.kind or frame.ordinal != saved.ordinal:
+            raise CursorMismatch(
+                f"the checkpoint was made inside box.{saved.kind} (loop {saved.ordinal + 1} there), "
+                f"but here box.{frame.kind} (loop {frame.ordinal + 1}) begins"
+            )
+        self.way_back.pop(0)
+        frame.index = saved.index
+        frame.over_before = saved.ended
+        self.frames.append(frame)
+        return Entry(frame, saved=saved, arrived=not self.way_back)
+
+    def end(self, frame: Frame) -> None:
+        """The loop of `frame` is over, or was left by the script's own break, return or exception."""
+        if frame in self.frames:
+            position = self.frames.index(frame)
+            del self.frames[position]
+            self.frames[position - 1].ended += 1
+
+    def saved_frames(self) -> list[SavedFrame]:
+        """The stack as a checkpoint stores it, the box first."""
+        return [SavedFrame(f.kind, f.ordinal, f.index, f.ended, f.opening) for f in self.frames]
+
+
+def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:
+    """The frames as plain values for the codec."""
+    return [
+        {"kind": f.kind, "ordinal": f.ordinal, "index": f.index, "ended": f.ended, "opening": f.opening}
+        for f in frames
+    ]
+
+
+def frames_from_state(state: Sequence[Mapping[str, Any]]) -> list[SavedFrame]:
+    """The inverse of `frames_to_state`.
+
+    Raises:
+        ValueError: it is not a list of frames.
+    """
+    frames = []
+    for item in state:
+        kind = item.get("kind")
+        counts = [c for c in (item.get(key) for key in ("ordinal", "index", "ended")) if isinstance(c, int)]
+        if not isinstance(kind, str) or len(counts) != 3 or min(counts) < 0:
+            raise ValueError(f"not a loop position: {item!r}")
+        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], item.get("opening")))
+    return frames

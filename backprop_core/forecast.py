@@ -1,0 +1,171 @@
+"""Observed durations in, upper bounds for the next ones out. Pure: it is told durations and reads no clock.
+
+Method. The largest of the last n durations is a distribution-free upper bound: if durations are exchangeable, the next one
+exceeds it with probability 1/(n + 1) (Wilks 1941, "Determination of sample sizes for setting tolerance limits", Annals of
+Mathematical Statistics 12). Two things break exchangeability, and each has its answer: drift, by a window of the newest
+32 and a margin of 10%; a lone outlier, which would cost many steps for the 32 that it stays in the window, by leaving it
+out, since near the deadline the guard covers a step that takes too long. Long gaps that come in a rhythm (a validation
+every k steps inside a loop that does not announce it) are not outliers: once seen twice at the same distance, the third
+is expected.
+
+Each phase has its own window: a plain step, the first step (compilation), the end of an epoch, a validation. Before
+anything was seen, what earlier attempts of the run measured stands in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+WINDOW = 32
+STEP_MARGIN = 1.1
+LONE = 4.0
+"""A single duration more than this many times the next largest is an outlier."""
+SAVE_MARGIN = 1.15
+SAVE_FLOOR_S = 0.03
+EXIT_PRIOR_S = 0.35
+UNSEEN_WRITE_BYTES_PER_S = 200e6
+"""A slow laptop disk with fsync; the first save replaces it."""
+
+
+class Phase(StrEnum):
+    """What lies between this boundary and the next."""
+
+    PLAIN = "plain"
+    FIRST = "first"
+    EPOCH_END = "epoch_end"
+    VALIDATION = "validation"
+
+
+@dataclass(slots=True)
+class DurationWindow:
+    """The newest durations of one kind.
+
+    Attributes:
+        recent: seconds, newest last.
+        prior_s: what to believe before anything was seen.
+    """
+
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    prior_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.recent.append(seconds)
+
+    def longest(self) -> float:
+        """The longest of the window without a lone outlier; the prior before anything was seen. Seconds."""
+        if not self.recent:
+            return self.prior_s
+        if len(self.recent) < 4:
+            return max(self.recent)
+        *_, second, first = sorted(self.recent)
+        return second if first > LONE * second else first
+
+
+@dataclass(slots=True)
+class Rhythm:
+    """Long gaps that return after the same number of steps."""
+
+    at: deque[int] = field(default_factory=lambda: deque(maxlen=3))
+    length_s: float = 0.0
+
+    def observe(self, step: int, seconds: float) -> None:
+        self.at.append(step)
+        self.length_s = max(seconds, 0.5 * self.length_s)
+
+    def due_s(self, next_step: int, stride: int) -> float:
+        """Seconds of the long gap expected among the next `stride` steps, or 0."""
+        if len(self.at) < 3:
+            return 0.0
+        first, second, third = self.at
+        period = third - second
+        if period <= 0 or abs((second - first) - period) > max(1, stride):
+            return 0.0
+        return self.length_s if 0 <= third + period - next_step <= max(1, stride) else 0.0
+
+
+@dataclass(slots=True)
+class Forecast:
+    """Upper bounds for everything that must still fit before the deadline."""
+
+    phases: dict[Phase, DurationWindow] = field(
+        default_factory=lambda: {phase: DurationWindow() for phase in Phase}
+    )
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    saves: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=6))
+    saves_seen: int = 0
+    prior_saves: tuple[tuple[int, float], ...] = ()
+    exits: deque[float] = field(default_factory=lambda: deque(maxlen=4))
+    step: int = 0
+    stride: int = 1
+
+    def observe_gap(self, phase: Phase, seconds: float, steps: int = 1) -> None:
+        """From one look to the next `seconds` passed and `steps` boundaries.
+
+        A block of very short steps is told as one gap: its length bounds each step in it.
+        """
+        self.step += steps
+        self.stride = max(1, steps)
+        window = self.phases[phase]
+        if phase is Phase.PLAIN and len(window.recent) >= 4 and seconds > LONE * window.longest():
+            self.rhythm.observe(self.step, seconds)
+            if self.rhythm.due_s(self.step, self.stride * 2):
+                return
+        window.observe(seconds)
+
+    def observe_save(self, nbytes: int, seconds: float) -> None:
+        """A synchronous or background save of `nbytes` bytes took `seconds`."""
+        self.saves.append((nbytes, seconds))
+        self.saves_seen += 1
+
+    def gap_bound_s(self, phase: Phase) -> float:
+        """Upper bound for the time to the next boundary, in seconds."""
+        plain = self.phases[Phase.PLAIN]
+        if phase is Phase.PLAIN:
+            return STEP_MARGIN * max(plain.longest(), self.rhythm.due_s(self.step + 1, self.stride))
+        window = self.phases[phase]
+        known = window.longest()
+        if phase in (Phase.EPOCH_END, Phase.VALIDATION) and not window.recent and not window.prior_s:
+            known = plain.longest()
+        return STEP_MARGIN * max(known, plain.longest())
+
+    def save_bound_s(self, nbytes: int) -> float:
+        """Upper bound for a synchronous save of `nbytes` bytes, in seconds."""
+        seen = list(self.saves) or list(self.prior_saves)
+        if not seen:
+            return nbytes / UNSEEN_WRITE_BYTES_PER_S + 0.1
+        longest = max(seconds * max(1.0, nbytes / max(1, size)) for size, seconds in seen)
+        return SAVE_MARGIN * longest + SAVE_FLOOR_S
+
+    def exit_bound_s(self) -> float:
+        """Upper bound for the time from the end of the save to the end of the process, in seconds."""
+        return max(self.exits) * 1.1 + 0.1 if self.exits else EXIT_PRIOR_S
+
+    def longest_step_s(self) -> float:
+        """The longest recent plain step, in seconds."""
+        return self.phases[Phase.PLAIN].longest()
+
+    def measured(self) -> dict[str, Any]:
+        """What the next attempt should know, as plain JSON."""
+        return {
+            "longest_s": {phase.value: w.longest() for phase, w in self.phases.items() if w.recent},
+            "saves": [list(pair) for pair in self.saves],
+        }
+
+    def learn(self, earlier: Mapping[str, Any]) -> None:
+        """Take what an earlier attempt measured as the prior. Ill-formed parts are left out."""
+        longest = earlier.get("longest_s")
+        for phase, window in self.phases.items():
+            value = longest.get(phase.value) if isinstance(longest, Mapping) else None
+            if isinstance(value, int | float) and value >= 0:
+                window.prior_s = float(value)
+        saves = earlier.get("saves")
+        if isinstance(saves, list):
+            pairs = [tuple(p) for p in saves if isinstance(p, list) and len(p) == 2]
+            self.prior_saves = tuple((int(size), float(seconds)) for size, seconds in pairs)
+        exit_s = earlier.get("exit_s")
+        if isinstance(exit_s, int | float) and exit_s >= 0:
+            self.exits.append(float(exit_s))

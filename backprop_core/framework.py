@@ -1,0 +1,187 @@
+"""What a framework package tells the core, so that the core need not know any framework.
+
+A package announces itself by an entry point in the group `backprop.frameworks`, named after the module whose presence
+in `sys.modules` wakes it. `backprop_torch` is one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
+from typing import Any, Protocol
+
+from backprop_core.checkpoints.arrays import Translator
+
+GROUP = "backprop.frameworks"
+
+
+class Tracked(Protocol):
+    """One object whose state goes into every checkpoint."""
+
+    def capture(self) -> object:
+        """The state: plain values, arrays and tensors, without copying them."""
+        ...
+
+    def mismatch(self, state: object) -> str | None:
+        """Why `state` cannot be restored into this object, as half a sentence, or None. Changes nothing."""
+        ...
+
+    def restore(self, state: object) -> None:
+        """Put `state` back, in place."""
+        ...
+
+
+class LoaderReading(Protocol):
+    """One pass over a data loader whose position can be saved and found again."""
+
+    length: int | None
+    """Batches in the pass, where the loader knows."""
+
+    caveat: str
+    """One sentence on what of this loader cannot come back bit for bit, or empty."""
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        """An iterator that stands behind `skip` batches.
+
+        Args:
+            saved: what `position` returned in the earlier process, or None for a new pass.
+            skip: batches already trained.
+            resume_randomness: sets every random generator to where it was at the boundary; to be called last.
+        """
+        ...
+
+    def position(self) -> Any:
+        """What `begin` needs to find back to this pass, as values that a checkpoint can hold."""
+        ...
+
+
+class RandomnessKeeper(Protocol):
+    """Takes and sets all global random generators of all frameworks together."""
+
+    def randomness(self) -> dict[str, object]: ...
+
+    def set_randomness(self, states: Any) -> None: ...
+
+
+class LoopListener(Protocol):
+    """What a framework calls while a script's own loop runs that knows nothing of backprop."""
+
+    def first_step(self) -> None:
+        """Just before the first optimizer step of the block."""
+        ...
+
+    def at_boundary(self, *, epoch_end: bool) -> None:
+        """Between two steps; may raise the private signal that leaves the block."""
+        ...
+
+
+class RawLoop(Protocol):
+    """An unchanged training loop seen from outside: what it uses, where it is, and when it is between two steps."""
+
+    def watch(self) -> AbstractContextManager[None]:
+        """Hooks are in place inside this context and gone after it."""
+        ...
+
+    def objects(self) -> Mapping[str, object]:
+        """What training uses, by a name that is the same in every process; complete at the first boundary."""
+        ...
+
+    def candidates(self) -> Mapping[str, object]:
+        """What exists already and could be used, by the same names."""
+        ...
+
+    def position(self) -> Any:
+        """Where the running loader stands, as values that a checkpoint can hold, or None."""
+        ...
+
+    def resume(self, position: Any, resume_randomness: Callable[[], None]) -> None:
+        """The next pass over the matching loader is to start at `position`."""
+        ...
+
+    def restored_gradients_count(self, position: Any) -> bool:
+        """Whether gradients that were saved at `position` are to be kept."""
+        ...
+
+    def forget_gradients(self) -> None:
+        """Drop all pending gradients."""
+        ...
+
+    def nullify_until_boundary(self) -> None:
+        """Restored state came too late for the first forward pass: no step has an effect before the next boundary."""
+        ...
+
+
+class Framework(Protocol):
+    """One framework's knowledge: its arrays, objects, randomness and loops."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def translator(self) -> Translator: ...
+
+    def adopt(self, value: object) -> Tracked | None:
+        """A way to save `value`, if it is one of this framework's objects."""
+        ...
+
+    def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
+        """A further state that belongs to `value` but not into its own file, such as pending gradients.
+
+        Args:
+            value: a tracked object, or a loader.
+            tracked: all tracked objects, a live view.
+        """
+        ...
+
+    def randomness(self) -> Tracked:
+        """The framework's global random generators."""
+        ...
+
+    def environment(self) -> Mapping[str, Any]:
+        """Versions and flags that bit-exactness depends on, as plain JSON."""
+        ...
+
+    def reading(self, loader: object, randomness: RandomnessKeeper) -> LoaderReading | None:
+        """How to read `loader` with a position, or None if it is not one of this framework's."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the accelerator has done what was asked, so that the clock tells the truth."""
+        ...
+
+    def watch_steps(self, stepped: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `stepped` after each optimizer step inside this context."""
+        ...
+
+    def raw_loop(
+        self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
+    ) -> RawLoop:
+        """Watch and steer an unchanged loop; `caller` is the frame that opened the block."""
+        ...
+
+    def is_stop_debris(self, error: BaseException) -> bool:
+        """Whether `error` is what a stop signal to a whole process group leaves behind (a killed loader worker)."""
+        ...
+
+
+@cache
+def _entries() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+_loaded: dict[str, Framework] = {}
+
+
+def frameworks_in_use() -> list[Framework]:
+    """The frameworks whose module the process has imported."""
+    found = []
+    for entry in _entries():
+        if entry.name in sys.modules:
+            if entry.name not in _loaded:
+                _loaded[entry.name] = entry.load()()
+            found.append(_loaded[entry.name])
+    return found

@@ -1,0 +1,123 @@
+"""What others ask of a running attempt, by signal or by the control file, gathered at boundaries."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from backprop_core.budget import Deadlines, duration_text
+from backprop_core.clock import Clock
+from backprop_core.decision import Leave
+from backprop_core.outcome import Outcome
+from backprop_core.runs.control import Action, ControlReader
+from backprop_core.signals import SignalWatch
+from backprop_core.telling import Teller
+
+CONTROL_EVERY_S = 0.25
+_PAUSE_POLL_S = 0.1
+
+
+class Requests:
+    """Signals and control requests since the box was opened.
+
+    Attributes:
+        leave: the first request to end the attempt, or None.
+        save_asked: a checkpoint was asked for and is not yet begun.
+        notes: sentences about signals that are not heard.
+    """
+
+    def __init__(
+        self, control: ControlReader, grace_s: float, clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self.leave: Leave | None = None
+        self.save_asked = False
+        self._grace_s = grace_s
+        self._control = control
+        self._clock = clock
+        self._next_poll = clock.monotonic()
+        self._signals = SignalWatch(clock.monotonic, wake)
+        self._signals.start()
+        self._signal_obeyed = False
+        self.notes = self._signals.notes
+
+    @property
+    def signalled(self) -> bool:
+        """A stop signal has been heard."""
+        return self._signals.received is not None
+
+    @property
+    def pending(self) -> bool:
+        """A signal came that no boundary has dealt with."""
+        return self.signalled and not self._signal_obeyed
+
+    def poll(self, now: float, deadlines: Deadlines, teller: Teller) -> tuple[float, float]:
+        """Take in what came since the last call; waits here while the run is paused.
+
+        Returns:
+            Seconds the run was paused, and seconds the budget is extended by.
+        """
+        paused_s = extended_s = 0.0
+        if now >= self._next_poll or self.pending:
+            self._next_poll = now + CONTROL_EVERY_S
+            paused_s, extended_s = self._poll_control(teller)
+        if self.pending:
+            self._obey_signal(deadlines, teller)
+        return paused_s, extended_s
+
+    def _obey_signal(self, deadlines: Deadlines, teller: Teller) -> None:
+        self._signal_obeyed = True
+        number = self._signals.received
+        assert number is not None
+        if number is signal.SIGINT:
+            self.leave = self.leave or Leave(Outcome.STOPPED, "stopped by Ctrl-C", at_once=True)
+            teller.say("Ctrl-C: saving a checkpoint and leaving. Press it again to leave now, without one.")
+            return
+        deadlines.shrink(
+            self._signals.received_at + self._grace_s, f"{number.name} with a grace of {self._grace_s:g} s"
+        )
+        if self.leave is None:
+            self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=False)
+            left = deadlines.earliest.at - self._clock.monotonic()
+            teller.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
+
+    def _poll_control(self, teller: Teller) -> tuple[float, float]:
+        extended_s = 0.0
+        paused = False
+        for request in self._control.poll():
+            match request.action:
+                case Action.STOP:
+                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was asked for", at_once=True)
+                case Action.CHECKPOINT:
+                    self.save_asked = True
+                case Action.EXTEND:
+                    extended_s += request.extend_s or 0.0
+                    teller.say(f"The budget was extended by {duration_text(request.extend_s or 0.0)}.")
+                case Action.PAUSE:
+                    paused = True
+                    teller.say(f"Paused{': ' + request.why if request.why else ''}.")
+                case Action.CONTINUE:
+                    paused = False
+        return (self._wait_out_pause(teller), extended_s) if paused else (0.0, extended_s)
+
+    def _wait_out_pause(self, teller: Teller) -> float:
+        began = self._clock.monotonic()
+        teller.event("paused")
+        while not self.signalled and self.leave is None:
+            self._clock.sleep(_PAUSE_POLL_S)
+            waiting = True
+            for request in self._control.poll():
+                if request.action is Action.STOP:
+                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was asked for", at_once=True)
+                elif request.action is Action.CHECKPOINT:
+                    self.save_asked = True
+                waiting = waiting and request.action is Action.PAUSE
+            if not waiting:
+                break
+        paused_s = self._clock.monotonic() - began
+        teller.event("continued", paused_s=paused_s)
+        teller.say(f"Continuing after a pause of {duration_text(paused_s)}.")
+        return paused_s
+
+    def stop(self) -> None:
+        """Stop listening and put the former signal handlers back."""
+        self._signals.stop()

@@ -1,0 +1,474 @@
+"""The engine of one attempt, and the one port that adapters call.
+
+An adapter opens a session, calls `boundary` between optimizer steps (or only when `clock.monotonic() >= session.wake`, which
+is cheap), and leaves its training loop when `boundary` returns True. Deciding, saving, restoring, talking and the record
+are done here, so that all adapters keep the same promises.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from backprop_core.budget import duration_text, resolve_deadlines
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.interval import interval_s
+from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
+from backprop_core.checkpoints.store import Loaded
+from backprop_core.clock import SYSTEM, Clock, local_text
+from backprop_core.decision import Action, Facts, Leave, Verdict, decide
+from backprop_core.enrolment import Enrolment, enrol
+from backprop_core.errors import CheckpointError, UnsavableStateError, UsageError
+from backprop_core.forecast import Forecast, Phase
+from backprop_core.guard import Guard
+from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.requests import Requests
+from backprop_core.runs.process import boot_id
+from backprop_core.saving import Saver
+from backprop_core.settings import Settings
+from backprop_core.telling import LogValues, Teller
+
+BLOCK_S = 0.005
+"""Boundaries closer together than this are looked at as one block; see forecast.py."""
+PROGRESS_EVERY_S = 1.0
+FIRST_SAVE_AFTER = 0.03
+"""The first periodic save comes after this part of the budget, to learn what a save costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where training is at a boundary. `cursor` is whatever the adapter needs to find back, as plain JSON."""
+
+    step: int
+    epoch: int = 0
+    batch: int = 0
+    cursor: Any = None
+
+
+class Trainee(Protocol):
+    """What a session asks of its adapter."""
+
+    translators: Sequence[Translator]
+
+    def states(self) -> Mapping[str, object]:
+        """All that a checkpoint has to hold, by name, without copying."""
+        ...
+
+    def position(self) -> Position: ...
+
+    def environment(self) -> Mapping[str, Any]:
+        """Versions and flags that exactness depends on."""
+        ...
+
+    def window_rest_s(self, step_s: float) -> float:
+        """Seconds until the open accumulation window ends, for steps of `step_s`; 0 if none is open."""
+        ...
+
+    def total_steps(self) -> int | None:
+        """How many steps the whole training has, where it is known."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for the accelerator."""
+        ...
+
+
+class Session:
+    """One attempt, from `open` to `close`.
+
+    Attributes:
+        wake: the instant (monotonic) from which on a boundary must be told; earlier ones may be skipped.
+        outcome: `running` until the session is closed.
+        restored: the checkpoint that was loaded at `open`, or None.
+        checkpoint: the newest checkpoint committed, or the one resumed from; None if there is none.
+        leaving: why the loop has to be left, or None.
+    """
+
+    def __init__(
+        self, settings: Settings, trainee: Trainee, *, clock: Clock = SYSTEM, silent: bool = False
+    ) -> None:
+        self.settings = settings
+        self.trainee = trainee
+        self.clock = clock
+        self.teller = Teller(silent=silent)
+        self.forecast = Forecast()
+        self.logged = LogValues()
+        self.outcome = Outcome.RUNNING
+        self.reason = ""
+        self.wake = 0.0
+        self.restored: Loaded | None = None
+        self.leaving: Verdict | None = None
+        self.steps = 0
+        self._phase = Phase.FIRST
+        self._told_fit = False
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Find the run, the deadline and the checkpoint to go on from.
+
+        Raises:
+            UsageError, StoreError: what was asked for cannot be done; nothing was begun.
+        """
+        settings, clock = self.settings, self.clock
+        self.deadlines = resolve_deadlines(
+            budget=settings.budget,
+            until=settings.until,
+            environ=settings.environ,
+            clock=clock,
+            boot_id=boot_id(),
+            origin=settings.origin,
+        )
+        self.enrolment: Enrolment = enrol(settings, self.deadlines, clock)
+        try:
+            self._open_enrolled()
+        except BaseException:
+            self.enrolment.finish(Outcome.FAILED, "the box could not be opened", {})
+            raise
+
+    def _open_enrolled(self) -> None:
+        enrolment, clock = self.enrolment, self.clock
+        self.teller.attach(enrolment.attempt.events)
+        for measured in enrolment.earlier:
+            self.forecast.learn(measured)
+        enrolment.checkpoints.sweep()
+        self.restored = self._load()
+        self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.trainee.translators)
+        self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
+        self.guard = Guard(self)
+        for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
+            self.teller.say_once(note)
+        self._say_start()
+        now = clock.monotonic()
+        self._opened = self._last = self._last_progress = now
+        self._last_save = now
+        self._first_step = self.trainee.position().step
+        self.wake = 0.0
+
+    def _load(self) -> Loaded | None:
+        enrolment = self.enrolment
+        if enrolment.resume_from is not None:
+            return self._load_path(enrolment.resume_from)
+        if not enrolment.resuming:
+            return None
+        loaded = enrolment.checkpoints.load_newest(self.trainee.translators, told=self._warn)
+        if loaded is None:
+            self._warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it starts afresh.")
+        return loaded
+
+    def _load_path(self, path: Path) -> Loaded:
+        if not path.is_dir():
+            raise UsageError(
+                f"There is no checkpoint at {path}.", "Give the folder of a checkpoint (step-...)."
+            )
+        if (path / "manifest.json").exists():
+            return self.enrolment.checkpoints.load(path, self.trainee.translators)
+        store = type(self.enrolment.checkpoints)(path, clock=self.clock)
+        loaded = store.load_newest(self.trainee.translators, told=self._warn)
+        if loaded is None:
+            raise UsageError(
+                f"There is no checkpoint in {path}.", "Give the folder of a checkpoint (step-...)."
+            )
+        return loaded
+
+    def _warn(self, text: str) -> None:
+        self.teller.say(text, "warning")
+
+    def _say_start(self) -> None:
+        limit = self.deadlines.earliest
+        left = limit.at - self.clock.monotonic()
+        until = local_text(self.clock.wall() + left)
+        loaded = self.restored
+        if loaded is None:
+            where = "starting afresh"
+        else:
+            facts = loaded.info.facts
+            where = f"resumed from step {facts.step} (epoch {facts.epoch}, batch {facts.batch})"
+            self.teller.event("checkpoint_restored", path=str(loaded.info.path), step=facts.step)
+            self._compare_environment(facts.environment)
+        text = f"run {self.run_id}, {where}: {duration_text(left)} until {until}, set by {limit.source}."
+        self.teller.event(
+            "session_started",
+            pid=os.getpid(),
+            budget_s=self.deadlines.budget_s,
+            budget_source=limit.source,
+            deadline_wall=self.clock.wall() + left,
+            resumed_from=self.resumed_from,
+            box=self.enrolment.box,
+            message=text,
+        )
+        self.teller.say(text)
+
+    def _compare_environment(self, saved: Mapping[str, Any]) -> None:
+        now = self.trainee.environment()
+        changed = [
+            f"{k}: {saved[k]} then, {now[k]} now" for k in sorted(set(saved) & set(now)) if saved[k] != now[k]
+        ]
+        if changed:
+            self._warn(
+                "The same bits are not promised, because this has changed: " + "; ".join(changed) + "."
+            )
+
+    # -- what users see ----------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        return self.enrolment.run_id
+
+    @property
+    def resumed_from(self) -> str | None:
+        return None if self.restored is None else str(self.restored.info.path)
+
+    @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        if self.saver.newest is not None:
+            return self.saver.newest
+        return None if self.restored is None else self.restored.info
+
+    def remaining_s(self) -> float:
+        """Seconds to the earliest deadline, never negative."""
+        return max(0.0, self.deadlines.earliest.at - self.clock.monotonic())
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Values of the running step; scalars of any framework, read only when they are shown."""
+        self.logged.update(values)
+
+    # -- boundaries --------------------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        self.wake = 0.0
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        """A point between two optimizer steps. True: leave the loop, everything is saved.
+
+        Args:
+            steps: boundaries since the last call, this one included.
+            phase: what lies between this boundary and the next.
+            then: what follows at once after that and must fit as well, because stopping in between is unwelcome.
+        """
+        if self.leaving is not None:
+            return True
+        clock = self.clock
+        if steps:
+            self.trainee.synchronize()
+        now = clock.monotonic()
+        if steps or self._phase is not Phase.PLAIN:
+            self.steps += steps
+            self.forecast.observe_gap(self._phase, now - self._last, steps)
+        self._collect_saves()
+        self._obey(now)
+        self._act(phase, then)
+        if self.leaving is None:
+            self._progress(now)
+            self.guard.at_boundary(self._facts(clock.monotonic(), phase, then))
+            self._phase = Phase.FIRST if self.steps == 0 and phase is Phase.PLAIN else phase
+            self._last = clock.monotonic()
+            self.wake = 0.0 if self.requests.pending else self._last + BLOCK_S
+        return self.leaving is not None
+
+    def _obey(self, now: float) -> None:
+        paused_s, extended_s = self.requests.poll(now, self.deadlines, self.teller)
+        if paused_s or extended_s:
+            self.deadlines.shift(paused_s + extended_s)
+
+    def _facts(self, now: float, phase: Phase, then: Phase | None) -> Facts:
+        forecast = self.forecast
+        gap_s = forecast.gap_bound_s(phase) if self.steps else 0.0
+        save_s = forecast.save_bound_s(self.saver.state_bytes)
+        busy = self.saver.busy
+        limit = self.deadlines.earliest
+        return Facts(
+            remaining_s=limit.at - now,
+            gap_s=gap_s + (0.0 if then is None else forecast.gap_bound_s(then)),
+            window_s=self.trainee.window_rest_s(forecast.longest_step_s()),
+            save_s=save_s * 2 if busy else save_s,
+            exit_s=forecast.exit_bound_s() if self.enrolment.governed else 0.02,
+            save_known=forecast.saves_seen > 0,
+            leave=self.requests.leave,
+            save_asked=self.requests.save_asked,
+            save_due=self._save_due(now, limit.at - now, save_s),
+            save_in_flight=busy,
+            deadline=limit.source,
+        )
+
+    def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
+        if self.steps == 0:
+            return False
+        if self.forecast.saves_seen == 0 and not self.saver.busy and self._last_save == self._opened:
+            share = min(FIRST_SAVE_AFTER * self.deadlines.budget_s, 30.0)
+            return self.steps >= 3 and now - self._opened >= share
+        every = interval_s(save_s, self.settings.checkpoint_every_s)
+        return now - self._last_save >= every and remaining_s > 3 * save_s
+
+    def _act(self, phase: Phase, then: Phase | None) -> None:
+        verdict = decide(self._facts(self.clock.monotonic(), phase, then))
+        if verdict.action is Action.SAVE_AND_WAIT:
+            self._save_now(verdict.reason)
+            verdict = decide(self._facts(self.clock.monotonic(), phase, then))
+        if verdict.action is Action.SAVE:
+            self._save_behind(verdict.reason)
+        elif verdict.action is Action.STOP:
+            self._stop(verdict)
+
+    def _stop(self, verdict: Verdict) -> None:
+        self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
+        self._reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
+        self.guard.stand_down()
+        newest = self.saver.newest
+        if newest is None or newest.facts.step != self.trainee.position().step or not self.guard.committed:
+            self._save_now(verdict.reason)
+        self.leaving = verdict
+
+    def leave_at_once(self, why: str) -> None:
+        """The loop is being left for a reason of its own (a stop signal killed the loader's workers)."""
+        leave = self.requests.leave or Leave(Outcome.PREEMPTED, why, at_once=True)
+        self._stop(Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why))
+
+    # -- saving ------------------------------------------------------------------------------------------------
+
+    def checkpoint_facts(self, reason: SaveReason) -> CheckpointFacts:
+        """What the manifest is to say of a checkpoint made now."""
+        position = self.trainee.position()
+        return CheckpointFacts(
+            run_id=self.run_id,
+            attempt=self.enrolment.attempt.number,
+            step=position.step,
+            epoch=position.epoch,
+            batch=position.batch,
+            reason=reason,
+            box=self.enrolment.box,
+            cursor=position.cursor,
+            environment=dict(self.trainee.environment()),
+            slack_s=self.deadlines.earliest.at - self.clock.monotonic(),
+            extra={"measured": self.forecast.measured()},
+        )
+
+    def _save_behind(self, reason: SaveReason) -> None:
+        try:
+            if self.saver.save_behind(self.trainee.states(), self.checkpoint_facts(reason)):
+                self._last_save = self.clock.monotonic()
+                self.requests.save_asked = False
+        except CheckpointError as error:
+            self._save_failed(error)
+
+    def _save_now(self, reason: SaveReason) -> None:
+        try:
+            info = self.saver.save_now(self.trainee.states(), self.checkpoint_facts(reason))
+        except CheckpointError as error:
+            self._save_failed(error)
+        else:
+            self._last_save = self.clock.monotonic()
+            self.requests.save_asked = False
+            self._saved(info)
+        self._collect_saves()
+
+    def _collect_saves(self) -> None:
+        for result in self.saver.finished():
+            if isinstance(result, CheckpointInfo):
+                self._saved(result)
+            else:
+                self._save_failed(result)
+
+    def _saved(self, info: CheckpointInfo) -> None:
+        self.teller.event(
+            "checkpoint_saved",
+            path=str(info.path),
+            step=info.step,
+            reason=info.facts.reason.value,
+            nbytes=info.nbytes,
+            seconds=info.save_s,
+        )
+
+    def _save_failed(self, error: CheckpointError) -> None:
+        self._last_save = self.clock.monotonic()
+        self.teller.event("checkpoint_failed", error=str(error))
+        older = self.checkpoint
+        kept = f"The newest good checkpoint is {older.path}." if older else "There is no older checkpoint."
+        self._warn(f"A checkpoint could not be saved: {error} {kept}")
+        if isinstance(error, UnsavableStateError):
+            raise error
+
+    # -- talking -----------------------------------------------------------------------------------------------
+
+    def _progress(self, now: float) -> None:
+        if now - self._last_progress < PROGRESS_EVERY_S:
+            return
+        since, self._last_progress = now - self._opened, now
+        position = self.trainee.position()
+        rate = self.steps / since if since > 0 else None
+        values = self.logged.numbers()
+        self.teller.event(
+            "progress",
+            step=position.step,
+            epoch=position.epoch,
+            batch=position.batch,
+            loss=values.get("loss"),
+            values=values,
+            remaining_s=self.remaining_s(),
+            rate=rate,
+        )
+        if not self._told_fit and self.steps >= 10 and rate:
+            self._told_fit = True
+            self._say_fit(position.step, rate)
+
+    def _say_fit(self, step: int, rate: float) -> None:
+        fits = int(rate * self.remaining_s())
+        total = self.trainee.total_steps()
+        text = f"about {fits} more steps fit into this box"
+        if total is not None and total > step + fits:
+            per_box = max(1, int(rate * self.deadlines.budget_s))
+            text += f"; the training has {total}, so it needs about {-(-(total - step) // per_box)} boxes like this"
+        elif total is not None:
+            text += f"; the training ends at {total}, so it should end in this one"
+        self.teller.say(text + ".")
+
+    # -- closing -----------------------------------------------------------------------------------------------
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        """The loop has been left. A loop that ran to its end is saved once more, as `final`."""
+        self.guard.stand_down()
+        if outcome is Outcome.COMPLETED:
+            self._save_now(SaveReason.FINAL)
+        try:
+            self.saver.close()
+            self._collect_saves()
+        finally:
+            self.requests.stop()
+            self.guard.stop()
+            self.outcome, self.reason = outcome, reason or (self.leaving.text if self.leaving else "")
+            self._say_end()
+
+    def _say_end(self) -> None:
+        now = self.clock.monotonic()
+        newest = self.checkpoint
+        position = self.trainee.position()
+        used_s = now - self.deadlines.start
+        slack_s = self.deadlines.earliest.at - now
+        facts: dict[str, Any] = {
+            "steps": self.steps,
+            "step": position.step,
+            "loss": self.logged.numbers().get("loss"),
+            "checkpoint": None if newest is None else str(newest.path),
+            "used_s": used_s,
+            "slack_s": slack_s,
+            "reserve_s": getattr(self, "_reserve_kept_s", None),
+            "measured": self.forecast.measured(),
+        }
+        reserve = facts["reserve_s"]
+        self.teller.say(
+            f"{self.outcome} at step {position.step} after {self.steps} steps and {duration_text(used_s)}"
+            + (f" ({self.reason})" if self.reason else "")
+            + (f"; reserve {duration_text(reserve)}" if reserve is not None else "")
+            + f", slack {duration_text(slack_s)}; "
+            + (f"checkpoint {newest.path}" if newest else "no checkpoint")
+            + ("" if self.outcome is Outcome.COMPLETED else f". Resume: {self._how_to_resume()}")
+            + "."
+        )
+        self.teller.event("session_finished", outcome=self.outcome.value, reason=self.reason, **facts)
+        self.enrolment.finish(self.outcome, self.reason, facts)
+
+    def _how_to_resume(self) -> str:
+        return f"backprop resume {self.run_id}" if self.enrolment.governed else f"run={self.run_id!r}"

@@ -1,0 +1,77 @@
+"""Signals that mean "be gone soon", heard without doing anything in the handler.
+
+Python runs signal handlers between bytecodes of the main thread, so a handler here notes the signal and wakes the next
+boundary; it never saves. A forked loader worker inherits the handler: there it acts as if it had never been set.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+_ASKS_TO_LEAVE = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+class SignalWatch:
+    """Listens between `start` and `stop`, then puts back what was there.
+
+    Attributes:
+        received: the first signal that asked to leave, or None.
+        received_at: when it came, on the monotonic clock.
+        notes: sentences about signals that are not listened to, and why.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], wake: Callable[[], None]) -> None:
+        self._monotonic = monotonic
+        self._wake = wake
+        self._owner = os.getpid()
+        self._before: dict[int, Any] = {}
+        self.received: signal.Signals | None = None
+        self.received_at = 0.0
+        self.notes: list[str] = []
+
+    def start(self) -> None:
+        """Install the handlers; outside the main thread Python allows none, and that is noted."""
+        if threading.current_thread() is not threading.main_thread():
+            self.notes.append("The box runs outside the main thread, so it does not hear signals.")
+            return
+        for name in _ASKS_TO_LEAVE:
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            before = signal.getsignal(number)
+            if before is None or (name == "SIGUSR1" and before is not signal.SIG_DFL):
+                self.notes.append(f"{name} has a handler of its own, so it is left alone.")
+                continue
+            if name == "SIGTERM" and callable(before):
+                self.notes.append("Your own SIGTERM handler rests until the block is left.")
+            if name == "SIGINT" and before is signal.SIG_IGN:
+                continue
+            self._before[number] = before
+            signal.signal(number, self._heard)
+
+    def stop(self) -> None:
+        """Put the former handlers back, unless somebody else has replaced ours meanwhile."""
+        if os.getpid() != self._owner or threading.current_thread() is not threading.main_thread():
+            return
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._heard:
+                signal.signal(number, before)
+        self._before.clear()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if number == signal.SIGINT and self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        if self.received is None:
+            self.received = signal.Signals(number)
+            self.received_at = self._monotonic()
+        self._wake()

@@ -1,0 +1,74 @@
+"""What a session says: one line at a time on standard error for people, the same as events for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from backprop_core.runs.events import EventLog
+
+_PREFIX = "backprop: "
+
+
+class Teller:
+    """Says things to the user and writes events; a rank other than the first is given `silent=True`.
+
+    Lines that are said before the events file is there are kept and written as soon as it is.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
+        self._events: EventLog | None = None
+        self._said: set[str] = set()
+
+    def attach(self, events: EventLog) -> None:
+        self._events = events
+
+    def say(self, text: str, level: str = "info") -> None:
+        """One line for the user, also kept as an event."""
+        if self._silent:
+            return
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a closed standard error is no reason to stop training
+            print(_PREFIX + text, file=sys.stderr, flush=True)
+        self.event("message", text=text, level=level)
+
+    def say_once(self, text: str, level: str = "info") -> None:
+        """Like `say`, but the same line only once in a session."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text, level)
+
+    def event(self, kind: str, /, **facts: Any) -> None:
+        """One event for programs."""
+        if self._events is not None and not self._silent:
+            self._events.append(kind, **facts)
+
+
+class LogValues:
+    """What the script logged last. Zero-dimensional tensors are kept as they are and read only when they are shown.
+
+    Reading a tensor of an accelerator waits for the device, so it happens at most once for each progress event.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Any] = {}
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            detach = getattr(value, "detach", None)  # a logged loss must not keep its graph alive
+            self._latest[key] = value if detach is None else detach()
+
+    def numbers(self) -> dict[str, float | int | str]:
+        """The latest values as plain numbers; what cannot be read as one is left out."""
+        numbers: dict[str, float | int | str] = {}
+        for key, value in self._latest.items():
+            if isinstance(value, bool | int | float | str):
+                numbers[key] = value
+                continue
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                numbers[key] = float(value.item() if hasattr(value, "item") else value)
+        return numbers

@@ -1,0 +1,107 @@
+"""Finding what a training uses, and a name for each that is the same in every process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from backprop_torch.objects import unwrapped
+
+_KINDS: tuple[type, ...] = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
+
+
+def live_objects() -> dict[type, list[Any]]:
+    """Every module, optimizer, scheduler and scaler that exists, oldest first.
+
+    `issubclass(type(o), ...)` and not `isinstance`, which would wake torch's lazy deprecation objects.
+    """
+    found: dict[type, list[Any]] = {kind: [] for kind in _KINDS}
+    for value in gc.get_objects():
+        for kind in _KINDS:
+            if issubclass(type(value), kind):
+                found[kind].append(value)
+                break
+    return found
+
+
+def in_use_with(optimizers: Iterable[Optimizer], live: Mapping[type, list[Any]]) -> list[object]:
+    """The modules that own parameters of `optimizers`, copies of them (EMA), and their schedulers and scalers."""
+    optimizers = list(optimizers)
+    trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    roots = _roots(live[nn.Module])
+    owners = [module for module in roots if any(id(p) in trained for p in module.parameters())]
+    shapes = [_signature(module) for module in owners]
+    copies = [
+        module
+        for module in roots
+        if module not in owners
+        and (isinstance(module, AveragedModel) or (_signature(module) and _signature(module) in shapes))
+    ]
+    ids = {id(optimizer) for optimizer in optimizers}
+    schedulers = [s for s in live[LRScheduler] if id(getattr(s, "optimizer", None)) in ids]
+    inner = {id(s) for outer in schedulers for s in getattr(outer, "_schedulers", [])}
+    scalers = [scaler for scaler in live[torch.amp.GradScaler] if scaler.is_enabled()]
+    return [*owners, *copies, *optimizers, *(s for s in schedulers if id(s) not in inner), *scalers]
+
+
+def _roots(modules: list[nn.Module]) -> list[nn.Module]:
+    """Modules that are inside no other; a compiled model stands for the one it wraps."""
+    inside = {id(child) for module in modules for child in module.children()}
+    inside |= {id(unwrapped(module)) for module in modules if unwrapped(module) is not module}
+    return [module for module in modules if id(module) not in inside]
+
+
+def _signature(module: nn.Module) -> tuple[Any, ...]:
+    return tuple((name, tuple(p.shape)) for name, p in unwrapped(module).named_parameters())
+
+
+def named(values: Iterable[object], frame: FrameType | None) -> dict[str, object]:
+    """Each object under the name that the script gives it, else under its type's name with a number."""
+    given = dict(_names_in(frame))
+    result: dict[str, object] = {}
+    for value in values:
+        name = given.get(id(value)) or type(value).__name__
+        candidate, count = name, 1
+        while candidate in result:
+            count += 1
+            candidate = f"{name}_{count}"
+        result[candidate] = value
+    return result
+
+
+def _names_in(frame: FrameType | None) -> Iterator[tuple[int, str]]:
+    """Ids of objects and their names: variables of the script's frames, the innermost last so that it wins."""
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    for one in reversed(frames):
+        for scope in (one.f_globals, one.f_locals):
+            for name, value in list(scope.items()):
+                if name.startswith("_"):
+                    continue
+                if issubclass(type(value), _KINDS):
+                    yield id(value), name
+                else:
+                    yield from _attributes(value)
+
+
+def _attributes(value: object) -> Iterator[tuple[int, str]]:
+    """A trainer object that holds the model as an attribute gives it that name."""
+    if type(value).__module__ in ("builtins", "types"):
+        return
+    try:
+        attributes = vars(value)
+    except TypeError:
+        return
+    for name, inner in list(attributes.items()):
+        if not name.startswith("_") and issubclass(type(inner), _KINDS):
+            yield id(inner), name

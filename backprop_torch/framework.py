@@ -1,0 +1,103 @@
+"""PyTorch, as the core sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader
+
+from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, RawLoop, Tracked
+from backprop_torch import loaders, objects
+from backprop_torch.objects import cuda_in_use
+from backprop_torch.raw_loop import RawTorchLoop
+from backprop_torch.translator import TorchTranslator
+
+
+class TorchFramework:
+    """Found by the core through the entry point `backprop.frameworks`."""
+
+    name = "torch"
+
+    def __init__(self) -> None:
+        self.translator = TorchTranslator()
+
+    def adopt(self, value: object) -> Tracked | None:
+        if isinstance(value, nn.Module):
+            return objects.ModuleTracked(value)
+        if isinstance(value, Optimizer):
+            return objects.OptimizerTracked(value)
+        if isinstance(value, torch.Generator):
+            return objects.GeneratorTracked(value)
+        if isinstance(value, torch.Tensor):
+            return objects.TensorTracked(value)
+        return None
+
+    def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
+        if isinstance(value, nn.Module):
+            return objects.ModuleRest(value)
+        if isinstance(value, Optimizer):
+            return objects.OptimizerRest(value, tracked)
+        if isinstance(value, DataLoader):
+            generators = loaders.generators_of(value)
+            return generators if generators.generators else None
+        return None
+
+    def randomness(self) -> Tracked:
+        return objects.TorchRandomness()
+
+    def environment(self) -> Mapping[str, Any]:
+        facts: dict[str, Any] = {
+            "torch": str(torch.__version__),
+            "torch_threads": torch.get_num_threads(),
+            "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
+            "torch_default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+            "torch_float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "torch_cpu": torch.backends.cpu.get_cpu_capability(),
+        }
+        if torch.cuda.is_available():
+            facts["cuda"] = torch.version.cuda
+            facts["cuda_device"] = torch.cuda.get_device_name()
+            facts["cudnn_benchmark"] = torch.backends.cudnn.benchmark
+            facts["cudnn_deterministic"] = torch.backends.cudnn.deterministic
+        return facts
+
+    def reading(self, loader: object, randomness: RandomnessKeeper) -> LoaderReading | None:
+        if not isinstance(loader, DataLoader):
+            return None
+        if callable(getattr(loader, "state_dict", None)) and callable(
+            getattr(loader, "load_state_dict", None)
+        ):
+            return loaders.StatefulReading(loader, randomness)
+        return loaders.LoaderReading(loader, randomness)
+
+    def synchronize(self) -> None:
+        if cuda_in_use():
+            torch.cuda.synchronize()
+
+    @contextmanager
+    def watch_steps(self, stepped: Callable[[], None]) -> Iterator[None]:
+        hook = register_optimizer_step_post_hook(lambda optimizer, args, kwargs: stepped())
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def raw_loop(
+        self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
+    ) -> RawLoop:
+        return RawTorchLoop(listener, randomness, caller)
+
+    def is_stop_debris(self, error: BaseException) -> bool:
+        text = str(error)
+        return (
+            isinstance(error, RuntimeError)
+            and "DataLoader worker" in text
+            and ("exited unexpectedly" in text or "killed by signal" in text)
+        )

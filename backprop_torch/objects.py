@@ -1,0 +1,279 @@
+"""How modules, optimizers, tensors and generators are saved and given back in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+def cuda_in_use() -> bool:
+    """Whether this process has begun to use a CUDA device; asking does not begin it."""
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module itself, out of `torch.compile` and DistributedDataParallel."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module) and isinstance(
+            module, nn.parallel.DistributedDataParallel | nn.DataParallel
+        ):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleTracked:
+    """A module's `state_dict`, with ordinary names, so that the file serves anybody."""
+
+    module: nn.Module
+
+    def capture(self) -> object:
+        return dict(unwrapped(self.module).state_dict())
+
+    def mismatch(self, state: Any) -> str | None:
+        if not isinstance(state, Mapping):
+            return "is not the state of a module"
+        here = dict(unwrapped(self.module).state_dict())
+        missing, extra = sorted(set(here) - set(state)), sorted(set(state) - set(here))
+        if missing or extra:
+            parts = [f"lacks {_few(missing)}"] * bool(missing) + [
+                f"has {_few(extra)}, which is not here"
+            ] * bool(extra)
+            return " and ".join(parts)
+        for key, tensor in here.items():
+            saved = state[key]
+            if not isinstance(tensor, torch.Tensor) or isinstance(
+                tensor, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer
+            ):
+                continue
+            if (
+                not isinstance(saved, torch.Tensor)
+                or saved.shape != tensor.shape
+                or saved.dtype != tensor.dtype
+            ):
+                return f"has {key} as {_kind(saved)}, but here it is {_kind(tensor)}"
+        return None
+
+    def restore(self, state: Any) -> None:
+        unwrapped(self.module).load_state_dict(state)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRest:
+    """What of a module is not in its `state_dict` and still decides the next step."""
+
+    module: nn.Module
+
+    def capture(self) -> object:
+        module = unwrapped(self.module)
+        persistent = set(module.state_dict(keep_vars=True))
+        return {
+            "evaluating": [name for name, child in module.named_modules() if not child.training],
+            "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
+            "buffers": {name: b for name, b in module.named_buffers() if name not in persistent},
+            "gradients": {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
+        }
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, Mapping) else "is not what belongs to a module"
+
+    def restore(self, state: Any) -> None:
+        module = unwrapped(self.module)
+        evaluating, frozen = set(state["evaluating"]), set(state["frozen"])
+        for name, child in module.named_modules():
+            child.training = name not in evaluating
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+            set_gradient(parameter, state["gradients"].get(name))
+        buffers = dict(module.named_buffers())
+        with torch.no_grad():
+            for name, saved in state["buffers"].items():
+                if name in buffers and buffers[name].shape == saved.shape:
+                    buffers[name].copy_(saved)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerTracked:
+    """An optimizer's `state_dict`. Tensors come back in the type they had, which torch's own loader may change."""
+
+    optimizer: Optimizer
+
+    def capture(self) -> object:
+        return self.optimizer.state_dict()
+
+    def mismatch(self, state: Any) -> str | None:
+        if not isinstance(state, Mapping) or not isinstance(state.get("param_groups"), list):
+            return "is not the state of an optimizer"
+        here = [len(group["params"]) for group in self.optimizer.param_groups]
+        saved = [len(group["params"]) for group in state["param_groups"]]
+        if here != saved:
+            return f"has parameter groups of {saved} tensors, but here they have {here}"
+        parameters = list(_parameters(self.optimizer))
+        for index, values in state["state"].items():
+            if not isinstance(index, int) or not 0 <= index < len(parameters):
+                return f"has a state for parameter {index}, which is not here"
+            for key in ("exp_avg", "momentum_buffer"):
+                saved_tensor = values.get(key)
+                if isinstance(saved_tensor, torch.Tensor) and saved_tensor.shape != parameters[index].shape:
+                    return f"has {key} of parameter {index} as {_kind(saved_tensor)}"
+        return None
+
+    def restore(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+        parameters = list(_parameters(self.optimizer))
+        for index, values in state["state"].items():
+            mine = self.optimizer.state[parameters[index]]
+            for key, saved in values.items():
+                here = mine.get(key)
+                if (
+                    isinstance(saved, torch.Tensor)
+                    and isinstance(here, torch.Tensor)
+                    and here.dtype != saved.dtype
+                ):
+                    mine[key] = saved.to(here.device).clone()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerRest:
+    """Parameters that belong to no tracked module, and their pending gradients."""
+
+    optimizer: Optimizer
+    objects: Mapping[str, object]
+
+    def _loose(self) -> Iterator[tuple[int, torch.Tensor]]:
+        modules = [unwrapped(value) for value in self.objects.values() if isinstance(value, nn.Module)]
+        owned = {id(parameter) for module in modules for parameter in module.parameters()}
+        for index, parameter in enumerate(_parameters(self.optimizer)):
+            if id(parameter) not in owned:
+                yield index, parameter
+
+    def capture(self) -> object:
+        loose = dict(self._loose())
+        return {
+            "parameters": {index: parameter.detach() for index, parameter in loose.items()},
+            "gradients": {index: p.grad for index, p in loose.items() if p.grad is not None},
+        }
+
+    def mismatch(self, state: Any) -> str | None:
+        for index, parameter in self._loose():
+            saved = state["parameters"].get(index)
+            if saved is not None and (saved.shape != parameter.shape or saved.dtype != parameter.dtype):
+                return f"has parameter {index} as {_kind(saved)}, but here it is {_kind(parameter)}"
+        return None
+
+    def restore(self, state: Any) -> None:
+        for index, parameter in self._loose():
+            saved = state["parameters"].get(index)
+            if saved is not None:
+                with torch.no_grad():
+                    parameter.copy_(saved)
+                set_gradient(parameter, state["gradients"].get(index))
+
+
+@dataclass(frozen=True, slots=True)
+class TensorTracked:
+    """A bare tensor, restored in place."""
+
+    tensor: torch.Tensor
+
+    def capture(self) -> object:
+        return self.tensor.detach()
+
+    def mismatch(self, state: Any) -> str | None:
+        same = isinstance(state, torch.Tensor) and (state.shape, state.dtype) == (
+            self.tensor.shape,
+            self.tensor.dtype,
+        )
+        return None if same else f"is {_kind(state)}, but here it is {_kind(self.tensor)}"
+
+    def restore(self, state: Any) -> None:
+        with torch.no_grad():
+            self.tensor.copy_(state)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorTracked:
+    """A `torch.Generator`."""
+
+    generator: torch.Generator
+
+    def capture(self) -> object:
+        return self.generator.get_state()
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, torch.Tensor) else "is not the state of a torch.Generator"
+
+    def restore(self, state: Any) -> None:
+        self.generator.set_state(state.clone())
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorsTracked:
+    """The generators that a loader and its samplers draw from."""
+
+    generators: list[torch.Generator]
+
+    def capture(self) -> object:
+        return [generator.get_state() for generator in self.generators]
+
+    def mismatch(self, state: Any) -> str | None:
+        return (
+            None
+            if len(state) == len(self.generators)
+            else f"has {len(state)} generators, not {len(self.generators)}"
+        )
+
+    def restore(self, state: Any) -> None:
+        for generator, saved in zip(self.generators, state, strict=True):
+            generator.set_state(saved.clone())
+
+
+class TorchRandomness:
+    """The global generators of the CPU and of every accelerator in use."""
+
+    def capture(self) -> object:
+        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if cuda_in_use():
+            state["cuda"] = list(torch.cuda.get_rng_state_all())
+        if torch.backends.mps.is_available():
+            state["mps"] = torch.mps.get_rng_state()
+        return state
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, Mapping) else "is not a state of torch's generators"
+
+    def restore(self, state: Any) -> None:
+        torch.set_rng_state(state["cpu"].clone())
+        cuda = state.get("cuda")
+        if cuda is not None and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([saved.clone() for saved in cuda])
+        if state.get("mps") is not None and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(state["mps"].clone())
+
+
+def set_gradient(parameter: torch.Tensor, saved: torch.Tensor | None) -> None:
+    """Give `parameter` the gradient it had, or none."""
+    parameter.grad = None if saved is None else saved.to(parameter.device).clone()
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    return type(value).__name__
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

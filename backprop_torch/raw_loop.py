@@ -1,0 +1,229 @@
+"""An unchanged training loop, watched from outside through torch's own optimizer hooks and its DataLoader.
+
+The safe boundary is the start of the next iteration, before the next batch is fetched: only there have the scheduler, the
+scaler and zero_grad had their turn. So the optimizer's hook merely notes that a step was taken, and the next call of a
+loader's `__next__` is the boundary. A loop without a DataLoader has no such place; there the boundary is just before the
+optimizer that began the cycle steps again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from backprop_core.framework import LoopListener, RandomnessKeeper
+from backprop_torch.discovery import in_use_with, live_objects, named
+from backprop_torch.loaders import generators_of, iterator_behind, loader_length
+from backprop_torch.objects import GeneratorsTracked
+
+
+@dataclass(slots=True)
+class Pass:
+    """One pass over a loader that the script makes.
+
+    Attributes:
+        signature: what the loader looks like, to know it again in another process.
+        before: the randomness that reigned when the pass began.
+        length: batches, where known.
+        yielded: batches the script has got.
+        over: it is exhausted.
+    """
+
+    signature: str
+    before: Any
+    generators: GeneratorsTracked
+    length: int | None
+    yielded: int = 0
+    over: bool = False
+
+
+def _signature(loader: DataLoader[Any]) -> str:
+    try:
+        size = len(loader.dataset)  # type: ignore[arg-type]
+    except TypeError:
+        size = -1
+    return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
+
+
+class RawTorchLoop:
+    """Notes steps and passes, finds boundaries, and can begin a pass in the middle."""
+
+    def __init__(
+        self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
+    ) -> None:
+        self._listener = listener
+        self._randomness = randomness
+        self._caller = caller
+        self._owner = os.getpid()
+        self._optimizers: dict[int, Optimizer] = {}
+        self._stepped: set[int] = set()
+        self._passes: WeakKeyDictionary[Any, Pass] = WeakKeyDictionary()
+        self._last_asked: Pass | None = None
+        self._trained: Pass | None = None
+        self._by_optimizer = False
+        self._inside = False
+        self._nullifying = False
+        self._to_resume: tuple[Mapping[str, Any], Callable[[], None]] | None = None
+
+    # -- the RawLoop port --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Hooks and two patched methods inside, exactly what was there before outside."""
+        hooks = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        loader_iter, iterator_next = DataLoader.__iter__, _BaseDataLoaderIter.__next__
+        own_iter = [(kind, vars(kind)["__iter__"]) for kind in _loader_classes() if "__iter__" in vars(kind)]
+        for kind, original in own_iter:
+            setattr(kind, "__iter__", self._patched_iter(original))  # noqa: B010 - not a method mypy may see assigned
+        setattr(_BaseDataLoaderIter, "__next__", self._patched_next(iterator_next))  # noqa: B010
+        try:
+            yield
+        finally:
+            for kind, original in own_iter:
+                setattr(kind, "__iter__", original)  # noqa: B010
+            setattr(_BaseDataLoaderIter, "__next__", iterator_next)  # noqa: B010
+            assert DataLoader.__iter__ is loader_iter
+            for hook in hooks:
+                hook.remove()
+            self._caller = None
+
+    def objects(self) -> Mapping[str, object]:
+        return named(in_use_with(self._optimizers.values(), live_objects()), self._caller)
+
+    def candidates(self) -> Mapping[str, object]:
+        live = live_objects()
+        return named(in_use_with(live[Optimizer], live), self._caller)
+
+    def position(self) -> Any:
+        if self._by_optimizer:
+            return {"kind": "optimizer"}
+        current = self._trained
+        if current is None or current.over or current.yielded == current.length:
+            return None
+        return {
+            "kind": "loader",
+            "signature": current.signature,
+            "yielded": current.yielded,
+            "before": current.before,
+        }
+
+    def resume(self, position: Any, resume_randomness: Callable[[], None]) -> None:
+        if isinstance(position, Mapping) and position.get("kind") == "loader":
+            self._to_resume = (position, resume_randomness)
+
+    def restored_gradients_count(self, position: Any) -> bool:
+        """Whether gradients in the checkpoint are to be kept: not where the interrupted step is computed again."""
+        return not (isinstance(position, Mapping) and position.get("kind") == "optimizer")
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of everything that is in use."""
+        for optimizer in self._optimizers.values() or live_objects()[Optimizer]:
+            optimizer.zero_grad(set_to_none=True)
+
+    def nullify_until_boundary(self) -> None:
+        """No step has an effect before the next boundary."""
+        self._nullifying = True
+
+    # -- hooks -------------------------------------------------------------------------------------------------
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if os.getpid() != self._owner:
+            return
+        if id(optimizer) in self._stepped and self._trained is None:
+            self._by_optimizer = True
+            self._at_boundary(epoch_end=False)
+        if not self._optimizers:
+            self._optimizers[id(optimizer)] = optimizer
+            self._listener.first_step()
+        self._optimizers[id(optimizer)] = optimizer
+        if self._nullifying:
+            for known in self._optimizers.values():
+                known.zero_grad(set_to_none=True)
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._stepped.add(id(optimizer))
+        if self._last_asked is not None:
+            self._trained = self._last_asked
+
+    def _at_boundary(self, *, epoch_end: bool) -> None:
+        self._stepped.clear()
+        self._nullifying = False
+        self._listener.at_boundary(epoch_end=epoch_end)
+
+    def _patched_next(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        loop = self
+
+        def next_item(iterator: Any) -> Any:
+            if loop._inside:
+                return original(iterator)
+            current = loop._passes.get(iterator)
+            if loop._stepped:
+                trained = loop._trained
+                ended = trained is not None and (trained is not current or trained.yielded == trained.length)
+                loop._at_boundary(epoch_end=ended)
+            loop._last_asked = current
+            try:
+                data = original(iterator)
+            except StopIteration:
+                if current is not None:
+                    current.over = True
+                raise
+            if current is not None:
+                current.yielded += 1
+            return data
+
+        return next_item
+
+    def _patched_iter(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        loop = self
+
+        def begin_pass(loader: Any) -> Any:
+            if loop._inside or os.getpid() != loop._owner:
+                return original(loader)
+            loop._inside = True
+            try:
+                return loop._begin_pass(loader)
+            finally:
+                loop._inside = False
+
+        return begin_pass
+
+    def _begin_pass(self, loader: Any) -> Any:
+        signature, generators = _signature(loader), generators_of(loader)
+        skip, resume_randomness = 0, None
+        if self._to_resume is not None and self._to_resume[0]["signature"] == signature:
+            position, resume_randomness = self._to_resume
+            self._to_resume = None
+            skip = int(position["yielded"])
+            self._randomness.set_randomness(position["before"]["global"])
+            generators.restore(position["before"]["own"])
+        before = {"global": self._randomness.randomness(), "own": generators.capture()}
+        iterator = iterator_behind(loader, skip)
+        if resume_randomness is not None:
+            resume_randomness()
+        self._passes[iterator] = Pass(signature, before, generators, loader_length(loader), yielded=skip)
+        return iterator
+
+
+def _loader_classes() -> list[type[Any]]:
+    """DataLoader and its subclasses that define `__iter__` themselves."""
+    found: list[type[Any]] = []
+    queue: list[type[Any]] = [DataLoader]
+    while queue:
+        kind = queue.pop()
+        found.append(kind)
+        queue.extend(kind.__subclasses__())
+    return found

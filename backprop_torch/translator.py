@@ -1,0 +1,164 @@
+"""Tensors as dense arrays of bytes, and back, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from backprop_core.checkpoints.arrays import JSON, Dense, Node, allocate_ram
+from backprop_torch.objects import cuda_in_use
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_NAMES: dict[torch.dtype, str] = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+_COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+
+
+class TorchTranslator:
+    """Takes tensors of every layout apart: strided, sparse COO and the four compressed sparse ones."""
+
+    name = "torch"
+
+    def handles(self, value: object) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def identity(self, value: Any) -> Hashable | None:
+        if (
+            value.layout is not torch.strided
+            or value.numel() == 0
+            or value.is_quantized
+            or value.device.type == "meta"
+        ):
+            return None
+        return (
+            value.device.type,
+            value.device.index,
+            value.data_ptr(),
+            value.dtype,
+            tuple(value.shape),
+            value.stride(),
+            value.is_conj(),
+            value.is_neg(),
+        )
+
+    def take_apart(self, value: Any) -> Node:
+        tensor: torch.Tensor = value.detach()
+        if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.is_nested:
+            raise TypeError(
+                f"is a {type(value).__name__}, a kind of tensor that cannot be stored as plain bytes"
+            )
+        if tensor.is_quantized or tensor.device.type == "meta":
+            raise TypeError("is quantized or has no data, so it cannot be stored as plain bytes")
+        meta: dict[str, JSON] = {"size": list(tensor.shape)}
+        if tensor.layout is torch.strided:
+            return _node("tensor", meta, {"": tensor})
+        if tensor.layout is torch.sparse_coo:
+            meta["coalesced"] = tensor.is_coalesced()
+            return _node("sparse_coo", meta, {"indices": tensor._indices(), "values": tensor._values()})
+        outer, inner = _COMPRESSED[tensor.layout]
+        parts = {outer: getattr(tensor, outer)(), inner: getattr(tensor, inner)(), "values": tensor.values()}
+        return _node(str(tensor.layout).removeprefix("torch."), meta, parts)
+
+    def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
+        facts: Any = meta
+        parts = {name: _tensor(view, facts["parts"][name]) for name, view in arrays.items()}
+        if tag == "tensor":
+            return parts[""]
+        size = [int(n) for n in facts["size"]]
+        if tag == "sparse_coo":
+            return torch.sparse_coo_tensor(
+                parts["indices"], parts["values"], size, is_coalesced=bool(facts["coalesced"])
+            )
+        layout = getattr(torch, tag)
+        if layout not in _COMPRESSED:
+            raise TypeError(f"is a tensor of an unknown kind, {tag!r}")
+        outer, inner = _COMPRESSED[layout]
+        return torch.sparse_compressed_tensor(
+            parts[outer], parts[inner], parts["values"], size, layout=layout
+        )
+
+    def allocate(self, nbytes: int) -> memoryview:
+        if cuda_in_use() and nbytes:
+            pinned = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+            return memoryview(cast("Buffer", pinned.numpy())).cast("B")
+        return allocate_ram(nbytes)
+
+    def synchronize(self) -> None:
+        if cuda_in_use():
+            torch.cuda.synchronize()
+
+
+def _node(tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> Node:
+    meta["parts"] = {
+        name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+        for name, tensor in tensors.items()
+    }
+    return Node(tag, meta, {name: _dense(tensor) for name, tensor in tensors.items()})
+
+
+def _dense(tensor: torch.Tensor) -> Dense:
+    if tensor.is_complex():  # safetensors has no complex128: store the real and imaginary parts side by side
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    tensor = tensor.resolve_neg()
+    name = _NAMES.get(tensor.dtype)
+    shape = tuple(tensor.shape)
+    nbytes = tensor.numel() * tensor.element_size()
+    if name is None:  # a dtype that safetensors does not name: its bytes, and the dtype in the tree
+        name, shape = "U8", (nbytes,)
+    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor))
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    flat = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+    return memoryview(cast("Buffer", flat.numpy())).cast("B")
+
+
+def _copier(tensor: torch.Tensor) -> Callable[[memoryview], None]:
+    def copy_into(buffer: memoryview) -> None:
+        if tensor.numel():
+            target = torch.frombuffer(buffer, dtype=tensor.dtype, count=tensor.numel())
+            target.view(tensor.shape).copy_(tensor, non_blocking=True)
+
+    return copy_into
+
+
+def _tensor(view: memoryview, part: Mapping[str, Any]) -> torch.Tensor:
+    dtype = getattr(torch, str(part["dtype"]), None)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"has an unknown element type, {part['dtype']!r}")
+    shape = [int(n) for n in part["shape"]]
+    if 0 in shape:
+        return torch.empty(shape, dtype=dtype)
+    if view.nbytes and _address(view) % max(1, dtype.itemsize):
+        view = memoryview(bytearray(view))
+    return torch.frombuffer(view, dtype=dtype).reshape(shape)
+
+
+def _address(view: memoryview) -> int:
+    return torch.frombuffer(view, dtype=torch.uint8).data_ptr()
