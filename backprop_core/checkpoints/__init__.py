@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .codec import Snapshot, StagingBuffers, capture
     from .manifest import FORMAT_VERSION, CheckpointFacts, CheckpointInfo
     from .numpy_arrays import NumpyTranslator
-    from .store import CheckpointStore, Loaded
+    from .store import CheckpointStore, Loaded, open_store
     from .writer import Writer
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Translator",
     "Writer",
     "capture",
+    "open_store",
 ]
 
 _HOME = {
@@ -47,6 +48,7 @@ _HOME = {
     "NumpyTranslator": "numpy_arrays",
     "CheckpointStore": "store",
     "Loaded": "store",
+    "open_store": "store",
     "Writer": "writer",
 }
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from backprop_core.errors import CheckpointWriteError
 
+from .manifest import address_of
+
 _MEANING: Final[Mapping[int, tuple[str, str]]] = {
     errno.ENOSPC: ("the disk is full", "Make room: the next save tries again."),
     errno.EDQUOT: ("your disk quota is used up", "Make room: the next save tries again."),
@@ -34,14 +36,16 @@ def write_error(directory: Path, step: int, error: OSError) -> CheckpointWriteEr
     """The error for a save of `step` into `directory` that failed with `error`."""
     problem, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error) or type(error).__name__, ""))
     return CheckpointWriteError(
-        f"The checkpoint of step {step} was not saved in {directory}: {problem}.", hint, path=directory
+        f"The checkpoint of step {step} was not saved in {address_of(directory)}: {problem}.",
+        hint,
+        path=directory,
     )
 
 
 def no_room(directory: Path, step: int, *, needed: int, free: int) -> CheckpointWriteError:
     """The error for a save that would not fit, found before a byte was written. Sizes in bytes."""
     return CheckpointWriteError(
-        f"The checkpoint of step {step} was not saved in {directory}: it takes {needed / 1e6:,.1f} MB and"
+        f"The checkpoint of step {step} was not saved in {address_of(directory)}: it takes {needed / 1e6:,.1f} MB and"
         f" only {free / 1e6:,.1f} MB are free.",
         "Make room: the next save tries again.",
         path=directory,

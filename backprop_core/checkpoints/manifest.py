@@ -26,7 +26,13 @@ MAX_MANIFEST_BYTES: Final = 16 << 20
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SEAL = re.compile(rb'"manifest_xxh3_128": "([0-9a-f]{32})"')
+_COLLAPSED_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _OPEN_SEAL: Final = "0" * 32
+
+
+def address_of(path: Path) -> str:
+    """`path` as a person writes it; an address that went through `Path` gets its second slash back."""
+    return _COLLAPSED_URL.sub(r"\1://", str(path))
 
 
 class NewerFormatError(CheckpointError):
@@ -73,6 +79,11 @@ class CheckpointInfo:
     nbytes: int
     save_s: float
     wall_s: float
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as a person writes it: in an object store with the two slashes that a path drops."""
+        return address_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)

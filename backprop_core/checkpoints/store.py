@@ -1,36 +1,33 @@
-"""The folder in which the checkpoints of a run lie. A checkpoint is committed, or it does not exist."""
+"""The checkpoints of a run. One is committed, or it does not exist."""
 
 from __future__ import annotations
 
 import builtins
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointDamagedError, CheckpointError, CheckpointWriteError
 
-from . import disk_errors, folder, leftovers, names, retention
+from . import disk_errors, folder, retention
 from .arrays import Translator
 from .codec import Snapshot
-from .files import FileFacts, Flusher, read_file, sync_folder, verify_file, write_file
+from .files import FileFacts
+from .local_place import LocalPlace
 from .manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     CheckpointFacts,
     CheckpointInfo,
     Manifest,
-    NewerFormatError,
+    address_of,
     dump_manifest,
     parse_manifest,
 )
-
-_SPARE_BYTES: Final = 1 << 20
-"""Free space asked for beyond the arrays: the manifest, folders and the file system's own book-keeping."""
+from .place import Place
 
 
 @dataclass(slots=True)
@@ -42,7 +39,7 @@ class Loaded:
 
 
 class CheckpointStore:
-    """The checkpoints in one directory on a file system.
+    """The checkpoints in one directory; `open_store` makes one for an object store.
 
     Args:
         directory: where the checkpoint folders lie; made when the first one is saved.
@@ -52,15 +49,20 @@ class CheckpointStore:
     """
 
     def __init__(
-        self, directory: Path, *, clock: Clock, keep: int = 2, keep_every: int | None = None
+        self,
+        directory: Path,
+        *,
+        clock: Clock,
+        keep: int = 2,
+        keep_every: int | None = None,
+        place: Place | None = None,
     ) -> None:
-        self.directory = Path(directory).absolute()
+        self._place: Place = LocalPlace(Path(directory), clock) if place is None else place
+        self.directory = self._place.directory
         self._clock = clock
         self._keep = keep
         self._keep_every = keep_every
         self._one_save = threading.Lock()
-
-    # ---------------------------------------------------------------- saving
 
     def commit(self, snapshot: Snapshot, facts: CheckpointFacts, *, retain: bool = True) -> CheckpointInfo:
         """Save a snapshot so that it is complete on the disk when this returns, or absent.
@@ -92,68 +94,15 @@ class CheckpointStore:
     def _commit(self, snapshot: Snapshot, facts: CheckpointFacts) -> CheckpointInfo:
         started = self._clock.monotonic()
         plan = folder.plan_folder(snapshot)
-        _make_folder(self.directory)
-        self._check_room(plan.nbytes, facts.step)
-        saving = self.directory / names.Owner.this_process().saving_folder()
-        saving.mkdir()
-        try:
-            manifest = self._write_files(saving, plan, facts, started)
-            sync_folder(saving)
-            path = self._publish(saving, facts.step)
-        except BaseException:
-            leftovers.remove(saving)
-            raise
-        info = manifest.info(path)
-        return CheckpointInfo(
-            path, info.step, facts, info.nbytes, self._clock.monotonic() - started, info.wall_s
-        )
+        manifests: list[Manifest] = []
 
-    def _write_files(
-        self, saving: Path, plan: folder.FolderPlan, facts: CheckpointFacts, started: float
-    ) -> Manifest:
-        flusher = Flusher()
-        try:
-            files: dict[str, FileFacts] = {}
-            for name, file in plan.files.items():
-                self._check_room(file.nbytes, facts.step)  # others write to this disk too
-                files[name] = write_file(saving / name, file.chunks(), flusher)
+        def seal(files: Mapping[str, FileFacts]) -> bytes:
             save_s = self._clock.monotonic() - started
-            manifest = Manifest(facts, files, plan.objects, save_s, self._clock.wall())
-            write_file(saving / MANIFEST_NAME, [dump_manifest(manifest)], flusher)
-        finally:
-            flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
-        return manifest
+            manifests.append(Manifest(facts, files, plan.objects, save_s, self._clock.wall()))
+            return dump_manifest(manifests[-1])
 
-    def _check_room(self, needed: int, step: int) -> None:
-        free = _free_bytes(self.directory)
-        if free is not None and free < needed + _SPARE_BYTES:
-            raise disk_errors.no_room(self.directory, step, needed=needed, free=free)
-
-    def _publish(self, saving: Path, step: int) -> Path:
-        """Give the finished folder its name, which must not be taken, and make that durable.
-
-        rename(2) never replaces a folder with something in it, and every committed one holds its manifest: so
-        the plain call is the atomic "only if it does not exist" that is needed, on network file systems too.
-        """
-        again = 0
-        while True:
-            path = self.directory / names.step_folder(step, again)
-            again += 1
-            if os.path.lexists(path):
-                continue
-            try:
-                saving.rename(path)
-            except OSError:
-                if saving.exists() and os.path.lexists(path):
-                    continue  # another process was faster
-                raise
-            break
-        try:
-            sync_folder(self.directory)
-        except OSError:
-            leftovers.remove(path)  # whole, but nobody knows whether it would survive a power loss
-            raise
-        return path
+        name = self._place.write(plan, facts.step, seal)
+        return replace(manifests[-1].info(self.directory / name), save_s=self._clock.monotonic() - started)
 
     def _retain(self, newest: CheckpointInfo) -> None:
         old = retention.expendable(self.list(), keep=self._keep, keep_every=self._keep_every)
@@ -161,25 +110,23 @@ class CheckpointStore:
             return
         damage = self.verify(newest)
         if damage:
-            self._quarantine(newest.path)
+            self._place.set_aside(newest.path.name)
             raise CheckpointWriteError(
                 f"The checkpoint of step {newest.step} was damaged on its way to the disk: {damage[0]}",
                 "The ones before it were kept.",
                 path=newest.path,
             )
         for info in old:
-            leftovers.remove(info.path)
-
-    # ---------------------------------------------------------------- reading
+            self._place.remove(info.path.name)
 
     def list(self) -> list[CheckpointInfo]:
         """Committed checkpoints with a sound manifest, newest first: highest step, then latest save. Scans
         the folder.
         """
         infos: list[CheckpointInfo] = []
-        for path in self._candidates():
+        for name in self._names():
             with contextlib.suppress(CheckpointError, OSError):
-                infos.append(self._manifest(path).info(path))
+                infos.append(_manifest(self._place, name).info(self.directory / name))
         return infos
 
     def load(self, info: CheckpointInfo | Path, translators: Sequence[Translator]) -> Loaded:
@@ -192,13 +139,16 @@ class CheckpointStore:
             StateMismatchError: it holds values of a framework that is not among `translators`.
             CheckpointError: it cannot be read.
         """
-        path = info.path if isinstance(info, CheckpointInfo) else Path(info)
+        place, name = self._find(info)
+        path = place.directory / name
         try:
-            manifest = self._manifest(path)
-            states = folder.read_states(manifest, path, _reader(path), translators)
+            manifest = _manifest(place, name)
+            states = folder.read_states(
+                manifest, path, lambda file, facts: place.read(name, file, expected=facts), translators
+            )
         except OSError as error:
             raise CheckpointError(
-                f"The checkpoint {path} cannot be read: {error.strerror}.", path=path
+                f"The checkpoint {path} cannot be read: {_reason(error)}.", path=path
             ) from error
         return Loaded(manifest.info(path), states)
 
@@ -210,15 +160,14 @@ class CheckpointStore:
         Raises:
             StateMismatchError, NewerFormatError: the newest whole one cannot be used here; going back would
                 lose work.
+            CheckpointError: the folder cannot be listed.
         """
-        for path in self._candidates():
+        for name in self._names():
             try:
-                return self.load(path, translators)
+                return self.load(self.directory / name, translators)
             except CheckpointDamagedError as error:
-                moved = self._quarantine(path)
-                told(f"{error} It was set aside as {moved.name}; going back to the checkpoint before it.")
-            except NewerFormatError:
-                raise
+                aside = self._place.set_aside(name)
+                told(f"{error} It was set aside as {aside}; going back to the checkpoint before it.")
             except CheckpointError as error:
                 if type(error) is not CheckpointError:
                     raise
@@ -227,96 +176,78 @@ class CheckpointStore:
 
     def verify(self, info_or_path: CheckpointInfo | Path) -> builtins.list[str]:
         """Sentences of damage; empty if every byte is what was written."""
-        path = info_or_path.path if isinstance(info_or_path, CheckpointInfo) else Path(info_or_path)
+        place, name = self._find(info_or_path)
+        path = place.directory / name
         try:
-            manifest = self._manifest(path)
+            manifest = _manifest(place, name)
         except CheckpointError as error:
             return [str(error)]
         except OSError as error:
-            return [f"{path} cannot be read: {error.strerror}."]
+            return [f"{path} cannot be read: {_reason(error)}."]
         problems: builtins.list[str] = []
-        for name, facts in manifest.files.items():
+        for file, facts in manifest.files.items():
             try:
-                verify_file(path / name, facts)
+                place.verify(name, file, facts)
             except FileNotFoundError:
-                problems.append(f"{path / name} is missing.")
+                problems.append(f"{path / file} is missing.")
             except (ValueError, MemoryError) as error:
-                problems.append(f"{path / name} is damaged: {error}.")
+                problems.append(f"{path / file} is damaged: {error}.")
             except OSError as error:
-                problems.append(f"{path / name} cannot be read: {error.strerror}.")
+                problems.append(f"{path / file} cannot be read: {_reason(error)}.")
         return problems
 
     def sweep(self) -> None:
         """Remove what killed saves left behind: only folders of our own making, only of processes that are
         gone.
         """
-        leftovers.sweep(self.directory, self._clock)
+        self._place.sweep()
 
-    def _candidates(self) -> builtins.list[Path]:
-        """Everything that has the name of a checkpoint, newest first, damaged or not. Links are no
-        checkpoints.
-        """
-        found: list[tuple[tuple[int, int], Path]] = []
+    def _names(self) -> builtins.list[str]:
         try:
-            with os.scandir(self.directory) as entries:
-                for entry in entries:
-                    order = names.parse_step_folder(entry.name)
-                    if order is not None and entry.is_dir(follow_symlinks=False):
-                        found.append((order, self.directory / entry.name))
-        except FileNotFoundError:
-            return []
+            return self._place.names()
         except OSError as error:
             raise CheckpointError(
-                f"The checkpoints in {self.directory} cannot be listed: {error.strerror}.",
+                f"The checkpoints in {self.directory} cannot be listed: {_reason(error)}.",
                 path=self.directory,
             ) from error
-        return [path for _, path in sorted(found, reverse=True)]
 
-    def _manifest(self, path: Path) -> Manifest:
-        try:
-            return parse_manifest(bytes(read_file(path / MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
-        except (FileNotFoundError, NotADirectoryError):
-            raise folder.damaged(path, "it has no manifest") from None
-        except ValueError as error:
-            raise folder.damaged(path, str(error)) from None
-
-    def _quarantine(self, path: Path) -> Path:
-        """Move a damaged checkpoint out of the way, without removing it. Gives its new path, or the old if
-        that failed.
-        """
-        for number in range(1000):
-            aside = path.with_name(f"{names.DAMAGED_PREFIX}{path.name}" + (f"-{number}" if number else ""))
-            if os.path.lexists(aside):
-                continue
-            try:
-                path.rename(aside)
-                sync_folder(self.directory)
-            except OSError:
-                return (
-                    aside if os.path.lexists(aside) else path
-                )  # a read-only place: it is skipped, not moved
-            return aside
-        return path
+    def _find(self, info: CheckpointInfo | Path) -> tuple[Place, str]:
+        """Where a checkpoint lies, which need not be in this store's own directory."""
+        path = info.path if isinstance(info, CheckpointInfo) else Path(info)
+        if path.parent == self.directory:
+            return self._place, path.name
+        return place_of(str(path.parent), self._clock), path.name
 
 
-def _reader(path: Path) -> folder.ReadVerified:
-    return lambda name, facts: read_file(path / name, expected=facts)
+def open_store(
+    target: str | Path, *, clock: Clock, keep: int = 2, keep_every: int | None = None
+) -> CheckpointStore:
+    """The store at `target`: a folder, or an address that fsspec knows, such as `s3://bucket/run`.
+
+    Raises:
+        UsageError: the address needs a library that is not installed.
+    """
+    place = place_of(str(target), clock)
+    return CheckpointStore(place.directory, clock=clock, keep=keep, keep_every=keep_every, place=place)
 
 
-def _make_folder(path: Path) -> None:
-    """Make a folder with its parents, each durably."""
-    if path.is_dir():
-        return
-    if path.parent != path:
-        _make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
+def place_of(target: str, clock: Clock) -> Place:
+    """The place that `target` names; an address that went through `Path` and lost a slash is understood."""
+    from .remote_place import RemotePlace, is_url
+
+    address = address_of(Path(target)) if not is_url(target) else target
+    return RemotePlace(address, clock) if is_url(address) else LocalPlace(Path(target), clock)
 
 
-def _free_bytes(path: Path) -> int | None:
-    """Bytes this user may still write; None where the file system does not say."""
+def _manifest(place: Place, name: str) -> Manifest:
+    path = place.directory / name
     try:
-        facts = os.statvfs(path)
-    except (OSError, AttributeError):
-        return None
-    return facts.f_bavail * facts.f_frsize if facts.f_blocks else None
+        return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
+    except (FileNotFoundError, NotADirectoryError):
+        raise folder.damaged(path, "it has no manifest") from None
+    except ValueError as error:
+        raise folder.damaged(path, str(error)) from None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
