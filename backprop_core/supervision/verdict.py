@@ -124,7 +124,7 @@ def _sentence_for_signal(ending: Ending) -> str:
 def _sentence_for_status(ending: Ending) -> str:
     line = last_error_line(ending.tail)
     said = f": {line}" if line else ""
-    return f"The script failed with exit status {ending.returncode}{said}"
+    return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
 
 
 def last_error_line(tail: bytes) -> str:

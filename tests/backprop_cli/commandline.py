@@ -51,6 +51,7 @@ class CommandLine:
             text=True,
             input=stdin,
             timeout=DEADLINE_S,
+            check=False,
             **more,
         )
 

@@ -1,0 +1,186 @@
+"""Signals to `backprop run`, and what a governor's end or a bad reader does to the script."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine, gone, number_in, wait_for
+
+
+def test_ctrl_c_asks_the_script_and_a_second_means_now(backprop: CommandLine) -> None:
+    """SIGINT to backprop becomes one request and a signal to the script alone; a second one kills at once."""
+    backprop.script(
+        """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: open("asked", "w").write("1"))
+        open("pid", "w").write(str(os.getpid()))
+        while True: time.sleep(0.05)
+        """
+    )
+    process = backprop.start("run", "train.py", "--run-id", "c")
+    try:
+        pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+        process.send_signal(2)
+        wait_for((backprop.folder / "asked").exists)
+        assert not gone(pid)
+        control = json.loads((backprop.attempt_dir("c") / "control.json").read_text())
+        assert [request["action"] for request in control["requests"]] == ["stop"]
+        process.send_signal(2)
+        process.communicate(timeout=20)
+        assert process.returncode == 124
+        assert gone(pid)
+        assert backprop.record("c")["status"] == "stopped"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_reaches_an_unaware_script_as_the_interrupt_it_knows(backprop: CommandLine) -> None:
+    """A script that catches no SIGTERM gets KeyboardInterrupt, as without backprop."""
+    backprop.script(
+        """
+        import os, time
+        open("pid", "w").write(str(os.getpid()))
+        try:
+            while True: time.sleep(0.05)
+        except KeyboardInterrupt:
+            print("saving at once")
+        """
+    )
+    process = backprop.start("run", "train.py")
+    wait_for(lambda: number_in(backprop.folder / "pid"))
+    process.send_signal(2)
+    out, _ = process.communicate(timeout=20)
+    assert out == "saving at once\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(15, "preempted"), (1, "preempted")])
+def test_sigterm_and_sighup_end_the_run_as_preempted(backprop: CommandLine, number: int, status: str) -> None:
+    """A scheduler's SIGTERM and a closed terminal are passed on, and said in the record."""
+    backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    process = backprop.start("run", "train.py", "--run-id", "p")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 124
+    assert backprop.record("p")["status"] == status
+    assert gone(pid)
+
+
+def test_the_grace_is_kept(backprop: CommandLine) -> None:
+    """A script that does not end after being asked is killed when its grace is over, long before the
+    deadline.
+    """
+    backprop.script(
+        """
+        import os, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open("pid", "w").write(str(os.getpid()))
+        time.sleep(600)
+        """
+    )
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    wait_for(lambda: number_in(backprop.folder / "pid"))
+    begun = time.monotonic()
+    process.send_signal(15)
+    process.communicate(timeout=20)
+    assert 0.4 < time.monotonic() - begun < 5
+
+
+def test_a_background_job_of_a_shell_can_still_be_interrupted(backprop: CommandLine) -> None:
+    """SIGINT arrives although a non-interactive shell has started backprop with SIGINT ignored."""
+    backprop.script("import os, signal\nprint(signal.getsignal(signal.SIGINT) is signal.default_int_handler)")
+    command = f"{sys.executable} -m backprop_cli run train.py & wait $!"
+    ran = subprocess.run(
+        ["sh", "-c", command],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout == "True\n"
+
+
+def test_a_governor_killed_with_9_leaves_a_script_that_saves_and_ends(backprop: CommandLine) -> None:
+    """The script gets SIGTERM, can still print a lot while it saves, and no process of the run is left."""
+    backprop.script(
+        """
+        import os, signal, sys
+        stop = []
+        signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+        open("pid", "w").write(str(os.getpid()))
+        import time
+        while not stop: time.sleep(0.01)
+        print("x" * 1_000_000, flush=True)
+        open("saved", "w").write("1")
+        """
+    )
+    process = backprop.start("run", "train.py", "--run-id", "orphaned")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    keepers = wait_for(lambda: [child for child in _children(process.pid) if child != pid])
+    process.kill()
+    wait_for(lambda: gone(pid))
+    assert (backprop.folder / "saved").exists()
+    wait_for(lambda: all(gone(keeper) for keeper in keepers))
+    process.communicate()
+    log = backprop.attempt_dir("orphaned") / "output.log"
+    assert log.read_bytes().count(b"x") == 1_000_000
+    assert backprop.runs()[0]["status"] == "lost"
+
+
+def test_a_governor_killed_with_9_leaves_no_script_that_refuses(backprop: CommandLine) -> None:
+    """A script that ignores SIGTERM is killed by the keeper when the grace is over, with its children."""
+    backprop.script(
+        """
+        import os, signal, subprocess, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "600"])
+        open("child", "w").write(str(child.pid))
+        open("pid", "w").write(str(os.getpid()))
+        time.sleep(600)
+        """
+    )
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    child = number_in(backprop.folder / "child") or 0
+    wait_for(lambda: len(_children(process.pid)) == 2)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: gone(pid) and gone(child))
+
+
+def test_a_reader_that_does_not_read_does_not_hold_up_the_deadline(backprop: CommandLine) -> None:
+    """With nobody reading its stdout the governor still ends the script in time."""
+    backprop.script("import os\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: print('x' * 1000)")
+    process = backprop.start("run", "train.py", "-m", "0.03", stderr=subprocess.DEVNULL)
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    wait_for(lambda: gone(pid), deadline_s=10)
+    process.communicate(timeout=30)
+    assert process.returncode == 124
+
+
+def test_a_reader_that_leaves_costs_nothing(backprop: CommandLine) -> None:
+    """`backprop run | head` lets the script go on to its end, and the log has everything."""
+    backprop.script("for i in range(100_000): print('line', i)")
+    process = backprop.start("run", "train.py", "--run-id", "head")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    log = (backprop.attempt_dir("head") / "output.log").read_text()
+    assert log.endswith("line 99999\n")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split() if not gone(int(word))]

@@ -1,0 +1,102 @@
+"""Every option of `backprop run` with a good and a bad value."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.py"], "nothing.py does not exist"),
+        (["train.py", "-m", "0"], "max-run-minutes"),
+        (["train.py", "-m", "-3"], "max-run-minutes"),
+        (["train.py", "-m", "abc"], "max-run-minutes"),
+        (["train.py", "-m", "nan"], "max-run-minutes"),
+        (["train.py", "-c", "0"], "checkpoint-every-minutes"),
+        (["train.py", "--grace", "-1"], "grace"),
+        (["train.py", "-f", "mxnet"], "framework"),
+        (["train.py", "-g", "120%"], "gpu-memory-limit"),
+        (["train.py", "-p", "0"], "max-parallel"),
+        (["train.py", "--min-free-ram", "much"], "min-free-ram"),
+        (["train.py", "--gpu-probe", "guess"], "gpu-probe"),
+        (["train.py", "--gpu-min-vram", "-1"], "gpu-min-vram"),
+        (["train.py", "--gpu-max-temp", "400"], "gpu-max-temp"),
+        (["train.py", "--timeboxed-exit-code", "256"], "timeboxed-exit-code"),
+        (["train.py", "--resume-flag", " "], "resume-flag"),
+        (["train.py", "--checkpoint-glob", ""], "checkpoint-glob"),
+        (["train.py", "--wait=soon"], "wait-minutes"),
+        (["train.py", "-r", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["train.py", "--run-id", "../x"], "../x"),
+        (["train.py", "--run-id", ""], "run id"),
+        (["train.py", "--config", "nowhere.json"], "nowhere.json"),
+        (["train.py", "--lr", "0.1"], "behind --"),
+        ([], "SCRIPT"),
+    ],
+)
+def test_wrong_usage_gets_a_sentence_and_status_2(
+    backprop: CommandLine, arguments: list[str], words: str
+) -> None:
+    """Each wrong option is named in a sentence, with exit status 2, no traceback and no run."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop("run", *arguments)
+    assert ran.returncode == 2, ran.stderr
+    assert words in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "0.5"],
+        ["-f", "PyTorch"],
+        ["-c", "0.5"],
+        ["-g", "80%"],
+        ["-g", "8"],
+        ["-p", "3"],
+        ["--min-free-ram", "0.1"],
+        ["--gpu-probe", "none"],
+        ["--gpu-min-vram", "100"],
+        ["--gpu-max-temp", "90"],
+        ["--wait"],
+        ["--no-wait"],
+        ["--wait=2"],
+        ["--wait-minutes", "1"],
+        ["--grace", "0"],
+        ["--python", sys.executable],
+        ["--timeboxed-exit-code", "99"],
+        ["--resume-flag", "--resume"],
+        ["--checkpoint-glob", "*.pt"],
+        ["--name", "a name"],
+        ["--run-id", "an-id"],
+        ["--verbose"],
+    ],
+)
+def test_good_options_are_taken_before_and_behind_the_script(
+    backprop: CommandLine, arguments: list[str]
+) -> None:
+    """Each option is accepted on both sides of SCRIPT."""
+    backprop.script("")
+    for order in ([*arguments, "train.py"], ["train.py", *arguments]):
+        ran = backprop("run", *order, "--dry-run")
+        assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "read-only"])
+def test_a_home_that_cannot_be_used_is_status_2(backprop: CommandLine, kind: str) -> None:
+    """A $BACKPROP_HOME that is a file, or a place that cannot be made, is named in one sentence."""
+    backprop.script("open('ran', 'w')")
+    if kind == "file":
+        backprop.home.write_text("not a folder")
+    else:
+        backprop.environment["BACKPROP_HOME"] = "/proc/no/such/home"
+    ran = backprop("run", "train.py")
+    assert ran.returncode == 2
+    assert "BACKPROP_HOME" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (backprop.folder / "ran").exists()
