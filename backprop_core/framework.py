@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "backprop.frameworks"
 
@@ -170,6 +172,8 @@ class Framework(Protocol):
 
 @cache
 def _entries() -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # 20 ms that only a process with a box needs
+
     return tuple(entry_points(group=GROUP))
 
 

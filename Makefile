@@ -1,0 +1,48 @@
+# One command each: make demo, make test, make check, make bench, make test-faults.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+DEMO_HOME := .demo
+
+.PHONY: demo test check format bench test-faults clean
+
+# The virtual environment with PyTorch: enough for the main job.
+$(VENV)/.demo-ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[torch]' scikit-learn
+	touch $@
+
+# All frameworks and tools that the tests and checks use.
+$(VENV)/.dev-ready: $(VENV)/.demo-ready
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+# The main job on real data: stopped in time with a checkpoint, resumed to the end, listed.
+demo: $(VENV)/.demo-ready
+	BIN=$(BIN) DEMO_HOME=$(DEMO_HOME) sh examples/demo.sh
+
+test: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults"
+
+test-faults: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800
+
+check: $(VENV)/.dev-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-ready
+	$(BIN)/python benchmarks/boundary.py
+	$(BIN)/python benchmarks/deadline.py
+	$(BIN)/python benchmarks/checkpoint.py
+	$(BIN)/python benchmarks/governor.py
+
+clean:
+	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis
