@@ -14,6 +14,9 @@ COMMANDS = {
     "resume": "resume",
     "list": "list",
     "status": "status",
+    "checkpoints": "checkpoints",
+    "verify": "verify",
+    "export": "export",
 }
 """Command to module in `backprop_cli.commands`; the module has a `command` of click's."""
 

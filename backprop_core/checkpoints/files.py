@@ -177,8 +177,7 @@ def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts
 
 
 def verify_file(path: Path, expected: FileFacts) -> None:
-    """Read a file through a small buffer and compare it with what was recorded. Raises as `read_file` does.
-    """
+    """Read a file through a small buffer and compare it with what was recorded. Raises as `read_file` does."""
     with _opened(path, expected) as (fd, nbytes):
         _read_hashed(fd, nbytes, expected, keep=False)
 

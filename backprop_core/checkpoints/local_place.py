@@ -37,6 +37,13 @@ class LocalPlace:
             return []
         return [name for _, name in sorted(found, reverse=True)]
 
+    def names_set_aside(self) -> list[str]:
+        try:
+            found = [path.name for path in self.directory.iterdir()]
+        except OSError:
+            return []
+        return sorted((name for name in found if name.startswith(names.DAMAGED_PREFIX)), reverse=True)
+
     def write(self, plan: FolderPlan, step: int, seal: Seal) -> str:
         _make_folder(self.directory)
         self._check_room(plan.nbytes, step)

@@ -14,8 +14,7 @@ Seal: TypeAlias = Callable[[Mapping[str, FileFacts]], bytes]
 
 
 class Place(Protocol):
-    """A directory of checkpoint folders. Names are names of folders in it, files are names in such a folder.
-    """
+    """A directory of checkpoint folders. Names are names of folders in it, files are names in such a folder."""
 
     @property
     def directory(self) -> Path:
@@ -28,6 +27,10 @@ class Place(Protocol):
         Raises:
             OSError: the directory cannot be listed; not if it does not exist.
         """
+        ...
+
+    def names_set_aside(self) -> list[str]:
+        """What `set_aside` has put out of the way. Never raises: it is for showing."""
         ...
 
     def write(self, plan: FolderPlan, step: int, seal: Seal) -> str:

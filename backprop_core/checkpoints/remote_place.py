@@ -67,6 +67,12 @@ class RemotePlace:
             whole = [name for name in steps if self._is_committed(name)]
         return sorted(whole, key=lambda name: steps[name], reverse=True)
 
+    def names_set_aside(self) -> list[str]:
+        with contextlib.suppress(Exception):
+            steps = [name for name in self._list("") if parse_step_folder(name)]
+            return sorted((name for name in steps if _DAMAGED in self._list(name)), reverse=True)
+        return []
+
     def _is_committed(self, name: str) -> bool:
         files = set(self._list(name))
         return MANIFEST_NAME in files and _DAMAGED not in files

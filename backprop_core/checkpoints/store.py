@@ -126,8 +126,19 @@ class CheckpointStore:
         infos: list[CheckpointInfo] = []
         for name in self._names():
             with contextlib.suppress(CheckpointError, OSError):
-                infos.append(_manifest(self._place, name).info(self.directory / name))
+                infos.append(read_manifest(self._place, name).info(self.directory / name))
         return infos
+
+    def paths(self, *, damaged: bool = False) -> builtins.list[Path]:
+        """Everything that claims to be a checkpoint, newest first; with `damaged` also what was set aside.
+
+        Raises:
+            CheckpointError: the folder cannot be listed.
+        """
+        names = self._names()
+        if damaged:
+            names += self._place.names_set_aside()
+        return [self.directory / name for name in names]
 
     def load(self, info: CheckpointInfo | Path, translators: Sequence[Translator]) -> Loaded:
         """The states of one checkpoint. Every digest is verified before anything is parsed; nothing is ever
@@ -142,7 +153,7 @@ class CheckpointStore:
         place, name = self._find(info)
         path = place.directory / name
         try:
-            manifest = _manifest(place, name)
+            manifest = read_manifest(place, name)
             states = folder.read_states(
                 manifest, path, lambda file, facts: place.read(name, file, expected=facts), translators
             )
@@ -179,7 +190,7 @@ class CheckpointStore:
         place, name = self._find(info_or_path)
         path = place.directory / name
         try:
-            manifest = _manifest(place, name)
+            manifest = read_manifest(place, name)
         except CheckpointError as error:
             return [str(error)]
         except OSError as error:
@@ -239,7 +250,14 @@ def place_of(target: str, clock: Clock) -> Place:
     return RemotePlace(address, clock) if is_url(address) else LocalPlace(Path(target), clock)
 
 
-def _manifest(place: Place, name: str) -> Manifest:
+def read_manifest(place: Place, name: str) -> Manifest:
+    """The manifest of a checkpoint, its own digest verified.
+
+    Raises:
+        CheckpointDamagedError: there is none, or it is not what was written.
+        NewerFormatError: it comes from a later version of backprop.
+        OSError: it cannot be read.
+    """
     path = place.directory / name
     try:
         return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))

@@ -1,0 +1,84 @@
+"""`backprop checkpoints RUN`: a run's checkpoints as a table."""
+
+from __future__ import annotations
+
+import click
+
+from backprop_cli.finding import find_checkpoints
+from backprop_cli.opening import tell
+from backprop_cli.tables import show_table
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.clock import local_text
+
+_COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
+
+
+@click.command("checkpoints", short_help="Show the checkpoints of a run.")
+@click.argument("run_or_path", metavar="RUN|PATH")
+@click.option("--verify/--no-verify", default=True, help="Read every byte back  [default: verify]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run_or_path: str, verify: bool, as_json: bool) -> int:
+    """Show the checkpoints of RUN, or in the folder PATH, newest first.
+
+    \b
+    Examples:
+      backprop checkpoints 20261123-154248-k3f9
+      backprop checkpoints ./checkpoints --no-verify --json
+    """
+    found = find_checkpoints(run_or_path)
+    infos = [(store, info) for store in found.stores for info in store.list()]
+    if found.only is not None:
+        infos = [(store, info) for store, info in infos if info.path == found.only]
+    sound = [None if not verify else not store.verify(info) for store, info in infos]
+    rows = [(info, good) for (_, info), good in zip(infos, sound, strict=True)]
+    if as_json:
+        from backprop_core.checkpoints.json_text import dump_json
+
+        click.echo(dump_json([_entry(info, good) for info, good in rows], indent=1).decode())
+        return 0
+    if rows:
+        show_table(_COLUMNS, [_cells(info, good) for info, good in rows])
+    else:
+        tell("There are no checkpoints.")
+    for other in found.others:
+        click.echo(f"made by the script itself: {other}")
+    return 0
+
+
+def _cells(info: CheckpointInfo, good: bool | None) -> tuple[str, ...]:
+    return (
+        str(info.step),
+        local_text(info.wall_s),
+        info.facts.reason.value,
+        size_text(info.nbytes),
+        f"{info.save_s:.2f} s",
+        "-" if good is None else "yes" if good else "DAMAGED",
+        info.address,
+    )
+
+
+def _entry(info: CheckpointInfo, good: bool | None) -> dict[str, int | float | str | bool | None]:
+    return {
+        "step": info.step,
+        "madeAt": info.wall_s,
+        "reason": info.facts.reason.value,
+        "bytes": info.nbytes,
+        "saveSeconds": info.save_s,
+        "slackSeconds": info.facts.slack_s,
+        "verified": good,
+        "run": info.facts.run_id,
+        "attempt": info.facts.attempt,
+        "path": info.address,
+    }
+
+
+def size_text(nbytes: int) -> str:
+    """Bytes for people: `12.3 MB`, powers of ten."""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    size = float(nbytes)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"

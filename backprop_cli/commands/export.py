@@ -1,0 +1,49 @@
+"""`backprop export RUN|PATH --to DIR`: files that other programs open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from backprop_cli.finding import Found, find_checkpoints
+from backprop_cli.opening import tell
+from backprop_core.checkpoints.export import export_checkpoint
+from backprop_core.checkpoints.manifest import address_of
+
+
+@click.command("export", short_help="Write plain model.safetensors and .pt files.")
+@click.argument("run_or_path", metavar="RUN|PATH")
+@click.option("--to", "directory", required=True, metavar="DIR", help="Where to; made if it does not exist.")
+@click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")
+def command(run_or_path: str, directory: str, step: int | None) -> int:
+    """Write the newest whole checkpoint of RUN, or the one at PATH, as plain files into DIR.
+
+    Each tracked object becomes a .safetensors file and a .pt file that torch.load opens with
+    weights_only=True.
+
+    \b
+    Examples:
+      backprop export 20261123-154248-k3f9 --to exported
+      backprop export ./checkpoints/step-000000001234 --to exported
+    """
+    path = _chosen(find_checkpoints(run_or_path), step)
+    for written in export_checkpoint(path, Path(directory).expanduser(), told=tell):
+        click.echo(str(written))
+    return 0
+
+
+def _chosen(found: Found, step: int | None) -> Path:
+    if found.only is not None:
+        return found.only
+    infos = [info for store in found.stores for info in store.list() if step is None or info.step == step]
+    store_of = {info.path: store for store in found.stores for info in store.list()}
+    for info in sorted(infos, key=lambda info: (info.step, info.wall_s), reverse=True):
+        damage = store_of[info.path].verify(info)
+        if not damage:
+            return info.path
+        tell(f"{address_of(info.path)} is damaged and is passed over: {damage[0]}")
+    which = "" if step is None else f" of step {step}"
+    raise click.UsageError(
+        f"There is no whole checkpoint{which}; 'backprop checkpoints' shows what there is."
+    )

@@ -1,0 +1,65 @@
+"""`backprop verify RUN|PATH`: read every byte back and say what could be restored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from backprop_cli.finding import Found, find_checkpoints
+from backprop_cli.opening import tell
+from backprop_core.checkpoints.manifest import address_of
+from backprop_core.checkpoints.names import DAMAGED_PREFIX
+from backprop_core.checkpoints.store import CheckpointStore
+
+EXIT_DAMAGED = 1
+
+
+@click.command("verify", short_help="Read every byte of the checkpoints back.")
+@click.argument("run_or_path", metavar="RUN|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run_or_path: str, as_json: bool) -> int:
+    """Compare every byte of the checkpoints of RUN, or at PATH, with what was written.
+
+    The exit status is 1 if anything is damaged.
+
+    \b
+    Examples:
+      backprop verify 20261123-154248-k3f9
+      backprop verify ./checkpoints
+      backprop verify ./checkpoints/step-000000001234 --json
+    """
+    found = find_checkpoints(run_or_path)
+    results = [(path, store.verify(path)) for store, path in _all(found)]
+    damaged = sum(1 for _, problems in results if problems)
+    if as_json:
+        from backprop_core.checkpoints.json_text import dump_json
+
+        entries = [{"path": address_of(path), "damage": problems} for path, problems in results]
+        click.echo(dump_json(entries, indent=1).decode())
+    else:
+        _show(results, damaged)
+    for other in found.others:
+        tell(f"{other} was made by the script itself; backprop keeps no digests of it.")
+    return EXIT_DAMAGED if damaged else 0
+
+
+def _all(found: Found) -> list[tuple[CheckpointStore, Path]]:
+    if found.only is not None:
+        return [(found.stores[0], found.only)]
+    return [(store, path) for store in found.stores for path in store.paths(damaged=True)]
+
+
+def _show(results: list[tuple[Path, list[str]]], damaged: int) -> None:
+    for path, problems in results:
+        aside = " (set aside)" if path.name.startswith(DAMAGED_PREFIX) else ""
+        click.echo(f"{'DAMAGED' if problems else 'good   '}  {address_of(path)}{aside}")
+        for problem in problems:
+            click.echo(f"         {problem}")
+    good = [path for path, problems in results if not problems and not path.name.startswith(DAMAGED_PREFIX)]
+    if not results:
+        tell("There are no checkpoints.")
+    elif good:
+        tell(f"{len(good)} of {len(results)} can be restored; the newest is {address_of(good[0])}.")
+    else:
+        tell(f"None of {len(results)} can be restored.")
