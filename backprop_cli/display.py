@@ -5,7 +5,6 @@ error.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -57,8 +56,7 @@ class Display:
             self._write(f"backprop: {self._line(now, deadline, session)}\n")
 
     def _draw(self, now: float, deadline: float, session: SessionView) -> None:
-        width = shutil.get_terminal_size((80, 24)).columns
-        line = f"backprop: {self._line(now, deadline, session)}"[: max(10, width - 1)]
+        line = f"backprop: {self._line(now, deadline, session)}"[: max(10, _width() - 1)]
         self._write(_ERASE + line)
         self._drawn = True
 
@@ -79,14 +77,16 @@ class Display:
             self._live = self._drawn = False  # the terminal was closed
 
 
+def _width() -> int:
+    """Columns of the terminal behind standard error, which may be another than that behind standard output."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
+
+
 def progress_parts(progress: Mapping[str, Any]) -> list[str]:
-    """A progress event in a few words: epoch, step, rate, loss."""
-    parts = []
-    for key, form in (("epoch", "epoch {}"), ("step", "step {}")):
-        if isinstance(progress.get(key), int):
-            parts.append(form.format(progress[key]))
-    if isinstance(progress.get("rate"), int | float):
-        parts.append(f"{progress['rate']:.3g} steps/s")
-    if isinstance(progress.get("loss"), int | float):
-        parts.append(f"loss {progress['loss']:.4g}")
-    return parts
+    """A progress event in a few words: step, loss, rate, epoch; what matters most stands first."""
+    forms = {"step": "step {}", "loss": "loss {:.4g}", "rate": "{:.3g} steps/s", "epoch": "epoch {}"}
+    known = {key: progress[key] for key in forms if isinstance(progress.get(key), int | float)}
+    return [forms[key].format(value) for key, value in known.items()]

@@ -101,8 +101,9 @@ class Launch:
         governor = Governor(order, self._clock, self._observer, started=started, checkpoint=self._announced)
         try:
             ending = governor.run()
-        except BackpropError as error:
-            self._finish(attempt.number, Verdict(Outcome.FAILED, error.what, 2), None)
+        except BaseException as error:
+            reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
+            self._finish(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
             raise
         return self._conclude(record, attempt.number, ending)
 
@@ -223,6 +224,8 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
         "output_lost_bytes": ending.lost_bytes,
         "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
     }
+    if ending.exit_s is not None:
+        measured["exit_s"] = ending.exit_s
     for key in ("slack_s", "used_s"):
         if key in facts:
             measured.setdefault(key, facts[key])

@@ -127,11 +127,7 @@ def _warn_of_changes(record: RunRecord, cwd: Path) -> None:
 
     digest = script_digest(cwd / record.command[0])
     if record.script_digest and digest and digest != record.script_digest:
-        tell(
-            f"{record.command[0]} has changed since the last attempt: the result may differ."
-        )
+        tell(f"{record.command[0]} has changed since the last attempt: the result may differ.")
     commit = git_commit(cwd)
     if record.git_commit and commit and commit != record.git_commit:
-        tell(
-            f"The git commit has changed: it was {record.git_commit[:10]} and is {commit[:10]}."
-        )
+        tell(f"The git commit has changed: it was {record.git_commit[:10]} and is {commit[:10]}.")

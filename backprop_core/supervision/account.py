@@ -82,6 +82,7 @@ class Ending:
         detail: a sentence from whoever asked, or empty.
         killed: the governor used SIGKILL.
         session, heard: what the script's session and its output said.
+        exit_s: seconds from the session's last word to the end of the script, or None without a session.
         used_s: seconds from start to end, pauses included.
         unused_s: seconds left until the deadline.
         leftovers: processes of the script that had to be ended after it.
@@ -96,6 +97,7 @@ class Ending:
     killed: bool
     session: SessionView
     heard: Heard
+    exit_s: float | None
     used_s: float
     unused_s: float
     leftovers: int

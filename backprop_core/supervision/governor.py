@@ -146,6 +146,7 @@ class Governor:
             try:
                 self._started(child.pid)
                 self._watch()
+                self._ended_at = self._clock.monotonic()
             finally:
                 leftovers = self._finish()
                 self._keeper.dismiss()
@@ -374,6 +375,12 @@ class Governor:
             self._wait(0.02)
             self._inbox.take()
 
+    def _exit_s(self) -> float | None:
+        """What the script took to end after its session was over; the next attempt keeps that much back."""
+        finished = self.session.finished
+        said_at = None if finished is None else finished.get("monotonic")
+        return max(0.0, self._ended_at - said_at) if isinstance(said_at, int | float) else None
+
     def _ending(self, used_s: float, unused_s: float, leftovers: int) -> Ending:
         return Ending(
             returncode=self._process.returncode,
@@ -383,6 +390,7 @@ class Governor:
             session=self.session,
             heard=self._listener.heard,
             used_s=used_s,
+            exit_s=self._exit_s(),
             unused_s=unused_s,
             leftovers=leftovers,
             pauses=tuple(self.pauses),

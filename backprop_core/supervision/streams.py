@@ -40,6 +40,7 @@ class Streams:
     ) -> None:
         self.log = Log(log)
         self._master = child.master
+        self._terminal = next((fd for fd in (1, 2, 0) if is_terminal(fd)), 0)
         self.keys = KeyPassage(0) if child.master is not None and is_terminal(0) else None
         self.sources: list[Stream] = []
         self._shown: list[Stream] = []
@@ -48,9 +49,10 @@ class Streams:
         if child.err is not None:
             self.sources.append(Stream(child.err, Sink(2), self.log, listen=keep, before=before))
         if child.master is not None:
-            fd = _terminal_fd()
             heard = listen if child.out is None else keep
-            self.sources.append(Stream(child.master, Sink(fd), self.log, listen=heard, before=before))
+            self.sources.append(
+                Stream(child.master, Sink(self._terminal), self.log, listen=heard, before=before)
+            )
 
     @property
     def quiet(self) -> bool:
@@ -92,7 +94,7 @@ class Streams:
     def resize(self) -> None:
         """The real terminal has a new size."""
         if self._master is not None:
-            copy_window_size(_terminal_fd(), self._master)
+            copy_window_size(self._terminal, self._master)
 
     def enter_keys(self) -> None:
         """Read keys for the script, if we are in the terminal's foreground."""
@@ -118,11 +120,6 @@ class Streams:
             return
         with suppress(OSError):
             os.write(self._master, data)
-
-
-def _terminal_fd() -> int:
-    """The terminal that a pty stands for: stdout if it is one, else stderr, else stdin."""
-    return next(fd for fd in (1, 2, 0) if is_terminal(fd))
 
 
 @contextmanager

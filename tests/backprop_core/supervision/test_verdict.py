@@ -24,6 +24,7 @@ def ending(
         "killed": False,
         "heard": Heard(),
         "used_s": 10.0,
+        "exit_s": None,
         "unused_s": 1.0,
         "leftovers": 0,
         "pauses": (),
