@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backprop_core.clock import SYSTEM
+
 TIMEOUT_S = 5.0
 _KILL_S = 1.0
-_LIMIT_CHARACTERS = 4 * 1024 * 1024
+_LIMIT_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +51,47 @@ def ask(argv: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Answer:
         return Answer(trouble=f"{name} is not installed.")
     except OSError as error:
         return Answer(trouble=f"{name} could not be started: {error.strerror or error}.")
-    try:
-        output, errors = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
+    output, errors, trouble = _collect(process, timeout_s)
+    if trouble:
         _kill(process)
-        return Answer(trouble=f"{name} did not answer within {timeout_s:g} s.")
-    text = output[:_LIMIT_CHARACTERS].decode("utf-8", "replace")
+        return Answer(trouble=f"{name} {trouble}.")
+    text = output.decode("utf-8", "replace")
     if process.returncode != 0:
         said = (errors.decode("utf-8", "replace").strip() or text.strip()).splitlines()
-        return Answer(
-            trouble=f"{name} failed with status {process.returncode}: {said[0][:200] if said else 'no word'}"
-        )
+        word = said[0][:200] if said else "no word"
+        return Answer(trouble=f"{name} failed with status {process.returncode}: {word}")
     return Answer(text) if text.strip() else Answer(trouble=f"{name} printed nothing.")
+
+
+def _collect(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, str]:
+    """Standard output, standard error, and what went wrong; the process has ended if nothing did."""
+    end = SYSTEM.monotonic() + timeout_s
+    late = f"did not answer within {timeout_s:g} s"
+    parts: dict[int, bytearray] = {}
+    with selectors.DefaultSelector() as selector:
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            parts[pipe.fileno()] = bytearray()
+            selector.register(pipe, selectors.EVENT_READ)
+        output, errors = parts.values()
+        while selector.get_map():
+            for key, _ in selector.select(max(0.0, end - SYSTEM.monotonic())):
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+                parts[key.fd] += chunk
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                if len(parts[key.fd]) > _LIMIT_BYTES:
+                    return b"", b"", "printed more than any answer can be"
+            if SYSTEM.monotonic() >= end:
+                return b"", b"", late
+    try:
+        process.wait(max(0.0, end - SYSTEM.monotonic()))
+    except subprocess.TimeoutExpired:
+        return b"", b"", late
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return bytes(output), bytes(errors), ""
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
