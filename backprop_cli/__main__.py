@@ -12,6 +12,7 @@ from backprop_core.errors import BackpropError, StoreError, UsageError
 
 EXIT_USAGE = 2
 EXIT_TROUBLE = 1
+EXIT_NO_RESOURCES = 75
 EXIT_INTERRUPTED = 130
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BackpropError as error:
         _tell(str(error))
-        return EXIT_USAGE if isinstance(error, UsageError) or _is_home(error) else EXIT_TROUBLE
+        return _status_of(error)
     except BrokenPipeError:  # `backprop list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_TROUBLE
@@ -42,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return EXIT_TROUBLE
     return status if isinstance(status, int) else 0
+
+
+def _status_of(error: BackpropError) -> int:
+    if isinstance(error, UsageError) or _is_home(error):
+        return EXIT_USAGE
+    return EXIT_NO_RESOURCES if type(error).__name__ == "NotAdmittedError" else EXIT_TROUBLE
 
 
 def _is_home(error: BackpropError) -> bool:

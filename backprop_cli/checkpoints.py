@@ -13,16 +13,20 @@ _OWN_PREFIX = "step-"
 _MANIFEST = "manifest.json"
 
 
-def usable(store: RunStore, record: RunRecord) -> Path | None:
+def usable(store: RunStore, record: RunRecord) -> str | None:
     """The newest checkpoint that is still there: a committed folder of ours, or what the script announced
     itself.
     """
     for known in reversed(record.checkpoints):
-        path = Path(known)
-        if is_there(path):
-            return path
+        if is_remote(known) or is_there(Path(known)):
+            return known
     own = committed(store.checkpoints_dir(record))
-    return own[-1] if own else None
+    return str(own[-1]) if own else None
+
+
+def is_remote(place: str) -> bool:
+    """Whether a checkpoint lies in an object store: whether it is there is found out by whoever restores it."""
+    return "://" in place
 
 
 def is_there(path: Path) -> bool:
@@ -39,14 +43,16 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def is_own(path: Path) -> bool:
-    """Whether a path is a checkpoint folder of backprop's own format."""
-    return (path / _MANIFEST).is_file()
+def is_own(place: str) -> bool:
+    """Whether a place is a checkpoint folder of backprop's own format."""
+    return is_remote(place) or (Path(place) / _MANIFEST).is_file()
 
 
 def committed(folder: Path) -> list[Path]:
     """The committed checkpoints in a folder, oldest first."""
     try:
-        return sorted(path for path in folder.iterdir() if path.name.startswith(_OWN_PREFIX) and is_own(path))
+        return sorted(
+            path for path in folder.iterdir() if path.name.startswith(_OWN_PREFIX) and is_own(str(path))
+        )
     except OSError:
         return []

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backprop_cli.admission import Grant, admitted
 from backprop_cli.checkpoints import usable
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
@@ -21,12 +22,15 @@ from backprop_core.runs.record import RunRecord, with_checkpoint
 from backprop_core.runs.store import RunStore
 from backprop_core.supervision.account import Ending
 from backprop_core.supervision.governor import Governor, Observer, Order
+from backprop_core.supervision.monitor import Monitor
+from backprop_core.supervision.oom import explain, kill_counts
 from backprop_core.supervision.verdict import Verdict, judge
 
 REMEMBER_EVERY_S = 2.0
 _OURS = (
     "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
-    "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK"
+    "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
+    "GPU_MEMORY_LIMIT"
 )
 _CONTRACT = tuple(f"BACKPROP_{name}" for name in _OURS.split())
 
@@ -66,14 +70,20 @@ class Launch:
         self._clock = clock
         self._observer = observer
         self._pending: list[str] = []
+        self._monitor: Monitor | None = None
         self._remembered_at = 0.0
 
     def attempt(self, record: RunRecord, start: Start) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
 
         Raises:
-            UsageError: the script could not be started.
+            NotAdmittedError: resources did not come free; nothing was begun.
+        UsageError: the script could not be started.
         """
+        with admitted(self._settings, record.id, self._clock, self._observer) as grant:
+            return self._run(record, start, grant)
+
+    def _run(self, record: RunRecord, start: Start, grant: Grant) -> Verdict:
         budget_s = self._settings["max-run-minutes"] * 60.0
         own = ProcessIdentity.own()
         attempt = self._store.begin_attempt(
@@ -85,10 +95,11 @@ class Launch:
             resumed_from=start.resume_from,
         )
         deadline = self._clock.monotonic() + budget_s
+        environment = self.environment(record, attempt.number, start, deadline)
         order = Order(
             argv=start.argv,
             cwd=record.cwd,
-            env=self.environment(record, attempt.number, start, deadline),
+            env={**environment, **grant.environ},
             attempt_dir=attempt.directory,
             deadline=deadline,
             budget_s=budget_s,
@@ -96,16 +107,31 @@ class Launch:
         )
 
         def started(pid: int) -> None:
-            self._store.set_process(self._hold, attempt.number, ProcessIdentity.of(pid))
+            identity = ProcessIdentity.of(pid)
+            self._store.set_process(self._hold, attempt.number, identity)
+            grant.place.name_script(identity)
 
-        governor = Governor(order, self._clock, self._observer, started=started, checkpoint=self._announced)
+        kills = kill_counts()
+        self._monitor = grant.monitor(attempt.governor_log, self._clock)
+        governor = Governor(
+            order,
+            self._clock,
+            self._observer,
+            started=started,
+            checkpoint=self._announced,
+            monitor=self._monitor,
+            first_step=grant.place.warmed_up,
+        )
         try:
             ending = governor.run()
         except BaseException as error:
             reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
             self._finish(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
             raise
-        return self._conclude(record, attempt.number, ending)
+        finally:
+            self._monitor.close()
+        oom = explain(kills, kill_counts(), self._monitor.last_bytes) if ending.returncode == -9 else None
+        return self._conclude(record, attempt.number, ending, None if ending.killed else oom)
 
     def environment(self, record: RunRecord, number: int, start: Start, deadline: float) -> dict[str, str]:
         """The script's environment: that of backprop, with what the session inside needs to know."""
@@ -126,6 +152,7 @@ class Launch:
             "BACKPROP_CHECKPOINT_DIR": str(self._store.checkpoints_dir(record)),
             "BACKPROP_GOVERNOR_PID": str(os.getpid()),
             "BACKPROP_FRAMEWORK": self._settings["framework"],
+            "BACKPROP_GPU_MEMORY_LIMIT": self._settings["gpu-memory-limit"],
         }
         return script_environment(os.environ, ours)
 
@@ -156,18 +183,20 @@ class Launch:
 
     # The end
 
-    def _conclude(self, record: RunRecord, number: int, ending: Ending) -> Verdict:
+    def _conclude(self, record: RunRecord, number: int, ending: Ending, oom: str | None) -> Verdict:
         self._pending += ending.session.checkpoints
         self._remember()
         known = self._store.load(record.id)
         resumable = usable(self._store, known) is not None
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
+        if oom is not None:
+            verdict = replace(verdict, reason=oom)
         if ending.lost_bytes:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
             )
         self._finish(number, verdict, ending)
-        self._observer.say(farewell(replace(known), verdict, ending, resumable))
+        self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
 
     def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
@@ -182,7 +211,7 @@ class Launch:
             number,
             outcome=verdict.outcome,
             reason=verdict.reason,
-            measured=_measured(facts, ending),
+            measured={**_measured(facts, ending), **self._peaks()},
             exit_status=None if code is None else (128 - code if code < 0 else code),
             steps=_whole(facts.get("steps")),
             last_step=_first(
@@ -192,6 +221,13 @@ class Launch:
                 _real(facts.get("loss")), _real(latest.get("loss")), heard.loss if heard else None
             ),
         )
+
+    def _peaks(self) -> dict[str, Any]:
+        monitor = self._monitor
+        if monitor is None:
+            return {}
+        gpu = {"peak_gpu_bytes": monitor.peak_gpu_bytes} if monitor.peak_gpu_bytes else {}
+        return {"peak_rss_bytes": monitor.peak_bytes, **gpu}
 
 
 def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backprop_cli.checkpoints import is_own, usable
+from backprop_cli.checkpoints import is_own, is_remote, usable
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import common_options, config_options, raw_settings
 from backprop_cli.scripts import ScriptCommand, check_script, find_interpreter
@@ -62,7 +62,7 @@ def command(run: str, **parameters: Any) -> int:
     checkpoint = _chosen(store, record, parameters["resume_from"])
     argv = [interpreter, *record.command]
     if checkpoint is not None and settings["resume-flag"]:
-        argv += [settings["resume-flag"], str(checkpoint)]
+        argv += [settings["resume-flag"], checkpoint]
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)
@@ -78,7 +78,7 @@ def _continue(
     record: RunRecord,
     settings: Settings,
     argv: list[str],
-    checkpoint: Path | None,
+    checkpoint: str | None,
     *,
     asked: bool,
 ) -> int:
@@ -107,19 +107,21 @@ def _continue(
         )
         # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
         named = checkpoint if checkpoint is not None and (asked or not is_own(checkpoint)) else None
-        start = Start(argv, resume=True, resume_from=None if named is None else str(named))
+        start = Start(argv, resume=True, resume_from=named)
         verdict = Launch(store, hold, settings, SYSTEM, display).attempt(record, start)
     tell_warnings(store)
     return verdict.exit_status
 
 
-def _chosen(store: RunStore, record: RunRecord, asked: str | None) -> Path | None:
+def _chosen(store: RunStore, record: RunRecord, asked: str | None) -> str | None:
     if asked is None:
         return usable(store, record)
+    if is_remote(asked):
+        return asked
     path = Path(asked).expanduser().absolute()
     if not path.exists():
         raise UsageError(f"There is no checkpoint at {path}.", "Give --resume-from the path of one.")
-    return path
+    return str(path)
 
 
 def _warn_of_changes(record: RunRecord, cwd: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backprop_cli.checkpoints import committed, is_there
+from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import open_store, tell_warnings
 from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
@@ -104,10 +104,12 @@ def _measured(measured: Any) -> list[str]:
 
 
 def _checkpoints(store: RunStore, record: RunRecord) -> list[str]:
-    known = [Path(path) for path in record.checkpoints]
+    known = [Path(path) for path in record.checkpoints if not is_remote(path)]
     known += [path for path in committed(store.checkpoints_dir(record)) if path not in known]
     present = [path for path in known if is_there(path)]
-    lines = [f"  {path}" for path in present]
+    lines = [f"  {path}" for path in record.checkpoints if is_remote(path)] + [
+        f"  {path}" for path in present
+    ]
     gone = len(known) - len(present)
     if gone:
         lines.append(f"  ({gone} older ones are not there any more)")

@@ -34,12 +34,14 @@ class SessionView:
         finished: the event `session_finished` of the latest session, or None while it runs.
         progress: the latest event `progress`.
         checkpoints: paths of the checkpoints of this attempt, oldest first.
+        save_s: seconds that the latest took.
     """
 
     started: Event | None = None
     finished: Event | None = None
     progress: Event | None = None
     checkpoints: list[str] = field(default_factory=list)
+    save_s: float = 0.0
 
     @property
     def ends_itself(self) -> bool:
@@ -61,6 +63,8 @@ class SessionView:
             self.progress = event
         elif kind == "checkpoint_saved" and isinstance(event.get("path"), str):
             self.checkpoints.append(event["path"])
+            seconds = event.get("seconds")
+            self.save_s = float(seconds) if isinstance(seconds, int | float) else self.save_s
 
 
 @dataclass(slots=True)

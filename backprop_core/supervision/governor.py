@@ -18,12 +18,14 @@ from typing import Protocol
 
 from backprop_core.clock import Clock
 from backprop_core.errors import StoreError
+from backprop_core.governor.running import Course
 from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
 from backprop_core.runs.control import CONTROL_FILE, Action, ControlReader, ControlRequest, send_control
 from backprop_core.runs.events import EventTail
 from backprop_core.supervision import kernel
 from backprop_core.supervision.account import Cause, Ending, Event, Pause, SessionView
 from backprop_core.supervision.keeper import Charge, Keeper
+from backprop_core.supervision.monitor import Monitor
 from backprop_core.supervision.plan import Facts, Move, Plan, next_move
 from backprop_core.supervision.signals import SignalInbox
 from backprop_core.supervision.spawn import spawn
@@ -93,6 +95,8 @@ class Governor:
         observer: who is told.
         started: called with the script's pid once it runs; an error from it ends the script.
         checkpoint: called with each path that the script announces on stdout.
+        monitor: samples the machine and judges; None for no such watch.
+        first_step: called once, when the script is seen to train.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class Governor:
         *,
         started: Callable[[int], None] = lambda pid: None,
         checkpoint: Callable[[str], None] = lambda path: None,
+        monitor: Monitor | None = None,
+        first_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.order = order
         self.session = SessionView()
@@ -116,6 +122,9 @@ class Governor:
         self._observer = observer
         self._started = started
         self._announce = checkpoint
+        self._monitor = monitor
+        self._first_step: Callable[[], None] | None = first_step
+        self._heat_pause = False
         self._grace_s = order.grace_s
         self._frozen = False
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
@@ -208,8 +217,42 @@ class Governor:
             self.session.take(event)
             self._observer.event(event)
         self._read_requests()
+        self._sample()
+        if self._first_step is not None and self._trains():
+            self._first_step()
+            self._first_step = None
         quiet = self._streams.quiet and not self._paused
         self._observer.tick(self._clock.monotonic(), self.deadline, self.session, quiet)
+
+    def _trains(self) -> bool:
+        return self.session.progress is not None or self._listener.heard.step is not None
+
+    def _sample(self) -> None:
+        monitor, now = self._monitor, self._clock.monotonic()
+        if monitor is None or not monitor.due(now):
+            return
+        family = self._family.alive() if monitor.wants_family() else None
+        judgement = monitor.sample(now, family, self._save_s)
+        complaint = monitor.complaint()
+        if complaint:
+            self._note("complaint", complaint)
+            self._observer.say(complaint)
+        if judgement.course is Course.STOP and self.asked_at is None:
+            self._note("stop", judgement.reason)
+            self.stop(Cause.MEMORY, judgement.reason)
+        elif judgement.course is Course.PAUSE and not self._paused and self.asked_at is None:
+            self._note("pause", judgement.reason)
+            self._heat_pause = True
+            self._request(Action.PAUSE, why=judgement.reason)
+            self._pause(judgement.reason)
+        elif judgement.course is Course.CONTINUE and self._paused and self._heat_pause:
+            self._note("continue", judgement.reason)
+            self._request(Action.CONTINUE, why=judgement.reason)
+            self._continue()
+
+    def _note(self, kind: str, reason: str) -> None:
+        if self._monitor is not None:
+            self._monitor.log.append(kind, reason=reason)
 
     def _read_requests(self) -> None:
         for request in self._control.poll():
@@ -222,6 +265,11 @@ class Governor:
 
     def _keep(self, data: bytes) -> None:
         self._tail.append(data)
+
+    @property
+    def _save_s(self) -> float:
+        """What the script's latest checkpoint took, in seconds, with room to spare."""
+        return max(5.0, 2.0 * self.session.save_s)
 
     # Asking to end
 
@@ -242,12 +290,17 @@ class Governor:
             self.cause = self.cause or Cause.USER
             self._make(Move.KILL)
         elif self.asked_at is None:
-            self.cause = self.cause or _CAUSES[number]
-            self._observer.say(
-                f"Asked the script to save and end; it has {self._grace_s:g} s (Ctrl-C again: at once)."
-            )
-            self._request(Action.STOP)
-            self._ask(self._gentlest(number))
+            self.stop(_CAUSES[number], "", number)
+
+    def stop(self, cause: Cause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the script to save and end: one request, one signal to its main process."""
+        self.cause, self.detail = self.cause or cause, detail
+        why = f"{detail} " if detail else ""
+        self._observer.say(
+            f"{why}Asked the script to save and end; it has {self._grace_s:g} s (Ctrl-C again: at once)."
+        )
+        self._request(Action.STOP, why=detail)
+        self._ask(self._gentlest(number))
 
     def _gentlest(self, number: signal.Signals) -> signal.Signals:
         """SIGTERM, or what Ctrl-C sends without backprop where only that is caught."""
@@ -311,7 +364,7 @@ class Governor:
         return bool(self.pauses) and self.pauses[-1].seconds is None
 
     def _pause(self, why: str) -> None:
-        self._observer.say(f"Paused: {why}.")
+        self._observer.say(f"Paused: {why.rstrip('.')}.")
         self._frozen = not self.session.ends_itself  # a session stops at its own safe point
         self.pauses.append(Pause(why, self._clock.monotonic()))
         if self._frozen:
@@ -320,6 +373,7 @@ class Governor:
     def _continue(self) -> None:
         pause = self.pauses[-1]
         pause.seconds = self._clock.monotonic() - pause.began
+        self._heat_pause = False
         if self._frozen:
             self._grant(pause.seconds)
         else:  # the session has been counting by itself

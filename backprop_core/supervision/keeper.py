@@ -50,7 +50,7 @@ class Keeper:
 
     @classmethod
     def start(cls, charge: Charge, clock: Clock) -> Keeper:
-        """Fork a keeper for a script. The governor must have no other threads yet."""
+        """Fork a keeper for a script. What it does needs no lock that another thread could hold."""
         ours, theirs = os.pipe()
         pid = os.fork()
         if pid:
@@ -124,15 +124,24 @@ def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
         poll.register(fd, select.POLLIN)
     known = family.alive()
     while known and clock.monotonic() < end:
-        for fd, _ in poll.poll(100):
-            if not _drain(fd, log):
-                poll.unregister(fd)
+        _empty(poll, log, wait_ms=100)
         known = family.alive()
         if charge.pid not in known:
             break
     family.kill()
     for pid in known:
         send(pid, signal.SIGKILL)
+    while _empty(poll, log, wait_ms=0):
+        pass
+
+
+def _empty(poll: select.poll, log: int, *, wait_ms: int) -> bool:
+    """Move what has come within `wait_ms`; False if that was nothing."""
+    ready = poll.poll(wait_ms)
+    for fd, _ in ready:
+        if not _drain(fd, log):
+            poll.unregister(fd)
+    return bool(ready)
 
 
 def _drain(fd: int, log: int) -> bool:

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-KILL_MARGIN_S = 0.12
+KILL_MARGIN_S = 0.25
 """SIGKILL is sent this much before the deadline: what a large process needs to be gone."""
-LATE_ASK_S = 0.35
+LATE_ASK_S = 0.5
 """A script that dies of SIGTERM gets it this much before the deadline."""
 GRACE_SHARE = 0.1
 """At most this share of the budget is given to a script that catches SIGTERM."""
@@ -62,7 +62,7 @@ class Plan:
 
 def kill_at(facts: Facts) -> float:
     """The instant of SIGKILL: shortly before the deadline, or the grace after the script was asked."""
-    at = facts.deadline - min(KILL_MARGIN_S, 0.02 * facts.budget_s)
+    at = facts.deadline - min(KILL_MARGIN_S, 0.05 * facts.budget_s)
     if facts.asked_at is not None:
         at = min(at, facts.asked_at + facts.grace_s)
     return at
@@ -72,7 +72,7 @@ def ask_at(facts: Facts) -> float:
     """The instant of SIGTERM for a script that does not end itself."""
     if facts.catches_term:
         return facts.deadline - min(facts.grace_s, GRACE_SHARE * facts.budget_s)
-    return facts.deadline - min(LATE_ASK_S, 0.05 * facts.budget_s)
+    return facts.deadline - min(LATE_ASK_S, 0.1 * facts.budget_s)
 
 
 def next_move(facts: Facts) -> Plan:

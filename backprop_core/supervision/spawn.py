@@ -66,7 +66,7 @@ def spawn(argv: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> Child:
             stdout=streams[1],
             stderr=streams[2],
             start_new_session=True,
-            preexec_fn=_before_exec(slave),  # noqa: PLW1509 - the governor has one thread, and keeps it so
+            preexec_fn=_before_exec(slave),  # noqa: PLW1509 - it takes no lock
         )
     except OSError as error:
         if master is not None:

@@ -10,7 +10,6 @@ from backprop_core.outcome import Outcome
 from backprop_core.supervision.account import Cause, Ending
 
 EXIT_NOTHING_TO_RESUME = 124
-EXIT_NO_RESOURCES = 75
 
 _OUTCOMES = {
     Cause.DEADLINE: Outcome.TIMEBOXED,

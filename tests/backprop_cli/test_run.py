@@ -81,7 +81,7 @@ def test_a_script_that_ignores_the_time_is_ended_in_time(backprop: CommandLine) 
     ran = backprop("run", "train.py", "-m", "0.03", "--run-id", "late")
     assert ran.returncode == 124
     governor = backprop.record("late")["attempts"][0]["measured"]["governor"]
-    assert 0 < governor["unused_s"] < 0.3
+    assert 0 < governor["unused_s"] < 0.5
     assert gone(number_in(backprop.folder / "pid") or 0)
     assert backprop.runs()[0]["status"] == "timeboxed"
 

@@ -1,0 +1,102 @@
+"""Waiting for the right to start, told to the user, and what the run is given with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backprop_core.budget import duration_text
+from backprop_core.clock import Clock
+from backprop_core.config import Settings
+from backprop_core.governor.admission import Admission, Waiting, enter
+from backprop_core.governor.policy import Limits
+from backprop_core.governor.probes import make_sampler
+from backprop_core.governor.sampler import Sampler
+from backprop_core.governor.slots import Place, Slots
+from backprop_core.supervision.governor import Observer
+from backprop_core.supervision.monitor import Monitor
+
+SAY_AGAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a run that may start has been given: its place, its view of the GPUs, and who watches."""
+
+    place: Place
+    environ: Mapping[str, str]
+    waited_s: float
+    _sampler: Sampler
+    _limits: Limits
+    _uuids: tuple[str, ...]
+
+    def monitor(self, path: Path, clock: Clock) -> Monitor:
+        """A watch over the run that writes to `path`."""
+        return Monitor(self._sampler, self._limits, self._uuids, path, clock)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits that the settings name. A run without a framework is not given a GPU."""
+    return Limits.of(settings.plain(), use_gpu=settings["framework"] != "none")
+
+
+@contextmanager
+def admitted(settings: Settings, run_id: str, clock: Clock, observer: Observer) -> Iterator[Grant]:
+    """The right to start, as long as the context lasts.
+
+    Raises:
+        NotAdmittedError: resources did not come free, or waiting was not wanted.
+    """
+    sampler = make_sampler(settings["gpu-probe"], clock)
+    limits = limits_of(settings)
+    try:
+        admission = enter(
+            Slots(clock),
+            sampler,
+            limits,
+            run_id=run_id,
+            clock=clock,
+            wait_s=settings["wait-minutes"] * 60.0 if settings["wait"] else 0.0,
+            environ=os.environ,
+            tell=WaitTeller(observer, settings["wait-minutes"] * 60.0),
+        )
+        with admission.place:
+            yield _grant(admission, sampler, limits, observer)
+    finally:
+        sampler.close()
+
+
+def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Observer) -> Grant:
+    verdict = admission.verdict
+    if admission.waited_s >= 1.0:
+        observer.say(f"may start after {duration_text(admission.waited_s)} of waiting.")
+    for note in verdict.notes:
+        observer.say(note)
+    if verdict.gpus:
+        named = ", ".join(f"GPU {gpu.index if gpu.index is not None else gpu.uuid}" for gpu in verdict.gpus)
+        observer.say(f"runs on {named}.")
+    uuids = tuple(gpu.uuid for gpu in verdict.gpus)
+    return Grant(admission.place, verdict.environ or {}, admission.waited_s, sampler, limits, uuids)
+
+
+class WaitTeller:
+    """Says what a run waits for: at first, when it changes, and again every half a minute."""
+
+    def __init__(self, observer: Observer, wait_s: float) -> None:
+        self._observer = observer
+        self._wait_s = wait_s
+        self._kind: object = None
+        self._said_at_s = 0.0
+
+    def __call__(self, waiting: Waiting) -> None:
+        kind = waiting.ahead if waiting.verdict is None else [check.name for check in waiting.verdict.failed]
+        if kind == self._kind and waiting.for_s - self._said_at_s < SAY_AGAIN_S:
+            return
+        self._kind, self._said_at_s = kind, waiting.for_s
+        self._observer.say(
+            f"waiting since {duration_text(waiting.for_s)} (at most {duration_text(self._wait_s)}): "
+            f"{waiting.sentence}."
+        )
