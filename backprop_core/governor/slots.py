@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.governor.policy import Reservation
 from backprop_core.governor.runtime_dir import runtime_dir
@@ -220,6 +218,8 @@ def _outstanding(ticket: Ticket) -> Reservation:
 
 def _resident_bytes(process: ProcessIdentity) -> int:
     """What a process and its children have allocated; 0 if it cannot be seen."""
+    import psutil
+
     if not process.alive():
         return 0
     total = 0

@@ -14,8 +14,6 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from backprop_core.runs.jsontext import JSON, finite
 
 _SAME_S = 0.05 if Path("/proc/self/stat").exists() else 2.0
@@ -95,6 +93,8 @@ def boot_id() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
+        import psutil  # where there is no /proc; elsewhere its 20 ms are not paid
+
         boot = f"boot-{round(psutil.boot_time() / 60)}"  # to the minute: the clock may be corrected a little
     try:
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -122,6 +122,8 @@ def _started(pid: int) -> float | None:
 
 
 def _started_by_psutil(pid: int) -> float | None:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()

@@ -1,109 +1,43 @@
-"""Runs on disk: makes, holds, changes and finds them. The only writer of `run.json`."""
+"""Runs on disk: makes, holds and changes them. The only writer of `run.json`."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
-from backprop_core.errors import IllegalMoveError, RunNotFoundError, StoreError, UsageError
+from backprop_core.errors import IllegalMoveError, StoreError, UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs import experiments
 from backprop_core.runs.atomic import replace_file, sweep_temporaries, write_error
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt, attempt_dir
 from backprop_core.runs.events import EventLog
+from backprop_core.runs.finder import RECORD_FILE, RunFinder
 from backprop_core.runs.hold import RunHold, busy_with
-from backprop_core.runs.identifiers import is_run_id, new_run_id, valid_run_id
+from backprop_core.runs.identifiers import new_run_id, valid_run_id
 from backprop_core.runs.jsontext import JSON
-from backprop_core.runs.listing import RunRow, list_rows, run_names
-from backprop_core.runs.liveness import as_lost, observed
+from backprop_core.runs.listing import run_names
+from backprop_core.runs.liveness import as_lost
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.provenance import git_commit, script_digest
 from backprop_core.runs.record import AttemptRecord, RunRecord, with_checkpoint, with_last_attempt
-from backprop_core.runs.record_json import read_record, to_text
+from backprop_core.runs.record_json import to_text
 from backprop_core.runs.status import RunStatus, check_move, status_after
 
-_RECORD_FILE = "run.json"
 _TRIES = 20
 
 
-class RunStore:
-    """The runs of one home folder.
-
-    `warnings` collects sentences about what was damaged and passed over; whoever shows them may empty it.
-    """
+class RunStore(RunFinder):
+    """The runs of one home folder, to look at and to change."""
 
     def __init__(self, home: Path, clock: Clock) -> None:
-        self.home = home
-        self.warnings: list[str] = []
+        super().__init__(home)
         self._clock = clock
-
-    # -- finding ---------------------------------------------------------------------------------------------
-
-    def load(self, run_id_or_prefix: str) -> RunRecord:
-        """The run of this id, or of the only id that begins so; LOST where its processes are gone.
-
-        Raises:
-            RunNotFoundError: none, or several; says which were meant perhaps.
-            StoreError: its record is damaged.
-        """
-        if is_run_id(run_id_or_prefix):
-            with contextlib.suppress(FileNotFoundError):
-                return self._observed(run_id_or_prefix)
-        foreign = {
-            key: entry
-            for key, entry in experiments.read_index(self.home).entries.items()
-            if not self._is_own(key)
-        }
-        if run_id_or_prefix in foreign:
-            return experiments.foreign_record(run_id_or_prefix, foreign[run_id_or_prefix])
-        found = self._only(run_id_or_prefix, [*run_names(self.home), *foreign])
-        return (
-            experiments.foreign_record(found, foreign[found]) if found in foreign else self._observed(found)
-        )
-
-    def list(self) -> list[RunRecord]:
-        """All runs with their attempts, newest first; reads every record. Damaged ones become a warning."""
-        records = []
-        for name in run_names(self.home):
-            try:
-                records.append(self._observed(name))
-            except FileNotFoundError:
-                continue  # being made just now, or cut off while it was
-            except StoreError as error:
-                self.warnings.append(str(error))
-        for key, entry in experiments.read_index(self.home).entries.items():
-            if not self._is_own(key):
-                records.append(experiments.foreign_record(key, entry))
-        return sorted(records, key=lambda record: (record.created_wall, record.id), reverse=True)
-
-    def list_rows(self) -> Sequence[RunRow]:
-        """All runs as rows of a table, newest first: as `list`, without the attempts, and fast for
-        thousands.
-        """
-        return list_rows(self.home, self.warnings.append)
-
-    def run_dir(self, run_id: str) -> Path:
-        """The folder of a run, whether it exists or not. UsageError if `run_id` cannot be one."""
-        return self.home / "runs" / valid_run_id(run_id)
-
-    def attempt_dir(self, run_id: str, number: int) -> Path:
-        """The folder of an attempt, for its events, its output and `send_control`."""
-        return attempt_dir(self.run_dir(run_id), number)
-
-    def checkpoints_dir(self, record: RunRecord) -> Path:
-        """Where the run's checkpoints go: the place that was asked for, else its own folder."""
-        if record.checkpoint_dir is None:
-            return self.run_dir(record.id) / "checkpoints"
-        return Path(record.cwd, record.checkpoint_dir)
-
-    # -- writing ---------------------------------------------------------------------------------------------
 
     def create(
         self,
@@ -170,7 +104,7 @@ class RunStore:
             RunBusyError: a live process holds it or still works on it; names the pid.
         """
         folder = self.run_dir(run_id)
-        if not (folder / _RECORD_FILE).exists():
+        if not (folder / RECORD_FILE).exists():
             raise self._not_found(run_id, [*run_names(self.home)])
         hold = RunHold.take(run_id, folder, self._clock)
         try:
@@ -302,8 +236,6 @@ class RunStore:
         self._index(lambda: experiments.remove(self.home, hold.run_id, self._clock))
         shutil.rmtree(doomed, ignore_errors=True)
 
-    # -- inside ----------------------------------------------------------------------------------------------
-
     def _create_as(self, record: RunRecord) -> RunRecord:
         folder = self.run_dir(record.id)
         try:
@@ -311,7 +243,7 @@ class RunStore:
         except OSError as error:
             raise write_error(folder, error) from error
         with RunHold.take(record.id, folder, self._clock):
-            if (folder / _RECORD_FILE).exists():
+            if (folder / RECORD_FILE).exists():
                 raise UsageError(
                     f"Run {record.id} exists already.",
                     f"Continue it with 'backprop resume {record.id}', or choose another --run-id.",
@@ -319,7 +251,7 @@ class RunStore:
             return self._write(record)
 
     def _write(self, record: RunRecord) -> RunRecord:
-        replace_file(self.run_dir(record.id) / _RECORD_FILE, to_text(record).encode("ascii"))
+        replace_file(self.run_dir(record.id) / RECORD_FILE, to_text(record).encode("ascii"))
         self._index(lambda: experiments.update(self.home, record, self._clock))
         return record
 
@@ -331,12 +263,6 @@ class RunStore:
             warning = str(error)
         if warning:
             self.warnings.append(warning)
-
-    def _read(self, run_id: str) -> RunRecord:
-        return read_record(self.run_dir(run_id) / _RECORD_FILE, run_id)
-
-    def _observed(self, run_id: str) -> RunRecord:
-        return observed(self._read(run_id), self.run_dir(run_id))
 
     def _held(self, hold: RunHold) -> RunRecord:
         hold.check(self.run_dir(hold.run_id))
@@ -353,23 +279,3 @@ class RunStore:
                 f"Attempt {number} of run {hold.run_id} is not going on, so it cannot change."
             )
         return record, attempt
-
-    def _is_own(self, key: str) -> bool:
-        return is_run_id(key) and (self.home / "runs" / key / _RECORD_FILE).exists()
-
-    def _only(self, prefix: str, known: Iterable[str]) -> str:
-        names = sorted(known)
-        found = [name for name in names if prefix and name.startswith(prefix)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            raise RunNotFoundError(
-                f"{prefix!r} is the beginning of {len(found)} runs: {shown}.", "Give more of the id."
-            )
-        raise self._not_found(prefix, names)
-
-    def _not_found(self, run_id: str, known: Iterable[str]) -> RunNotFoundError:
-        near = difflib.get_close_matches(run_id, list(known), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "'backprop list' shows the runs there are."
-        return RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.home}.", hint)

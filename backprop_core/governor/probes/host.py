@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
-
 from backprop_core.governor.samples import HostSample
 
 _T = TypeVar("_T")
@@ -115,6 +113,8 @@ class Host:
 
 
 def _machine_memory() -> tuple[int, int]:
+    import psutil
+
     memory = psutil.virtual_memory()
     return int(memory.total), int(memory.available)
 
