@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .arrays import JSON, Dense, Node, Translator
+    from .arrays import JSON, Dense, Node, RawFile, Translator
     from .codec import Snapshot, StagingBuffers, capture
     from .manifest import FORMAT_VERSION, CheckpointFacts, CheckpointInfo
     from .numpy_arrays import NumpyTranslator
@@ -26,6 +26,7 @@ __all__ = [
     "Loaded",
     "Node",
     "NumpyTranslator",
+    "RawFile",
     "Snapshot",
     "StagingBuffers",
     "Translator",
@@ -38,6 +39,7 @@ _HOME = {
     "JSON": "arrays",
     "Dense": "arrays",
     "Node": "arrays",
+    "RawFile": "arrays",
     "Translator": "arrays",
     "Snapshot": "codec",
     "StagingBuffers": "codec",

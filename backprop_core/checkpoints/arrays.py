@@ -66,6 +66,17 @@ class Node:
     arrays: Mapping[str, Dense]
 
 
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A tracked state that already has a file format, such as another program's checkpoint.
+
+    It becomes a file of its own in the checkpoint, named like the object and holding exactly `content`, and is
+    given back as a memoryview of its verified bytes.
+    """
+
+    content: Dense
+
+
 class Translator(Protocol):
     """Takes the values of one framework apart and builds them again."""
 

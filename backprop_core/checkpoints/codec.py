@@ -5,18 +5,19 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from backprop_core.errors import StateMismatchError
 
-from .arrays import DTYPE_BITS, JSON, Dense, Node, Translator
+from .arrays import DTYPE_BITS, JSON, Dense, Node, RawFile, Translator
 from .plain import KIND, Place, PlainDecoder, PlainEncoder
 from .staging import StagingBuffers
 
 __all__ = ["CapturedState", "Snapshot", "StagingBuffers", "capture", "rebuild"]
 
 _NODE: Final = "node"
+_RAW: Final = "raw"
 _SAME: Final = "same"
 _LONGEST_NAME: Final = 400
 _SAFETENSORS_FORMAT: Mapping[str, str] = {"torch": "pt", "numpy": "np"}
@@ -31,12 +32,14 @@ class CapturedState:
         arrays: by the name they get in the safetensors file.
         owners: the name of the translator each array came from.
         aliases: names of arrays that are the same memory as another: `{left out: kept}`.
+        raw: the one array is the whole content of a file of its own; there is no tree.
     """
 
     tree: JSON
     arrays: Mapping[str, Dense]
     owners: Mapping[str, str]
     aliases: Mapping[str, str]
+    raw: bool = False
 
     def metadata(self) -> dict[str, str]:
         """What goes into the safetensors file's own metadata, as `safetensors.torch.save_model` writes it."""
@@ -58,9 +61,7 @@ class Snapshot:
         originals.
         """
         objects = {
-            name: CapturedState(
-                state.tree, buffers.fill(name, state.arrays, state.owners), state.owners, state.aliases
-            )
+            name: replace(state, arrays=buffers.fill(name, state.arrays, state.owners))
             for name, state in self.objects.items()
         }
         if synchronize:
@@ -78,8 +79,14 @@ def capture(states: Mapping[str, object], translators: Sequence[Translator]) -> 
     Raises:
         UnsavableStateError: a value that cannot be stored; the message says where it sits.
     """
-    objects = {name: _Capture(name, translators).state(value) for name, value in states.items()}
+    objects = {name: _capture_one(name, value, translators) for name, value in states.items()}
     return Snapshot(objects, sum(d.nbytes for state in objects.values() for d in state.arrays.values()))
+
+
+def _capture_one(name: str, value: object, translators: Sequence[Translator]) -> CapturedState:
+    if isinstance(value, RawFile):
+        return CapturedState(None, {_RAW: value.content}, {_RAW: _RAW}, {}, raw=True)
+    return _Capture(name, translators).state(value)
 
 
 @dataclass(slots=True)

@@ -55,6 +55,9 @@ def export_checkpoint(
     planned: dict[Path, Callable[[Path], None]] = {}
     for name in names:
         parts = manifest.objects[name]
+        if parts.raw:
+            planned[directory / parts.tree] = _copier(place.read(path.name, parts.tree))
+            continue
         if parts.arrays is not None:
             planned[directory / parts.arrays] = _copier(place.read(path.name, parts.arrays))
         if torch is not None:

@@ -22,6 +22,9 @@ from .safetensors_file import parse_array_file, plan_array_file
 MAX_TREE_BYTES: Final = 256 << 20
 """Parsed JSON takes some thirty times its size: a tree is for facts, arrays are for data."""
 
+RAW_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\.[A-Za-z0-9_-]{1,20}"
+"""Names of raw files: no folder, no hidden file, an extension that is not ours."""
+
 ReadVerified = Callable[[str, FileFacts], memoryview]
 """Gives the bytes of a file whose size and digest are right; ValueError or OSError otherwise."""
 
@@ -56,10 +59,23 @@ def plan_folder(snapshot: Snapshot) -> FolderPlan:
     files: dict[str, PlannedFile] = {}
     objects: dict[str, ObjectFiles] = {}
     for name, state in snapshot.objects.items():
+        if state.raw:
+            files[name] = _raw_file(name, state, files)
+            objects[name] = ObjectFiles(name, None, raw=True)
+    for name, state in snapshot.objects.items():
+        if state.raw:
+            continue
         stem = _stem(name, {n.casefold() for n in files})
         files |= _files(name, stem, state)
         objects[name] = ObjectFiles(f"{stem}.json", f"{stem}.safetensors" if state.arrays else None)
     return FolderPlan(files, objects)
+
+
+def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile]) -> PlannedFile:
+    (content,) = state.arrays.values()
+    if not re.fullmatch(RAW_NAME, name) or name in taken or name.endswith((".json", ".safetensors")):
+        raise ValueError(f"{name[:80]!r} is not a name for a file in a checkpoint")
+    return PlannedFile(content.nbytes, lambda: iter((content.view(),)))
 
 
 def _files(name: str, stem: str, state: CapturedState) -> dict[str, PlannedFile]:
@@ -119,6 +135,8 @@ def _state(
     data: Mapping[str, memoryview],
     translators: Sequence[Translator],
 ) -> Any:
+    if parts.raw:
+        return data[parts.tree]
     file = parts.arrays or parts.tree
     try:
         arrays = {} if parts.arrays is None else parse_array_file(data[parts.arrays])

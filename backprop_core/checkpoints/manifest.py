@@ -88,10 +88,14 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class ObjectFiles:
-    """The files of one tracked object; `arrays` is None when it has none."""
+    """The files of one tracked object; `arrays` is None when it has none.
+
+    With `raw` the object is what is in the file `tree`, byte for byte, and nothing else.
+    """
 
     tree: str
     arrays: str | None
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
             "cursor": plain.encode(facts.cursor, (None, "cursor")),
             "environment": plain.encode(dict(facts.environment), (None, "environment")),
             "extra": plain.encode(dict(facts.extra), (None, "extra")),
-            "objects": {name: {"tree": o.tree, "arrays": o.arrays} for name, o in manifest.objects.items()},
+            "objects": {name: _dump_object(o) for name, o in manifest.objects.items()},
             "files": {name: {"bytes": f.nbytes, "xxh3_128": f.digest} for name, f in manifest.files.items()},
             "manifest_xxh3_128": _OPEN_SEAL,
         },
@@ -192,11 +196,21 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
         _file_name(n): FileFacts(_count(f["bytes"]), _digest(f["xxh3_128"]))
         for n, f in fields["files"].items()
     }
-    objects = {name: ObjectFiles(o["tree"], o["arrays"]) for name, o in fields["objects"].items()}
+    objects = {name: _parse_object(o) for name, o in fields["objects"].items()}
     for name, parts in objects.items():
         if parts.tree not in files or (parts.arrays is not None and parts.arrays not in files):
             raise ValueError(f"object {name[:80]!r} has no file")
     return Manifest(facts, files, objects, float(fields["save_s"]), float(fields["made_wall_s"]))
+
+
+def _dump_object(files: ObjectFiles) -> dict[str, JSON]:
+    return {"raw": files.tree} if files.raw else {"tree": files.tree, "arrays": files.arrays}
+
+
+def _parse_object(fields: Mapping[str, Any]) -> ObjectFiles:
+    if "raw" in fields:
+        return ObjectFiles(fields["raw"], None, raw=True)
+    return ObjectFiles(fields["tree"], fields["arrays"])
 
 
 def _typed(kind: type, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .arrays import Dense, Translator
+from .arrays import Dense, Translator, allocate_ram
 
 _ALIGN = 64
 
@@ -61,7 +61,8 @@ class StagingBuffers:
         if arena is None or len(arena) < nbytes:
             self._arenas.pop(slot, None)
             del arena  # the old one goes before the new one comes: never both
-            self._arenas[slot] = self._translators[slot[1]].allocate(nbytes)
+            translator = self._translators.get(slot[1])  # none for a raw file, which is nobody's
+            self._arenas[slot] = allocate_ram(nbytes) if translator is None else translator.allocate(nbytes)
 
 
 def _over(dense: Dense, place: memoryview) -> Dense:
