@@ -9,6 +9,7 @@ from backprop_core.clock import Clock
 from backprop_core.governor.samples import GpuReading, HostSample, Sample
 
 TIMEOUT_S = 6.0
+PAUSE_PER_READING = 10.0
 
 
 class HostProbe(Protocol):
@@ -33,8 +34,11 @@ class GpuProbe(Protocol):
 
 
 class Sampler:
-    """Host and GPU probes behind two questions: `now` for admission, `latest` for a loop that must not
-    wait.
+    """Host and GPU probes behind two questions: `now` for admission, `latest` for a loop that must not wait.
+
+    The host is read by whoever asks, because that cannot hang and takes a millisecond. GPUs are read on a
+    thread,
+    and the dearer a probe is the seldomer: its readings take at most a tenth of the time.
     """
 
     def __init__(self, host: HostProbe, gpu: GpuProbe, clock: Clock, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -47,7 +51,10 @@ class Sampler:
         self._answered = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._since_s = 0.0
+        self._asked_at_s = 0.0
+        self._answered_at_s = 0.0
+        self._took_s = 0.0
+        self._reading: GpuReading | None = None
         self._latest: Sample | None = None
 
     @property
@@ -55,25 +62,30 @@ class Sampler:
         return self._gpu
 
     def now(self) -> Sample:
-        """A sample taken now, or what can be said after `timeout_s` seconds: the host, and that the GPUs
-        are silent.
+        """A sample taken now; after `timeout_s` seconds of silence from the GPUs, the host and a note
+        about that.
         """
         answered = self._ask()
-        if self._clock.wait(answered, self._timeout_s) and self._latest is not None:
-            return self._latest
-        return self._silent()
+        reading = self._reading if self._clock.wait(answered, self._timeout_s) else None
+        return self._sample(reading or self._silence())
 
     def latest(self, *, every_s: float = 1.0) -> Sample | None:
-        """The newest sample there is, at once; asks for another if it is older than `every_s` seconds.
+        """The newest sample, at once, at most `every_s` seconds old; None until the GPUs have first answered.
 
-        None until there is a first one. While the probe hangs: a sample of the host alone.
+        Its GPU values may be older, where the probe is dear. While the probe hangs they are unknown.
         """
-        now_s, latest = self._clock.monotonic(), self._latest
-        if latest is None or now_s - latest.monotonic_s >= every_s:
+        now_s = self._clock.monotonic()
+        if (
+            now_s - self._answered_at_s >= max(every_s, PAUSE_PER_READING * self._took_s)
+            or self._reading is None
+        ):
             self._ask()
-            if now_s - self._since_s > self._timeout_s:
-                return self._silent()
-        return latest
+        hangs = self._asked.is_set() and now_s - self._asked_at_s > self._timeout_s
+        if self._reading is None and not hangs:
+            return None
+        if hangs or self._latest is None or now_s - self._latest.monotonic_s >= every_s:
+            return self._sample(self._silence() if hangs or self._reading is None else self._reading)
+        return self._latest
 
     def close(self) -> None:
         """End the thread where it can be ended; one that hangs in a driver dies with the process."""
@@ -93,7 +105,7 @@ class Sampler:
                 self._thread = threading.Thread(target=self._work, name="backprop-sampler", daemon=True)
                 self._thread.start()
             if not self._asked.is_set():
-                self._since_s = self._clock.monotonic()
+                self._asked_at_s = self._clock.monotonic()
                 self._answered = threading.Event()
                 self._asked.set()
             return self._answered
@@ -103,10 +115,13 @@ class Sampler:
             self._asked.wait()
             if self._closed:
                 return
-            host, gpu = self._host.read(), self._read_gpu()
+            reading = self._read_gpu()
             with self._lock:
-                self._latest = Sample(self._clock.monotonic(), host, gpu)
-                self._asked.clear()
+                self._reading = reading
+                self._answered_at_s = self._clock.monotonic()
+                self._took_s = self._answered_at_s - self._asked_at_s
+                if not self._closed:
+                    self._asked.clear()
                 self._answered.set()
 
     def _read_gpu(self) -> GpuReading:
@@ -117,7 +132,10 @@ class Sampler:
                 None, self._gpu.name, (f"The GPU probe {self._gpu.name} failed: {error!r:.200}.",)
             )
 
-    def _silent(self) -> Sample:
+    def _sample(self, gpu: GpuReading) -> Sample:
+        self._latest = Sample(self._clock.monotonic(), self._host.read(), gpu)
+        return self._latest
+
+    def _silence(self) -> GpuReading:
         note = f"The GPU probe {self._gpu.name} has not answered for {self._timeout_s:g} s."
-        gpu = GpuReading(None, self._gpu.name, (note,))
-        return Sample(self._clock.monotonic(), self._host.read(), gpu)
+        return GpuReading(None, self._gpu.name, (note,))

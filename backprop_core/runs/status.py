@@ -26,7 +26,7 @@ _AGAIN = frozenset({RunStatus.RUNNING})
 
 MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
     RunStatus.RUNNING: _ENDS,
-    RunStatus.COMPLETED: frozenset(),  # what is complete stays complete: a longer training is a new run
+    RunStatus.COMPLETED: _AGAIN,  # whoever asks for it must have said so in so many words: see `RunRecord.resumable`
     RunStatus.TIMEBOXED: _AGAIN,
     RunStatus.PREEMPTED: _AGAIN,
     RunStatus.STOPPED: _AGAIN,
@@ -50,9 +50,7 @@ def check_move(run_id: str, before: RunStatus, after: RunStatus) -> None:
     """Raise IllegalMoveError unless a run may go from `before` to `after`."""
     if after in MOVES[before]:
         return
-    if before is RunStatus.COMPLETED:
-        hint = "A completed run is not continued: start a new one."
-    elif before is after is RunStatus.RUNNING:
+    if before is after is RunStatus.RUNNING:
         hint = "Its running attempt has to be finished first."
     else:
         hint = f"From here it can only become: {', '.join(sorted(MOVES[before]))}."

@@ -134,8 +134,7 @@ class RunStore(RunFinder):
         """Write down that an attempt begins, and make its folder.
 
         A governor begins the attempt before it starts the script, with itself as `process`, and names the
-        script's process with `set_process`. Raises IllegalMoveError for a completed run or one with an
-        attempt under way.
+        script's process with `set_process`. Raises IllegalMoveError while another attempt is under way.
         """
         record = self._held(hold)
         attempt = record.last_attempt

@@ -34,6 +34,7 @@ class Host:
         self._root = root
         self._memory = memory or _machine_memory
         self._load = load or (lambda: os.getloadavg()[0])
+        self._mounted: dict[str, Path] | None = None
 
     def read(self) -> HostSample:
         total, free, bound = self._machine()
@@ -63,7 +64,7 @@ class Host:
 
     def _memory_groups(self) -> Iterator[tuple[Path, str, bool]]:
         """Mount point, path below it, and whether it is v2, of the memory cgroups of this process."""
-        mounts = dict(self._mounts())
+        mounts = self._mounts()
         for line in _lines(self._root / "proc/self/cgroup"):
             number, _, rest = line.partition(":")
             controllers, _, name = rest.partition(":")
@@ -72,18 +73,19 @@ class Host:
             elif "memory" in controllers.split(",") and "memory" in mounts:
                 yield mounts["memory"], name, False
 
-    def _mounts(self) -> Iterator[tuple[str, Path]]:
-        """Where cgroup v2 ("") and the v1 controllers are mounted."""
-        for line in _lines(self._root / "proc/self/mountinfo"):
-            left, _, right = line.partition(" - ")
-            place, kind = left.split(), right.split()
-            if len(place) < 5 or len(kind) < 3:
-                continue
-            path = self._root / place[4].lstrip("/")
-            if kind[0] == "cgroup2":
-                yield "", path
-            elif kind[0] == "cgroup":
-                yield from ((option, path) for option in kind[2].split(",") if option in ("memory", "cpu"))
+    def _mounts(self) -> dict[str, Path]:
+        """Where cgroup v2 ("") and the v1 controllers are mounted; looked up once, it is the dear part."""
+        if self._mounted is None:
+            self._mounted = {}
+            for line in _lines(self._root / "proc/self/mountinfo"):
+                left, _, right = line.partition(" - ")
+                place, kind = left.split(), right.split()
+                if len(place) < 5 or len(kind) < 3 or not kind[0].startswith("cgroup"):
+                    continue
+                path = self._root / place[4].lstrip("/")
+                names = [""] if kind[0] == "cgroup2" else kind[2].split(",")
+                self._mounted |= {name: path for name in names if name in ("", "memory", "cpu")}
+        return self._mounted
 
     def _cpus(self) -> float:
         allowed: float = (
@@ -95,7 +97,7 @@ class Host:
 
     def _quotas(self) -> Iterator[float]:
         """CPUs that cgroup quotas leave, such as 1.5."""
-        mounts = dict(self._mounts())
+        mounts = self._mounts()
         for line in _lines(self._root / "proc/self/cgroup"):
             number, _, rest = line.partition(":")
             controllers, _, name = rest.partition(":")

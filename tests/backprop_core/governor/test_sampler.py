@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.sampler import Sampler
 from backprop_core.governor.samples import GpuReading, HostSample
+from backprop_core.testing.clock import FakeClock
 
 
 class Host:
@@ -23,10 +25,12 @@ class Gpu:
         self.error: Exception | None = None
         self.reads = 0
         self.closed = False
+        self.on_read: Callable[[], None] = lambda: None
 
     def read(self) -> GpuReading:
         self.gate.wait(30.0)
         self.reads += 1
+        self.on_read()
         if self.error is not None:
             raise self.error
         return GpuReading((), self.name)
@@ -56,6 +60,28 @@ def test_now_is_fresh_each_time() -> None:
     assert gpu.reads == 2
     sampler.close()
     assert gpu.closed
+
+
+def test_a_dear_probe_is_asked_seldom_and_the_host_as_often_as_wanted() -> None:
+    """A reading of 1.5 s is followed by a pause of 15 s, while host samples come every second."""
+    clock = FakeClock()
+    gpu = Gpu()
+    sampler = Sampler(Host(), gpu, clock)
+    gpu.on_read = lambda: clock.advance(1.5)
+    assert sampler.latest() is None
+    wait_until(lambda: sampler.latest(every_s=0.0) is not None)
+    seen = set()
+    for _ in range(14):
+        clock.advance(1.0)
+        sample = sampler.latest()
+        assert sample is not None
+        seen.add(sample.monotonic_s)
+    assert len(seen) == 14
+    assert gpu.reads == 1
+    clock.advance(1.5)
+    sampler.latest()
+    wait_until(lambda: gpu.reads == 2)
+    sampler.close()
 
 
 def test_a_probe_that_raises_is_unknown() -> None:

@@ -22,11 +22,11 @@ def test_moves_outside_the_table_are_refused(before: RunStatus, after: RunStatus
         assert after in str(caught.value)
 
 
-def test_completed_is_final_and_everything_else_can_go_on() -> None:
-    """Only a completed run cannot be continued; every end is reached from running alone."""
-    assert MOVES[RunStatus.COMPLETED] == frozenset()
-    for status in set(RunStatus) - {RunStatus.COMPLETED, RunStatus.RUNNING}:
+def test_one_end_is_never_turned_into_another() -> None:
+    """Every end is reached from running alone, and leads to nothing but a new attempt."""
+    for status in set(RunStatus) - {RunStatus.RUNNING}:
         assert MOVES[status] == {RunStatus.RUNNING}
+    assert RunStatus.RUNNING not in MOVES[RunStatus.RUNNING]
 
 
 def test_every_outcome_and_status_has_its_words() -> None:
