@@ -28,7 +28,7 @@ def remove(path: Path) -> None:
         if names.parse_saving_folder(path.name) is None:
             return  # a committed checkpoint that cannot be renamed stays whole
         trash = path
-    shutil.rmtree(trash, ignore_errors=True)
+    _remove_tree(trash)
 
 
 def sweep(directory: Path, clock: Clock) -> None:
@@ -42,7 +42,7 @@ def sweep(directory: Path, clock: Clock) -> None:
         if path.is_symlink():
             continue
         if path.name.startswith(names.TRASH_PREFIX):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
             continue
         owner = names.parse_saving_folder(path.name)
         if owner is not None and _is_abandoned(path, owner, here, clock):
@@ -58,3 +58,8 @@ def _is_abandoned(path: Path, owner: names.Owner, here: names.Owner, clock: Cloc
         latest = max(entry.stat().st_mtime for entry in (path, *path.iterdir()))
         return clock.wall() - latest > ABANDONED_AFTER_S
     return False
+
+
+def _remove_tree(path: Path) -> None:
+    with contextlib.suppress(OSError):  # `ignore_errors` lets an error of fstat through
+        shutil.rmtree(path, ignore_errors=True)

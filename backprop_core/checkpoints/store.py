@@ -38,6 +38,14 @@ class Loaded:
     states: dict[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Sentences on files that are not what was written, and on files that could not be looked at."""
+
+    damaged: list[str]
+    unreadable: list[str]
+
+
 class CheckpointStore:
     """The checkpoints in one directory; `open_store` makes one for an object store.
 
@@ -105,19 +113,25 @@ class CheckpointStore:
         return replace(manifests[-1].info(self.directory / name), save_s=self._clock.monotonic() - started)
 
     def _retain(self, newest: CheckpointInfo) -> None:
-        old = retention.expendable(self.list(), keep=self._keep, keep_every=self._keep_every)
+        try:
+            old = retention.expendable(
+                self.list(), spare=newest.path, keep=self._keep, keep_every=self._keep_every
+            )
+        except CheckpointError:
+            return  # what cannot be listed cannot be tidied: the save itself is done
         if not old:
             return
-        damage = self.verify(newest)
-        if damage:
+        checked = self._check(self._place, newest.path.name)
+        if checked.damaged:
             self._place.set_aside(newest.path.name)
             raise CheckpointWriteError(
-                f"The checkpoint of step {newest.step} was damaged on its way to the disk: {damage[0]}",
+                f"The checkpoint of step {newest.step} was damaged on its way to the disk: {checked.damaged[0]}",
                 "The ones before it were kept.",
                 path=newest.path,
             )
-        for info in old:
-            self._place.remove(info.path.name)
+        if not checked.unreadable:  # else it may well be whole, but nothing is removed on a guess
+            for info in old:
+                self._place.remove(info.path.name)
 
     def list(self) -> list[CheckpointInfo]:
         """Committed checkpoints with a sound manifest, newest first: highest step, then latest save. Scans
@@ -187,25 +201,28 @@ class CheckpointStore:
 
     def verify(self, info_or_path: CheckpointInfo | Path) -> builtins.list[str]:
         """Sentences of damage; empty if every byte is what was written."""
-        place, name = self._find(info_or_path)
+        checked = self._check(*self._find(info_or_path))
+        return checked.damaged + checked.unreadable
+
+    def _check(self, place: Place, name: str) -> _Checked:
         path = place.directory / name
+        checked = _Checked([], [])
         try:
             manifest = read_manifest(place, name)
         except CheckpointError as error:
-            return [str(error)]
+            return _Checked([str(error)], [])
         except OSError as error:
-            return [f"{path} cannot be read: {_reason(error)}."]
-        problems: builtins.list[str] = []
+            return _Checked([], [f"{path} cannot be read: {_reason(error)}."])
         for file, facts in manifest.files.items():
             try:
                 place.verify(name, file, facts)
             except FileNotFoundError:
-                problems.append(f"{path / file} is missing.")
-            except (ValueError, MemoryError) as error:
-                problems.append(f"{path / file} is damaged: {error}.")
-            except OSError as error:
-                problems.append(f"{path / file} cannot be read: {_reason(error)}.")
-        return problems
+                checked.damaged.append(f"{path / file} is missing.")
+            except ValueError as error:
+                checked.damaged.append(f"{path / file} is damaged: {error}.")
+            except (OSError, MemoryError) as error:
+                checked.unreadable.append(f"{path / file} cannot be read: {_reason(error)}.")
+        return checked
 
     def sweep(self) -> None:
         """Remove what killed saves left behind: only folders of our own making, only of processes that are
@@ -267,5 +284,5 @@ def read_manifest(place: Place, name: str) -> Manifest:
         raise folder.damaged(path, str(error)) from None
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Broken on purpose: kills, full disks, power loss, flipped bits and hostile folders."""

@@ -1,0 +1,113 @@
+"""A program that saves; what is traced, killed and lied to by the fault suite.
+
+For each line `FOLDER PROGRESS MODE` on its input it forks a child, tells its pid, and when the child has
+ended its wait status. The child waits for SIGUSR1 (so that strace can take hold of it first; everything is
+imported and warm by then, and strace's counters count nothing but saves), then saves steps 2, 3 and 4 into
+FOLDER, which holds step 1 already. PROGRESS gets a line a step, `committed N` or `failed N message`, by
+pwrite, which no test breaks. With the mode `inline` there are no flushing threads, so that every system call
+happens in one order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+
+from backprop_core.checkpoints.codec import Snapshot, capture
+from backprop_core.checkpoints.manifest import CheckpointFacts
+from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.clock import SYSTEM
+from backprop_core.errors import CheckpointWriteError
+from backprop_core.outcome import SaveReason
+from backprop_core.testing.checkpoint_places import BLOBS, Blob, blobs
+
+STEPS = (2, 3, 4)
+
+
+def states(step: int) -> dict[str, object]:
+    """What is saved at `step`."""
+    return {
+        "model": {"w": Blob(bytes([step]) * 5000), "b": Blob(b"b" * step)},
+        "optimizer": {"state": {0: {"m": Blob(b"m" * 300)}}, "lr": 0.5**step, "betas": (0.9, -0.0)},
+    }
+
+
+def snapshot(step: int) -> Snapshot:
+    """`states` taken apart."""
+    return capture(states(step), BLOBS)
+
+
+def facts(step: int) -> CheckpointFacts:
+    """The facts of the save at `step`."""
+    return CheckpointFacts("run", 1, step, 0, step, SaveReason.PERIODIC)
+
+
+def plain(value: object) -> object:
+    """A state with its blobs as bytes, for comparing."""
+    if isinstance(value, Blob):
+        return value.data
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [type(value).__name__, *map(plain, value)] if isinstance(value, list | tuple) else repr(value)
+
+
+def save(store: CheckpointStore, progress: int) -> None:
+    """Save all steps and tell how each went."""
+    for step in STEPS:
+        try:
+            store.commit(snapshot(step), facts(step))
+            line = f"committed {step}\n"
+        except CheckpointWriteError as error:
+            line = f"failed {step} {error}\n"
+        os.pwrite(progress, line.encode(), os.fstat(progress).st_size)
+
+
+def no_threads(thread: threading.Thread) -> None:
+    """What a process that may not start threads sees."""
+    raise RuntimeError("can't start new thread")
+
+
+def warm_up() -> None:
+    """Import what is imported late, on every path that the tests take."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store = CheckpointStore(Path(scratch), clock=SYSTEM)
+        for step in (1, 2, 3):
+            store.commit(blobs(1), facts(step))
+        with contextlib.suppress(CheckpointWriteError):
+            store.commit(blobs(1, broken=True), facts(4))
+
+
+def begin(folder: str, progress_path: str, mode: str) -> int:
+    """Fork a child that saves as soon as it gets SIGUSR1; its pid."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        if mode == "inline":
+            threading.Thread.start = no_threads  # type: ignore[method-assign,assignment]
+        progress = os.open(progress_path, os.O_RDWR | os.O_CREAT, 0o600)
+        signal.sigwait({signal.SIGUSR1})
+        save(CheckpointStore(Path(folder), clock=SYSTEM), progress)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def main() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    warm_up()
+    for line in sys.stdin:
+        child = begin(*line.split())
+        print(child, flush=True)
+        print(os.waitpid(child, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
