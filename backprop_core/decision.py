@@ -17,6 +17,8 @@ class Action(StrEnum):
     """Copy the state and let the writer thread save it."""
     SAVE_AND_WAIT = "save_and_wait"
     """Save here and now, to learn what a save costs before deciding whether to stop."""
+    WAIT = "wait"
+    """Wait for the save in flight, the first one, whose cost is not known yet; then decide again."""
     STOP = "stop"
 
 
@@ -91,6 +93,8 @@ def decide(facts: Facts) -> Verdict:
     if leave is not None and (leave.at_once or not fits):
         return _leave(facts, leave)
     if not fits:
+        if not facts.save_known and facts.save_in_flight:
+            return Verdict(Action.WAIT)
         if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
             return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
         return Verdict(

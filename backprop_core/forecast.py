@@ -14,6 +14,7 @@ anything was seen, what earlier attempts of the run measured stands in.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ WINDOW = 32
 STEP_MARGIN = 1.1
 LONE = 4.0
 """A single duration more than this many times the next largest is an outlier."""
-SAVE_MARGIN = 1.15
+SAVE_MARGIN = 1.12
+WIDEST_SAVE_MARGIN = 1.5
 SAVE_FLOOR_S = 0.03
 EXIT_PRIOR_S = 0.35
 UNSEEN_WRITE_BYTES_PER_S = 200e6
@@ -51,18 +53,28 @@ class DurationWindow:
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     prior_s: float = 0.0
+    _first: float = 0.0
+    _second: float = 0.0
 
     def observe(self, seconds: float) -> None:
+        """Take in one duration; keeps the two longest at hand, since they are asked for at every boundary."""
+        full = len(self.recent) == WINDOW
+        leaving = self.recent[0] if full else 0.0
         self.recent.append(seconds)
+        if (full and leaving >= self._second) or len(self.recent) <= 2:
+            longest = heapq.nlargest(2, self.recent)
+            self._first, self._second = longest[0], longest[-1]
+        elif seconds > self._first:
+            self._first, self._second = seconds, self._first
+        elif seconds > self._second:
+            self._second = seconds
 
     def longest(self) -> float:
         """The longest of the window without a lone outlier; the prior before anything was seen. Seconds."""
         if not self.recent:
             return self.prior_s
-        if len(self.recent) < 4:
-            return max(self.recent)
-        *_, second, first = sorted(self.recent)
-        return second if first > LONE * second else first
+        lone = len(self.recent) >= 4 and self._first > LONE * self._second
+        return self._second if lone else self._first
 
 
 @dataclass(slots=True)
@@ -123,30 +135,32 @@ class Forecast:
 
     def gap_bound_s(self, phase: Phase) -> float:
         """Upper bound for the time to the next boundary, in seconds."""
-        plain = self.phases[Phase.PLAIN]
+        plain_s = self.longest_step_s()
         if phase is Phase.PLAIN:
-            return STEP_MARGIN * max(plain.longest(), self.rhythm.due_s(self.step + 1, self.stride))
-        window = self.phases[phase]
-        known = window.longest()
-        if phase in (Phase.EPOCH_END, Phase.VALIDATION) and not window.recent and not window.prior_s:
-            known = plain.longest()
-        return STEP_MARGIN * max(known, plain.longest())
+            return STEP_MARGIN * max(plain_s, self.rhythm.due_s(self.step + 1, self.stride))
+        return STEP_MARGIN * max(self.phases[phase].longest(), plain_s)
 
     def save_bound_s(self, nbytes: int) -> float:
         """Upper bound for a synchronous save of `nbytes` bytes, in seconds."""
         seen = list(self.saves) or list(self.prior_saves)
         if not seen:
             return nbytes / UNSEEN_WRITE_BYTES_PER_S + 0.1
-        longest = max(seconds * max(1.0, nbytes / max(1, size)) for size, seconds in seen)
-        return SAVE_MARGIN * longest + SAVE_FLOOR_S
+        scaled = [seconds * max(1.0, nbytes / max(1, size)) for size, seconds in seen]
+        longest, shortest = max(scaled), min(scaled)
+        spread = (longest - shortest) / longest if longest > 0 else 0.0
+        margin = min(max(SAVE_MARGIN, 1.0 + 1.2 * spread), WIDEST_SAVE_MARGIN)  # a disk that varies gets more
+        return margin * longest + SAVE_FLOOR_S
 
     def exit_bound_s(self) -> float:
         """Upper bound for the time from the end of the save to the end of the process, in seconds."""
         return max(self.exits) * 1.1 + 0.1 if self.exits else EXIT_PRIOR_S
 
     def longest_step_s(self) -> float:
-        """The longest recent plain step, in seconds."""
-        return self.phases[Phase.PLAIN].longest()
+        """The longest recent plain step, in seconds. While only the first step was seen, it bounds a wrong prior."""
+        plain, first = self.phases[Phase.PLAIN], self.phases[Phase.FIRST]
+        if not plain.recent and first.recent:
+            return min(plain.prior_s or first.longest(), first.longest())
+        return plain.longest()
 
     def measured(self) -> dict[str, Any]:
         """What the next attempt should know, as plain JSON."""

@@ -1,4 +1,4 @@
-"""The guard: near the deadline it keeps a copy of the last boundary, and commits it when the running step takes too long.
+"""The guard: keeps a copy of the last boundary near the deadline, and commits it when the running step takes too long.
 
 No forecast sees a step that suddenly takes twenty times as long, or never ends. A thread waits for the instant after which
 a save would no longer fit. If the main thread has not come to a boundary by then, the copy of the last one is committed:
@@ -14,93 +14,77 @@ import faulthandler
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backprop_core.budget import duration_text
 from backprop_core.checkpoints.codec import Snapshot
 from backprop_core.checkpoints.manifest import CheckpointFacts
-from backprop_core.decision import Facts
 from backprop_core.errors import CheckpointError
-from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.outcome import Outcome
+from backprop_core.pacing import GOVERNED_END_S
+from backprop_core.saving import Saver
 
 if TYPE_CHECKING:
     from backprop_core.session import Session
 
-COPY_SHARE = 0.01
-"""Of the attempt's time, at most this part goes into copies."""
-ZONE_S = 30.0
-ZONE_STEPS = 20.0
-"""The end zone begins this many steps, and at least this many seconds, before the last instant for a save."""
-LAST_S = 0.05
-"""Under a governor the process ends this long before the deadline, come what may."""
-
-
-@dataclass(slots=True)
-class CopyAllowance:
-    """Pure: which boundaries may copy the state, so that all copies stay under 1% of the attempt's time.
-
-    Attributes:
-        spent_s: seconds copying has taken.
-    """
-
-    spent_s: float = 0.0
-
-    def in_zone(self, facts: Facts) -> bool:
-        """Whether the deadline is near enough for copies."""
-        zone_s = max(ZONE_S, ZONE_STEPS * facts.gap_s)
-        return facts.remaining_s <= zone_s + facts.save_s + facts.exit_s
-
-    def allows(self, elapsed_s: float, copy_s: float) -> bool:
-        """Whether a copy of `copy_s` seconds may be made after `elapsed_s` seconds of the attempt."""
-        return self.spent_s + copy_s <= COPY_SHARE * elapsed_s
-
 
 class Guard:
-    """Watches one session from a thread of its own.
+    """Watches one session from a thread of its own, which sleeps until the alarm.
 
     Attributes:
-        committed: the guard has committed a copy; training after it is lost.
+        committed: the guard has dealt with the step that runs since the last boundary: if there was a copy of it, that is
+            on disk. False again when a boundary arms it anew.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._clock = session.clock
-        self._allowance = CopyAllowance()
-        self._began = session.clock.monotonic()
         self._lock = threading.Lock()
         self._changed = threading.Event()
+        self._alarm_at = float("inf")
         self._ended = False
-        self._at_work_by_main = False
-        self._trigger_at: float | None = None
         self._copy: tuple[Snapshot, CheckpointFacts] | None = None
         self._thread: threading.Thread | None = None
         self.committed = False
 
     # -- called by the main thread -----------------------------------------------------------------------------
 
-    def at_boundary(self, facts: Facts) -> None:
-        """Copy the state if the deadline is near and the allowance permits, and set the alarm."""
-        now = self._clock.monotonic()
-        if not self._allowance.in_zone(facts):
-            return
-        saver = self._session.saver
-        fresh = False
-        if not saver.busy and self._allowance.allows(now - self._began, saver.copy_s):
-            with self._lock, contextlib.suppress(CheckpointError):
-                snapshot = saver.copied(self._session.trainee.states())
-                self._copy = (snapshot, self._session.checkpoint_facts(SaveReason.DEADLINE))
-                self._allowance.spent_s += saver.copy_s
-                fresh = True
-        self._trigger_at = now + facts.remaining_s - facts.save_s - facts.exit_s
-        if fresh or self._thread is None:
-            self._start()
+    def keep(self, saver: Saver, states: Mapping[str, object], facts: CheckpointFacts) -> None:
+        """Copy `states` into the reused buffers, in place of the copy before.
+
+        Raises:
+            UnsavableStateError: a value that cannot be stored.
+        """
+        with self._lock:
+            self._copy = None
+            self._copy = (saver.copied(states), facts)
+
+    def give_up_copy(self) -> None:
+        """The reused buffers are wanted for a periodic save."""
+        with self._lock:
+            self._copy = None
+
+    def arm(self, alarm_at: float) -> None:
+        """A boundary has been passed; the next must come before `alarm_at` on the monotonic clock."""
+        self.committed = False
+        sooner = alarm_at < self._alarm_at
+        self._alarm_at = alarm_at
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="backprop-guard", daemon=True)
+            self._thread.start()
+        elif sooner:  # asleep until a later instant
+            self._changed.set()
+
+    def let_finish(self) -> None:
+        """Wait for a commit that is under way: its cost is news for the decision."""
+        with self._lock:
+            pass
 
     def stand_down(self) -> None:
         """The main thread is at a boundary and takes over; waits for a commit that is under way."""
         with self._lock:
-            self._at_work_by_main = True
+            self._alarm_at = float("inf")
 
     def stop(self) -> None:
         """End the thread."""
@@ -111,41 +95,41 @@ class Guard:
 
     # -- the thread --------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="backprop-guard", daemon=True)
-            self._thread.start()
-
     def _watch(self) -> None:
-        while not self._ended and not self._at_work_by_main and not self.committed:
-            at = self._trigger_at
-            left = 1.0 if at is None else at - self._clock.monotonic()
-            if left <= 0:
-                with self._lock:
-                    if not self._at_work_by_main and (self._trigger_at or 0) <= self._clock.monotonic():
-                        self._commit()
+        governed = self._session.enrolment.governed
+        while not self._ended:
+            now = self._clock.monotonic()
+            last_at = self._session.deadlines.earliest.at - GOVERNED_END_S if governed else float("inf")
+            if now >= last_at:
+                self._end_process()
+            if now >= self._alarm_at and not self.committed:
+                self._sound()
                 continue
-            self._clock.wait(self._changed, min(left, 1.0))
-        self._see_the_process_out()
+            wake_at = min(last_at, float("inf") if self.committed else self._alarm_at)
+            self._changed.clear()
+            self._clock.wait(self._changed, None if wake_at == float("inf") else wake_at - now)
 
-    def _commit(self) -> None:
-        session = self._session
-        self.committed = True
-        stacks = self._write_stacks()
+    def _sound(self) -> None:
+        with self._lock:
+            if self._ended or self._clock.monotonic() < self._alarm_at:
+                return  # the main thread came to a boundary meanwhile
+            session, copy = self._session, self._copy
+            stacks = self._write_stacks()
+            saved = "no copy of its beginning was made, so the last checkpoint is what there is"
+            if copy is not None:
+                saved = "its beginning is saved now"
+                newest = session.saver.newest
+                if newest is None or newest.facts.step < copy[1].step:
+                    try:
+                        session.saver.commit_copy(*copy)
+                    except CheckpointError as error:
+                        saved = f"saving its beginning failed: {error}"
+            self.committed = True
+            session.wake = 0.0
         session.teller.say(
-            f"The running step threatens the deadline, so the state from before it is saved now. "
-            f"What every thread is doing is in {stacks}.",
+            f"The running step takes longer than the deadline allows; {saved}. What every thread does is in {stacks}.",
             "warning",
         )
-        if self._copy is not None:
-            snapshot, facts = self._copy
-            newest = session.saver.newest
-            if newest is None or newest.facts.step < facts.step:
-                try:
-                    session.saver.commit_copy(snapshot, facts)
-                except CheckpointError as error:
-                    session.teller.say(f"That save failed: {error}", "error")
-        session.wake = 0.0
 
     def _write_stacks(self) -> Path:
         path = self._session.enrolment.attempt.directory / "stacks.txt"
@@ -153,34 +137,22 @@ class Guard:
             faulthandler.dump_traceback(file, all_threads=True)
         return path
 
-    def _see_the_process_out(self) -> None:
+    def _end_process(self) -> None:
         """Under a governor the process is gone before the deadline, whatever the main thread does."""
         session = self._session
-        if not session.enrolment.governed:
-            return
-        while not self._ended:
-            left = session.deadlines.earliest.at - LAST_S - self._clock.monotonic()
-            if left <= 0:
-                self._end_process()
-            self._clock.wait(self._changed, left)
-
-    def _end_process(self) -> None:
-        session = self._session
         newest = session.checkpoint
-        session.teller.say(
-            f"The step did not end in time, so the process ends now; {duration_text(LAST_S)} to the deadline.",
-            "warning",
-        )
         session.teller.event(
             "session_finished",
             outcome=Outcome.TIMEBOXED.value,
-            reason="a step did not end in time",
+            reason="a step did not end in time, so the process was ended",
             steps=session.steps,
             step=None if newest is None else newest.step,
+            loss=None,
             checkpoint=None if newest is None else str(newest.path),
-            slack_s=LAST_S,
+            slack_s=GOVERNED_END_S,
             measured=session.forecast.measured(),
         )
+        session.teller.say("The step did not end in time, so the process ends now.", "warning")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

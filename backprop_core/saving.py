@@ -96,8 +96,10 @@ class Saver:
         Raises:
             CheckpointWriteError: it did not reach the disk.
         """
+        start = self._clock.monotonic()
         with self._lock:
             info = self.store.commit(snapshot, facts, retain=False)
+        self._forecast.observe_save(snapshot.nbytes, self._clock.monotonic() - start)
         self.newest = info
         return info
 
@@ -110,6 +112,10 @@ class Saver:
                 if self.newest is None or result.step >= self.newest.step:
                     self.newest = result
         return results
+
+    def wait(self) -> None:
+        """Return when no save is in flight."""
+        self._writer.join(None)
 
     def close(self) -> None:
         """Wait for the save in flight and end the thread."""

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from backprop_core.budget import duration_text, resolve_deadlines
 from backprop_core.checkpoints.arrays import Translator
-from backprop_core.checkpoints.interval import interval_s
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock, local_text
@@ -25,6 +24,7 @@ from backprop_core.errors import CheckpointError, UnsavableStateError, UsageErro
 from backprop_core.forecast import Forecast, Phase
 from backprop_core.guard import Guard
 from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.pacing import Asks, Pacer
 from backprop_core.requests import Requests
 from backprop_core.runs.process import boot_id
 from backprop_core.saving import Saver
@@ -34,8 +34,6 @@ from backprop_core.telling import LogValues, Teller
 BLOCK_S = 0.005
 """Boundaries closer together than this are looked at as one block; see forecast.py."""
 PROGRESS_EVERY_S = 1.0
-FIRST_SAVE_AFTER = 0.03
-"""The first periodic save comes after this part of the budget, to learn what a save costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,9 @@ class Session:
         self.wake = 0.0
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
-        self.steps = 0
-        self._phase = Phase.FIRST
+        self.reserve_kept_s: float | None = None
         self._told_fit = False
+        self._told_size = False
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -141,12 +139,16 @@ class Session:
         self.guard = Guard(self)
         for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
             self.teller.say_once(note)
-        self._say_start()
         now = clock.monotonic()
-        self._opened = self._last = self._last_progress = now
-        self._last_save = now
-        self._first_step = self.trainee.position().step
-        self.wake = 0.0
+        self._opened = self._last_progress = now
+        self.pacer = Pacer(
+            self.forecast,
+            began=now,
+            budget_s=self.deadlines.earliest.at - now,
+            governed=enrolment.governed,
+            asked_every_s=self.settings.checkpoint_every_s,
+        )
+        self._say_start()
 
     def _load(self) -> Loaded | None:
         enrolment = self.enrolment
@@ -228,6 +230,11 @@ class Session:
             return self.saver.newest
         return None if self.restored is None else self.restored.info
 
+    @property
+    def steps(self) -> int:
+        """Steps of this attempt so far, as far as boundaries were told."""
+        return self.pacer.steps
+
     def remaining_s(self) -> float:
         """Seconds to the earliest deadline, never negative."""
         return max(0.0, self.deadlines.earliest.at - self.clock.monotonic())
@@ -251,63 +258,46 @@ class Session:
         """
         if self.leaving is not None:
             return True
-        clock = self.clock
         if steps:
             self.trainee.synchronize()
-        now = clock.monotonic()
-        if steps or self._phase is not Phase.PLAIN:
-            self.steps += steps
-            self.forecast.observe_gap(self._phase, now - self._last, steps)
+        now = self.clock.monotonic()
+        self.pacer.passed(now, steps)
+        self.guard.let_finish()
         self._collect_saves()
         self._obey(now)
         self._act(phase, then)
         if self.leaving is None:
             self._progress(now)
-            self.guard.at_boundary(self._facts(clock.monotonic(), phase, then))
-            self._phase = Phase.FIRST if self.steps == 0 and phase is Phase.PLAIN else phase
-            self._last = clock.monotonic()
-            self.wake = 0.0 if self.requests.pending else self._last + BLOCK_S
+            self._arm_guard(phase, then)
+            self.pacer.goes_on(self.clock.monotonic(), phase)
+            self.wake = 0.0 if self.requests.pending else self.pacer.last_boundary + BLOCK_S
         return self.leaving is not None
 
     def _obey(self, now: float) -> None:
         paused_s, extended_s = self.requests.poll(now, self.deadlines, self.teller)
         if paused_s or extended_s:
             self.deadlines.shift(paused_s + extended_s)
+            self.pacer.budget_s += paused_s + extended_s
 
-    def _facts(self, now: float, phase: Phase, then: Phase | None) -> Facts:
-        forecast = self.forecast
-        gap_s = forecast.gap_bound_s(phase) if self.steps else 0.0
-        save_s = forecast.save_bound_s(self.saver.state_bytes)
-        busy = self.saver.busy
-        limit = self.deadlines.earliest
-        return Facts(
-            remaining_s=limit.at - now,
-            gap_s=gap_s + (0.0 if then is None else forecast.gap_bound_s(then)),
-            window_s=self.trainee.window_rest_s(forecast.longest_step_s()),
-            save_s=save_s * 2 if busy else save_s,
-            exit_s=forecast.exit_bound_s() if self.enrolment.governed else 0.02,
-            save_known=forecast.saves_seen > 0,
-            leave=self.requests.leave,
-            save_asked=self.requests.save_asked,
-            save_due=self._save_due(now, limit.at - now, save_s),
-            save_in_flight=busy,
-            deadline=limit.source,
+    def _facts(self, phase: Phase, then: Phase | None) -> Facts:
+        requests = self.requests
+        asks = Asks(
+            leave=requests.leave,
+            save=requests.save_asked,
+            window_s=self.trainee.window_rest_s(self.forecast.longest_step_s()),
+            save_in_flight=self.saver.busy,
         )
-
-    def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
-        if self.steps == 0:
-            return False
-        if self.forecast.saves_seen == 0 and not self.saver.busy and self._last_save == self._opened:
-            share = min(FIRST_SAVE_AFTER * self.deadlines.budget_s, 30.0)
-            return self.steps >= 3 and now - self._opened >= share
-        every = interval_s(save_s, self.settings.checkpoint_every_s)
-        return now - self._last_save >= every and remaining_s > 3 * save_s
+        return self.pacer.facts(self.clock.monotonic(), self.deadlines.earliest, phase, then, asks)
 
     def _act(self, phase: Phase, then: Phase | None) -> None:
-        verdict = decide(self._facts(self.clock.monotonic(), phase, then))
+        verdict = decide(self._facts(phase, then))
+        if verdict.action is Action.WAIT:
+            self.saver.wait()
+            self._collect_saves()
+            verdict = decide(self._facts(phase, then))
         if verdict.action is Action.SAVE_AND_WAIT:
             self._save_now(verdict.reason)
-            verdict = decide(self._facts(self.clock.monotonic(), phase, then))
+            verdict = decide(self._facts(phase, then))
         if verdict.action is Action.SAVE:
             self._save_behind(verdict.reason)
         elif verdict.action is Action.STOP:
@@ -315,10 +305,16 @@ class Session:
 
     def _stop(self, verdict: Verdict) -> None:
         self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
-        self._reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
+        self.reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
         self.guard.stand_down()
-        newest = self.saver.newest
-        if newest is None or newest.facts.step != self.trainee.position().step or not self.guard.committed:
+        needed_s = self.pacer.save_s() + self.pacer.exit_s()
+        if self.guard.committed and self.reserve_kept_s < needed_s:
+            self.teller.say("The step that took too long is left out: its beginning is saved.", "warning")
+        elif self.pacer.save_is_hopeless() and self.enrolment.governed:
+            self._warn(
+                f"No checkpoint is made now: a save takes {duration_text(needed_s)}, longer than the box."
+            )
+        else:
             self._save_now(verdict.reason)
         self.leaving = verdict
 
@@ -326,6 +322,19 @@ class Session:
         """The loop is being left for a reason of its own (a stop signal killed the loader's workers)."""
         leave = self.requests.leave or Leave(Outcome.PREEMPTED, why, at_once=True)
         self._stop(Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why))
+
+    def _arm_guard(self, phase: Phase, then: Phase | None) -> None:
+        """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
+        facts = self._facts(phase, then)
+        now = self.clock.monotonic()
+        if self.pacer.copy_now(now, facts) and not self.saver.busy:
+            try:
+                self.guard.keep(self.saver, self.trainee.states(), self.checkpoint_facts(SaveReason.DEADLINE))
+            except CheckpointError as error:
+                self.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
+            else:
+                self.pacer.copied(now, self.saver.copy_s)
+        self.guard.arm(self.pacer.trigger_at(self.deadlines.earliest.at))
 
     # -- saving ------------------------------------------------------------------------------------------------
 
@@ -347,9 +356,10 @@ class Session:
         )
 
     def _save_behind(self, reason: SaveReason) -> None:
+        self.guard.give_up_copy()
         try:
             if self.saver.save_behind(self.trainee.states(), self.checkpoint_facts(reason)):
-                self._last_save = self.clock.monotonic()
+                self.pacer.saved(self.clock.monotonic())
                 self.requests.save_asked = False
         except CheckpointError as error:
             self._save_failed(error)
@@ -360,7 +370,7 @@ class Session:
         except CheckpointError as error:
             self._save_failed(error)
         else:
-            self._last_save = self.clock.monotonic()
+            self.pacer.saved(self.clock.monotonic())
             self.requests.save_asked = False
             self._saved(info)
         self._collect_saves()
@@ -383,7 +393,7 @@ class Session:
         )
 
     def _save_failed(self, error: CheckpointError) -> None:
-        self._last_save = self.clock.monotonic()
+        self.pacer.saved(self.clock.monotonic())
         self.teller.event("checkpoint_failed", error=str(error))
         older = self.checkpoint
         kept = f"The newest good checkpoint is {older.path}." if older else "There is no older checkpoint."
@@ -398,7 +408,7 @@ class Session:
             return
         since, self._last_progress = now - self._opened, now
         position = self.trainee.position()
-        rate = self.steps / since if since > 0 else None
+        rate = self.pacer.steps / since if since > 0 else None
         values = self.logged.numbers()
         self.teller.event(
             "progress",
@@ -410,7 +420,7 @@ class Session:
             remaining_s=self.remaining_s(),
             rate=rate,
         )
-        if not self._told_fit and self.steps >= 10 and rate:
+        if not self._told_fit and self.pacer.steps >= 10 and rate:
             self._told_fit = True
             self._say_fit(position.step, rate)
 
@@ -448,18 +458,18 @@ class Session:
         used_s = now - self.deadlines.start
         slack_s = self.deadlines.earliest.at - now
         facts: dict[str, Any] = {
-            "steps": self.steps,
+            "steps": self.pacer.steps,
             "step": position.step,
             "loss": self.logged.numbers().get("loss"),
             "checkpoint": None if newest is None else str(newest.path),
             "used_s": used_s,
             "slack_s": slack_s,
-            "reserve_s": getattr(self, "_reserve_kept_s", None),
+            "reserve_s": self.reserve_kept_s,
             "measured": self.forecast.measured(),
         }
         reserve = facts["reserve_s"]
         self.teller.say(
-            f"{self.outcome} at step {position.step} after {self.steps} steps and {duration_text(used_s)}"
+            f"{self.outcome} at step {position.step} after {self.pacer.steps} steps and {duration_text(used_s)}"
             + (f" ({self.reason})" if self.reason else "")
             + (f"; reserve {duration_text(reserve)}" if reserve is not None else "")
             + f", slack {duration_text(slack_s)}; "
