@@ -93,22 +93,27 @@ def decide(facts: Facts) -> Verdict:
     if leave is not None and (leave.at_once or not fits):
         return _leave(facts, leave)
     if not fits:
-        if not facts.save_known and facts.save_in_flight:
-            return Verdict(Action.WAIT)
-        if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
-            return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
-        return Verdict(
-            Action.STOP,
-            SaveReason.DEADLINE,
-            Outcome.TIMEBOXED,
-            f"{facts.deadline}: {duration_text(facts.remaining_s)} left, "
-            f"a further step and the save need {duration_text(facts.reserve_s)}",
-        )
+        return _no_room(facts)
     if (facts.save_asked or facts.save_due) and not facts.save_in_flight:
         if facts.window_s and facts.remaining_s >= facts.window_s + facts.reserve_s:
             return _CONTINUE
         return Verdict(Action.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
     return _CONTINUE
+
+
+def _no_room(facts: Facts) -> Verdict:
+    """A further gap does not fit any more, unless the cost of a save is only a guess: then learn it first."""
+    if not facts.save_known and facts.save_in_flight:
+        return Verdict(Action.WAIT)
+    if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
+        return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
+    return Verdict(
+        Action.STOP,
+        SaveReason.DEADLINE,
+        Outcome.TIMEBOXED,
+        f"{facts.deadline}: {duration_text(facts.remaining_s)} left, "
+        f"a further step and the save need {duration_text(facts.reserve_s)}",
+    )
 
 
 def _leave(facts: Facts, leave: Leave) -> Verdict:

@@ -102,7 +102,8 @@ def test_only_the_clock_reads_time() -> None:
                 direct = isinstance(owner, ast.Name) and owner.id == "time" and node.func.attr in readers
                 now = node.func.attr in ("now", "utcnow", "today") and isinstance(owner, ast.Name)
                 wall = now and owner.id in ("datetime", "date")
-                assert not (direct or wall), f"{path}:{node.lineno}"
+                reads_time = direct or wall
+                assert not reads_time, f"{path}:{node.lineno}"
 
 
 def test_no_file_is_named_after_nothing() -> None:
