@@ -126,6 +126,27 @@ def test_a_foreign_run_can_be_adopted_and_continued(home: Path, store: RunStore)
         store.adopt(store.load("../evil"))
 
 
+def test_a_file_as_the_npm_tool_writes_it_works_unchanged(home: Path, store: RunStore, make: Make) -> None:
+    """A file of that tool, checked in: every run is listed with its facts and kept to the last value."""
+    text = (Path(__file__).parent / "fixtures" / "npm-experiments.json").read_text(encoding="utf-8")
+    (home / "experiments.json").write_text(text, encoding="utf-8")
+    rows = {row.id: row for row in store.list_rows()}
+    first = rows["7d0f1c9e-52b8-4e0c-9a57-0d1f3a1c2b11"]
+    assert (first.name, first.status, first.last_step, first.last_loss, first.checkpoints) == (
+        "my-first-run", RunStatus.TIMEBOXED, 500, 0.015, 2,
+    )  # fmt: skip
+    assert first.ended_wall == 1735690200.123
+    assert store.load("7d0f").resumable
+    assert rows["run-1735700000000"].status is RunStatus.LOST
+    odd = store.load("überlauf läuft")
+    assert (odd.name, odd.last_step, odd.status) == ("名前", 0, RunStatus.COMPLETED)
+    make("mine")
+    after = written(home)
+    del after["mine"]
+    assert after == json.loads(text)
+    assert store.warnings == []
+
+
 DAMAGED = {
     "empty": b"",
     "torn": b'{"a": {"id": "a", "st',
