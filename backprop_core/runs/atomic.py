@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Raises:
         StoreError: the disk is full, read-only, gone or forbidden. The old content is untouched.
     """
-    temporary = path.with_name(f"{_TEMP_MARK}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f"{_TEMP_MARK}{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         _write_new(temporary, content, mode)
         temporary.replace(path)

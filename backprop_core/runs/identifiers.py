@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 from backprop_core.clock import Clock, utc_text
 from backprop_core.errors import UsageError
@@ -12,7 +12,7 @@ MAX_LENGTH = 64
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Names that Windows gives to devices, whatever their extension: a home folder may lie on a share.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without 0/o and 1/i/l: ids are read aloud
+_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, without 0/o and 1/l: ids are read aloud
 _HINT = (
     f"Use 1 to {MAX_LENGTH} letters, digits, '-', '_' and '.', beginning with a letter or digit, "
     "such as 'digits-baseline'."
@@ -53,4 +53,4 @@ def new_run_id(clock: Clock) -> str:
     """A fresh id that sorts by time (UTC), such as `20261123-154248-k3f9`."""
     date, _, rest = utc_text(clock.wall()).partition("T")
     stamp = f"{date.replace('-', '')}-{rest.rstrip('Z').replace(':', '')}"
-    return f"{stamp}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
+    return f"{stamp}-{''.join(_LETTERS[byte % 32] for byte in os.urandom(4))}"

@@ -29,6 +29,8 @@ _LIVE_BYTES = 16 * 1024
 _SURE = frozenset({"completed", "timeboxed"})
 _COARSE = frozenset({"stopped", "failed"})
 _HEAD_BYTES = 4096
+_LAST_MS = 2**52
+_NPM_WORDS = {word: status_from_npm(word) for word in ("completed", "failed", "timeboxed", "stopped")}
 # A bare line break cannot stand inside a JSON text, so this is the key itself and nothing that a user wrote.
 _STATUS = re.compile(rb'\n "status": "([a-z]+)"')
 _ENDED = {status.value.encode(): status for status in RunStatus if status is not RunStatus.RUNNING}
@@ -133,21 +135,33 @@ def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, forei
     """The row of an index entry. Whatever is of the wrong kind in it counts as not said."""
     get = entry.get
     name, script, last, known = get("name"), get("scriptPath"), get("lastCheckpoint"), get("checkpoints")
-    start, end, step, loss = get("startTime"), get("endTime"), get("lastStep"), get("lastLoss")
-    count = len(known) if isinstance(known, list) else 0
+    step, loss = get("lastStep"), get("lastLoss")
+    has_last = type(last) is str
     return RunRow(
         key,
-        name if isinstance(name, str) else None,
-        status or status_from_npm(get("status")),
-        script if isinstance(script, str) else "",
-        (finite(start) or 0.0) / 1000,
-        None if end is None or (end_ms := finite(end)) is None else end_ms / 1000,
+        name if type(name) is str else None,
+        status or _status(get("status")),
+        script if type(script) is str else "",
+        _seconds(get("startTime")) or 0.0,
+        _seconds(get("endTime")),
         step if type(step) is int else None,
-        finite(loss) if loss is not None else None,
-        last if isinstance(last, str) else None,
-        count or int(isinstance(last, str)),
+        None if loss is None else finite(loss),
+        last if has_last else None,
+        (len(known) if type(known) is list else 0) or int(has_last),
         foreign,
     )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    if type(milliseconds) is int and 0 <= milliseconds < _LAST_MS:  # the usual case, ten thousand times
+        return milliseconds / 1000
+    number = finite(milliseconds)
+    return None if number is None else number / 1000
+
+
+def _status(word: object) -> RunStatus:
+    known = _NPM_WORDS.get(word) if type(word) is str else None
+    return known or status_from_npm(word)
 
 
 def _record_row(record: RunRecord) -> RunRow:

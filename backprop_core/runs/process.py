@@ -7,7 +7,6 @@ moment is counted from boot, because psutil's wall time moves when somebody sets
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,7 +103,7 @@ def boot_id() -> str:
 
 @cache
 def host_name() -> str:
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def _started(pid: int) -> float | None:
