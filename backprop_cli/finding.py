@@ -65,7 +65,9 @@ def _at(place: str) -> Found:
 
 
 def _of_run(record: RunRecord, home: Path) -> Found:
-    """All places: where the run saves now, its further time boxes, and where else it is known to have saved."""
+    """All places: where the run saves now, its further time boxes, and where else it is known to have
+    saved.
+    """
     asked = record.checkpoint_dir
     places = [asked if asked is not None and "://" in asked else str(home)]
     places += sorted(str(path) for path in home.glob("box-*") if path.is_dir()) if home.is_dir() else []

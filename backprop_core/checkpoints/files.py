@@ -185,7 +185,12 @@ def verify_file(path: Path, expected: FileFacts) -> None:
 @contextlib.contextmanager
 def _opened(path: Path, expected: FileFacts | None) -> Iterator[tuple[int, int]]:
     """A descriptor for reading a regular file, and its size in bytes."""
-    fd = os.open(path, os.O_RDONLY | _BINARY | _CAREFUL)
+    try:
+        fd = os.open(path, os.O_RDONLY | _BINARY | _CAREFUL)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("it is a link, which may lead anywhere") from None
+        raise
     try:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):

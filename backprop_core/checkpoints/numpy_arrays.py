@@ -4,6 +4,7 @@ loaded already.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Hashable, Mapping
 from functools import cache
@@ -27,6 +28,7 @@ _EXTENSION_NAMES = frozenset(
     {"int2", "int4", "uint2", "uint4", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4",
      "float8_e4m3", "float8_e4m3b11fnuz"}
 )  # fmt: skip
+_CODE = re.compile(r"[<>|][biufcmMSU][0-9]{1,9}(\[[0-9]{0,9}[A-Za-zμ]{1,7}\])?")
 _PORTABLE_KINDS = "biufcmMSU"
 _EXTENSIONS = _EXTENSION_NAMES | {name for name in _SAFE_NAMES if name.startswith(("bfloat", "float8"))}
 
@@ -141,6 +143,8 @@ def _dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
 
         return np.dtype(cast("type[Any]", getattr(ml_dtypes, name)))
+    if name not in _SAFE_NAMES and not _CODE.fullmatch(name):  # numpy evaluates some of what it is given
+        raise ValueError(f"{name[:40]!r} is not a dtype that is ever stored")
     dtype = np.dtype(name)
     if (
         dtype.hasobject
