@@ -28,7 +28,7 @@ LONE = 4.0
 SAVE_MARGIN = 1.12
 WIDEST_SAVE_MARGIN = 1.5
 SAVE_FLOOR_S = 0.03
-EXIT_PRIOR_S = 0.35
+EXIT_PRIOR_S = 0.3
 UNSEEN_WRITE_BYTES_PER_S = 200e6
 """A slow laptop disk with fsync; the first save replaces it."""
 
@@ -150,6 +150,14 @@ class Forecast:
         spread = (longest - shortest) / longest if longest > 0 else 0.0
         margin = min(max(SAVE_MARGIN, 1.0 + 1.2 * spread), WIDEST_SAVE_MARGIN)  # a disk that varies gets more
         return margin * longest + SAVE_FLOOR_S
+
+    def save_likely_s(self, nbytes: int) -> float:
+        """What a save of `nbytes` bytes took at most so far, without a margin, in seconds."""
+        return (
+            self.save_bound_s(nbytes) / WIDEST_SAVE_MARGIN
+            if not self.saves
+            else max(seconds * max(1.0, nbytes / max(1, size)) for size, seconds in self.saves)
+        )
 
     def exit_bound_s(self) -> float:
         """Upper bound for the time from the end of the save to the end of the process, in seconds."""

@@ -21,8 +21,10 @@ COPY_SHARE = 0.01
 ZONE_S = 30.0
 ZONE_STEPS = 20.0
 """The end zone begins this many steps, and at least this many seconds, before the last instant for a save."""
-GOVERNED_END_S = 0.05
-"""Under a governor the process ends this long before the deadline, come what may."""
+GOVERNED_END_S = 0.2
+"""Under a governor the process ends this long before the deadline, come what may: the governor kills soon after."""
+GOVERNED_KILL_S = 0.12
+"""When the governor kills, before the deadline: see supervision/plan.py."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,12 @@ class Pacer:
 
     def exit_s(self) -> float:
         """Upper bound for what comes after the save, seconds."""
-        return max(self.forecast.exit_bound_s(), GOVERNED_END_S) if self.governed else 0.02
+        return max(self.forecast.exit_bound_s() + GOVERNED_KILL_S, GOVERNED_END_S) if self.governed else 0.02
+
+    def save_is_worth_trying(self, remaining_s: float) -> bool:
+        """Whether a save that begins now may still end in time; one that does not costs nothing that is on disk."""
+        ends_s = GOVERNED_END_S if self.governed else 0.0
+        return remaining_s >= self.forecast.save_likely_s(self.state_bytes) + ends_s
 
     def save_is_hopeless(self) -> bool:
         """A measured save takes longer than the whole box: no stop can be early enough."""

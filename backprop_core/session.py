@@ -99,6 +99,7 @@ class Session:
         self.wake = 0.0
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
+        self._looked = Verdict(Action.CONTINUE)
         self.reserve_kept_s: float | None = None
         self._told_fit = False
         self._told_size = False
@@ -270,7 +271,8 @@ class Session:
             self._progress(now)
             self._arm_guard(phase, then)
             self.pacer.goes_on(self.clock.monotonic(), phase)
-            self.wake = 0.0 if self.requests.pending else self.pacer.last_boundary + BLOCK_S
+            leaving_soon = self.requests.pending or self.requests.leave is not None
+            self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
         return self.leaving is not None
 
     def _obey(self, now: float) -> None:
@@ -307,16 +309,35 @@ class Session:
         self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
         self.reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
         self.guard.stand_down()
-        needed_s = self.pacer.save_s() + self.pacer.exit_s()
-        if self.guard.committed and self.reserve_kept_s < needed_s:
+        if self.guard.committed and not self.pacer.save_is_worth_trying(self.reserve_kept_s):
             self.teller.say("The step that took too long is left out: its beginning is saved.", "warning")
         elif self.pacer.save_is_hopeless() and self.enrolment.governed:
             self._warn(
-                f"No checkpoint is made now: a save takes {duration_text(needed_s)}, longer than the box."
+                f"No checkpoint is made now: a save takes {duration_text(self.pacer.save_s())}, longer than the box."
             )
         else:
             self._save_now(verdict.reason)
         self.leaving = verdict
+
+    def look(self) -> bool:
+        """Inside something longer than a step, such as a validation: whether it has to be left now.
+
+        Nothing is saved or learnt here. Whoever leaves calls `leave` when the state is that of a boundary again.
+        """
+        now = self.clock.monotonic()
+        self._obey(now)
+        self._looked = decide(self._facts(Phase.PLAIN, None))
+        self.wake = now + BLOCK_S
+        return self._looked.action in (Action.STOP, Action.SAVE_AND_WAIT)
+
+    def leave(self) -> None:
+        """What `look` asked for: save, and end the attempt."""
+        seen = self._looked
+        if seen.action is not Action.STOP:
+            seen = Verdict(
+                Action.STOP, SaveReason.DEADLINE, Outcome.TIMEBOXED, "no time is left for the validation"
+            )
+        self._stop(seen)
 
     def leave_at_once(self, why: str) -> None:
         """The loop is being left for a reason of its own (a stop signal killed the loader's workers)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from backprop_core.framework import Framework, Tracked
 
 @dataclass(frozen=True, slots=True)
 class StateDictTracked:
-    """Anything that offers `state_dict()` and `load_state_dict(state)`."""
+    """Anything that offers `state_dict()` and `load_state_dict(state)`.
+
+    It gets a copy of its own: it may keep what it is given, change it, and be restored once more.
+    """
 
     value: Any
 
@@ -26,7 +30,7 @@ class StateDictTracked:
         return None
 
     def restore(self, state: object) -> None:
-        self.value.load_state_dict(state)
+        self.value.load_state_dict(copy.deepcopy(state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,12 @@ class ContainerTracked:
         return None
 
     def restore(self, state: Any) -> None:
+        fresh = copy.deepcopy(state)
         if isinstance(self.value, list):
-            self.value[:] = state
+            self.value[:] = fresh
         else:
             self.value.clear()
-            self.value.update(state)
+            self.value.update(fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +75,21 @@ class NumpyArrayTracked:
 
 @dataclass(frozen=True, slots=True)
 class PythonRandomTracked:
-    """A `random.Random`, or the module `random` itself."""
+    """A `random.Random`, or the module `random` itself. Its 625 words are kept as bytes: a copy is made at many boundaries."""
 
     value: Any
 
     def capture(self) -> object:
-        return self.value.getstate()
+        version, words, gauss = self.value.getstate()
+        return {"version": version, "words": struct.pack(f"<{len(words)}I", *words), "gauss": gauss}
 
     def mismatch(self, state: object) -> str | None:
-        return None if isinstance(state, tuple) else "is not a state of random.Random"
+        known = isinstance(state, dict) and {"version", "words", "gauss"} <= state.keys()
+        return None if known else "is not a state of random.Random"
 
     def restore(self, state: Any) -> None:
-        self.value.setstate(state)
+        words = struct.unpack(f"<{len(state['words']) // 4}I", state["words"])
+        self.value.setstate((state["version"], words, state["gauss"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ class NumpyGeneratorTracked:
         return None if want == have else f"is a {want}, not a {have}"
 
     def restore(self, state: Any) -> None:
-        self.value.bit_generator.state = state
+        self.value.bit_generator.state = copy.deepcopy(state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 KILL_MARGIN_S = 0.25
 """SIGKILL is sent this much before the deadline: what a large process needs to be gone."""
+JOINED_KILL_MARGIN_S = 0.12
+"""The same for a script with a session in it, which has ended by itself unless it holds the interpreter lock."""
 LATE_ASK_S = 0.5
 """A script that dies of SIGTERM gets it this much before the deadline."""
 GRACE_SHARE = 0.1
@@ -62,7 +64,7 @@ class Plan:
 
 def kill_at(facts: Facts) -> float:
     """The instant of SIGKILL: shortly before the deadline, or the grace after the script was asked."""
-    at = facts.deadline - min(KILL_MARGIN_S, 0.05 * facts.budget_s)
+    at = facts.deadline - min(JOINED_KILL_MARGIN_S if facts.joined else KILL_MARGIN_S, 0.05 * facts.budget_s)
     if facts.asked_at is not None:
         at = min(at, facts.asked_at + facts.grace_s)
     return at

@@ -222,8 +222,7 @@ class _Attempt:
         return True
 
     def _stop(self) -> bool:
-        needed_s = self.pacer.save_s() + self.pacer.exit_s()
-        left_out = self.committed and self.deadline.at - self.now < needed_s
+        left_out = self.committed and not self.pacer.save_is_worth_trying(self.deadline.at - self.now)
         if not left_out and not self.pacer.save_is_hopeless() and not self._save_now():
             return False
         self.ending.gone_at = min(self.now + self.world.exit(), self.deadline.at)

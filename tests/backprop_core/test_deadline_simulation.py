@@ -172,7 +172,7 @@ def test_pauses_do_not_count() -> None:
         )
         uncut, cut = simulate(plain, 20.0), simulate(paused, 20.0)
         assert not cut.late
-        assert abs(uncut.steps - cut.steps) <= 2, (uncut, cut)
+        assert abs(uncut.steps - cut.steps) <= 4, (uncut, cut)
         assert cut.unused_s <= unused_allowed_s(cut)
 
 
