@@ -1,0 +1,49 @@
+"""A training whose step hangs at a chosen step, in a chosen way. Prints each step it begins."""
+
+import os
+import sys
+import threading
+
+import torch
+from torch import nn
+
+import backprop
+
+HOW, AT, STEP_S = sys.argv[1], int(sys.argv[2]), 0.05
+
+
+def hang() -> None:
+    if HOW == "lock":
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+    elif HOW == "system call":
+        reader, _ = os.pipe()
+        os.read(reader, 1)
+    elif HOW == "python loop":
+        while True:
+            pass
+    elif HOW == "c loop":  # keeps the interpreter lock: a pattern that backtracks for ever
+        import re
+
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters())
+    wait = threading.Event()
+    with backprop.timebox(model=model, optimizer=optimizer) as box:
+        for step in box.steps(100_000):
+            print(f"step {step}", flush=True)
+            optimizer.zero_grad()
+            model(torch.randn(8, 64)).square().mean().backward()
+            if step == AT:
+                hang()
+            optimizer.step()
+            wait.wait(STEP_S)
+
+
+if __name__ == "__main__":
+    main()

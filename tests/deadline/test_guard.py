@@ -1,0 +1,68 @@
+"""A step that never ends costs that step and nothing else: real processes, really stuck."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "hanging_script.py"
+BOX_S = 12.0
+HANGS_AT = 60
+
+
+def _run(home: Path, how: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    environment = {**os.environ, "BACKPROP_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "backprop_cli", "run", "-m", str(BOX_S / 60), "--run-id", "stuck"]
+    command += ["--no-wait", "--min-free-ram", "0.1", str(SCRIPT), "--", how, str(HANGS_AT)]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return done, time.monotonic() - began
+
+
+def _record(home: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads((home / "runs/stuck/run.json").read_text())
+    return record
+
+
+def _steps_saved(home: Path) -> list[int]:
+    folders = (home / "runs/stuck/checkpoints").glob("step-*")
+    return sorted(int(re.sub(r"\..*", "", path.name.removeprefix("step-"))) for path in folders)
+
+
+def _begun(output: str) -> int:
+    """The last step that the script said it began."""
+    return int(re.findall(r"^step (\d+)\s*$", output, re.MULTILINE)[-1])
+
+
+@pytest.mark.parametrize("how", ["lock", "system call", "python loop"])
+def test_a_hang_leaves_the_last_boundary(tmp_path: Path, how: str) -> None:
+    """A step stuck in this way leaves a checkpoint of its beginning, the stacks of all threads, and no process."""
+    done, took_s = _run(tmp_path, how)
+    assert done.returncode == 0, done.stderr
+    assert took_s < BOX_S + 3.0  # the box itself, and the start of the command on a busy machine
+    attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
+    assert attempt["outcome"] == "timeboxed"
+    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S
+    # Copies take at most 1% of the time, so on a slow machine not every boundary makes one.
+    assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= 3
+    stacks = (tmp_path / "runs/stuck/attempts/1/stacks.txt").read_text()
+    assert "hanging_script.py" in stacks
+    assert "hang" in stacks
+    assert "its beginning is saved now" in done.stderr
+
+
+def test_a_loop_that_keeps_the_interpreter_leaves_the_periodic_checkpoint(tmp_path: Path) -> None:
+    """A C loop that never lets go of the interpreter lock is killed in time, and the last periodic checkpoint is there."""
+    done, took_s = _run(tmp_path, "c loop")
+    assert done.returncode == 0, done.stderr
+    assert took_s < BOX_S + 3.0
+    attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
+    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S
+    assert _steps_saved(tmp_path)
