@@ -4,6 +4,7 @@ digests.
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from backprop_core.runs.record import RunRecord
@@ -25,7 +26,9 @@ def usable(store: RunStore, record: RunRecord) -> str | None:
 
 
 def is_remote(place: str) -> bool:
-    """Whether a checkpoint lies in an object store: whether it is there is found out by whoever restores it."""
+    """Whether a checkpoint lies in an object store: whether it is there is found out by whoever restores
+    it.
+    """
     return "://" in place
 
 
@@ -56,3 +59,23 @@ def committed(folder: Path) -> list[Path]:
         )
     except OSError:
         return []
+
+
+def newest_matches(cwd: Path, pattern: str, since_wall: float) -> list[str]:
+    """The files that match a pattern and were written since then, oldest first, the newest 20 at most.
+
+    Args:
+        cwd: the folder that a relative pattern is meant from.
+        pattern: as for the shell, with `**`.
+        since_wall: seconds since 1970; older files are another run's.
+    """
+    found = []
+    for name in glob.glob(pattern, root_dir=cwd, recursive=True):  # noqa: PTH207 - a Path refuses absolute patterns
+        path = cwd / name
+        try:
+            written = path.stat().st_mtime
+        except OSError:
+            continue
+        if written >= since_wall and is_there(path):
+            found.append((written, str(path)))
+    return [path for _, path in sorted(found)[-20:]]

@@ -78,7 +78,9 @@ class Display:
 
 
 def _width() -> int:
-    """Columns of the terminal behind standard error, which may be another than that behind standard output."""
+    """Columns of the terminal behind standard error, which may be another than that behind standard
+    output.
+    """
     try:
         return os.get_terminal_size(2).columns or 80
     except OSError:

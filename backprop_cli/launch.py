@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
-from backprop_cli.checkpoints import usable
+from backprop_cli.checkpoints import newest_matches, usable
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
@@ -44,11 +45,13 @@ class Start:
         resume: continue from what the run has saved.
         resume_from: a checkpoint named by the user, or the newest that is not in the run's own store; or
             None.
+        checkpoint: where the attempt goes on, for people; None for the beginning.
     """
 
     argv: Sequence[str]
     resume: bool = False
     resume_from: str | None = None
+    checkpoint: str | None = None
 
 
 class Launch:
@@ -73,18 +76,21 @@ class Launch:
         self._monitor: Monitor | None = None
         self._remembered_at = 0.0
 
-    def attempt(self, record: RunRecord, start: Start) -> Verdict:
+    def attempt(self, record: RunRecord, start: Start, *, most_s: float | None = None) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
+
+        Args:
+            most_s: seconds that it may take at most, where that is less than the time box.
 
         Raises:
             NotAdmittedError: resources did not come free; nothing was begun.
         UsageError: the script could not be started.
         """
         with admitted(self._settings, record.id, self._clock, self._observer) as grant:
-            return self._run(record, start, grant)
+            box_s = self._settings["max-run-minutes"] * 60.0
+            return self._run(record, start, grant, box_s if most_s is None else min(box_s, most_s))
 
-    def _run(self, record: RunRecord, start: Start, grant: Grant) -> Verdict:
-        budget_s = self._settings["max-run-minutes"] * 60.0
+    def _run(self, record: RunRecord, start: Start, grant: Grant, budget_s: float) -> Verdict:
         own = ProcessIdentity.own()
         attempt = self._store.begin_attempt(
             self._hold,
@@ -95,7 +101,7 @@ class Launch:
             resumed_from=start.resume_from,
         )
         deadline = self._clock.monotonic() + budget_s
-        environment = self.environment(record, attempt.number, start, deadline)
+        environment = self.environment(record, attempt.number, start, deadline, budget_s)
         order = Order(
             argv=start.argv,
             cwd=record.cwd,
@@ -112,6 +118,7 @@ class Launch:
             grant.place.name_script(identity)
 
         kills = kill_counts()
+        self._began_wall = self._clock.wall()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
             order,
@@ -133,7 +140,9 @@ class Launch:
         oom = explain(kills, kill_counts(), self._monitor.last_bytes) if ending.returncode == -9 else None
         return self._conclude(record, attempt.number, ending, None if ending.killed else oom)
 
-    def environment(self, record: RunRecord, number: int, start: Start, deadline: float) -> dict[str, str]:
+    def environment(
+        self, record: RunRecord, number: int, start: Start, deadline: float, budget_s: float
+    ) -> dict[str, str]:
         """The script's environment: that of backprop, with what the session inside needs to know."""
         every = self._settings["checkpoint-every-minutes"]
         ours: dict[str, str | None] = {
@@ -144,7 +153,7 @@ class Launch:
             "BACKPROP_DEADLINE_MONOTONIC": repr(deadline),
             "BACKPROP_BOOT_ID": boot_id(),
             "BACKPROP_DEADLINE_WALL": repr(self._clock.wall() + deadline - self._clock.monotonic()),
-            "BACKPROP_BUDGET_S": repr(self._settings["max-run-minutes"] * 60.0),
+            "BACKPROP_BUDGET_S": repr(budget_s),
             "BACKPROP_GRACE_S": repr(self._settings["grace"]),
             "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
             "BACKPROP_RESUME": "1" if start.resume else None,
@@ -184,7 +193,7 @@ class Launch:
     # The end
 
     def _conclude(self, record: RunRecord, number: int, ending: Ending, oom: str | None) -> Verdict:
-        self._pending += ending.session.checkpoints
+        self._pending += ending.session.checkpoints + self._matched(record)
         self._remember()
         known = self._store.load(record.id)
         resumable = usable(self._store, known) is not None
@@ -198,6 +207,11 @@ class Launch:
         self._finish(number, verdict, ending)
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
+
+    def _matched(self, record: RunRecord) -> list[str]:
+        """What --checkpoint-glob finds that this attempt has written."""
+        pattern = self._settings["checkpoint-glob"]
+        return newest_matches(Path(record.cwd), pattern, self._began_wall) if pattern else []
 
     def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
         facts: Mapping[str, Any] = {}

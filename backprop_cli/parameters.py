@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.options import BY_NAME
+from backprop_core.budget import parse_duration
+from backprop_core.errors import UsageError
+from backprop_core.options import BY_NAME, number
+
+if TYPE_CHECKING:
+    from backprop_cli.chain import Chain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,6 +72,37 @@ def common_options(command: Command) -> Command:
         default=None,
         help="Configuration file to use instead of the one that is found.",
     )(command)
+
+
+def chain_options(command: Command) -> Command:
+    """Add --until-done, --total and --rest."""
+    command = click.option("--rest", metavar="MINUTES", help="Minutes to rest between two boxes.")(command)
+    command = click.option(
+        "--total",
+        metavar="DURATION",
+        help='Time for all boxes together, such as "8h"; the last one is cut to fit.',
+    )(command)
+    return click.option(
+        "--until-done", is_flag=True, help="One box after another until the script completes."
+    )(command)
+
+
+def chain_plan(parameters: Mapping[str, Any]) -> Chain:
+    """How boxes are to follow one another. UsageError for what cannot be meant."""
+    from backprop_cli.chain import Chain
+
+    if not parameters["until_done"] and (parameters["total"] or parameters["rest"]):
+        raise UsageError(
+            "--total and --rest only mean something with --until-done.", "Add it, or leave them out."
+        )
+    total, rest = parameters["total"], parameters["rest"]
+    try:
+        rest_s = 0.0 if rest is None else number(0, 366 * 24 * 60.0)(rest) * 60.0
+    except ValueError as error:
+        raise UsageError(f"--rest {rest} is not allowed.", "Give a number of minutes, 0 or more.") from error
+    return Chain(
+        parameters["until_done"], None if total is None else parse_duration(total, "--total"), rest_s
+    )
 
 
 def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:

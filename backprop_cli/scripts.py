@@ -5,11 +5,20 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import click
 
 from backprop_core.errors import UsageError
+
+
+class Kind(StrEnum):
+    """What SCRIPT is."""
+
+    SCRIPT = "script"
+    MODULE = "module"
+    PROGRAM = "program"
 
 
 class ScriptCommand(click.Command):
@@ -38,16 +47,30 @@ def _waits(args: Sequence[str]) -> list[str]:
     return spread + rest
 
 
-def check_script(script: str, cwd: Path) -> None:
-    """Raise UsageError unless Python can run `script` from `cwd`."""
-    path = cwd / script
-    try:
-        if path.is_file() or (path / "__main__.py").is_file():
-            return
-        kind = "is a folder without __main__.py" if path.is_dir() else "does not exist"
-    except (OSError, ValueError) as error:
-        kind = f"cannot be read ({error})"
-    raise UsageError(f"The script {script} {kind} (in {cwd}).", "Check its path.")
+def argv_of(kind: Kind, interpreter: str, command: Sequence[str]) -> list[str]:
+    """The whole command of a script, a module (`python -m`) or a program of any kind."""
+    if kind is Kind.PROGRAM:
+        return list(command)
+    return [interpreter, *(["-m"] if kind is Kind.MODULE else []), *command]
+
+
+def check_script(kind: Kind, script: str, cwd: Path) -> None:
+    """Raise UsageError unless `script` can be started from `cwd`. A module is left to the interpreter to
+    find.
+    """
+    if kind is Kind.MODULE:
+        if not all(part.isidentifier() for part in script.split(".")):
+            raise UsageError(f"{script!r} is not a module's name.", "Write it with dots: package.train")
+        return
+    if kind is Kind.PROGRAM:
+        if shutil.which(script, path=None if "/" not in script else str(cwd)) is None and not _is_file(
+            cwd, script
+        ):
+            raise UsageError(f"There is no program {script} that can be executed.", "Check its path.")
+        return
+    trouble = _trouble(cwd / script)
+    if trouble:
+        raise UsageError(f"The script {script} {trouble} (in {cwd}).", "Check its path.")
 
 
 def find_interpreter(wanted: str | None) -> str:
@@ -60,3 +83,16 @@ def find_interpreter(wanted: str | None) -> str:
             f"There is no interpreter {wanted}.", "Give --python the path of one that can be executed."
         )
     return str(Path(found).absolute())
+
+
+def _trouble(path: Path) -> str:
+    try:
+        if path.is_file() or (path / "__main__.py").is_file():
+            return ""
+        return "is a folder without __main__.py" if path.is_dir() else "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+
+
+def _is_file(cwd: Path, script: str) -> bool:
+    return not _trouble(cwd / script) and shutil.which(str(cwd / script)) is not None

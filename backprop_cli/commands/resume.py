@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from backprop_cli.checkpoints import is_own, is_remote, usable
+from backprop_cli.chain import kind_of, resumed_start, run_chain
+from backprop_cli.checkpoints import is_remote
+from backprop_cli.display import Display
+from backprop_cli.launch import Launch, Start
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
-from backprop_cli.parameters import common_options, config_options, raw_settings
-from backprop_cli.scripts import ScriptCommand, check_script, find_interpreter
+from backprop_cli.parameters import chain_options, chain_plan, common_options, config_options, raw_settings
+from backprop_cli.scripts import Kind, ScriptCommand, check_script, find_interpreter
+from backprop_core.clock import SYSTEM
 from backprop_core.config import Settings
 from backprop_core.errors import RunBusyError, UsageError
+from backprop_core.runs.provenance import git_commit, script_digest
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
@@ -22,6 +28,7 @@ _EXAMPLES = """\b
 Examples:
   backprop resume 20261123-154248-k3f9
   backprop resume 2026112 -m 60                the beginning of an id is enough where only one run has it
+  backprop resume baseline --until-done --total 8h
 """
 
 
@@ -31,6 +38,7 @@ Examples:
 @click.argument("run")
 @common_options
 @config_options
+@chain_options
 @click.option(
     "-r", "--resume-from", metavar="PATH", help="Continue from this checkpoint instead of the newest."
 )
@@ -56,37 +64,26 @@ def command(run: str, **parameters: Any) -> int:
         )
     raw = raw_settings(parameters)
     settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
-    check_script(record.command[0] if record.command else "(none)", cwd)
-    interpreter = find_interpreter(raw["python"] or record.interpreter or None)
+    chain_plan(parameters)
+    check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
+    asked = _existing(parameters["resume_from"])
+    if kind_of(record) is not Kind.PROGRAM:
+        record = replace(record, interpreter=find_interpreter(raw["python"] or record.interpreter or None))
+    start = resumed_start(store, record, settings, asked)
     _warn_of_changes(record, cwd)
-    checkpoint = _chosen(store, record, parameters["resume_from"])
-    argv = [interpreter, *record.command]
-    if checkpoint is not None and settings["resume-flag"]:
-        argv += [settings["resume-flag"], checkpoint]
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)
     if parameters["dry_run"]:
-        tell(f"would run in {cwd}: {shlex.join(argv)}")
-        tell(f"for at most {settings['max-run-minutes']:g} min, from {checkpoint or 'the beginning'}.")
+        tell(f"would run in {cwd}: {shlex.join(start.argv)}")
+        tell(f"for at most {settings['max-run-minutes']:g} min, from {start.checkpoint or 'the beginning'}.")
         return 0
-    return _continue(store, record, settings, argv, checkpoint, asked=parameters["resume_from"] is not None)
+    return _continue(store, record, settings, start, parameters)
 
 
 def _continue(
-    store: RunStore,
-    record: RunRecord,
-    settings: Settings,
-    argv: list[str],
-    checkpoint: str | None,
-    *,
-    asked: bool,
+    store: RunStore, record: RunRecord, settings: Settings, start: Start, parameters: dict[str, Any]
 ) -> int:
-    from backprop_cli.display import Display
-    from backprop_cli.launch import Launch, Start
-    from backprop_core.clock import SYSTEM
-    from backprop_core.runs.provenance import git_commit, script_digest
-
     if record.foreign:
         record = store.adopt(record)
     display = Display()
@@ -94,29 +91,26 @@ def _continue(
         record = store.amend(
             hold,
             options={**record.options, **settings.stated()},
-            interpreter=argv[0],
+            interpreter=record.interpreter,
             git_commit=git_commit(Path(record.cwd)),
             script_digest=script_digest(Path(record.cwd, record.command[0])),
         )
         tell_warnings(store)
-        if checkpoint is None:
+        if start.checkpoint is None:
             display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS AFRESH.")
         display.say(
             f"run {record.id}, attempt {len(record.attempts) + 1}, {settings['max-run-minutes']:g} min"
-            + (f", from {checkpoint}." if checkpoint else ".")
+            + (f", from {start.checkpoint}." if start.checkpoint else ".")
         )
-        # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
-        named = checkpoint if checkpoint is not None and (asked or not is_own(checkpoint)) else None
-        start = Start(argv, resume=True, resume_from=named)
-        verdict = Launch(store, hold, settings, SYSTEM, display).attempt(record, start)
+        launch = Launch(store, hold, settings, SYSTEM, display)
+        chain = chain_plan(parameters)
+        verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
     tell_warnings(store)
     return verdict.exit_status
 
 
-def _chosen(store: RunStore, record: RunRecord, asked: str | None) -> str | None:
-    if asked is None:
-        return usable(store, record)
-    if is_remote(asked):
+def _existing(asked: str | None) -> str | None:
+    if asked is None or is_remote(asked):
         return asked
     path = Path(asked).expanduser().absolute()
     if not path.exists():
@@ -125,8 +119,6 @@ def _chosen(store: RunStore, record: RunRecord, asked: str | None) -> str | None
 
 
 def _warn_of_changes(record: RunRecord, cwd: Path) -> None:
-    from backprop_core.runs.provenance import git_commit, script_digest
-
     digest = script_digest(cwd / record.command[0])
     if record.script_digest and digest and digest != record.script_digest:
         tell(f"{record.command[0]} has changed since the last attempt: the result may differ.")

@@ -1,4 +1,4 @@
-"""`backprop run SCRIPT`: one attempt of a new run."""
+"""`backprop run SCRIPT`: the first attempt of a new run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from typing import Any
 import click
 
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
-from backprop_cli.parameters import common_options, config_options, raw_settings, working_folder
-from backprop_cli.scripts import ScriptCommand, check_script, find_interpreter
+from backprop_cli.parameters import (
+    chain_options,
+    chain_plan,
+    common_options,
+    config_options,
+    raw_settings,
+    working_folder,
+)
+from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script, find_interpreter
+from backprop_core.config import Settings
 from backprop_core.errors import UsageError
 
 _EXAMPLES = """\b
 Examples:
   backprop run train.py
   backprop run train.py -m 30 --name baseline -- --lr 0.1 --epochs 20
+  backprop run train.py --until-done --total 8h --rest 5
   backprop run train.py --resume-flag --resume      the script restores itself
-  backprop resume 20261123-154248-k3f9
+  backprop run --module package.train -- --lr 0.1
+  backprop run --exec ./train.sh
 """
 
 
@@ -29,6 +39,11 @@ Examples:
 @click.argument("script_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT ARGS...]")
 @common_options
 @config_options
+@chain_options
+@click.option(
+    "--module", "kind", flag_value=Kind.MODULE.value, help="SCRIPT is a module, as behind python -m."
+)
+@click.option("--exec", "kind", flag_value=Kind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @click.option("-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.")
 @click.option("--run-id", metavar="ID", help="Id of the run; one is made up without it.")
 @click.option("-n", "--name", metavar="NAME", help="Label for people.")
@@ -40,10 +55,12 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     """
     cwd = working_folder()
     settings = settings_for(raw_settings(parameters), cwd=cwd, config=parameters["config"])
-    check_script(script, cwd)
+    kind = Kind(parameters["kind"] or Kind.SCRIPT)
+    chain_plan(parameters)
+    check_script(kind, script, cwd)
     interpreter = find_interpreter(settings["python"])
     resume_from = _existing(parameters["resume_from"], cwd)
-    argv = [interpreter, script, *script_args]
+    argv = argv_of(kind, interpreter, [script, *script_args])
     if resume_from and settings["resume-flag"]:
         argv += [settings["resume-flag"], resume_from]
     if parameters["verbose"] or parameters["dry_run"]:
@@ -55,33 +72,48 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
             f"for at most {settings['max-run-minutes']:g} min, as run {parameters['run_id'] or '(a new id)'}."
         )
         return 0
+    facts = {"command": [script, *script_args], "cwd": cwd, "interpreter": interpreter, "kind": kind}
+    return _start(facts, settings, argv, resume_from, parameters)
+
+
+def _start(
+    facts: dict[str, Any],
+    settings: Settings,
+    argv: list[str],
+    resume_from: str | None,
+    parameters: dict[str, Any],
+) -> int:
+    from backprop_cli.chain import run_chain
     from backprop_cli.display import Display
     from backprop_cli.launch import Launch, Start
     from backprop_core.clock import SYSTEM
+    from backprop_core.governor.admission import NotAdmittedError
 
     store = open_store()
-    record = store.create(
-        run_id=parameters["run_id"],
-        name=parameters["name"],
-        command=[script, *script_args],
-        cwd=cwd,
-        interpreter=interpreter,
-        options=settings.stated(),
-    )
+    kind = facts.pop("kind")
+    options = settings.stated() | ({} if kind is Kind.SCRIPT else {"kind": kind.value})
+    record = store.create(run_id=parameters["run_id"], name=parameters["name"], options=options, **facts)
     tell_warnings(store)
     display = Display()
-    with store.hold(record.id) as hold:
+    hold = store.hold(record.id)
+    with hold:
         display.say(f"run {record.id}, time box of {settings['max-run-minutes']:g} min.")
-        verdict = Launch(store, hold, settings, SYSTEM, display).attempt(
-            record, Start(argv, resume_from=resume_from)
-        )
+        launch = Launch(store, hold, settings, SYSTEM, display)
+        start = Start(argv, resume_from=resume_from, checkpoint=resume_from)
+        chain = chain_plan(parameters)
+        try:
+            verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
+        except (NotAdmittedError, KeyboardInterrupt):
+            if not store.load(record.id).attempts:  # it never began: nothing to remember
+                store.remove(hold)
+            raise
     tell_warnings(store)
     return verdict.exit_status
 
 
 def _existing(path: str | None, cwd: Path) -> str | None:
-    if path is None:
-        return None
+    if path is None or "://" in path:
+        return path
     found = (cwd / Path(path).expanduser()).absolute()
     if not found.exists():
         raise UsageError(f"There is no checkpoint at {found}.", "Give --resume-from the path of one.")

@@ -1,0 +1,100 @@
+"""Attempts one after another, each begun as the last one ended, until the script completes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backprop_cli.checkpoints import is_own, newest_matches, usable
+from backprop_cli.launch import Launch, Start
+from backprop_cli.scripts import Kind, argv_of
+from backprop_core.budget import duration_text
+from backprop_core.clock import Clock
+from backprop_core.config import Settings
+from backprop_core.outcome import Outcome
+from backprop_core.runs.record import RunRecord
+from backprop_core.runs.store import RunStore
+from backprop_core.supervision.governor import Observer
+from backprop_core.supervision.verdict import Verdict
+
+LEAST_BOX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """How boxes follow one another.
+
+    Args:
+        until_done: go on until the script completes.
+        total_s: seconds for all of it, rests and waits included; None for no limit.
+        rest_s: seconds between two boxes.
+    """
+
+    until_done: bool = False
+    total_s: float | None = None
+    rest_s: float = 0.0
+
+
+def resumed_start(store: RunStore, record: RunRecord, settings: Settings, asked: str | None = None) -> Start:
+    """How the next attempt of a run begins.
+
+    Args:
+        asked: a checkpoint that the user named, instead of the newest.
+    """
+    checkpoint = asked or usable(store, record) or _matched(record, settings)
+    argv = argv_of(kind_of(record), record.interpreter, record.command)
+    if checkpoint is not None and settings["resume-flag"]:
+        argv += [settings["resume-flag"], checkpoint]
+    # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
+    named = checkpoint if checkpoint is not None and (asked or not is_own(checkpoint)) else None
+    return Start(argv, resume=True, resume_from=named, checkpoint=checkpoint)
+
+
+def kind_of(record: RunRecord) -> Kind:
+    """What the run's script is; what cannot be read is an ordinary script."""
+    word = record.options.get("kind", Kind.SCRIPT)
+    return Kind(word) if word in list(Kind) else Kind.SCRIPT
+
+
+def run_chain(
+    chain: Chain,
+    launch: Launch,
+    store: RunStore,
+    record: RunRecord,
+    start: Start,
+    settings: Settings,
+    *,
+    clock: Clock,
+    observer: Observer,
+) -> Verdict:
+    """Run boxes until one completes, fails, is stopped, gains nothing, or the total is used up."""
+    end = None if chain.total_s is None else clock.monotonic() + chain.total_s
+    while True:
+        left_s = None if end is None else end - clock.monotonic()
+        verdict = launch.attempt(record, start, most_s=left_s)
+        if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
+            return verdict
+        before, record = record, store.load(record.id)
+        why_not = _why_not_again(before, record, end, clock.monotonic() + chain.rest_s)
+        if why_not:
+            observer.say(why_not)
+            return verdict
+        if chain.rest_s:
+            observer.say(f"resting for {duration_text(chain.rest_s)}.")
+            clock.sleep(chain.rest_s)
+        start = resumed_start(store, record, settings)
+
+
+def _why_not_again(before: RunRecord, after: RunRecord, end: float | None, at: float) -> str:
+    """A sentence if another box would be in vain, else the empty string."""
+    if after.last_checkpoint == before.last_checkpoint and after.last_step == before.last_step:
+        return "This box gained nothing, so another would not either: make it longer with -m."
+    if end is not None and end - at < LEAST_BOX_S:
+        return "The total time is used up."
+    return ""
+
+
+def _matched(record: RunRecord, settings: Settings) -> str | None:
+    pattern = settings["checkpoint-glob"]
+    found = newest_matches(Path(record.cwd), pattern, record.created_wall) if pattern else []
+    return found[-1] if found else None
