@@ -12,8 +12,10 @@ from backprop_core.errors import StoreError
 _TEMP_MARK = ".backprop-tmp-"
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644, lasting: bool = True) -> None:
     """Write `content` to `path` by a temporary file beside it, fsync and rename; `mode` is cut by the umask.
+
+    After a power cut there is the old content or the new; the new for sure only where it is `lasting`.
 
     Raises:
         StoreError: the disk is full, read-only, gone or forbidden. The old content is untouched.
@@ -22,7 +24,8 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     try:
         _write_new(temporary, content, mode)
         temporary.replace(path)
-        fsync_folder(path.parent)
+        if lasting:
+            fsync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -112,7 +112,7 @@ def send_control(
         serial = max(earlier[-1].serial + 1 if earlier else 1, int(clock.wall() * 1000))
         request = ControlRequest(Action(action), extend_s, serial, why)
         kept = [_to_json(item) for item in [*earlier, request][-_KEPT:]]
-        replace_file(path, encode({"format_version": _FORMAT, "requests": kept}).encode())
+        replace_file(path, encode({"format_version": _FORMAT, "requests": kept}).encode(), lasting=False)
     return request
 
 

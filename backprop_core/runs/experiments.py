@@ -138,7 +138,7 @@ def _change(home: Path, change: Callable[[dict[str, Any]], object], clock: Clock
             except (StoreError, FileNotFoundError):
                 continue
         change(entries)
-        replace_file(path, _to_bytes(entries))
+        replace_file(path, _to_bytes(entries), lasting=False)
     return warning
 
 

@@ -156,13 +156,13 @@ class RunStore(RunFinder):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(folder, error) from error
-        self._write(replace(record, status=RunStatus.RUNNING, attempts=(*record.attempts, begun)))
+        self._write(replace(record, status=RunStatus.RUNNING, attempts=(*record.attempts, begun)), record)
         return Attempt(begun.number, folder, EventLog(folder / EVENTS_FILE, self._clock), self._clock)
 
     def set_process(self, hold: RunHold, number: int, process: ProcessIdentity) -> RunRecord:
         """Name the training process of the attempt that goes on, once it has been started."""
         record, attempt = self._going_on(hold, number)
-        return self._write(with_last_attempt(record, replace(attempt, process=process)))
+        return self._write(with_last_attempt(record, replace(attempt, process=process)), record)
 
     def finish_attempt(
         self,
@@ -249,9 +249,11 @@ class RunStore(RunFinder):
                 )
             return self._write(record)
 
-    def _write(self, record: RunRecord) -> RunRecord:
+    def _write(self, record: RunRecord, before: RunRecord | None = None) -> RunRecord:
+        """Write a record, and its line in the index where that differs from the one of `before`."""
         replace_file(self.run_dir(record.id) / RECORD_FILE, to_text(record).encode("ascii"))
-        self._index(lambda: experiments.update(self.home, record, self._clock))
+        if before is None or experiments.entry_of(record) != experiments.entry_of(before):
+            self._index(lambda: experiments.update(self.home, record, self._clock))
         return record
 
     def _index(self, change: Callable[[], str | None]) -> None:
