@@ -75,7 +75,7 @@ class NumpyArrayTracked:
 
 @dataclass(frozen=True, slots=True)
 class PythonRandomTracked:
-    """A `random.Random`, or the module `random` itself. Its 625 words are kept as bytes: a copy is made at many boundaries."""
+    """A `random.Random`, or the module `random` itself. Its words are kept as bytes, since many boundaries copy them."""
 
     value: Any
 

@@ -15,6 +15,8 @@ import pytest
 SCRIPT = Path(__file__).parent / "hanging_script.py"
 BOX_S = 12.0
 HANGS_AT = 60
+BOOKKEEPING_S = 0.5
+"""From the end of the process until the governor has written it down."""
 
 
 def _run(home: Path, how: str) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -49,7 +51,7 @@ def test_a_hang_leaves_the_last_boundary(tmp_path: Path, how: str) -> None:
     assert took_s < BOX_S + 3.0  # the box itself, and the start of the command on a busy machine
     attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
     assert attempt["outcome"] == "timeboxed"
-    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S
+    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S + BOOKKEEPING_S
     # Copies take at most 1% of the time, so on a slow machine not every boundary makes one.
     assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= 3
     stacks = (tmp_path / "runs/stuck/attempts/1/stacks.txt").read_text()
@@ -64,5 +66,5 @@ def test_a_loop_that_keeps_the_interpreter_leaves_the_periodic_checkpoint(tmp_pa
     assert done.returncode == 0, done.stderr
     assert took_s < BOX_S + 3.0
     attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
-    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S
+    assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S + BOOKKEEPING_S
     assert _steps_saved(tmp_path)
