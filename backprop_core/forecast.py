@@ -40,6 +40,8 @@ class Phase(StrEnum):
     FIRST = "first"
     EPOCH_END = "epoch_end"
     VALIDATION = "validation"
+    WITHIN_VALIDATION = "within_validation"
+    """One batch of a validation that may be left before its end."""
 
 
 @dataclass(slots=True)

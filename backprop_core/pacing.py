@@ -53,6 +53,7 @@ class Pacer:
         began: when the attempt began, on the monotonic clock.
         budget_s: seconds from then to the earliest deadline.
         governed: whether the process has to be gone at the deadline, not only the loop left.
+        leave_s: upper bound for what a framework does between the last save and giving the script its turn again.
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
         copy_s: what the last copy of the state took.
@@ -62,6 +63,7 @@ class Pacer:
     began: float
     budget_s: float
     governed: bool = False
+    leave_s: float = 0.02
     asked_every_s: float | None = None
     state_bytes: int = 0
     copy_s: float = 0.0
@@ -101,7 +103,9 @@ class Pacer:
 
     def exit_s(self) -> float:
         """Upper bound for what comes after the save, seconds."""
-        return max(self.forecast.exit_bound_s() + GOVERNED_KILL_S, GOVERNED_END_S) if self.governed else 0.02
+        if not self.governed:
+            return self.leave_s
+        return self.leave_s + max(self.forecast.exit_bound_s() + GOVERNED_KILL_S, GOVERNED_END_S)
 
     def save_is_worth_trying(self, remaining_s: float) -> bool:
         """Whether a save that begins now may still end in time; one that does not costs nothing that is on disk."""

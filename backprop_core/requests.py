@@ -118,6 +118,16 @@ class Requests:
         teller.say(f"Continuing after a pause of {duration_text(paused_s)}.")
         return paused_s
 
+    def rest(self) -> None:
+        """Put the former signal handlers back, for a framework that is about to install its own."""
+        self._signals.stop()
+
+    def listen(self) -> list[str]:
+        """Hear signals again, in place of whatever listens now; sentences about those that are left alone."""
+        known = len(self.notes)
+        self._signals.start()
+        return self.notes[known:]
+
     def stop(self) -> None:
         """Stop listening and put the former signal handlers back."""
         self._signals.stop()

@@ -86,11 +86,18 @@ class Session:
     """
 
     def __init__(
-        self, settings: Settings, trainee: Trainee, *, clock: Clock = SYSTEM, silent: bool = False
+        self,
+        settings: Settings,
+        trainee: Trainee,
+        *,
+        clock: Clock = SYSTEM,
+        silent: bool = False,
+        leave_s: float = 0.02,
     ) -> None:
         self.settings = settings
         self.trainee = trainee
         self.clock = clock
+        self._leave_s = leave_s
         self.teller = Teller(silent=silent)
         self.forecast = Forecast()
         self.logged = LogValues()
@@ -147,6 +154,7 @@ class Session:
             began=now,
             budget_s=self.deadlines.earliest.at - now,
             governed=enrolment.governed,
+            leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
         self._say_start()
