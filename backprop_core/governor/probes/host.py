@@ -12,6 +12,7 @@ from typing import TypeVar
 from backprop_core.governor.samples import HostSample
 
 _T = TypeVar("_T")
+_LARGEST_BYTES = 1 << 20
 _NO_LIMIT = 2**60  # cgroup v1 says "no limit" with a number near 2**63
 
 
@@ -34,11 +35,14 @@ class Host:
         self._root = root
         self._memory = memory or _machine_memory
         self._load = load or (lambda: os.getloadavg()[0])
-        self._mounted: dict[str, Path] | None = None
+        self._memory_groups: list[tuple[str, Path, bool]] | None = None
+        self._cpu_groups: list[tuple[Path, bool]] = []
 
     def read(self) -> HostSample:
+        if self._memory_groups is None:
+            self._find_groups()
         total, free, bound = self._machine()
-        for name, limit, used in self._cgroups():
+        for name, limit, used in self._limits():
             headroom = max(0, limit - used)
             total = limit if total is None else min(total, limit)
             if free is None or headroom < free:
@@ -49,69 +53,70 @@ class Host:
         known = _maybe(self._memory)
         return (None, None, "") if known is None else (*known, "the machine")
 
-    def _cgroups(self) -> Iterator[tuple[str, int, int]]:
+    def _limits(self) -> Iterator[tuple[str, int, int]]:
         """Name, limit and use in bytes of every memory cgroup with a limit around this process."""
-        for mount, name, unified in self._memory_groups():
-            here = mount / name.lstrip("/")
-            # In a container the path is the host's, and only the mount's root is there.
-            folders = [here, *here.parents] if here.is_dir() else [mount]
-            for folder in folders:
-                found = _group_v2(folder) if unified else _group_v1(folder)
-                if found is not None:
-                    yield "/" + str(folder.relative_to(mount)).lstrip("."), *found
-                if folder == mount:
-                    break
-
-    def _memory_groups(self) -> Iterator[tuple[Path, str, bool]]:
-        """Mount point, path below it, and whether it is v2, of the memory cgroups of this process."""
-        mounts = self._mounts()
-        for line in _lines(self._root / "proc/self/cgroup"):
-            number, _, rest = line.partition(":")
-            controllers, _, name = rest.partition(":")
-            if number == "0" and not controllers and "" in mounts:
-                yield mounts[""], name, True
-            elif "memory" in controllers.split(",") and "memory" in mounts:
-                yield mounts["memory"], name, False
-
-    def _mounts(self) -> dict[str, Path]:
-        """Where cgroup v2 ("") and the v1 controllers are mounted; looked up once, it is the dear part."""
-        if self._mounted is None:
-            self._mounted = {}
-            for line in _lines(self._root / "proc/self/mountinfo"):
-                left, _, right = line.partition(" - ")
-                place, kind = left.split(), right.split()
-                if len(place) < 5 or len(kind) < 3 or not kind[0].startswith("cgroup"):
-                    continue
-                path = self._root / place[4].lstrip("/")
-                names = [""] if kind[0] == "cgroup2" else kind[2].split(",")
-                self._mounted |= {name: path for name in names if name in ("", "memory", "cpu")}
-        return self._mounted
+        for name, folder, unified in self._memory_groups or []:
+            found = _group_v2(folder) if unified else _group_v1(folder)
+            if found is not None:
+                yield name, *found
 
     def _cpus(self) -> float:
+        """CPUs that the affinity and cgroup quotas leave, such as 1.5."""
         allowed: float = (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
-        for quota in self._quotas():
-            allowed = min(allowed, max(quota, 0.01))
+        for folder, unified in self._cpu_groups:
+            if unified:
+                words = " ".join(_lines(folder / "cpu.max")).split()
+            else:
+                words = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
+            if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]) > 0:
+                allowed = min(allowed, max(int(words[0]) / int(words[1]), 0.01))
         return allowed
 
-    def _quotas(self) -> Iterator[float]:
-        """CPUs that cgroup quotas leave, such as 1.5."""
+    def _find_groups(self) -> None:
+        """Find this process's cgroups, once: looking for them is the dear part of a reading."""
+        self._memory_groups = []
         mounts = self._mounts()
         for line in _lines(self._root / "proc/self/cgroup"):
             number, _, rest = line.partition(":")
-            controllers, _, name = rest.partition(":")
-            if number == "0" and not controllers and "" in mounts:
-                folder = mounts[""] / name.lstrip("/")
-                words = (_lines((folder if folder.is_dir() else mounts[""]) / "cpu.max") or [""])[0].split()
-            elif "cpu" in controllers.split(",") and "cpu" in mounts:
-                folder = mounts["cpu"] / name.lstrip("/")
-                folder = folder if folder.is_dir() else mounts["cpu"]
-                words = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
-            else:
+            words, _, path = rest.partition(":")
+            unified = number == "0" and not words
+            controllers = [""] if unified else words.split(",")
+            for controller in controllers:
+                mount = mounts.get(controller)
+                if mount is None:
+                    continue
+                here = mount / path.lstrip("/")
+                if (
+                    not here.is_dir()
+                ):  # in a container the path is the host's, and only the mount's root is there
+                    here = mount
+                if controller in ("", "cpu"):
+                    self._cpu_groups.append((here, unified))
+                if controller in ("", "memory"):
+                    self._memory_groups += [(name, folder, unified) for name, folder in _upwards(here, mount)]
+
+    def _mounts(self) -> dict[str, Path]:
+        """Where cgroup v2 ("") and the v1 controllers memory and cpu are mounted."""
+        found: dict[str, Path] = {}
+        for line in _lines(self._root / "proc/self/mountinfo"):
+            left, _, right = line.partition(" - ")
+            place, kind = left.split(), right.split()
+            if len(place) < 5 or len(kind) < 3 or not kind[0].startswith("cgroup"):
                 continue
-            if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]) > 0:
-                yield int(words[0]) / int(words[1])
+            path = self._root / place[4].lstrip("/")
+            names = [""] if kind[0] == "cgroup2" else kind[2].split(",")
+            found |= {name: path for name in names if name in ("", "memory", "cpu")}
+        return found
+
+
+def _upwards(folder: Path, mount: Path) -> Iterator[tuple[str, Path]]:
+    """Name and folder of a group and of those above it, up to the mount."""
+    for place in (folder, *folder.parents):
+        yield "/" + str(place.relative_to(mount)).lstrip("."), place
+        if place == mount:
+            return
 
 
 def _machine_memory() -> tuple[int, int]:
@@ -155,7 +160,8 @@ def _stat(folder: Path, key: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with path.open("rb", buffering=0) as file:
+            return file.read(_LARGEST_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return []
 
