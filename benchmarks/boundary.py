@@ -1,0 +1,163 @@
+"""Nanoseconds a boundary costs: our loops beside a bare loop, tqdm and Lightning's Timer hook, in turns in one run.
+
+    python benchmarks/boundary.py
+
+Each form is timed over blocks of iterations, the forms taking turns; the figure is the median over blocks of the time an
+iteration takes beyond the bare loop's median. Goal (DESIGN section 10): at most 200 ns over the bare loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import Any
+
+from side_by_side import quantile, show, write
+
+GOAL_NS = 200.0
+
+
+def bare(items: range) -> None:
+    for _ in items:
+        pass
+
+
+def with_tqdm(items: range) -> None:
+    from tqdm import tqdm
+
+    for _ in tqdm(items, file=StringIO()):
+        pass
+
+
+class Forms:
+    """Every form of our loop, inside one open box."""
+
+    def __init__(self, box: Any) -> None:
+        self.box = box
+
+    def batches(self, items: range) -> None:
+        for _ in self.box.batches(items):
+            pass
+
+    def steps(self, items: range) -> None:
+        for _ in self.box.steps(len(items)):
+            pass
+
+    def by_hand(self, items: range) -> None:
+        step = self.box.step
+        for _ in items:
+            step()
+
+
+def raw_loader_cost_ns(rounds: int, size: int) -> dict[str, float]:
+    """The zero-argument form: an optimizer step and a DataLoader fetch, with and without the watch around them."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    import backprop
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    loader: DataLoader[Any] = DataLoader(range(size), batch_size=None)
+
+    def loop() -> float:
+        began = time.perf_counter()
+        for _ in loader:
+            optimizer.step()
+        return (time.perf_counter() - began) / size * 1e9
+
+    without, within = [], []
+    loop()
+    for _ in range(rounds):
+        without.append(loop())
+        with backprop.timebox("1h", optimizer=optimizer, checkpoint_every="1h"):
+            loop()
+            within.append(loop())
+    return {"bare": quantile(without, 0.5), "watched": quantile(within, 0.5)}
+
+
+def timed(form: Callable[[range], None], size: int) -> float:
+    items = range(size)
+    began = time.perf_counter()
+    form(items)
+    return (time.perf_counter() - began) / size * 1e9
+
+
+def lightning_forms() -> Iterator[tuple[str, Callable[[range], None]]]:
+    """Lightning's Timer hook, and ours where the adapter provides it."""
+    if importlib.util.find_spec("pytorch_lightning") is None:
+        return
+    from pytorch_lightning.callbacks import Timer
+
+    class Trainer:
+        should_stop = False
+        global_step = 0
+
+        class strategy:  # noqa: N801 - the attribute that Timer reads
+            @staticmethod
+            def broadcast(value: object) -> object:
+                return value
+
+    timer = Timer(duration="00:01:00:00")
+    timer.on_train_start(Trainer(), None)  # type: ignore[arg-type]
+    hook = timer.on_train_batch_end
+
+    def with_timer(items: range) -> None:
+        for index in items:
+            hook(Trainer, None, None, None, index)  # type: ignore[arg-type]
+
+    yield "Lightning's Timer hook", with_timer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--size", type=int, default=100_000, help="iterations in a block")
+    options = parser.parse_args()
+    os.environ["BACKPROP_HOME"] = tempfile.mkdtemp(prefix="backprop-bench-")
+    import backprop
+
+    silent = StringIO()
+    results: dict[str, list[float]] = {}
+    with redirect_stderr(silent), backprop.timebox("1h", checkpoint_every="1h") as box:
+        ours = Forms(box)
+        forms: list[tuple[str, Callable[[range], None]]] = [
+            ("bare loop", bare),
+            ("box.batches", ours.batches),
+            ("box.steps", ours.steps),
+            ("box.step()", ours.by_hand),
+            ("tqdm", with_tqdm),
+            *lightning_forms(),
+        ]
+        for _ in range(options.rounds):
+            for name, form in forms:
+                results.setdefault(name, []).append(timed(form, options.size))
+    with redirect_stderr(silent):
+        raw = raw_loader_cost_ns(max(5, options.rounds // 3), 5_000)
+    base_ns = quantile(results["bare loop"], 0.5)
+    rows = [
+        {"loop": name, "ns an iteration": quantile(v, 0.5), "over the bare loop": quantile(v, 0.5) - base_ns}
+        for name, v in results.items()
+    ]
+    rows.append(
+        {
+            "loop": "timebox() around an unchanged loop",
+            "ns an iteration": raw["watched"],
+            "over the bare loop": raw["watched"] - raw["bare"],
+        }
+    )
+    for row in rows:
+        row["goal"] = "" if not str(row["loop"]).startswith("box.") else f"<= {GOAL_NS:.0f}"
+    show("A boundary, in nanoseconds", rows)
+    print(f"\nWritten to {write('boundary', {'rows': rows, 'goal_ns': GOAL_NS})}")
+
+
+if __name__ == "__main__":
+    main()

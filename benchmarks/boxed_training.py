@@ -1,0 +1,47 @@
+"""A training with a state of a chosen size and steps of a chosen length, for benchmarks/deadline.py to put into boxes."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--state-mb", type=float, required=True, help="bytes of a checkpoint, in MB")
+    parser.add_argument("--step-ms", type=float, required=True)
+    parser.add_argument("--jitter", type=float, default=0.2, help="a step takes step-ms times 1 +- this")
+    parser.add_argument("--spikes", type=float, default=0.0, help="share of steps that take 20 times as long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--budget", default=None)
+    parser.add_argument("--peer", choices=["none", "lightning", "timeout"], default="none")
+    options = parser.parse_args()
+
+    import torch
+    from torch import nn
+
+    import backprop
+
+    torch.set_num_threads(1)
+    elements = int(options.state_mb * 1e6 / 4 / 3)  # Adam keeps two more tensors of the same size
+    model = nn.ParameterList([nn.Parameter(torch.zeros(max(1, elements // 4))) for _ in range(4)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    rng = random.Random(options.seed)
+    for parameter in model:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()  # makes the optimizer's state, outside the box as a warm-up would
+    optimizer.zero_grad()
+    with backprop.timebox(options.budget, model=model, optimizer=optimizer) as box:
+        for _ in box.steps(1_000_000):
+            began = time.monotonic()
+            with torch.no_grad():
+                model[0][:1000] += 1.0
+            target_s = options.step_ms / 1e3 * rng.uniform(1 - options.jitter, 1 + options.jitter)
+            if rng.random() < options.spikes:
+                target_s *= 20
+            time.sleep(max(0.0, target_s - (time.monotonic() - began)))
+
+
+if __name__ == "__main__":
+    main()
