@@ -6,8 +6,8 @@
 
 A real box is `backprop run` of benchmarks/boxed_training.py. Late means that the process was there after the deadline: the
 session's last word, and how long the process lived after it as the governor saw. A process that was ended before its box was
-open (torch was still being imported) counts as not joined. Slack is the time from the end to the deadline; unused beyond two of the longest recent steps, a
-quarter of a save and half a second is counted as wasted (DESIGN section 10).
+open (torch was still being imported) counts as not joined. Slack is the time from the end to the deadline. What is unused
+beyond two of the longest recent steps, a quarter of a save and half a second counts as wasted (DESIGN section 10).
 """
 
 from __future__ import annotations
