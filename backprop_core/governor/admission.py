@@ -104,6 +104,9 @@ def enter(
 def _look(
     place: Place, sampler: Sampler, limits: Limits, clock: Clock, environ: Mapping[str, str], began_s: float
 ) -> tuple[Admission | None, Waiting]:
+    ahead = len(place.step_up(lambda queue: None).ahead)
+    if ahead:  # only the head of the queue needs to know how the machine is: asking GPUs can be dear
+        return None, Waiting(clock.monotonic() - began_s, ahead, None)
     sample = _recent(sampler, clock)
     verdicts: list[Verdict] = []
 

@@ -180,7 +180,7 @@ class Slots:
         """Whether anyone stands behind a ticket; sweeps it away if not."""
         if is_locked(path):
             return True
-        if ticket.running and ticket.script is not None and ticket.script.life() is not Life.GONE:
+        if ticket.running and ticket.script is not None and ticket.script.life() is Life.ALIVE:
             return True
         with contextlib.suppress(OSError):
             path.unlink()

@@ -109,6 +109,6 @@ class RunFinder:
     def _not_found(self, run_id: str, known: Iterable[str]) -> RunNotFoundError:
         import difflib
 
-        near = difflib.get_close_matches(run_id, list(known), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(run_id[:80], list(known), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else "'backprop list' shows the runs there are."
         return RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.home}.", hint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from backprop_core.errors import UsageError
 from backprop_core.governor.probes.none import NoGpus
 from backprop_core.governor.probes.nvidia_smi import NvidiaSmi
@@ -10,6 +12,9 @@ from backprop_core.governor.probes.rocm import Rocm
 from backprop_core.governor.probes.tool import on_path
 from backprop_core.governor.sampler import GpuProbe
 from backprop_core.governor.samples import GpuReading
+
+_NVIDIA_SIGNS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/nvhost-ctrl-gpu")
+"""What a driver for NVIDIA GPUs leaves on Linux, WSL and Jetson."""
 
 NAMES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
 
@@ -47,8 +52,10 @@ class Auto:
             probe.close()
             if reading.gpus is None and not (isinstance(probe, Nvml) and probe.absent):
                 troubles += reading.notes
-        # Somebody who should know did not answer: then it is not known whether there are GPUs.
-        return GpuReading(None if troubles else (), self.name, tuple(troubles))
+        if troubles:  # somebody who should know did not answer: then it is not known whether there are GPUs
+            return GpuReading(None, self.name, tuple(troubles))
+        self._chosen = NoGpus()  # nobody to ask: not every second anew
+        return self._chosen.read()
 
     def memory_by_pid(self) -> dict[str, dict[int, int]] | None:
         return None if self._chosen is None else self._chosen.memory_by_pid()
@@ -60,7 +67,8 @@ class Auto:
 
 def _candidates() -> list[GpuProbe]:
     """The probes that may have something to ask on this machine."""
-    found: list[GpuProbe] = [Nvml()]
+    # Importing the library's module takes 30 ms: not where no driver could answer it.
+    found: list[GpuProbe] = [Nvml()] if any(map(os.path.exists, _NVIDIA_SIGNS)) else []
     if on_path("nvidia-smi"):
         found.append(NvidiaSmi())
     if on_path("amd-smi") or on_path("rocm-smi"):

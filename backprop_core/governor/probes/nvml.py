@@ -118,26 +118,34 @@ class Nvml:
 
     def _instances(self, handle: Any, parent: GpuSample) -> list[GpuSample] | None:
         """The MIG instances of a GPU that is cut up, else None: such a GPU cannot be used as a whole."""
+        parts = self._parts(handle)
+        if parts is None:
+            return None
+        return [self._sample(part, parent.index or 0, uuid, parent) for part, uuid in parts]
+
+    def _parts(self, handle: Any) -> list[tuple[Any, str]] | None:
+        """Handle and UUID of each MIG instance; None if the GPU is not cut up."""
         library = self._library
-        current = self._maybe(lambda: library.nvmlDeviceGetMigMode(handle)[0])
-        if current != 1:
+        if self._maybe(lambda: library.nvmlDeviceGetMigMode(handle)[0]) != 1:
             return None
         found = []
         for number in range(self._maybe(lambda: int(library.nvmlDeviceGetMaxMigDeviceCount(handle))) or 0):
             part = self._maybe(partial(library.nvmlDeviceGetMigDeviceHandleByIndex, handle, number))
             uuid = None if part is None else self._uuid(part)
             if uuid is not None:
-                found.append(self._sample(part, parent.index or 0, uuid, parent))
+                found.append((part, uuid))
         return found
 
     def _handles(self) -> list[tuple[Any, str]]:
+        """Handle and UUID of every device that a process can use."""
         library = self._library
-        found = []
+        found: list[tuple[Any, str]] = []
         for index in range(int(library.nvmlDeviceGetCount())):
             handle = self._maybe(partial(library.nvmlDeviceGetHandleByIndex, index))
             uuid = None if handle is None else self._uuid(handle)
             if uuid is not None:
-                found.append((handle, uuid))
+                parts = self._parts(handle)
+                found += [(handle, uuid)] if parts is None else parts
         return found
 
     def _uuid(self, handle: Any) -> str | None:

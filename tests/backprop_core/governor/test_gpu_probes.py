@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -165,7 +166,8 @@ def test_nvml_tells_who_uses_memory() -> None:
     """Bytes by process and device; a device that does not tell is empty."""
     library = fake.FakeNvml(fake.FakeGpu(uuid="GPU-a", processes={7: 100}))
     library.gpus.append(fake.FakeGpu(uuid="GPU-b", processes=fake.NVMLError_NotSupported()))
-    assert Nvml(library).memory_by_pid() == {"GPU-a": {7: 100 * MIB}, "GPU-b": {}}
+    library.gpus.append(fake.FakeGpu(uuid="GPU-c", mig=[fake.FakeGpu(uuid="MIG-c", processes={8: 5})]))
+    assert Nvml(library).memory_by_pid() == {"GPU-a": {7: 100 * MIB}, "GPU-b": {}, "MIG-c": {8: 5 * MIB}}
 
 
 def test_nvidia_smi_speaks_with_old_drivers(bin_dir: Path) -> None:
@@ -246,9 +248,28 @@ def test_a_flood_of_output_is_bounded(bin_dir: Path) -> None:
 
 
 def test_auto_finds_nothing_on_a_machine_without_gpus(bin_dir: Path) -> None:
-    """Without a library and without tools there are no GPUs, and no complaint."""
-    reading = Auto().read()
+    """Without a library and without tools there are no GPUs, no complaint, and no looking every second."""
+    probe = Auto()
+    reading = probe.read()
     assert (reading.gpus, reading.notes) == ((), ())
+    FakeGpuTools(bin_dir).say(gpu(0))
+    assert probe.read().gpus == ()
+    assert probe.name == "none"
+
+
+def test_auto_asks_the_library_where_a_driver_is(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver's traces NVML comes first; one that is not installed after all is no trouble."""
+    monkeypatch.setattr("backprop_core.governor.probes.choice._NVIDIA_SIGNS", ("/",))
+    assert Auto().read().gpus == ()
+    library = fake.FakeNvml(fake.FakeGpu())
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert Auto().read().probe == "nvml"
+    library.trouble = fake.NVMLError("driver mismatch")
+    reading = Auto().read()
+    assert reading.gpus is None
+    assert "driver mismatch" in reading.notes[0]
+    library.trouble = fake.NVMLError_LibraryNotFound()
+    assert Auto().read().gpus == ()
 
 
 def test_auto_keeps_who_answers(bin_dir: Path) -> None:

@@ -227,6 +227,16 @@ def test_junk_in_the_folder_does_no_harm(slots: Slots, junk: str) -> None:
     assert not list(slots.directory.glob("ticket-*"))
 
 
+def test_a_script_that_cannot_be_seen_does_not_keep_a_slot_for_ever(slots: Slots) -> None:
+    """Of another container, say: its governor's lock decides alone."""
+    away = slots.enter("away")
+    take(away)
+    away.name_script(replace(ProcessIdentity.own(), boot_id="other/1", host="elsewhere"))
+    assert len(slots.holders()) == 1
+    away._lock.forget()
+    assert slots.holders() == ()
+
+
 # -- admission -------------------------------------------------------------------------------------------------
 
 
