@@ -1,7 +1,7 @@
 """The format on the disk: checked-in folders of every version load, now and in all later versions of backprop.
 
-`format_1/` was written by `python -m tests.backprop_core.checkpoints.test_format`. A change that makes these tests fail needs
-a new format version and a reader for the old one, not new folders.
+`format_1/` was written by `python -m tests.backprop_core.checkpoints.test_format`. A change that breaks these tests needs a
+new format version and a reader for the old one, not new folders.
 """
 
 from __future__ import annotations
