@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core.budget import Deadlines
-from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
 from backprop_core.errors import RunNotFoundError, StoreError, UsageError
 from backprop_core.outcome import Outcome
@@ -48,7 +48,7 @@ class Enrolment:
     run_id: str
     attempt: Attempt
     checkpoints: CheckpointStore
-    resume_from: Path | None
+    resume_from: str | None
     resuming: bool
     earlier: list[Mapping[str, Any]]
     governed: bool
@@ -127,7 +127,7 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
         checkpoints=_open_checkpoints(
             _box_folder(settings.checkpoint_dir or directory, box), settings, clock
         ),
-        resume_from=Path(resume_from) if resume_from and box == 1 else None,
+        resume_from=resume_from if resume_from and box == 1 else None,
         resuming=settings.resume is not False and environ.get("BACKPROP_RESUME") == "1",
         earlier=_earlier(RunStore(Path(run_dir).parent.parent, clock), run_id),
         governed=True,
@@ -149,7 +149,7 @@ def _box_folder(directory: str, box: int) -> str:
 
 
 def _open_checkpoints(directory: str, settings: Settings, clock: Clock) -> CheckpointStore:
-    return CheckpointStore(Path(directory), clock=clock, keep=settings.keep)
+    return open_store(directory, clock=clock, keep=settings.keep)
 
 
 def _earlier(store: RunStore, run_id: str) -> list[Mapping[str, Any]]:
@@ -215,22 +215,29 @@ def _begin(
     present = checkpoints.list()
     strangers = [info for info in present if info.facts.run_id != record.id]
     if strangers and not continuing:
-        directory = str(Path(directory) / record.id)
+        directory = f"{directory.rstrip('/')}/{record.id}"
         notes.append(
             f"{directory} is used, because the folder above it holds run {strangers[0].facts.run_id}."
         )
         checkpoints = _open_checkpoints(directory, settings, clock)
     elif present and not continuing:
+        if "://" in directory:
+            raise UsageError(
+                f"{directory} holds checkpoints of run {record.id}.",
+                "Give another checkpoint_dir, or resume it.",
+            )
         aside = Path(directory).with_name(f"{Path(directory).name}.before-attempt-{len(record.attempts) + 1}")
         Path(directory).rename(aside)
         notes.append(f"Starting afresh: the earlier checkpoints of {record.id} were set aside in {aside}.")
-    asked = None if settings.resume in ("auto", True, False) else Path(str(settings.resume)).expanduser()
+    asked = None if settings.resume in ("auto", True, False) else str(settings.resume)
+    if asked is not None and "://" not in asked:
+        asked = str(Path(asked).expanduser())
     attempt = store.begin_attempt(
         hold,
         process=ProcessIdentity.of(os.getpid()),
         budget_s=deadlines.budget_s,
         budget_source=deadlines.earliest.source,
-        resumed_from=None if asked is None else str(asked),
+        resumed_from=asked,
     )
     return Enrolment(
         run_id=record.id,

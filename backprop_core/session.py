@@ -7,71 +7,33 @@ are done here, so that all adapters keep the same promises.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from backprop_core.budget import duration_text, resolve_deadlines
-from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
-from backprop_core.clock import SYSTEM, Clock, local_text
+from backprop_core.clock import SYSTEM, Clock
 from backprop_core.decision import Action, Facts, Leave, Verdict, decide
 from backprop_core.enrolment import Enrolment, enrol
-from backprop_core.errors import CheckpointError, UnsavableStateError, UsageError
+from backprop_core.errors import CheckpointError
 from backprop_core.forecast import Forecast, Phase
 from backprop_core.guard import Guard
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.pacing import Asks, Pacer
+from backprop_core.reporting import Reporter
 from backprop_core.requests import Requests
+from backprop_core.restoring import load_for
 from backprop_core.runs.process import boot_id
 from backprop_core.saving import Saver
 from backprop_core.settings import Settings
 from backprop_core.telling import LogValues, Teller
+from backprop_core.trainee import Position, Trainee
+
+__all__ = ["BLOCK_S", "Position", "Session", "Trainee"]
 
 BLOCK_S = 0.005
 """Boundaries closer together than this are looked at as one block; see forecast.py."""
-PROGRESS_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where training is at a boundary. `cursor` is whatever the adapter needs to find back, as plain JSON."""
-
-    step: int
-    epoch: int = 0
-    batch: int = 0
-    cursor: Any = None
-
-
-class Trainee(Protocol):
-    """What a session asks of its adapter."""
-
-    translators: Sequence[Translator]
-
-    def states(self) -> Mapping[str, object]:
-        """All that a checkpoint has to hold, by name, without copying."""
-        ...
-
-    def position(self) -> Position: ...
-
-    def environment(self) -> Mapping[str, Any]:
-        """Versions and flags that exactness depends on."""
-        ...
-
-    def window_rest_s(self, step_s: float) -> float:
-        """Seconds until the open accumulation window ends, for steps of `step_s`; 0 if none is open."""
-        ...
-
-    def total_steps(self) -> int | None:
-        """How many steps the whole training has, where it is known."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait for the accelerator."""
-        ...
 
 
 class Session:
@@ -108,8 +70,6 @@ class Session:
         self.leaving: Verdict | None = None
         self._looked = Verdict(Action.CONTINUE)
         self.reserve_kept_s: float | None = None
-        self._told_fit = False
-        self._told_size = False
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -141,14 +101,13 @@ class Session:
         for measured in enrolment.earlier:
             self.forecast.learn(measured)
         enrolment.checkpoints.sweep()
-        self.restored = self._load()
+        self.restored = load_for(enrolment, self.trainee.translators, self._warn)
         self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.trainee.translators)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
         self.guard = Guard(self)
         for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
             self.teller.say_once(note)
         now = clock.monotonic()
-        self._opened = self._last_progress = now
         self.pacer = Pacer(
             self.forecast,
             began=now,
@@ -157,71 +116,11 @@ class Session:
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
-        self._say_start()
-
-    def _load(self) -> Loaded | None:
-        enrolment = self.enrolment
-        if enrolment.resume_from is not None:
-            return self._load_path(enrolment.resume_from)
-        if not enrolment.resuming:
-            return None
-        loaded = enrolment.checkpoints.load_newest(self.trainee.translators, told=self._warn)
-        if loaded is None:
-            self._warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it starts afresh.")
-        return loaded
-
-    def _load_path(self, path: Path) -> Loaded:
-        if not path.is_dir():
-            raise UsageError(
-                f"There is no checkpoint at {path}.", "Give the folder of a checkpoint (step-...)."
-            )
-        if (path / "manifest.json").exists():
-            return self.enrolment.checkpoints.load(path, self.trainee.translators)
-        store = type(self.enrolment.checkpoints)(path, clock=self.clock)
-        loaded = store.load_newest(self.trainee.translators, told=self._warn)
-        if loaded is None:
-            raise UsageError(
-                f"There is no checkpoint in {path}.", "Give the folder of a checkpoint (step-...)."
-            )
-        return loaded
+        self.reporter = Reporter(self)
+        self.reporter.start()
 
     def _warn(self, text: str) -> None:
         self.teller.say(text, "warning")
-
-    def _say_start(self) -> None:
-        limit = self.deadlines.earliest
-        left = limit.at - self.clock.monotonic()
-        until = local_text(self.clock.wall() + left)
-        loaded = self.restored
-        if loaded is None:
-            where = "starting afresh"
-        else:
-            facts = loaded.info.facts
-            where = f"resumed from step {facts.step} (epoch {facts.epoch}, batch {facts.batch})"
-            self.teller.event("checkpoint_restored", path=str(loaded.info.path), step=facts.step)
-            self._compare_environment(facts.environment)
-        text = f"run {self.run_id}, {where}: {duration_text(left)} until {until}, set by {limit.source}."
-        self.teller.event(
-            "session_started",
-            pid=os.getpid(),
-            budget_s=self.deadlines.budget_s,
-            budget_source=limit.source,
-            deadline_wall=self.clock.wall() + left,
-            resumed_from=self.resumed_from,
-            box=self.enrolment.box,
-            message=text,
-        )
-        self.teller.say(text)
-
-    def _compare_environment(self, saved: Mapping[str, Any]) -> None:
-        now = self.trainee.environment()
-        changed = [
-            f"{k}: {saved[k]} then, {now[k]} now" for k in sorted(set(saved) & set(now)) if saved[k] != now[k]
-        ]
-        if changed:
-            self._warn(
-                "The same bits are not promised, because this has changed: " + "; ".join(changed) + "."
-            )
 
     # -- what users see ----------------------------------------------------------------------------------------
 
@@ -252,6 +151,16 @@ class Session:
         """Values of the running step; scalars of any framework, read only when they are shown."""
         self.logged.update(values)
 
+    def weigh(self) -> None:
+        """Before training: can the state be stored at all, how large is it, and does its save fit the box?
+
+        Raises:
+            UnsavableStateError: a value that cannot be stored without pickle; names where it sits.
+        """
+        self.saver.take(self.trainee.states())
+        self.pacer.state_bytes = self.saver.state_bytes
+        self.reporter.size()
+
     # -- boundaries --------------------------------------------------------------------------------------------
 
     def _wake_up(self) -> None:
@@ -271,12 +180,13 @@ class Session:
             self.trainee.synchronize()
         now = self.clock.monotonic()
         self.pacer.passed(now, steps)
+        self.pacer.state_bytes = self.saver.state_bytes
         self.guard.let_finish()
         self._collect_saves()
         self._obey(now)
         self._act(phase, then)
         if self.leaving is None:
-            self._progress(now)
+            self.reporter.progress(now)
             self._arm_guard(phase, then)
             self.pacer.goes_on(self.clock.monotonic(), phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
@@ -427,42 +337,6 @@ class Session:
         older = self.checkpoint
         kept = f"The newest good checkpoint is {older.path}." if older else "There is no older checkpoint."
         self._warn(f"A checkpoint could not be saved: {error} {kept}")
-        if isinstance(error, UnsavableStateError):
-            raise error
-
-    # -- talking -----------------------------------------------------------------------------------------------
-
-    def _progress(self, now: float) -> None:
-        if now - self._last_progress < PROGRESS_EVERY_S:
-            return
-        since, self._last_progress = now - self._opened, now
-        position = self.trainee.position()
-        rate = self.pacer.steps / since if since > 0 else None
-        values = self.logged.numbers()
-        self.teller.event(
-            "progress",
-            step=position.step,
-            epoch=position.epoch,
-            batch=position.batch,
-            loss=values.get("loss"),
-            values=values,
-            remaining_s=self.remaining_s(),
-            rate=rate,
-        )
-        if not self._told_fit and self.pacer.steps >= 10 and rate:
-            self._told_fit = True
-            self._say_fit(position.step, rate)
-
-    def _say_fit(self, step: int, rate: float) -> None:
-        fits = int(rate * self.remaining_s())
-        total = self.trainee.total_steps()
-        text = f"about {fits} more steps fit into this box"
-        if total is not None and total > step + fits:
-            per_box = max(1, int(rate * self.deadlines.budget_s))
-            text += f"; the training has {total}, so it needs about {-(-(total - step) // per_box)} boxes like this"
-        elif total is not None:
-            text += f"; the training ends at {total}, so it should end in this one"
-        self.teller.say(text + ".")
 
     # -- closing -----------------------------------------------------------------------------------------------
 
@@ -478,36 +352,4 @@ class Session:
             self.requests.stop()
             self.guard.stop()
             self.outcome, self.reason = outcome, reason or (self.leaving.text if self.leaving else "")
-            self._say_end()
-
-    def _say_end(self) -> None:
-        now = self.clock.monotonic()
-        newest = self.checkpoint
-        position = self.trainee.position()
-        used_s = now - self.deadlines.start
-        slack_s = self.deadlines.earliest.at - now
-        facts: dict[str, Any] = {
-            "steps": self.pacer.steps,
-            "step": position.step,
-            "loss": self.logged.numbers().get("loss"),
-            "checkpoint": None if newest is None else str(newest.path),
-            "used_s": used_s,
-            "slack_s": slack_s,
-            "reserve_s": self.reserve_kept_s,
-            "measured": self.forecast.measured(),
-        }
-        reserve = facts["reserve_s"]
-        self.teller.say(
-            f"{self.outcome} at step {position.step} after {self.pacer.steps} steps and {duration_text(used_s)}"
-            + (f" ({self.reason})" if self.reason else "")
-            + (f"; reserve {duration_text(reserve)}" if reserve is not None else "")
-            + f", slack {duration_text(slack_s)}; "
-            + (f"checkpoint {newest.path}" if newest else "no checkpoint")
-            + ("" if self.outcome is Outcome.COMPLETED else f". Resume: {self._how_to_resume()}")
-            + "."
-        )
-        self.teller.event("session_finished", outcome=self.outcome.value, reason=self.reason, **facts)
-        self.enrolment.finish(self.outcome, self.reason, facts)
-
-    def _how_to_resume(self) -> str:
-        return f"backprop resume {self.run_id}" if self.enrolment.governed else f"run={self.run_id!r}"
+            self.enrolment.finish(self.outcome, self.reason, self.reporter.end())

@@ -1,0 +1,47 @@
+"""What a session asks of the adapter whose training it governs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backprop_core.checkpoints.arrays import Translator
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where training is at a boundary. `cursor` is whatever the adapter needs to find back, as plain JSON."""
+
+    step: int
+    epoch: int = 0
+    batch: int = 0
+    cursor: Any = None
+
+
+class Trainee(Protocol):
+    """What a session asks of its adapter."""
+
+    translators: Sequence[Translator]
+
+    def states(self) -> Mapping[str, object]:
+        """All that a checkpoint has to hold, by name, without copying."""
+        ...
+
+    def position(self) -> Position: ...
+
+    def environment(self) -> Mapping[str, Any]:
+        """Versions and flags that exactness depends on."""
+        ...
+
+    def window_rest_s(self, step_s: float) -> float:
+        """Seconds until the open accumulation window ends, for steps of `step_s`; 0 if none is open."""
+        ...
+
+    def total_steps(self) -> int | None:
+        """How many steps the whole training has, where it is known."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for the accelerator."""
+        ...
