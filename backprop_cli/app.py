@@ -14,9 +14,18 @@ COMMANDS = {
     "resume": "resume",
     "list": "list",
     "status": "status",
+    "logs": "logs",
+    "stop": "stop",
+    "pause": "pause",
+    "continue": "continue_",
+    "checkpoint": "checkpoint",
+    "extend": "extend",
     "checkpoints": "checkpoints",
     "verify": "verify",
     "export": "export",
+    "prune": "prune",
+    "config": "config",
+    "doctor": "doctor",
 }
 """Command to module in `backprop_cli.commands`; the module has a `command` of click's."""
 

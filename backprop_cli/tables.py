@@ -28,14 +28,15 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styled:
     if is_terminal():
         _show_rich(columns, rows, styled)
     else:
-        _show_plain(columns, rows)
+        click.echo(table_text(columns, rows))
 
 
-def _show_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under columns as plain text."""
     table = [list(columns), *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     form = "  ".join(f"{{:<{width}}}" for width in widths)
-    click.echo("\n".join(form.format(*row).rstrip() for row in table))
+    return "\n".join(form.format(*row).rstrip() for row in table)
 
 
 def _show_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], styled: str | None) -> None:

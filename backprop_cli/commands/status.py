@@ -1,45 +1,108 @@
-"""`backprop status RUN`: the whole story of a run."""
+"""`backprop status`: the machine's resources, or the whole story of a run."""
 
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from backprop_cli.checkpoints import committed, is_remote, is_there
-from backprop_cli.opening import open_store, tell_warnings
+from backprop_cli.opening import open_store, settings_for, tell_warnings
+from backprop_cli.parameters import working_folder
 from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.store import RunStore
 
+WATCH_EVERY_S = 1.0
 
-@click.command("status", short_help="Tell the story of a run, or show the machine's resources.")
+
+@click.command("status", short_help="Show the machine's resources, or tell the story of a run.")
 @click.argument("run", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run: str | None, as_json: bool) -> int:
-    """Tell the story of RUN: its attempts, why each ended, its checkpoints.
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option(
+    "--config", metavar="PATH", help="Configuration file with the limits, instead of the one that is found."
+)
+def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> int:
+    """Show the machine's resources and what a run would be refused for; with RUN, tell its story.
 
     \b
     Examples:
+      backprop status
+      backprop status --watch
       backprop status 20261123-154248-k3f9
-      backprop status 2026112 --json
     """
-    store = open_store(write=False)
-    if run is None:
-        raise click.UsageError("Give the id of a run; 'backprop list' shows them.")
-    record = store.load(run)
-    tell_warnings(store)
-    if as_json:
+    with closing(_Resources(config) if run is None else _Story(run)) as view:
+        while True:
+            text = view.json() if as_json else view.text()
+            if not watch:
+                click.echo(text)
+                return 0
+            click.clear()
+            click.echo(text)
+            SYSTEM.sleep(WATCH_EVERY_S)
+
+
+class _Story:
+    """The story of one run, looked up again each time."""
+
+    def __init__(self, run: str) -> None:
+        self._store = open_store(write=False)
+        self._run = run
+
+    def text(self) -> str:
+        record = self._load()
+        return "\n".join(story(self._store, record))
+
+    def json(self) -> str:
         from backprop_core.runs.record_json import to_text
 
-        click.echo(to_text(record))
-    else:
-        click.echo("\n".join(story(store, record)))
-    return 0
+        return to_text(self._load())
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _load(self) -> RunRecord:
+        record = self._store.load(self._run)
+        tell_warnings(self._store)
+        return record
+
+
+class _Resources:
+    """The machine, looked at again each time."""
+
+    def __init__(self, config: str | None) -> None:
+        from backprop_cli.resources import Resources
+
+        self._resources = Resources(settings_for({}, cwd=working_folder(), config=config))
+
+    def text(self) -> str:
+        from backprop_cli.resources import resource_rows
+        from backprop_cli.tables import table_text
+
+        sample, verdict, holders = self._resources.look()
+        columns = ("resource", "now", "limit", "verdict", "detail")
+        lines = [table_text(columns, resource_rows(sample, verdict))]
+        lines += [f"running: {', '.join(holder.run_id for holder in holders)}"] if holders else []
+        lines += list(verdict.notes)
+        lines.append(
+            "a run may start" if verdict.admitted else f"a run would have to wait: {verdict.sentence}"
+        )
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        from backprop_cli.resources import as_json
+        from backprop_core.runs.jsontext import encode
+
+        return encode(as_json(*self._resources.look()), indent=2)
+
+    def close(self) -> None:
+        self._resources.close()
 
 
 def story(store: RunStore, record: RunRecord) -> list[str]:

@@ -413,10 +413,19 @@ class Governor:
         for event in self._events.poll():
             self.session.take(event)
             self._observer.event(event)
+        self._notice_unread_stop()
         self._observer.before_output()
         with suppress(KeyboardInterrupt):
             self._streams.finish()
         return len(leftovers)
+
+    def _notice_unread_stop(self) -> None:
+        """The session may have obeyed 'backprop stop' and ended before we looked."""
+        told = self.session.finished
+        if self.cause is None and told is not None and told.get("outcome") == "stopped":
+            stops = [request for request in self._control.poll() if request.action is Action.STOP]
+            if stops:
+                self.cause, self.detail = Cause.REQUEST, stops[-1].why
 
     def _wait_for_family(self, patience_s: float) -> set[int]:
         """Those alive after at most `patience_s`, or fewer when the deadline is nearer."""

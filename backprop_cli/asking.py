@@ -1,0 +1,41 @@
+"""Requests to a run that goes on in another terminal, with or without a governor."""
+
+from __future__ import annotations
+
+from backprop_cli.opening import open_store, tell, tell_warnings
+from backprop_core.errors import UsageError
+from backprop_core.runs.control import Action, send_control
+from backprop_core.runs.record import RunRecord
+from backprop_core.runs.status import RunStatus
+
+
+def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -> RunRecord:
+    """Put a request into the folder of a run's attempt.
+
+    Args:
+        run: id of the run, or the beginning of it.
+        done: what to tell the user, with `{}` for the id.
+
+    Raises:
+        UsageError: the run is unknown, or does not go on.
+        StoreError: the request cannot be written.
+    """
+    store = open_store()
+    record = store.load(run)
+    tell_warnings(store)
+    attempt = record.last_attempt
+    if record.status is not RunStatus.RUNNING or attempt is None:
+        state = "waiting to start" if record.status is RunStatus.RUNNING else record.status.value
+        raise UsageError(f"Run {record.id} is {state}, so there is nothing to {action.value}.", _hint(record))
+    send_control(
+        store.attempt_dir(record.id, attempt.number),
+        action,
+        extend_s=extend_s,
+        why=f"'backprop {action.value}'",
+    )
+    tell(done.format(record.id))
+    return record
+
+
+def _hint(record: RunRecord) -> str:
+    return f"Continue it with 'backprop resume {record.id}'." if record.resumable else ""

@@ -1,0 +1,21 @@
+"""`backprop continue RUN`: let a paused run go on."""
+
+from __future__ import annotations
+
+import click
+
+from backprop_cli.asking import ask
+from backprop_core.runs.control import Action
+
+
+@click.command("continue", short_help="Let a paused run go on.")
+@click.argument("run")
+def command(run: str) -> int:
+    """Let RUN go on after 'backprop pause'.
+
+    \b
+    Example:
+      backprop continue 20261123-154248-k3f9
+    """
+    ask(run, Action.CONTINUE, "asked run {0} to go on.")
+    return 0

@@ -1,0 +1,161 @@
+"""`backprop doctor`: what is installed, what works, what the probes see, and what is misconfigured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+
+import click
+
+from backprop_cli.opening import settings_for
+from backprop_cli.parameters import working_folder
+from backprop_core import __version__
+from backprop_core.clock import SYSTEM
+from backprop_core.config import Settings
+from backprop_core.errors import BackpropError
+from backprop_core.options import OPTIONS
+
+_LIBRARIES = (
+    "torch",
+    "lightning",
+    "pytorch-lightning",
+    "keras",
+    "tensorflow",
+    "jax",
+    "numpy",
+    "nvidia-ml-py",
+)
+_BROKEN_LIGHTNING = ("2.6.2", "2.6.3")
+_KNOWN = (
+    "HOME RUNTIME_DIR RUN_ID RUN_DIR ATTEMPT BOOT_ID DEADLINE_MONOTONIC DEADLINE_WALL BUDGET_S GRACE_S RESUME "
+    "CHECKPOINT_EVERY_S RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID"
+)
+_KNOWN_VARIABLES = frozenset(f"BACKPROP_{word}" for word in re.split(" ", _KNOWN))
+_LEAST_FREE_BYTES = 1 << 30
+
+Finding = tuple[str, str]
+"""`ok`, `note` or `wrong`, and a sentence."""
+
+
+@click.command("doctor", short_help="Say what is installed, what works, and what is misconfigured.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> int:
+    """Look at the installation, the settings and the machine. The status is 1 if something is wrong."""
+    findings = list(examine())
+    if as_json:
+        import json
+
+        click.echo(json.dumps([{"kind": kind, "text": text} for kind, text in findings], indent=2))
+    else:
+        for kind, text in findings:
+            click.echo(f"{kind:<6}{text}")
+    return 1 if any(kind == "wrong" for kind, _ in findings) else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Everything that was found, in the order of reading."""
+    yield (
+        "ok",
+        f"backprop {__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
+    )
+    yield from _libraries()
+    yield from _adapters()
+    yield from _home()
+    yield from _variables()
+    try:
+        settings = settings_for({}, cwd=working_folder(), config=None)
+    except BackpropError as error:
+        yield "wrong", str(error)
+        return
+    yield (
+        "ok",
+        f"settings: {len(settings.stated())} chosen, the others default ('backprop config' shows them)",
+    )
+    yield from _machine(settings)
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in _LIBRARIES:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if name in ("lightning", "pytorch-lightning") and found in _BROKEN_LIGHTNING:
+            yield "wrong", f"{name} {found} was tampered with by an attacker: install another version."
+        else:
+            yield "ok", f"{name} {found}"
+
+
+def _adapters() -> Iterator[Finding]:
+    for name, needs in (("torch", "torch"), ("lightning", "pytorch_lightning"), ("keras", "keras")):
+        package = f"backprop_{name}"
+        if find_spec(package) is None:
+            continue
+        there = find_spec(needs) is not None
+        yield (
+            "ok" if there else "note",
+            f"{package}: {'ready' if there else f'waits for {needs} to be installed'}",
+        )
+    for entry in entry_points(group="backprop.frameworks"):
+        try:
+            entry.load()
+        except Exception as error:  # a plugin may fail in any way
+            yield "wrong", f"The framework {entry.name} ({entry.value}) does not load: {error!r:.200}."
+
+
+def _home() -> Iterator[Finding]:
+    from backprop_core.governor.runtime_dir import runtime_dir
+    from backprop_core.runs.home import backprop_home
+
+    for name, find in (("home", backprop_home), ("runtime folder", runtime_dir)):
+        try:
+            path = find(os.environ)
+            free = shutil.disk_usage(path).free
+        except (BackpropError, OSError) as error:
+            yield "wrong", str(error)
+            continue
+        kind = "ok" if free >= _LEAST_FREE_BYTES or name != "home" else "note"
+        yield kind, f"{name} {path}, {free / 1024**3:.1f} GB free"
+
+
+def _variables() -> Iterator[Finding]:
+    known = _KNOWN_VARIABLES | {option.env for option in OPTIONS}
+    for name in sorted(os.environ):
+        if name.startswith("BACKPROP_") and name not in known:
+            yield "note", f"{name} is set, and backprop has no option of that name."
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    from backprop_cli.resources import Resources
+    from backprop_core.supervision import kernel
+
+    try:
+        resources = Resources(settings)
+        sample, verdict, _ = resources.look()
+        resources.close()
+    except BackpropError as error:
+        yield "wrong", str(error)
+        return
+    gpus = sample.gpu.gpus
+    seen = "unknown" if gpus is None else f"{len(gpus)} seen"
+    yield "ok", f"GPUs: {seen} by the probe {sample.gpu.probe}"
+    yield from (("note", note) for note in verdict.notes)
+    yield from (("note", f"Not checked: {check.sentence}.") for check in verdict.unchecked)
+    if verdict.admitted:
+        yield "ok", "A run may start now."
+    else:
+        yield "note", f"A run would have to wait now: {verdict.sentence}."
+    if not kernel.LINUX:
+        yield (
+            "note",
+            "Not Linux: orphans of orphans cannot be swept, and a killed governor is noticed by its keeper alone.",
+        )
+    drift = abs(SYSTEM.wall()) < 1.6e9
+    if drift:
+        yield "wrong", "The clock stands before 2020: fixed deadlines will be wrong."

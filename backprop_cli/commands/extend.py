@@ -1,0 +1,24 @@
+"""`backprop extend RUN DURATION`: give a run more time."""
+
+from __future__ import annotations
+
+import click
+
+from backprop_cli.asking import ask
+from backprop_core.budget import duration_text, parse_duration
+from backprop_core.runs.control import Action
+
+
+@click.command("extend", short_help="Give a run more time.")
+@click.argument("run")
+@click.argument("duration")
+def command(run: str, duration: str) -> int:
+    """Make the time box of RUN longer by DURATION, such as 5m or 1h30m.
+
+    \b
+    Example:
+      backprop extend 20261123-154248-k3f9 5m
+    """
+    seconds = parse_duration(duration, "DURATION")
+    ask(run, Action.EXTEND, f"asked run {{0}} to go on for {duration_text(seconds)} more.", extend_s=seconds)
+    return 0

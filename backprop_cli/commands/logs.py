@@ -1,0 +1,89 @@
+"""`backprop logs RUN`: what a run has printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from backprop_cli.opening import open_store, tell
+from backprop_core.clock import SYSTEM
+from backprop_core.errors import UsageError
+from backprop_core.runs.attempt import OUTPUT_FILE
+from backprop_core.runs.status import RunStatus
+from backprop_core.runs.store import RunStore
+
+_CHUNK = 65_536
+_LOOK_EVERY_S = 0.1
+
+
+@click.command("logs", short_help="Show what a run has printed.")
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing until the run ends.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines.")
+@click.option("--attempt", "number", type=click.IntRange(min=1), help="Another attempt than the last.")
+def command(run: str, follow: bool, lines: int | None, number: int | None) -> int:
+    """Show what RUN has printed.
+
+    \b
+    Examples:
+      backprop logs 2026112 -n 20
+      backprop logs 2026112 -f
+    """
+    store = open_store(write=False)
+    record = store.load(run)
+    last = len(record.attempts)
+    number = number or last
+    if not 1 <= number <= last:
+        raise UsageError(f"Run {record.id} has no attempt {number}.", f"It has {last}.")
+    path = store.attempt_dir(record.id, number) / OUTPUT_FILE
+    if not path.is_file() and not follow:
+        tell("Nothing was kept: without 'backprop run' a script's output goes only where it is printed.")
+        return 0
+    offset = _offset_of_last_lines(path, lines) if lines is not None else 0
+    offset = _show(path, offset)
+    if follow and number == last:
+        _follow(store, record.id, path, offset)
+    return 0
+
+
+def _follow(store: RunStore, run_id: str, path: Path, offset: int) -> None:
+    running = True
+    while running:
+        running = store.load(run_id).status is RunStatus.RUNNING
+        offset = _show(path, offset)
+        if running:
+            SYSTEM.sleep(_LOOK_EVERY_S)
+
+
+def _show(path: Path, offset: int) -> int:
+    """Print what stands behind `offset`; the new offset."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(_CHUNK):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return file.tell()
+    except FileNotFoundError:
+        return offset
+
+
+def _offset_of_last_lines(path: Path, lines: int) -> int:
+    """Where the last `lines` lines of a file begin, found by reading back from its end."""
+    with path.open("rb") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        tail = b""
+        while position > 0 and tail.count(b"\n") <= lines:
+            step = min(_CHUNK, position)
+            position -= step
+            file.seek(position)
+            tail = file.read(step) + tail
+    kept = tail.splitlines(keepends=True)
+    return (
+        end - sum(map(len, kept[len(kept) - lines :]))
+        if lines and len(kept) > lines
+        else (position if lines else end)
+    )

@@ -1,0 +1,21 @@
+"""`backprop pause RUN`: hold a run up without ending it."""
+
+from __future__ import annotations
+
+import click
+
+from backprop_cli.asking import ask
+from backprop_core.runs.control import Action
+
+
+@click.command("pause", short_help="Hold a run up; its time box waits.")
+@click.argument("run")
+def command(run: str) -> int:
+    """Hold RUN up at its next safe point. Its time box waits; a fixed deadline (SLURM, until) does not.
+
+    \b
+    Example:
+      backprop pause 20261123-154248-k3f9
+    """
+    ask(run, Action.PAUSE, "asked run {0} to pause; 'backprop continue {0}' lets it go on.")
+    return 0

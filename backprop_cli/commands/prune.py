@@ -1,0 +1,103 @@
+"""`backprop prune`: remove old runs, or the older checkpoints of all runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from backprop_cli.checkpoints import committed
+from backprop_cli.opening import open_store, tell, tell_warnings
+from backprop_core.budget import parse_duration
+from backprop_core.clock import SYSTEM, local_text
+from backprop_core.errors import BackpropError
+from backprop_core.runs.listing import RunRow
+from backprop_core.runs.status import RunStatus
+from backprop_core.runs.store import RunStore
+
+KEPT_CHECKPOINTS = 2
+_ENDED = [str(status) for status in RunStatus if status is not RunStatus.RUNNING]
+
+
+@click.command("prune", short_help="Remove old runs, or older checkpoints.")
+@click.option(
+    "--older-than", default="30d", metavar="DURATION", show_default=True, help="Runs that ended before that."
+)
+@click.option("--status", "wanted", type=click.Choice(_ENDED), multiple=True, help="Only runs that ended so.")
+@click.option("--checkpoints", "only_checkpoints", is_flag=True,
+              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} checkpoints.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def command(
+    older_than: str, wanted: tuple[str, ...], only_checkpoints: bool, dry_run: bool, yes: bool
+) -> int:
+    """Remove runs that ended long ago, with the checkpoints in their folders.
+
+    Runs that go on are never touched, nor are checkpoints outside of $BACKPROP_HOME.
+
+    \b
+    Examples:
+      backprop prune --dry-run
+      backprop prune --older-than 7d --status failed
+      backprop prune --checkpoints --older-than 0s --yes
+    """
+    age_s = parse_duration(older_than, "--older-than", zero_allowed=True)
+    store = open_store(write=not dry_run)
+    rows = [row for row in store.list_rows() if _matches(store, row, wanted, SYSTEM.wall() - age_s)]
+    tell_warnings(store)
+    plan = [(row, _doomed(store, row, only_checkpoints)) for row in rows]
+    plan = [(row, folders) for row, folders in plan if folders]
+    if not plan:
+        tell("There is nothing to remove.")
+        return 0
+    total = sum(_bytes_in(folder) for _, folders in plan for folder in folders)
+    for row, folders in plan:
+        what = f"{len(folders)} checkpoints" if only_checkpoints else "everything"
+        click.echo(f"{row.id}  {row.status.value:<9}  {local_text(row.started_wall)}  {what}")
+    question = f"{len(plan)} runs, {total / 1024**2:.1f} MB"
+    if dry_run:
+        tell(f"would remove from {question}.")
+        return 0
+    if not yes and not click.confirm(f"Remove from {question}?", err=True):
+        tell("Nothing was removed.")
+        return 0
+    return _remove(store, plan, only_checkpoints)
+
+
+def _matches(store: RunStore, row: RunRow, wanted: tuple[str, ...], before_wall: float) -> bool:
+    if row.foreign or row.status is RunStatus.RUNNING or (wanted and row.status not in wanted):
+        return False
+    return (row.ended_wall or row.started_wall) <= before_wall
+
+
+def _doomed(store: RunStore, row: RunRow, only_checkpoints: bool) -> list[Path]:
+    """The folders that go: the run's own, or its older checkpoints."""
+    folder = store.run_dir(row.id)
+    if not only_checkpoints:
+        return [folder] if folder.is_dir() else []
+    found = committed(folder / "checkpoints")
+    damaged = sorted((folder / "checkpoints").glob("damaged-*"))
+    return [*damaged, *found[:-KEPT_CHECKPOINTS]]
+
+
+def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpoints: bool) -> int:
+    failed = 0
+    for row, folders in plan:
+        try:
+            with store.hold(row.id) as hold:
+                if only_checkpoints:
+                    for folder in folders:
+                        shutil.rmtree(folder)
+                else:
+                    store.remove(hold)
+        except (BackpropError, OSError) as error:
+            tell(f"{row.id} was left: {error}")
+            failed += 1
+    tell_warnings(store)
+    tell(f"removed from {len(plan) - failed} runs.")
+    return 1 if failed else 0
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,0 +1,21 @@
+"""`backprop stop RUN`: end a run with a checkpoint."""
+
+from __future__ import annotations
+
+import click
+
+from backprop_cli.asking import ask
+from backprop_core.runs.control import Action
+
+
+@click.command("stop", short_help="End a run with a checkpoint.")
+@click.argument("run")
+def command(run: str) -> int:
+    """Ask RUN to save and end. It has the grace of its options to do so.
+
+    \b
+    Example:
+      backprop stop 20261123-154248-k3f9
+    """
+    ask(run, Action.STOP, "asked run {0} to save and end; 'backprop status {0}' tells when it has.")
+    return 0

@@ -1,0 +1,196 @@
+"""Waiting for resources, refusing, choosing a GPU, pausing when hot: with a fake nvidia-smi on PATH."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from backprop_core.testing.gpu_tools import FakeGpuTools, gpu
+from tests.backprop_cli.commandline import CommandLine, number_in, wait_for
+from tests.backprop_cli.sessions import STANDIN
+
+
+@pytest.fixture
+def smi(backprop: CommandLine, tmp_path: Path) -> FakeGpuTools:
+    """A fake nvidia-smi that `backprop` uses."""
+    tools = FakeGpuTools(tmp_path / "bin")
+    backprop.environment = tools.environ(backprop.environment)
+    backprop.environment["BACKPROP_GPU_PROBE"] = "nvidia-smi"
+    return tools
+
+
+SHOWS_MASK = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('CUDA_DEVICE_ORDER'))"
+
+
+def test_what_cannot_be_had_is_refused_with_value_and_need(backprop: CommandLine) -> None:
+    """--no-wait with too little memory: status 75, the limit with both numbers, no script and no run left."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop("run", "train.py", "--min-free-ram", "60000", "--no-wait")
+    assert ran.returncode == 75
+    assert "free memory is" in ran.stderr
+    assert "at least 6e+04 GB needed" in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+    assert backprop.runs() == []
+
+
+def test_a_wait_that_is_too_short_ends_with_75(backprop: CommandLine) -> None:
+    """--wait-minutes bounds the wait, and what is waited for is said, since when."""
+    backprop.script("")
+    ran = backprop("run", "train.py", "--min-free-ram", "60000", "--wait-minutes", "0.02")
+    assert ran.returncode == 75
+    assert "waiting since" in ran.stderr
+
+
+def test_max_parallel_lets_only_so_many_run(backprop: CommandLine) -> None:
+    """With -p 1 a second run waits until the first is over, also when the first is killed."""
+    backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    first = backprop.start("run", "train.py", "-p", "1", "--run-id", "first")
+    wait_for(lambda: number_in(backprop.folder / "pid"))
+    refused = backprop("run", "train.py", "-p", "1", "--no-wait")
+    assert refused.returncode == 75
+    assert "number of runs at once" in refused.stderr
+    backprop.script("print('second')", "other.py")
+    second = backprop.start("run", "other.py", "-p", "1")
+    assert second.stderr is not None
+    wait_for(lambda: "waiting since" in second.stderr.readline())  # type: ignore[union-attr]
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, _ = second.communicate(timeout=30)
+    assert out == "second\n"
+
+
+def test_the_emptiest_gpu_is_chosen_by_uuid(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """Of two GPUs the one with most free memory is made visible; a mask of the user's stays."""
+    smi.say(gpu(0, used_mib=20_000), gpu(1, used_mib=100))
+    backprop.script(SHOWS_MASK)
+    ran = backprop("run", "train.py")
+    assert ran.stdout == "GPU-00000001-0000-0000-0000-000000000000 PCI_BUS_ID\n"
+    assert "runs on GPU 1" in ran.stderr
+    backprop.environment["CUDA_VISIBLE_DEVICES"] = "0"
+    assert backprop("run", "train.py").stdout.startswith("0 ")
+
+
+def test_a_gpu_that_is_too_full_or_too_hot_is_refused(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """--gpu-min-vram and --gpu-max-temp are held against what the tool says."""
+    smi.say(gpu(0, used_mib=24_000, temperature_c=70))
+    backprop.script("")
+    ran = backprop("run", "train.py", "--no-wait")
+    assert ran.returncode == 75
+    assert "free GPU memory is 576 MB" in ran.stderr
+    assert backprop("run", "train.py", "--no-wait", "--gpu-min-vram", "500").returncode == 0
+    hot = backprop("run", "train.py", "--no-wait", "--gpu-min-vram", "500", "--gpu-max-temp", "65")
+    assert hot.returncode == 75
+    assert "GPU temperature is 70 °C" in hot.stderr
+    assert backprop("run", "train.py", "--no-wait", "-f", "none").returncode == 0
+
+
+@pytest.mark.parametrize("mode", ["crash", "nonsense", "empty"])
+def test_a_probe_that_fails_makes_unknown_not_dead(
+    backprop: CommandLine, smi: FakeGpuTools, mode: str
+) -> None:
+    """A run starts although nvidia-smi fails, and the user is told that it was not checked."""
+    smi.say(gpu(0), mode=mode)
+    backprop.script("print('ran')")
+    ran = backprop("run", "train.py", "--no-wait")
+    assert (ran.returncode, ran.stdout) == (0, "ran\n")
+    shown = json.loads(backprop("status", "--json").stdout)
+    assert shown["may_start"]
+
+
+def test_a_run_waits_until_the_gpu_has_cooled_down(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """It says what it waits for and starts when the tool's answer changes."""
+    smi.say(gpu(0, temperature_c=99))
+    backprop.script("print('started')")
+    process = backprop.start("run", "train.py")
+    assert process.stderr is not None
+    wait_for(lambda: "GPU temperature is 99" in process.stderr.readline())  # type: ignore[union-attr]
+    smi.say(gpu(0, temperature_c=50))
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "started\n")
+
+
+def test_a_hot_gpu_pauses_a_script_and_a_cool_one_lets_it_go_on(
+    backprop: CommandLine, smi: FakeGpuTools
+) -> None:
+    """Frozen at the limit, awake below it after ten seconds at least; cause, duration and effect are
+    recorded.
+    """
+    smi.say(gpu(0, temperature_c=50))
+    backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.01)")
+    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "hot")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    smi.say(gpu(0, temperature_c=90))
+    wait_for(lambda: _state(pid) == "T")
+    smi.say(gpu(0, temperature_c=60))
+    wait_for(lambda: _state(pid) != "T", deadline_s=25)
+    process.communicate(timeout=40)
+    governor = backprop.record("hot")["attempts"][0]["measured"]["governor"]
+    (pause,) = governor["pauses"]
+    assert pause["seconds"] >= 9.5
+    assert "too hot: 90 °C" in pause["why"]
+    assert governor["used_s"] > 6.0 - 0.7 + pause["seconds"]
+    samples = (backprop.attempt_dir("hot") / "governor.jsonl").read_text()
+    assert '"temperature_c": 90' in samples
+    assert '"kind": "pause"' in samples
+
+
+def test_a_session_is_paused_at_its_safe_point_when_hot(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """A script with a session is asked to pause instead of being frozen, and can be stopped while it is."""
+    smi.say(gpu(0, temperature_c=90))
+    backprop.environment["BACKPROP_GPU_MAX_TEMP"] = "95"
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    process = backprop.start("run", "train.py", "--run-id", "safe")
+    events = backprop.attempt_dir("safe") / "events.jsonl"
+    wait_for(lambda: events.exists() and '"progress"' in events.read_text())
+    smi.say(gpu(0, temperature_c=97))
+    wait_for(lambda: '"action": "pause"' in events.read_text())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert backprop.record("safe")["status"] == "stopped"
+
+
+def test_samples_are_kept_once_a_second_and_the_peak_in_the_record(backprop: CommandLine) -> None:
+    """governor.jsonl has one sample a second; the record has the most memory that was seen."""
+    backprop.script("x = bytearray(200_000_000)\nimport time; time.sleep(2.5)")
+    assert backprop("run", "train.py", "--run-id", "mem").returncode == 0
+    kinds = [
+        json.loads(line)["kind"]
+        for line in (backprop.attempt_dir("mem") / "governor.jsonl").read_text().splitlines()
+    ]
+    assert 2 <= kinds.count("sample") <= 4
+    assert backprop.record("mem")["attempts"][0]["measured"]["peak_rss_bytes"] > 200_000_000
+
+
+def test_ctrl_c_while_waiting_leaves_nothing(backprop: CommandLine) -> None:
+    """The wait ends at once with 130 and no run stays behind."""
+    backprop.script("open('ran', 'w')")
+    process = backprop.start("run", "train.py", "--min-free-ram", "60000")
+    assert process.stderr is not None
+    wait_for(lambda: "waiting since" in process.stderr.readline())  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert backprop.runs() == []
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+
+
+def test_the_machine_is_shown_as_a_table(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """`backprop status` shows each resource with value, limit and verdict, and each GPU."""
+    smi.say(gpu(0, used_mib=24_000, temperature_c=48, name="Fake GPU"))
+    shown = backprop("status")
+    assert shown.returncode == 0
+    for words in ("free memory", "load per CPU", "GPU 0", "48 °C", "refused", "would have to wait"):
+        assert words in shown.stdout
+    assert subprocess.run(["true"], check=True).returncode == 0

@@ -1,0 +1,107 @@
+"""--until-done, --total, --rest, --module, --exec and --checkpoint-glob."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.sessions import STANDIN
+
+
+def test_boxes_follow_each_other_until_the_script_is_done(backprop: CommandLine) -> None:
+    """One command makes as many attempts as it takes, with a rest between, and ends with 0 when it is
+    complete.
+    """
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "130"
+    ran = backprop("run", "train.py", "-m", "0.03", "--until-done", "--rest", "0.005", "--run-id", "chain")
+    assert ran.returncode == 0, ran.stderr
+    assert "resting" in ran.stderr
+    record = backprop.record("chain")
+    outcomes = [attempt["outcome"] for attempt in record["attempts"]]
+    assert outcomes == ["timeboxed"] * (len(outcomes) - 1) + ["completed"]
+    assert len(outcomes) >= 2
+    assert record["last_step"] == 130
+
+
+def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
+    """The last box is cut to fit, and the run can be resumed, again as a chain."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "220"
+    ran = backprop("run", "train.py", "-m", "0.04", "--until-done", "--total", "3.6s", "--run-id", "total")
+    assert ran.returncode == 0
+    record = backprop.record("total")
+    assert record["status"] == "timeboxed"
+    assert len(record["attempts"]) == 2
+    assert record["attempts"][1]["budget_s"] < 1.5
+    ran = backprop("resume", "total", "--until-done", "-m", "0.1")
+    assert ran.returncode == 0
+    assert backprop.record("total")["last_step"] == 220
+
+
+def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:
+    """A script that saves nothing would begin anew for ever: the chain says so and ends after one box."""
+    backprop.script("import time; time.sleep(600)")
+    ran = backprop("run", "train.py", "-m", "0.01", "--until-done", "--run-id", "vain")
+    assert ran.returncode == 124
+    assert "gained nothing" in ran.stderr
+    assert len(backprop.record("vain")["attempts"]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--total", "8h"], ["--until-done", "--total", "soon"], ["--until-done", "--rest", "-1"]]
+)
+def test_wrong_chains_are_refused(backprop: CommandLine, arguments: list[str]) -> None:
+    """A total without a chain, and values that cannot be meant, are usage errors."""
+    backprop.script("")
+    assert backprop("run", "train.py", *arguments).returncode == 2
+
+
+def test_a_module_is_run_and_resumed_as_a_module(backprop: CommandLine) -> None:
+    """--module is `python -m`, also on the resume."""
+    package = backprop.folder / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "train.py").write_text("import sys; print(__package__, sys.argv[1:]); raise SystemExit(3)")
+    ran = backprop("run", "--module", "package.train", "--run-id", "mod", "--", "x")
+    assert (ran.returncode, ran.stdout) == (3, "package ['x']\n")
+    assert backprop("resume", "mod").stdout == "package ['x']\n"
+    assert backprop("run", "--module", "no/module.py").returncode == 2
+
+
+def test_any_program_can_be_run(backprop: CommandLine) -> None:
+    """--exec takes a program by path or name, also on the resume; one that does not exist is refused."""
+    program = backprop.folder / "train.sh"
+    program.write_text("#!/bin/sh\necho ran $1\nexit 3\n")
+    program.chmod(0o755)
+    ran = backprop("run", "--exec", "./train.sh", "--run-id", "sh", "--", "x")
+    assert (ran.returncode, ran.stdout) == (3, "ran x\n")
+    assert backprop("resume", "sh").stdout == "ran x\n"
+    assert backprop("run", "--exec", "echo", "--", "hi").stdout == "hi\n"
+    assert backprop("run", "--exec", "./nothing.sh").returncode == 2
+
+
+def test_files_that_match_a_pattern_are_remembered_as_checkpoints(backprop: CommandLine) -> None:
+    """What the script itself has saved during the attempt is found, older files are not; it is what a resume
+    gets.
+    """
+    (backprop.folder / "out").mkdir()
+    old = backprop.folder / "out" / "old.pt"
+    old.write_text("another run's")
+    import os
+
+    os.utime(old, (1, 1))
+    backprop.script(
+        """
+        import sys, time
+        print(sys.argv[1:], flush=True)
+        open("out/a.pt", "w").write("1"); time.sleep(0.05); open("out/b.pt", "w").write("2")
+        if len(sys.argv) == 1: time.sleep(600)
+        """
+    )
+    options = ("-m", "0.02", "--checkpoint-glob", "out/*.pt", "--resume-flag", "--resume")
+    ran = backprop("run", "train.py", "--run-id", "glob", *options)
+    assert ran.returncode == 0
+    names = [path.rpartition("/")[2] for path in backprop.record("glob")["checkpoints"]]
+    assert names == ["a.pt", "b.pt"]
+    assert backprop("resume", "glob").stdout == f"['--resume', '{backprop.folder}/out/b.pt']\n"

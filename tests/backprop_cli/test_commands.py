@@ -1,0 +1,200 @@
+"""logs, prune, config, doctor, status --watch and the group itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine, wait_for
+
+
+def test_logs_show_what_was_printed(backprop: CommandLine) -> None:
+    """All of it, the last lines, another attempt; an attempt that does not exist is a usage error."""
+    backprop.script("import sys\nfor i in range(50_000): print('line', i)\nraise SystemExit(1)")
+    backprop("run", "train.py", "--run-id", "l")
+    assert backprop("logs", "l").stdout.splitlines()[0] == "line 0"
+    assert backprop("logs", "l", "-n", "2").stdout == "line 49998\nline 49999\n"
+    assert backprop("logs", "l", "-n", "0").stdout == ""
+    assert len(backprop("logs", "l", "-n", "60000").stdout.splitlines()) == 50_000
+    assert backprop("logs", "l", "--attempt", "1", "-n", "1").stdout == "line 49999\n"
+    assert backprop("logs", "l", "--attempt", "2").returncode == 2
+    assert backprop("logs", "l", "-n", "-1").returncode == 2
+    assert backprop("logs", "nobody").returncode == 2
+
+
+def test_logs_follow_until_the_run_ends(backprop: CommandLine) -> None:
+    """-f shows new lines as they come and returns when the run is over."""
+    backprop.script(
+        """
+        import os, time
+        print("first", flush=True)
+        while not os.path.exists("go"): time.sleep(0.01)
+        print("last", flush=True)
+        """
+    )
+    run = backprop.start("run", "train.py", "--run-id", "f")
+    wait_for((backprop.attempt_dir("f") / "output.log").exists)
+    follow = backprop.start("logs", "f", "-f")
+    assert follow.stdout is not None
+    assert follow.stdout.readline() == "first\n"
+    (backprop.folder / "go").touch()
+    out, _ = follow.communicate(timeout=20)
+    assert out == "last\n"
+    run.communicate(timeout=20)
+
+
+def test_prune_asks_first_and_removes_only_what_is_old(backprop: CommandLine) -> None:
+    """A dry run and a No remove nothing; a Yes removes the old run and leaves the young and the running."""
+    backprop.script("")
+    for name in ("old", "young"):
+        backprop("run", "train.py", "--run-id", name)
+    record = backprop.home / "runs" / "old" / "run.json"
+    text = record.read_text()
+    content = json.loads(text)
+    for attempt in content["attempts"]:
+        attempt["started_wall"] = attempt["ended_wall"] = 1e9
+    content["created_wall"] = 1e9
+    record.write_text(json.dumps(content))
+    index = backprop.home / "experiments.json"
+    entries = json.loads(index.read_text())
+    entries["old"] |= {"startTime": 10**12, "endTime": 10**12}
+    index.write_text(json.dumps(entries))
+    dry = backprop("prune", "--dry-run")
+    assert "old" in dry.stdout
+    assert "young" not in dry.stdout
+    assert "Nothing was removed" in backprop("prune", stdin="n\n").stderr
+    assert record.exists()
+    assert backprop("prune", stdin="y\n").returncode == 0
+    assert [row["id"] for row in backprop.runs()] == ["young"]
+    assert not record.parent.exists()
+    assert "nothing to remove" in backprop("prune", "--yes").stderr
+    assert backprop("prune", "--older-than", "soon").returncode == 2
+    assert backprop("prune", "--status", "running").returncode == 2
+
+
+def test_prune_can_thin_out_checkpoints(backprop: CommandLine) -> None:
+    """--checkpoints keeps the run and its newest two checkpoints."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "many")
+    folder = backprop.home / "runs" / "many" / "checkpoints"
+    for step in range(4):
+        path = folder / f"step-{step:012d}"
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text("{}")
+    assert backprop("prune", "--checkpoints", "--older-than", "0s", "--yes").returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == [f"step-{step:012d}" for step in (2, 3)]
+    assert [row["id"] for row in backprop.runs()] == ["many"]
+
+
+def test_config_shows_values_and_where_they_come_from(backprop: CommandLine) -> None:
+    """Default, file and environment are told apart; a bad file is named with status 2."""
+    file = backprop.folder / "backprop.config.json"
+    file.write_text('{"maxRunMinutes": 30, "gpu": {"maxTempC": 70}}')
+    backprop.environment["BACKPROP_GRACE"] = "5"
+    shown = json.loads(backprop("config", "--json").stdout)
+    assert shown["max-run-minutes"] == {"value": 30.0, "origin": f"{file} (maxRunMinutes)"}
+    assert shown["grace"] == {"value": 5.0, "origin": "BACKPROP_GRACE"}
+    assert shown["resume-flag"] == {"value": None, "origin": "default"}
+    assert "maxRunMinutes" in backprop("config").stdout
+    other = backprop.folder / "other.json"
+    other.write_text('{"maxRunMinutes": 7}')
+    assert (
+        json.loads(backprop("config", "--json", "--config", "other.json").stdout)["max-run-minutes"]["value"]
+        == 7
+    )
+    file.write_text('{"maxRunMinutes": "long"}')
+    ran = backprop("config")
+    assert ran.returncode == 2
+    assert str(file) in ran.stderr
+    assert "maxRunMinutes" in ran.stderr
+
+
+def test_the_npm_tools_config_file_works_unchanged(backprop: CommandLine) -> None:
+    """The file from the npm tool's manual is read, key by key."""
+    from pathlib import Path
+
+    fixture = Path(__file__).parent / "fixtures" / "backprop.config.json"
+    (backprop.folder / "backprop.config.json").write_bytes(fixture.read_bytes())
+    backprop.environment = {
+        key: value
+        for key, value in backprop.environment.items()
+        if key in ("BACKPROP_HOME", "BACKPROP_RUNTIME_DIR") or not key.startswith("BACKPROP_")
+    }
+    shown = json.loads(backprop("config", "--json").stdout)
+    values = {name: setting["value"] for name, setting in shown.items()}
+    expected = {"max-run-minutes": 30, "max-parallel": 2, "gpu-memory-limit": "80%", "gpu-probe": "auto"}
+    expected |= {"gpu-min-vram": 2500, "gpu-max-temp": 85}
+    assert values == values | expected
+
+
+def test_the_npm_tools_experiments_work_unchanged(backprop: CommandLine) -> None:
+    """Its runs are listed and told beside ours, and survive a new run."""
+    from pathlib import Path
+
+    fixture = Path(__file__).parent / "fixtures" / "experiments.json"
+    backprop.home.mkdir()
+    (backprop.home / "experiments.json").write_bytes(fixture.read_bytes())
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "ours")
+    rows = {row["id"]: row for row in backprop.runs()}
+    assert set(json.loads(fixture.read_text())) < set(rows)
+    timeboxed = rows["run-1718000000000-a1b2c3"]
+    assert (timeboxed["status"], timeboxed["last_step"], timeboxed["last_loss"]) == ("timeboxed", 500, 0.015)
+    assert "timeboxed" in backprop("status", "run-1718000000000-a1b2c3").stdout
+
+
+def test_doctor_examines_and_names_what_is_wrong(backprop: CommandLine) -> None:
+    """In order it ends with 0; a bad setting and a mistyped variable are named."""
+    good = backprop("doctor")
+    assert good.returncode == 0, good.stdout
+    assert "Python" in good.stdout
+    backprop.environment["BACKPROP_MAX_RUN_MINUTS"] = "5"
+    assert "BACKPROP_MAX_RUN_MINUTS" in backprop("doctor").stdout
+    backprop.environment["BACKPROP_MAX_PARALLEL"] = "none"
+    bad = backprop("doctor", "--json")
+    assert bad.returncode == 1
+    assert any("BACKPROP_MAX_PARALLEL" in finding["text"] for finding in json.loads(bad.stdout))
+
+
+def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:
+    """A mistyped command and a mistyped option name the near one, with status 2."""
+    ran = backprop("resum", "x")
+    assert ran.returncode == 2
+    assert "resume" in ran.stderr
+    backprop.script("")
+    ran = backprop("run", "train.py", "--max-run-minuts", "3")
+    assert ran.returncode == 2
+    assert "--max-run-minutes" in ran.stderr
+
+
+def test_help_and_version(backprop: CommandLine) -> None:
+    """Every command explains itself, run and resume with examples; the version is the package's."""
+    from backprop_cli.app import COMMANDS
+    from backprop_core import __version__
+
+    assert __version__ in backprop("--version").stdout
+    for name in COMMANDS:
+        shown = backprop(name, "--help")
+        assert shown.returncode == 0, name
+        assert "Usage:" in shown.stdout
+    assert "backprop run train.py" in backprop("run", "-h").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_can_be_made(backprop: CommandLine, shell: str) -> None:
+    """The script that the documentation tells to load exists for each shell."""
+    backprop.environment["_BACKPROP_COMPLETE"] = f"{shell}_source"
+    assert "backprop" in backprop().stdout
+
+
+def test_status_watch_goes_on_until_ctrl_c(backprop: CommandLine) -> None:
+    """--watch shows the same again and again, and Ctrl-C ends it with 130."""
+    process = backprop.start("status", "--watch")
+    assert process.stdout is not None
+    seen = 0
+    while seen < 2:
+        seen += "free memory" in process.stdout.readline()
+    process.send_signal(2)
+    process.communicate(timeout=10)
+    assert process.returncode == 130

@@ -1,0 +1,196 @@
+"""pause, continue, stop, checkpoint and extend, asked from another terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine, number_in, wait_for
+from tests.backprop_cli.sessions import STANDIN
+
+COUNTS = """
+    import os, time
+    open("pid", "w").write(str(os.getpid()))
+    n = 0
+    while True:
+        time.sleep(0.02)
+        n += 1
+        open("new", "w").write(str(n)); os.replace("new", "count")
+"""
+
+
+@pytest.fixture
+def session(backprop: CommandLine) -> Iterator[subprocess.Popen[str]]:
+    """A running script with a session, called `s`."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    process = backprop.start("run", "train.py", "--run-id", "s", "-m", "0.2")
+    wait_for(lambda: steps(backprop))
+    yield process
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+@pytest.fixture
+def unaware(backprop: CommandLine) -> Iterator[subprocess.Popen[str]]:
+    """A running script that never heard of backprop, called `u`."""
+    backprop.script(COUNTS)
+    process = backprop.start("run", "train.py", "--run-id", "u", "-m", "0.2")
+    wait_for(lambda: number_in(backprop.folder / "count"))
+    yield process
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+def events(backprop: CommandLine) -> str:
+    path = backprop.attempt_dir("s") / "events.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+def steps(backprop: CommandLine) -> int:
+    return events(backprop).count('"progress"')
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_stop_ends_a_session_with_a_checkpoint(backprop: CommandLine, session: subprocess.Popen[str]) -> None:
+    """The run saves, ends with status 0, and the record says who asked."""
+    assert backprop("stop", "s").returncode == 0
+    session.communicate(timeout=30)
+    assert session.returncode == 0
+    record = backprop.record("s")
+    assert record["status"] == "stopped"
+    assert "backprop stop" in record["attempts"][0]["reason"]
+
+
+def test_checkpoint_saves_and_goes_on(backprop: CommandLine, session: subprocess.Popen[str]) -> None:
+    """A checkpoint appears while the steps go on."""
+    assert backprop("checkpoint", "s").returncode == 0
+    wait_for(lambda: '"requested"' in events(backprop))
+    before = steps(backprop)
+    wait_for(lambda: steps(backprop) > before)
+    assert session.poll() is None
+
+
+def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
+    backprop: CommandLine, session: subprocess.Popen[str]
+) -> None:
+    """Between pause and continue no step is made and the process is not frozen; the deadline moves by as
+    much.
+    """
+    assert backprop("pause", "s").returncode == 0
+    wait_for(lambda: '"heard", ' in events(backprop))
+    before = steps(backprop)
+    pid = backprop.record("s")["attempts"][0]["process"]["pid"]
+    assert state(pid) != "T"
+    wait_for(lambda: backprop("status", "s").returncode == 0)
+    assert steps(backprop) <= before + 1
+    assert backprop("continue", "s").returncode == 0
+    wait_for(lambda: steps(backprop) > before + 1)
+    backprop("stop", "s")
+    session.communicate(timeout=30)
+    (pause,) = backprop.record("s")["attempts"][0]["measured"]["governor"]["pauses"]
+    assert pause["seconds"] > 0.1
+    assert "backprop pause" in pause["why"]
+
+
+def test_pause_freezes_a_script_without_a_session(
+    backprop: CommandLine, unaware: subprocess.Popen[str]
+) -> None:
+    """It is stopped by the kernel, goes on where it was, and its time box has waited."""
+    pid = number_in(backprop.folder / "pid") or 0
+    assert backprop("pause", "u").returncode == 0
+    wait_for(lambda: state(pid) == "T")
+    count = number_in(backprop.folder / "count") or 0
+    paused_at = time.monotonic()
+    backprop("status", "u")
+    assert number_in(backprop.folder / "count") == count
+    assert backprop("continue", "u").returncode == 0
+    wait_for(lambda: (number_in(backprop.folder / "count") or 0) > count)
+    paused_s = time.monotonic() - paused_at
+    unaware.communicate(timeout=40)
+    governor = backprop.record("u")["attempts"][0]["measured"]["governor"]
+    assert governor["used_s"] > 12.0 - 0.7 + governor["pauses"][0]["seconds"]
+    assert abs(governor["pauses"][0]["seconds"] - paused_s) < 1.0
+
+
+def test_a_paused_script_can_be_stopped(backprop: CommandLine, unaware: subprocess.Popen[str]) -> None:
+    """A stop wakes a frozen script so that it can end."""
+    pid = number_in(backprop.folder / "pid") or 0
+    backprop("pause", "u")
+    wait_for(lambda: state(pid) == "T")
+    backprop("stop", "u")
+    unaware.communicate(timeout=20)
+    assert backprop.record("u")["status"] == "stopped"
+
+
+def test_extend_makes_the_time_box_longer(backprop: CommandLine, unaware: subprocess.Popen[str]) -> None:
+    """The script outlives its first deadline by what was added."""
+    assert backprop("extend", "u", "3s").returncode == 0
+    unaware.communicate(timeout=40)
+    assert backprop.record("u")["attempts"][0]["measured"]["governor"]["used_s"] > 14.0
+
+
+@pytest.mark.parametrize("command", [["stop"], ["pause"], ["continue"], ["checkpoint"], ["extend"]])
+def test_what_does_not_run_cannot_be_asked(backprop: CommandLine, command: list[str]) -> None:
+    """A run that is over, and one that is unknown, get a sentence and status 2."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "over")
+    more = ["5m"] if command == ["extend"] else []
+    ran = backprop(*command, "over", *more)
+    assert ran.returncode == 2
+    assert "completed" in ran.stderr
+    assert backprop(*command, "nobody", *more).returncode == 2
+
+
+@pytest.mark.parametrize("duration", ["0s", "-5m", "soon", "1e400s"])
+def test_a_duration_that_cannot_be_meant_is_refused(backprop: CommandLine, duration: str) -> None:
+    """Zero, negative and unreadable extensions are usage errors."""
+    assert backprop("extend", "x", "--", duration).returncode == 2
+
+
+def test_an_in_process_run_without_governor_is_asked_the_same_way(backprop: CommandLine) -> None:
+    """`backprop stop` reaches a run that a script has begun by itself."""
+    backprop.script(
+        """
+        import os, sys, time
+        from pathlib import Path
+        from backprop_core.clock import SYSTEM
+        from backprop_core.outcome import Outcome
+        from backprop_core.runs.process import ProcessIdentity
+        from backprop_core.runs.store import RunStore
+        store = RunStore(Path(os.environ["BACKPROP_HOME"]), SYSTEM)
+        store.home.mkdir()
+        record = store.create(run_id="alone", name=None, command=sys.argv, cwd=os.getcwd(),
+                              interpreter=sys.executable, options={})
+        hold = store.hold("alone")
+        attempt = store.begin_attempt(hold, process=ProcessIdentity.own(), budget_s=600, budget_source="t",
+                                      resumed_from=None)
+        control = attempt.control()
+        print("up", flush=True)
+        while not (requests := control.poll()): time.sleep(0.01)
+        store.finish_attempt(hold, 1, outcome=Outcome.STOPPED, reason=requests[0].why, measured={})
+        """
+    )
+    import sys
+
+    process = subprocess.Popen(
+        [sys.executable, "train.py"],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    assert backprop("stop", "alone").returncode == 0
+    process.communicate(timeout=20)
+    record = json.loads((backprop.home / "runs" / "alone" / "run.json").read_text())
+    assert record["status"] == "stopped"
