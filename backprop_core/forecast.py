@@ -15,6 +15,7 @@ anything was seen, what earlier attempts of the run measured stands in.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -183,13 +184,17 @@ class Forecast:
         """Take what an earlier attempt measured as the prior. Ill-formed parts are left out."""
         longest = earlier.get("longest_s")
         for phase, window in self.phases.items():
-            value = longest.get(phase.value) if isinstance(longest, Mapping) else None
-            if isinstance(value, int | float) and value >= 0:
-                window.prior_s = float(value)
+            if isinstance(longest, Mapping) and _is_duration(longest.get(phase.value)):
+                window.prior_s = float(longest[phase.value])
         saves = earlier.get("saves")
         if isinstance(saves, list):
-            pairs = [tuple(p) for p in saves if isinstance(p, list) and len(p) == 2]
+            pairs = [p for p in saves if isinstance(p, list) and len(p) == 2 and all(map(_is_duration, p))]
             self.prior_saves = tuple((int(size), float(seconds)) for size, seconds in pairs)
         exit_s = earlier.get("exit_s")
-        if isinstance(exit_s, int | float) and exit_s >= 0:
-            self.exits.append(float(exit_s))
+        if _is_duration(exit_s):
+            self.exits.append(float(exit_s))  # type: ignore[arg-type]
+
+
+def _is_duration(value: object) -> bool:
+    """A finite number that is not negative; a record may hold anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

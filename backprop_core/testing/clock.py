@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+_POLL_S = 0.001  # of real time, in a thread that waits for fake time
+
 
 class FakeClock:
     """Time for tests: `advance` moves it, and so does `sleep`.
@@ -34,6 +36,12 @@ class FakeClock:
         self.advance(max(0.0, seconds))
 
     def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
-        if not event.is_set() and timeout_s is not None:
-            self.advance(max(0.0, timeout_s))
+        """In the main thread time passes until the timeout; another thread waits until the main thread moves time."""
+        if threading.current_thread() is threading.main_thread():
+            if not event.is_set() and timeout_s is not None:
+                self.advance(max(0.0, timeout_s))
+            return event.is_set()
+        until_s = float("inf") if timeout_s is None else self._monotonic_s + timeout_s
+        while not event.is_set() and self._monotonic_s < until_s:
+            event.wait(_POLL_S)
         return event.is_set()
