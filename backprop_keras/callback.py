@@ -1,0 +1,113 @@
+"""`BackpropCallback`: a time budget for `model.fit`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from backprop_core.budget import Duration
+from backprop_core.clock import SYSTEM
+from backprop_core.errors import BoxError
+from backprop_core.outcome import Outcome
+from backprop_core.session import Session
+from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
+from backprop_keras.box import FitBox
+from backprop_keras.seat import running_fit
+
+
+class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Stops `fit` in time with everything saved, and goes on from there: `model.fit(..., callbacks=[BackpropCallback()])`.
+
+    Args:
+        budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
+        until: a fixed deadline, an aware datetime.
+        checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
+        keep: committed checkpoints kept, 2 or more.
+        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
+        run: the id of a run to create or continue; None makes one up.
+        name: a label for people.
+        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
+        grace: seconds given to a SIGTERM.
+
+    Raises:
+        UsageError: a value that cannot be meant; BudgetError among them.
+    """
+
+    async_safe = True
+    """It follows the list of callbacks in the main thread, so Keras may call the others from where it likes."""
+    _clock = SYSTEM
+
+    def __init__(
+        self,
+        budget: Duration | None = None,
+        *,
+        until: datetime | None = None,
+        checkpoint_every: Duration | None = None,
+        keep: int = 2,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        run: str | None = None,
+        name: str | None = None,
+        resume: Resume = "auto",
+        grace: Duration = DEFAULT_GRACE_S,
+    ) -> None:
+        super().__init__()
+        self._settings = make_settings(
+            budget=budget,
+            until=until,
+            checkpoint_every=checkpoint_every,
+            keep=keep,
+            checkpoint_dir=checkpoint_dir,
+            run=run,
+            name=name,
+            resume=resume,
+            grace=grace,
+            origin="BackpropCallback",
+        )
+        self._box: FitBox | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Keras calls this once the data is there, before it decides on the first epoch.
+
+        Raises:
+            UsageError, StoreError, CheckpointError: what was asked for cannot be done; nothing was changed.
+        """
+        self._box = FitBox(running_fit(self, sys._getframe(1)), self._model, self._settings, self._clock)
+
+    def _opened(self) -> Session:
+        if self._box is None:
+            raise BoxError(
+                "This BackpropCallback has not been used in a fit.", "Pass it to model.fit(callbacks=[...])."
+            )
+        return self._box.session
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the last `fit` ended; `running` while it has not."""
+        return Outcome.RUNNING if self._box is None else self._box.session.outcome
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest committed checkpoint of the run, a folder, or None."""
+        info = None if self._box is None else self._box.session.checkpoint
+        return None if info is None else Path(info.path)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the deadline, never negative."""
+        return self._opened().remaining_s()
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self._opened().run_id
+
+    @property
+    def resumed_from(self) -> Path | None:
+        """The checkpoint that the last `fit` began from, or None."""
+        path = None if self._box is None else self._box.session.resumed_from
+        return None if path is None else Path(path)

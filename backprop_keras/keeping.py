@@ -1,0 +1,244 @@
+"""What one `fit` keeps: variables, generators, callbacks, the place in the data; taken and given back together."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.store import Loaded
+from backprop_core.errors import StateMismatchError
+from backprop_core.session import Position
+from backprop_keras import callback_states, variables
+from backprop_keras.backends import active
+from backprop_keras.building import build_without_data, is_built
+from backprop_keras.data import DataPlace
+from backprop_keras.seat import Fit
+
+_OWN = "backprop."
+_FIT, _CALLBACKS, _RANDOM = (_OWN + part for part in ("fit", "callbacks", "random"))
+_HINT = "Run the script as it was, or start afresh with resume=False (a new run)."
+
+
+class FitKeeping:
+    """All state of one `fit`, by name. It is the session's `Trainee`.
+
+    Attributes:
+        epoch: the epoch that is trained, counted from 0.
+        batch: batches of it that are trained.
+        logs: what the last batch logged, unread.
+        edge: the number of batches at which the epoch is over, where Keras knows it.
+        say: tells the user something once.
+    """
+
+    def __init__(self, model: Any, fit: Fit) -> None:
+        self.translators: Sequence[Translator] = (NumpyTranslator(),)
+        self.epoch = 0
+        self.batch = 0
+        self.logs: Mapping[str, Any] = {}
+        self.edge: float = float("inf")
+        self._model = model
+        self._fit = fit
+        self.say: Callable[[str], None] = lambda text: None
+        self.data = DataPlace(fit.epoch_iterator)
+        self._steps_before = 0
+        self._held: dict[str, Any] = {}
+
+    # -- the time that passes ----------------------------------------------------------------------------------
+
+    def epoch_begins(self, epoch: int) -> None:
+        """All callbacks have heard of it."""
+        self.epoch = epoch
+        self.data.epoch_begins()
+        self._find_edge()
+        lost = active().order_is_lost(self._fit.epoch_iterator)
+        if lost:
+            self.say(lost)
+
+    def _find_edge(self) -> None:
+        length = self.data.length
+        self.edge = float("inf") if length is None else length
+
+    def epoch_is_done(self) -> None:
+        """Its end has been heard by all callbacks."""
+        self._steps_before += self.batch
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._held = {}
+
+    def hold(self) -> None:
+        """A validation follows: it uses the metrics and generators of training, so they are set aside."""
+        metrics = variables.arrays(variables.metric_variables(self._attached()))
+        self._held = {
+            "metrics": {path: np.array(array) for path, array in metrics.items()},
+            _RANDOM: self.data.randomness(),
+        }
+
+    def validates_now(self) -> bool:
+        """Whether Keras validates at the end of this epoch."""
+        fit = self._fit
+        return fit.validates and bool(
+            type(self._model)._should_eval(self._model, self.epoch, fit.validation_freq)
+        )
+
+    # -- Trainee -----------------------------------------------------------------------------------------------
+
+    def _attached(self) -> Any:
+        active().attach(self._model)
+        return self._model
+
+    def states(self) -> Mapping[str, object]:
+        model = self._attached()
+        optimizers = variables.optimizers_of(model)
+        states: dict[str, Any] = {"model": variables.arrays(variables.model_variables(model))}
+        for name, optimizer in optimizers.items():
+            states[name] = variables.arrays(variables.named(optimizer.variables))
+        states["metrics"] = variables.arrays(variables.metric_variables(model))
+        states[_FIT] = {
+            "backend": keras.backend.backend(),
+            "step": self._step(),
+            "epoch": self.epoch,
+            "batch": self._trained(),
+            "logs": _numbers(self.logs),
+            "optimizers": {name: _kind_of(optimizer) for name, optimizer in optimizers.items()},
+            "data": self.data.position(self.batch),
+        }
+        states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
+        states[_RANDOM] = self.data.randomness()
+        return {**states, **self._held}
+
+    def _trained(self) -> int:
+        """The last execution of an epoch may have had fewer batches than its end says."""
+        return int(min(self.batch, self.edge))
+
+    def _step(self) -> int:
+        return self._steps_before + self._trained()
+
+    def position(self) -> Position:
+        return Position(
+            self._step(), self.epoch, self._trained(), {"epoch": self.epoch, "batch": self._trained()}
+        )
+
+    def environment(self) -> Mapping[str, Any]:
+        return {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "keras": keras.__version__,
+            "keras_backend": keras.backend.backend(),
+            "keras_dtype_policy": keras.config.dtype_policy().name,
+            "keras_jit_compile": bool(self._model.jit_compile),
+            **active().environment(),
+        }
+
+    def window_rest_s(self, step_s: float) -> float:
+        return 0.0  # the accumulated gradients are variables and are saved
+
+    def total_steps(self) -> int | None:
+        length = self.data.length
+        return None if length is None else length * self._fit.epochs
+
+    def synchronize(self) -> None:
+        active().wait(self.logs)
+
+    # -- giving back -------------------------------------------------------------------------------------------
+
+    def meet(self, loaded: Loaded) -> None:
+        """See whether the checkpoint fits, before anything is changed.
+
+        Raises:
+            StateMismatchError: it does not; the message says why.
+        """
+        model, saved = self._model, loaded.states.get(_FIT)
+        if not isinstance(saved, Mapping) or _CALLBACKS not in loaded.states:
+            self._refuse(loaded, "it was not made by BackpropCallback")
+        fit: Any = saved
+        self._check_optimizers(loaded, fit)
+        exact = fit["backend"] == keras.backend.backend()
+        parts: dict[str, Any] = {"model": variables.model_variables(model)} if is_built(model) else {}
+        if parts:
+            parts["metrics"] = variables.metric_variables(model)
+            parts |= {
+                n: variables.named(o.variables) for n, o in variables.optimizers_of(model).items() if o.built
+            }
+        for name, here in parts.items():
+            why = variables.mismatch(here, loaded.states.get(name), exact=exact)
+            if why is not None:
+                self._refuse(loaded, f"what was saved as {name!r} {why}")
+        why = self.data.mismatch(fit["data"], fit["batch"])
+        if why is not None:
+            self._refuse(loaded, f"it {why}")
+        self.epoch, self.batch = fit["epoch"], fit["batch"]
+        self._steps_before = fit["step"] - fit["batch"]
+
+    def _check_optimizers(self, loaded: Loaded, fit: Any) -> None:
+        here = {name: _kind_of(optimizer) for name, optimizer in variables.optimizers_of(self._model).items()}
+        if here != fit["optimizers"]:
+            then, now = (
+                " and ".join(kinds.values()) or "no optimizer" for kinds in (fit["optimizers"], here)
+            )
+            self._refuse(loaded, f"it was trained with {then}, but the model is compiled with {now}")
+
+    def _refuse(self, loaded: Loaded, why: str) -> None:
+        raise StateMismatchError(
+            f"Checkpoint {loaded.info.path} does not fit this training: {why}. Nothing was restored.", _HINT
+        )
+
+    def take_back(self, loaded: Loaded, *, training: bool) -> None:
+        """Put everything back: variables, callbacks, the place in the data, the generators.
+
+        Args:
+            training: epochs follow, so the data is led to its place; else only the state counts.
+
+        Raises:
+            StateMismatchError: it does not fit; nothing was restored.
+        """
+        model, states = self._model, loaded.states
+        if not is_built(model):
+            build_without_data(model, self._fit.epoch_iterator)
+        self.meet(loaded)
+        fit: Any = states[_FIT]
+        variables.assign(variables.model_variables(model), _part(states, "model"))
+        for name, optimizer in variables.optimizers_of(model).items():
+            variables.assign(variables.named(optimizer.variables), _part(states, name))
+        variables.assign(variables.metric_variables(model), _part(states, "metrics"))
+        callback_states.restore(self._fit.callbacks, states[_CALLBACKS])
+        self.logs = dict(fit["logs"])
+        if training:
+            self.data.resume(fit["data"], fit["batch"], states[_RANDOM])
+            if self.data.caveat:
+                self.say(self.data.caveat)
+            self._find_edge()
+        else:
+            self.data.set_randomness(states[_RANDOM])
+
+
+def _part(states: Mapping[str, object], name: str) -> Mapping[str, Any]:
+    part = states[name]
+    assert isinstance(part, Mapping)
+    return part
+
+
+def _kind_of(optimizer: Any) -> str:
+    inner = getattr(optimizer, "inner_optimizer", None)
+    name = next(
+        k.__name__ for k in type(optimizer).__mro__ if not k.__module__.startswith("keras.src.backend")
+    )
+    return f"{name} of {_kind_of(inner)}" if inner is not None else name
+
+
+def _numbers(logs: Any) -> dict[str, float]:
+    """Logs as plain numbers; this waits for the device, so it happens for a save only."""
+    result: dict[str, float] = {}
+    for key, value in (logs or {}).items():
+        if isinstance(value, Mapping):
+            result |= _numbers(value)
+            continue
+        with contextlib.suppress(TypeError, ValueError):
+            result[key] = float(keras.ops.convert_to_numpy(value))
+    return result

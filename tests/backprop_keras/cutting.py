@@ -1,0 +1,250 @@
+"""Trains kinds of `fit` whole and cut into pieces, each piece in a fresh process, and compares every bit.
+
+A kind is a function `train(cut) -> state`. It passes `cut.callbacks(...)` to fit. The whole training has no BackpropCallback
+at all. One process trains many kinds one after another, each a run of its own, because a backend takes longer to import
+than any of them to train.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backprop_core.clock import SYSTEM
+
+ROOT = Path(__file__).parents[2]
+CUTS = 2
+HOW = ("sigterm", "deadline", "ctrl-c")
+
+
+class LeapingClock:
+    """The real clock, which can be moved on."""
+
+    def __init__(self) -> None:
+        self._leapt_s = 0.0
+
+    def leap(self, seconds: float) -> None:
+        self._leapt_s += seconds
+
+    def monotonic(self) -> float:
+        return SYSTEM.monotonic() + self._leapt_s
+
+    def wall(self) -> float:
+        return SYSTEM.wall() + self._leapt_s
+
+    def sleep(self, seconds: float) -> None:
+        SYSTEM.sleep(seconds)
+
+    def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
+        return SYSTEM.wait(event, timeout_s)
+
+
+class Cut:
+    """Where and how one piece of a training ends.
+
+    Attributes:
+        run: the run's id, or None: the training has no BackpropCallback.
+        at: after this many executions (counted over the epochs) it is asked to stop, or None: it runs to its end.
+        folder: for files that the pieces of one training share.
+    """
+
+    def __init__(self, run: str | None, at: int | None, how: str, piece: int, folder: Path) -> None:
+        self.run, self.at, self.how, self.piece, self.folder = run, at, how, piece, folder
+        self.clock = LeapingClock()
+        self.executions = 0
+        self.callback: Any = None
+        self.epochs_ended: list[int] = []
+        self.validations = 0
+
+    def callbacks(self, *others: Any, first: bool = False, **keywords: Any) -> list[Any]:
+        """Callbacks for fit: the one that strikes, `others`, and BackpropCallback before or behind them."""
+        from tests.backprop_keras.striking import Striker
+
+        striker = Striker(self)
+        if self.run is None:
+            return [striker, *others]
+        from backprop_keras import BackpropCallback
+
+        self.callback = BackpropCallback("10h", run=self.run, grace=0, **keywords)
+        self.callback._clock = self.clock
+        return [self.callback, striker, *others] if first else [striker, *others, self.callback]
+
+    def strike(self) -> None:
+        """Ask for the stop, the way this piece is to end."""
+        if self.how == "sigterm":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self.how == "ctrl-c":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            self.clock.leap(100_000)
+
+
+def seed(number: int) -> None:
+    """Seed every global generator."""
+    import keras
+
+    keras.utils.set_random_seed(number)
+
+
+def digest(value: object) -> str:
+    """SHA-256 over a state: every bit of every array and number, with keys, types and shapes."""
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _feed(sha: Any, value: Any) -> None:
+    import numpy
+
+    sha.update(type(value).__name__.encode() + b":")
+    if isinstance(value, numpy.ndarray):
+        sha.update(f"{value.dtype}{value.shape}".encode() + value.tobytes())
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _feed(sha, key)
+            _feed(sha, item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _feed(sha, item)
+    elif isinstance(value, float):
+        sha.update(struct.pack("<d", value))
+    else:
+        sha.update(repr(value).encode() + b";")
+
+
+def parts_that_differ(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
+    """The names of what is not the same in both."""
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+
+
+def cut_points(kind: str, total: int, cuts: int = CUTS) -> list[int]:
+    """Random executions at which `kind` is cut, the same in every session of the tests."""
+    return sorted(random.Random(f"cut {kind}").sample(range(1, total + 1), cuts))
+
+
+def run_pieces(backend: str, kinds: list[str], folder: Path) -> dict[str, dict[str, Any]]:
+    """Train `kinds` whole and in pieces on `backend`.
+
+    Returns:
+        By kind: `whole` and `cut` (digests of the parts of the state), `outcomes`, `at`, `said`, `pieces`.
+    """
+    whole = process(backend, folder, {kind: {"run": None} for kind in kinds}, piece=0)
+    at = {kind: cut_points(kind, whole[kind]["executions"]) for kind in kinds}
+    results = {
+        kind: {
+            "whole": whole[kind]["parts"],
+            "at": at[kind],
+            "outcomes": [],
+            "said": [],
+            "cut": None,
+            "pieces": [],
+        }
+        for kind in kinds
+    }
+    for piece in range(CUTS + 1):
+        orders = {}
+        for number, kind in enumerate(kinds):
+            orders[kind] = {"run": f"{kind}-{backend}", "how": HOW[(piece + number) % len(HOW)]}
+            if piece < CUTS:
+                orders[kind]["at"] = at[kind][piece]
+        for kind, made in process(backend, folder, orders, piece=piece).items():
+            results[kind]["outcomes"].append(made["outcome"])
+            results[kind]["said"] += made["said"]
+            results[kind]["cut"] = made["parts"]
+            results[kind]["pieces"].append(made)
+    return results
+
+
+def process(backend: str, folder: Path, orders: Mapping[str, Any], *, piece: int) -> dict[str, Any]:
+    """One fresh process that trains a piece of each kind in `orders`."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.backprop_keras.cutting", str(piece), str(folder)],
+        input=json.dumps(orders),
+        env=environment(backend, folder),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-6000:]}"
+    made: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return made
+
+
+def environment(backend: str, folder: Path) -> dict[str, str]:
+    """The environment of a training process: a home of its own, one thread, nothing of backprop from outside."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("BACKPROP_", "SLURM_"))}
+    return own | {
+        "BACKPROP_HOME": str(folder / "home"),
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
+    """Train one piece of `kind` in this process."""
+    import keras
+
+    from tests.backprop_keras.kinds import KINDS, SEEDED
+
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy("float32")
+    seeded_alike = kind in SEEDED or keras.backend.backend() == "tensorflow"
+    seed(7 if seeded_alike else 7 + 1_000 * cut.piece)
+    state = KINDS[kind](cut)
+    session = None if cut.callback is None else cut.callback._box.session
+    return {
+        "parts": {name: digest(part) for name, part in state.items()},
+        "outcome": "completed" if session is None else str(cut.callback.outcome),
+        "executions": cut.executions,
+        "epochs_ended": cut.epochs_ended,
+        "validations": cut.validations,
+        "said": [] if session is None else sorted(session.teller._said),
+    }
+
+
+def main() -> None:
+    """Child process: orders on standard input, results as JSON on standard output."""
+    from backprop_core.errors import BackpropError
+
+    piece, folder = int(sys.argv[1]), Path(sys.argv[2])
+    made = {}
+    for kind, order in json.loads(sys.stdin.read()).items():
+        place = Path(tempfile.mkdtemp(dir=folder)) if order["run"] is None else folder / order["run"]
+        place.mkdir(parents=True, exist_ok=True)
+        cut = Cut(order["run"], order.get("at"), order.get("how", "sigterm"), piece, place)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                made[kind] = train_piece(kind, cut)
+        except BackpropError as error:
+            made[kind] = {
+                "parts": {"error": f"{type(error).__name__}: {error}"},
+                "outcome": "error",
+                "said": [],
+            }
+    print(json.dumps(made))
+
+
+if __name__ == "__main__":
+    main()

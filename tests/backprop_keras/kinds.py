@@ -1,0 +1,393 @@
+"""The kinds of `fit` whose cut trainings have to equal the whole ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tests.backprop_keras.cutting import Cut
+
+BACKEND = keras.backend.backend()
+KINDS: dict[str, Callable[[Cut], dict[str, Any]]] = {}
+ON: dict[str, tuple[str, ...]] = {}
+SEEDED: set[str] = set()
+"""Kinds whose data comes in an order that only the script's own seed decides."""
+
+_ALL = ("tensorflow", "torch", "jax")
+
+
+def kind(
+    *on: str, seeded: bool = False
+) -> Callable[[Callable[[Cut], dict[str, Any]]], Callable[[Cut], dict[str, Any]]]:
+    """A kind of training, on the backends `on` (all by default)."""
+
+    def add(train: Callable[[Cut], dict[str, Any]]) -> Callable[[Cut], dict[str, Any]]:
+        KINDS[train.__name__] = train
+        ON[train.__name__] = on or _ALL
+        if seeded:
+            SEEDED.add(train.__name__)
+        return train
+
+    return add
+
+
+def data(samples: int = 70) -> tuple[Any, Any]:
+    """Five batches of 16, the last one partial; the same in every process."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(samples, 6)).astype("float32")
+    return x, (x.sum(axis=1) > 0).astype("int32")
+
+
+def network(*, dropout: bool = True, norm: bool = True) -> Any:
+    layers = [keras.layers.Input((6,)), keras.layers.Dense(8, activation="tanh")]
+    layers += [keras.layers.BatchNormalization()] if norm else []
+    layers += [keras.layers.Dropout(0.3)] if dropout else []
+    return keras.Sequential([*layers, keras.layers.Dense(2)])
+
+
+def compiled(model: Any, optimizer: Any = None, **keywords: Any) -> Any:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    keywords.setdefault("jit_compile", False)
+    model.compile(optimizer or keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], **keywords)
+    return model
+
+
+def state(model: Any, history: Any, **more: Any) -> dict[str, Any]:
+    """All bits that have to be the same."""
+    draws: list[Any] = [
+        random.random(),
+        float(np.random.random()),
+        float(keras.ops.convert_to_numpy(keras.random.uniform(()))),
+    ]
+    if BACKEND == "torch":
+        import torch
+
+        draws.append(torch.rand(()).item())
+    return {
+        "model": [np.array(v) for v in model.variables],
+        "optimizer": [np.array(v) for v in model.optimizer.variables],
+        "metrics": [np.array(v) for v in model.metrics_variables],
+        "history": dict(history.history),
+        "epochs": list(history.epoch),
+        "draws": draws,
+        "sticks": sorted(
+            name
+            for name in vars(model)
+            if name in ("_should_eval", "_initial_epoch") and vars(model)[name] is not None
+        ),
+        **more,
+    }
+
+
+@kind()
+def arrays_shuffled(cut: Cut) -> dict[str, Any]:
+    """Arrays, Dropout and BatchNorm, a learning-rate schedule, validation."""
+    x, y = data()
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 5, 0.9)
+    model = compiled(network(), keras.optimizers.Adam(schedule))
+    history = model.fit(
+        x, y, batch_size=16, epochs=3, verbose=0, validation_data=(x[:20], y[:20]), callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+@kind()
+def arrays_in_order(cut: Cut) -> dict[str, Any]:
+    """Without shuffling, with sample weights, momentum, gradient clipping; our callback stands first."""
+    x, y = data()
+    weights = np.linspace(0.5, 1.5, len(x)).astype("float32")
+    model = compiled(network(), keras.optimizers.SGD(0.05, momentum=0.9, clipnorm=1.0))
+    history = model.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        sample_weight=weights,
+        callbacks=cut.callbacks(first=True),
+    )
+    return state(model, history)
+
+
+@kind()
+def split_and_class_weights(cut: Cut) -> dict[str, Any]:
+    """validation_split, class_weight, validation every second epoch, a first epoch of the user's."""
+    x, y = data()
+    model = compiled(network())
+    history = model.fit(
+        x, y, batch_size=16, epochs=5, initial_epoch=2, verbose=0, validation_split=0.2, validation_freq=2,
+        class_weight={0: 1.0, 1: 2.0}, callbacks=cut.callbacks(),
+    )  # fmt: skip
+    return state(model, history)
+
+
+@kind()
+def arrays_kept_over_epochs(cut: Cut) -> dict[str, Any]:
+    """steps_per_epoch smaller than the data: one iterator serves several epochs."""
+    x, y = data(160)
+    model = compiled(network())
+    history = model.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=5,
+        steps_per_epoch=4,
+        verbose=0,
+        validation_data=(x[:20], y[:20]),
+        callbacks=cut.callbacks(),
+    )
+    return state(model, history)
+
+
+@kind()
+def shuffled_inside_batches(cut: Cut) -> dict[str, Any]:
+    """shuffle="batch", no compilation at all."""
+    x, y = data()
+    model = compiled(network(norm=False), run_eagerly=True)
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, shuffle="batch", callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind("tensorflow", "jax")
+def four_steps_an_execution(cut: Cut) -> dict[str, Any]:
+    """steps_per_execution=4 with an epoch of 9 batches: the last execution has one."""
+    x, y = data(140)
+    model = compiled(network(), steps_per_execution=4)
+    history = model.fit(
+        x, y, batch_size=16, epochs=3, verbose=0, validation_data=(x[:64], y[:64]), callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+@kind("tensorflow", "jax")
+def compiled_by_xla(cut: Cut) -> dict[str, Any]:
+    """jit_compile on, plain SGD on a model whose Dropout has a seed."""
+    x, y = data()
+    model = compiled(network(norm=False), keras.optimizers.SGD(0.1), jit_compile=True)
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind()
+def brain_floats(cut: Cut) -> dict[str, Any]:
+    """mixed_bfloat16, gradients accumulated over 3 batches, a moving average of the weights that overwrites them."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    x, y = data()
+    optimizer = keras.optimizers.Adam(
+        0.01, gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=2
+    )
+    model = compiled(network(), optimizer)
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind()
+def half_floats(cut: Cut) -> dict[str, Any]:
+    """mixed_float16 with a loss scale that grows every third step."""
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y = data()
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=256.0, dynamic_growth_steps=3
+    )
+    model = compiled(network(norm=False), optimizer)
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind()
+def stock_callbacks(cut: Cut) -> dict[str, Any]:
+    """Callbacks with a memory: patience, plateau, best weights, a multiplying schedule, a log that appends."""
+    x, y = data()
+    held_x, held_y = x[:32], 1 - y[:32]  # labels that are wrong: the validation soon gets worse
+    log = cut.folder / "log.csv"
+    best = cut.folder / "best.weights.h5"
+    callbacks = [
+        keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, cooldown=1),
+        keras.callbacks.ModelCheckpoint(str(best), save_best_only=True, save_weights_only=True),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        keras.callbacks.CSVLogger(str(log)),
+    ]
+    model = compiled(network(norm=False), keras.optimizers.Adam(0.05))
+    history = model.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=6,
+        verbose=0,
+        validation_data=(held_x, held_y),
+        callbacks=cut.callbacks(*callbacks, first=cut.piece == 1),
+    )
+    early, plateau, checkpoint = callbacks[:3]
+    return state(
+        model,
+        history,
+        memory=[early.wait, early.stopped_epoch, early.best_epoch, plateau.wait, plateau.cooldown_counter],
+        best=[float(early.best), float(plateau.best), float(checkpoint.best)],
+        log=log.read_text() if cut.at is None else "",
+    )
+
+
+@kind()
+def py_dataset(cut: Cut) -> dict[str, Any]:
+    """A PyDataset in the main thread, shuffled by Keras, that draws random numbers for every batch."""
+    dataset = Batches(
+        workers=1, noisy=BACKEND != "tensorflow"
+    )  # TensorFlow reads ahead in a thread of its own
+    model = compiled(network())
+    history = model.fit(dataset, epochs=3, verbose=0, shuffle=True, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind()
+def py_dataset_with_workers(cut: Cut) -> dict[str, Any]:
+    """A PyDataset read by two threads, whose order a thread draws, and a validation in between."""
+    model = compiled(network())
+    history = model.fit(
+        Batches(workers=2),
+        epochs=3,
+        verbose=0,
+        shuffle=True,
+        validation_data=Batches(workers=1),
+        callbacks=cut.callbacks(),
+    )
+    return state(model, history)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Six batches."""
+
+    def __init__(self, workers: int, *, noisy: bool = False) -> None:
+        super().__init__(workers=workers)
+        self._x, self._y = data(96)
+        self._noisy = noisy
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        part = slice(16 * index, 16 * (index + 1))
+        noise = np.random.normal(size=(16, 6)).astype("float32") if self._noisy else 0
+        return self._x[part] + noise, self._y[part]
+
+
+@kind(seeded=True)
+def generator(cut: Cut) -> dict[str, Any]:
+    """A Python generator without an end, steps_per_epoch."""
+
+    def batches() -> Any:
+        drawn = np.random.default_rng(11)
+        while True:
+            x = drawn.normal(size=(16, 6)).astype("float32")
+            yield x, (x.sum(axis=1) > 0).astype("int32")
+
+    model = compiled(network())
+    history = model.fit(batches(), epochs=3, steps_per_epoch=4, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind(seeded=True)
+def tf_data(cut: Cut) -> dict[str, Any]:
+    """A tf.data pipeline that shuffles anew in every epoch from a seed."""
+    import tensorflow as tf
+
+    x, y = data()
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(70, seed=5).batch(16)
+    model = compiled(network())
+    history = model.fit(
+        dataset, epochs=4, verbose=0, validation_data=dataset.take(2), callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+@kind(seeded=True)
+def tf_data_without_end(cut: Cut) -> dict[str, Any]:
+    """A tf.data pipeline that repeats, so that one iterator serves all epochs."""
+    import tensorflow as tf
+
+    x, y = data()
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(70, seed=5).batch(16).repeat()
+    model = compiled(network(norm=False))
+    history = model.fit(dataset, epochs=3, steps_per_epoch=4, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+def _loader(workers: int, *, own: bool = False) -> Any:
+    import torch
+
+    x, y = data()
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    seeded = torch.Generator().manual_seed(23) if own else None
+    return torch.utils.data.DataLoader(
+        dataset, batch_size=16, shuffle=True, num_workers=workers, generator=seeded
+    )
+
+
+@kind("torch", "jax")
+def data_loader(cut: Cut) -> dict[str, Any]:
+    """A PyTorch DataLoader that shuffles with torch's global generator."""
+    import torch
+
+    if BACKEND != "torch":
+        torch.manual_seed(1_000 * cut.piece + 5 if cut.run else 5)
+    model = compiled(network())
+    history = model.fit(_loader(0), epochs=3, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind("torch")
+def data_loader_with_workers(cut: Cut) -> dict[str, Any]:
+    """A DataLoader with two processes and a generator of its own, as validation too."""
+    model = compiled(network())
+    history = model.fit(
+        _loader(2, own=True), epochs=3, verbose=0, validation_data=_loader(0), callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+@kind()
+def model_without_shapes(cut: Cut) -> dict[str, Any]:
+    """A subclassed model with a metric of its own, which is built by its first batch."""
+    x, y = data()
+    model = compiled(Unbuilt())
+    history = model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+class Unbuilt(keras.Model):  # type: ignore[misc]
+    """Has no variables before it has seen data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = keras.layers.Dense(8, activation="relu")
+        self.dropout = keras.layers.Dropout(0.2)
+        self.last = keras.layers.Dense(2)
+        self.spread = keras.metrics.Mean("spread")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.last(self.dropout(self.first(x), training=training))
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        self.spread.update_state(keras.ops.std(y_pred))
+        return {**results, "spread": self.spread.result()}
+
+
+@kind()
+def custom_train_step(cut: Cut) -> dict[str, Any]:
+    """A train_step of the user's with logs that are no metrics of the model."""
+    from tests.backprop_keras.train_steps import OwnStep
+
+    x, y = data()
+    inputs = keras.Input((6,))
+    outputs = keras.layers.Dense(2)(
+        keras.layers.Dropout(0.1)(keras.layers.Dense(8, activation="tanh")(inputs))
+    )
+    model = compiled(OwnStep(inputs, outputs), keras.optimizers.RMSprop(0.01))
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
