@@ -28,6 +28,8 @@ INDEX_FILE = "experiments.json"
 _LOCK_FILE = "experiments.lock"
 _LOCK_TIMEOUT_S = 10.0
 _LIMIT_BYTES = 512 * 1024 * 1024
+INDEXED_CHECKPOINTS = 20
+"""The newest ones of a run: all of them, of ten thousand runs, would be read by every list."""
 
 Entry = dict[str, Any]
 
@@ -85,7 +87,7 @@ def entry_of(record: RunRecord) -> Entry:
         "id": record.id,
         "scriptPath": record.script_path,
         "status": npm_status(record.status),
-        "checkpoints": list(record.checkpoints),
+        "checkpoints": list(record.checkpoints[-INDEXED_CHECKPOINTS:]),
         "startTime": round(record.created_wall * 1000),
         **{key: value for key, value in optional.items() if value is not None},
     }

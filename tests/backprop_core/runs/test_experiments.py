@@ -76,6 +76,17 @@ def test_an_entry_has_the_npm_tools_keys_and_units(
     }
 
 
+def test_the_index_holds_the_newest_checkpoints_alone(home: Path, store: RunStore, make: Make) -> None:
+    """A run of many saves does not make every list slow; its record remembers more, none twice."""
+    make("r1")
+    with store.hold("r1") as hold:
+        for number in [*range(30), 5]:
+            store.remember_checkpoint(hold, f"/c/{number}")
+    assert written(home)["r1"]["checkpoints"] == [f"/c/{n}" for n in range(11, 30)] + ["/c/5"]
+    assert len(store.load("r1").checkpoints) == 30
+    assert store.load("r1").last_checkpoint == "/c/5"
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_without_a_json_word_is_left_out(home: Path, store: RunStore, make: Make, loss: float) -> None:
     """The npm tool could not parse the file with a bare NaN in it; our own record keeps the value."""
