@@ -54,6 +54,11 @@ class Snapshot:
     objects: Mapping[str, CapturedState]
     nbytes: int
 
+    def reserve(self, buffers: StagingBuffers) -> None:
+        """Allocate and touch what `staged` will need, without copying: before training is in a hurry, and in any thread."""
+        for name, state in self.objects.items():
+            buffers.prepare(name, state.arrays, state.owners)
+
     def staged(self, buffers: StagingBuffers, *, synchronize: bool = True) -> Snapshot:
         """A snapshot over copies in `buffers`; the originals may change as soon as this returns.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
-from backprop_core.errors import CheckpointDamagedError, CheckpointError, CheckpointWriteError
+from backprop_core.errors import BackpropError, CheckpointDamagedError, CheckpointError, CheckpointWriteError
 
 from . import disk_errors, folder, retention
 from .arrays import Translator
@@ -87,13 +87,14 @@ class CheckpointStore:
                 info = self._commit(snapshot, facts)
             except OSError as error:
                 raise disk_errors.write_error(self.directory, facts.step, error) from error
+            except BackpropError:
+                raise
             except (
-                ValueError,
-                MemoryError,
-                RuntimeError,
-            ) as error:  # the last: a device that fails while it is read
+                Exception
+            ) as error:  # a device that fails while it is read, say: training is not to end for it
                 raise CheckpointWriteError(
-                    f"The checkpoint of step {facts.step} was not saved: {error}.", path=self.directory
+                    f"The checkpoint of step {facts.step} was not saved: {error or type(error).__name__}.",
+                    path=self.directory,
                 ) from error
             if retain:
                 self._retain(info)

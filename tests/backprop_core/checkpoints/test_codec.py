@@ -228,6 +228,8 @@ def test_staging_reuses_its_memory() -> None:
 
     translators = (Counting(),)
     buffers = StagingBuffers(translators)
+    capture(small_states(), translators).reserve(buffers)
+    assert len(allocated) == 3
     for seed in range(3):
         staged = capture(small_states(seed), translators).staged(buffers)
         assert_same(through_json(staged, "rng"), small_states(seed)["rng"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +286,45 @@ def test_the_store_can_be_shared_by_threads(tmp_path: Path) -> None:
     infos: list[Any] = store.list()
     assert [info.step for info in infos] == list(range(8, 0, -1))
     assert all(store.verify(info) == [] for info in infos)
+
+
+def test_a_vanished_folder_is_made_again(tmp_path: Path) -> None:
+    """Somebody removes the whole directory while the run goes on: the next save has a place again."""
+    store = store_at(tmp_path / "run" / "checkpoints")
+    store.commit(small_snapshot(1), facts(1))
+    shutil.rmtree(tmp_path / "run")
+    store.commit(small_snapshot(2), facts(2))
+    assert [info.step for info in store.list()] == [2]
+
+
+def test_a_folder_that_vanishes_during_a_save_is_an_error_of_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory goes between writing and renaming: the save says so, and nothing else happens."""
+    store = store_at(tmp_path / "checkpoints")
+    store.commit(small_snapshot(1), facts(1))
+    real = Path.rename
+
+    def vanishing(path: Path, target: Path) -> Path:
+        shutil.rmtree(tmp_path / "checkpoints")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", vanishing)
+    with pytest.raises(CheckpointWriteError, match="the folder has vanished"):
+        store.commit(small_snapshot(2), facts(2))
+    assert store.list() == []
+
+
+def test_a_device_that_fails_is_an_error_of_the_save(tmp_path: Path) -> None:
+    """Whatever a translator raises while its arrays are read, the save fails with a sentence and leaves nothing."""
+
+    def view() -> memoryview:
+        raise TypeError("CUDA error: an illegal memory access was encountered")
+
+    snapshot = small_snapshot()
+    state = snapshot.objects["model"]
+    broken = {name: replace(dense, view=view) for name, dense in state.arrays.items()}
+    snapshot = replace(snapshot, objects={"model": replace(state, arrays=broken)})
+    with pytest.raises(CheckpointWriteError, match=r"step 1 was not saved: CUDA error"):
+        store_at(tmp_path).commit(snapshot, facts(1))
+    assert list(tmp_path.iterdir()) == []
