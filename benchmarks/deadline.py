@@ -77,10 +77,8 @@ def real_box(number: int, home: str, spikes: float) -> dict[str, Any]:
         "status": done.returncode,
     }  # fmt: skip
     events = _events(folder / "attempts/1/events.jsonl")
-    started = next((e for e in events if e.get("event", e.get("kind")) == "session_started"), None)
-    finished = next(
-        (e for e in reversed(events) if e.get("event", e.get("kind")) == "session_finished"), None
-    )
+    started = next((e for e in events if e["kind"] == "session_started"), None)
+    finished = next((e for e in reversed(events) if e["kind"] == "session_finished"), None)
     record = json.loads((folder / "run.json").read_text())
     attempt = record["attempts"][-1]
     row |= {
