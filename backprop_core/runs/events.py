@@ -166,8 +166,12 @@ def _take(found: Highlights, event: Event) -> None:
         found.loss = float(loss)
     if event["kind"] == "checkpoint_saved" and isinstance(path, str):
         found.checkpoints.append(path)
+    if event["kind"] == "session_started":
+        found.finished = None  # a later box in the same process
     if event["kind"] == "session_finished":
         found.finished = event
+        if isinstance(last := event.get("checkpoint"), str) and last not in found.checkpoints:
+            found.checkpoints.append(last)
     found.last_wall = finite(event.get("wall")) or found.last_wall
 
 

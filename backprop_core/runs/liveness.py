@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE, OUTPUT_FILE, attempt_dir
-from backprop_core.runs.events import highlights
+from backprop_core.runs.events import Event, highlights
 from backprop_core.runs.hold import LOCK_FILE
 from backprop_core.runs.locks import is_locked
 from backprop_core.runs.process import Life
@@ -45,11 +45,15 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
     folder = attempt_dir(run_dir, attempt.number)
     told = highlights(folder / EVENTS_FILE)
     ended = max(_last_sign_wall(folder) or attempt.started_wall, attempt.started_wall)
+    finished = told.finished or {}
+    steps, measured = finished.get("steps"), finished.get("measured")
     lost = replace(
         attempt,
         outcome=Outcome.LOST,
         ended_wall=ended,
-        reason=f"Its process ({attempt.process.pid}) ended without a word: killed, or the machine went down.",
+        reason=_reason(attempt.process.pid, finished),
+        steps=steps if type(steps) is int else attempt.steps,
+        measured=measured if isinstance(measured, dict) else attempt.measured,
     )
     for path in told.checkpoints:
         record = with_checkpoint(record, path)
@@ -58,6 +62,16 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
         status=RunStatus.LOST,
         last_step=record.last_step if told.step is None else told.step,
         last_loss=record.last_loss if told.loss is None else told.loss,
+    )
+
+
+def _reason(pid: int, finished: Event) -> str:
+    """Why a lost attempt ended, as far as it could still say so itself."""
+    if not finished:
+        return f"Its process ({pid}) ended without a word: killed, or the machine went down."
+    said = f"{str(finished.get('outcome'))[:40]}: {str(finished.get('reason'))[:200]}".rstrip(".: ")
+    return (
+        f"Nobody was left to write down its end (the governor was killed?); the last that it said was {said}."
     )
 
 

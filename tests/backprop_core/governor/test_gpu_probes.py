@@ -302,3 +302,15 @@ def test_probes_are_chosen_by_name(bin_dir: Path) -> None:
     assert gpu_probe("none").read().gpus == ()
     with pytest.raises(UsageError, match="nvml"):
         gpu_probe("voodoo")
+
+
+def test_the_fake_library_has_the_names_of_the_real_one() -> None:
+    """Every function, constant and error of the fake exists in nvidia-ml-py, which is installed for development."""
+    import pynvml
+
+    names = {name for name in dir(fake.FakeNvml) if name.startswith(("nvml", "NVML"))}
+    assert len(names) > 10
+    assert {name for name in names if not hasattr(pynvml, name)} == set()
+    for error in ("NOT_SUPPORTED", "NO_PERMISSION", "GPU_IS_LOST", "LIBRARY_NOT_FOUND"):
+        real = type(pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{error}"))).__name__
+        assert issubclass(getattr(fake, real), fake.NVMLError)

@@ -267,6 +267,29 @@ def test_a_run_whose_governor_was_killed_stays_busy_while_its_script_lives(
     store.hold("r1").release()
 
 
+def test_what_a_lost_attempt_said_at_its_end_is_kept(store: RunStore, make: Make) -> None:
+    """A script that ended in order under a killed governor: lost, with its own words, steps and durations."""
+    make("r1")
+    with store.hold("r1") as hold:
+        attempt = store.begin_attempt(hold, process=dead_process(), **BEGIN)
+        attempt.events.append("session_finished", outcome="completed", reason="an earlier box")
+        attempt.events.append("session_started", pid=1)
+        attempt.events.append(
+            "session_finished",
+            outcome="preempted",
+            reason="SIGTERM was received",
+            steps=40,
+            step=41,
+            measured={"step_s": 0.1},
+            checkpoint="/c/step-41",
+        )
+    seen = store.load("r1")
+    (ended,) = seen.attempts
+    assert (seen.status, seen.last_step, seen.last_checkpoint) == (RunStatus.LOST, 41, "/c/step-41")
+    assert (ended.steps, ended.measured) == (40, {"step_s": 0.1})
+    assert "preempted: SIGTERM was received" in ended.reason
+
+
 def test_a_run_of_another_machine_is_judged_by_its_lock(store: RunStore, make: Make) -> None:
     """Processes that cannot be seen from here do not make a run lost while its lock is held."""
     make("r1")
