@@ -220,7 +220,7 @@ def test_the_guard_saves_the_last_boundary_while_a_step_hangs(box: Box, clock: F
     assert not box.train(400)  # into the end zone
     step = box.trainee.step
     box.trainee.step += 1  # the step that hangs has begun to change the state
-    clock.advance(59.9 - 40.0)
+    clock.advance(60.0 - 40.0)  # past the last instant for a save
     for _ in range(2_000):
         if box.session.guard.committed:
             break
