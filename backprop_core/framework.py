@@ -161,8 +161,8 @@ class Framework(Protocol):
 
     def raw_loop(
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
-    ) -> RawLoop:
-        """Watch and steer an unchanged loop; `caller` is the frame that opened the block."""
+    ) -> RawLoop | None:
+        """Watch and steer an unchanged loop; `caller` is the frame that opened the block. None: it cannot be watched."""
         ...
 
     def is_stop_debris(self, error: BaseException) -> bool:
@@ -174,14 +174,17 @@ class Framework(Protocol):
 def _entries() -> tuple[EntryPoint, ...]:
     from importlib.metadata import entry_points  # 20 ms that only a process with a box needs
 
-    return tuple(entry_points(group=GROUP))
+    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
 
 
 _loaded: dict[str, Framework] = {}
 
 
 def frameworks_in_use() -> list[Framework]:
-    """The frameworks whose module the process has imported."""
+    """The frameworks whose module the process has imported, in the order of their names: that is how they are asked.
+
+    A Keras model on PyTorch is an `nn.Module` too; `keras` comes first.
+    """
     found = []
     for entry in _entries():
         if entry.name in sys.modules:

@@ -119,7 +119,8 @@ class Keeping:
     def has_optimizer(self) -> bool:
         """Whether a named object is an optimizer, so that nothing needs to be found."""
         return any(
-            hasattr(value, "param_groups") and hasattr(value, "step") for value in self.objects.values()
+            (hasattr(value, "param_groups") and hasattr(value, "step")) or hasattr(value, "apply_gradients")
+            for value in self.objects.values()
         )
 
     def find(self) -> list[str]:

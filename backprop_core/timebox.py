@@ -123,10 +123,11 @@ class TimeBox:
         keeping.found = not keeping.has_optimizer()
         for framework in keeping.frameworks:
             self._hooks.enter_context(framework.watch_steps(keeping.optimizer_stepped))
-            if keeping.raw is None:
-                keeping.raw = framework.raw_loop(self, keeping, caller)
+            raw = framework.raw_loop(self, keeping, caller) if keeping.raw is None else None
+            if raw is not None:
+                keeping.raw = raw
                 self._raw_hooks = self._hooks.enter_context(ExitStack())
-                self._raw_hooks.enter_context(keeping.raw.watch())
+                self._raw_hooks.enter_context(raw.watch())
         self._restore()
         if session.restored is None:
             session.boundary(0)

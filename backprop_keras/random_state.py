@@ -30,7 +30,7 @@ def capture() -> dict[str, Any]:
     states: dict[str, Any] = {
         "python": python_to_array(random._inst),
         "numpy": np.random.get_state(legacy=False),
-        "keras": _keras_seed(),
+        "keras": keras_seed(),
         "backend": {keras.backend.backend(): active().randomness()},
     }
     if keras.backend.backend() != "torch" and "torch" in sys.modules:
@@ -45,7 +45,7 @@ def restore(states: Any) -> None:
         active().set_randomness(states["backend"][here])
     if here != "torch" and "torch" in states["backend"] and "torch" in sys.modules:
         _torch().set_randomness(states["backend"]["torch"])
-    _set_keras_seed(states["keras"])
+    set_keras_seed(states["keras"])
     np.random.set_state(states["numpy"])
     python_from_array(random._inst, states["python"])
 
@@ -62,13 +62,13 @@ def _global_state() -> Any:
     return global_state
 
 
-def _keras_seed() -> Any:
+def keras_seed() -> Any:
     """The state of the generator behind `keras.random` without a seed, if it has been used."""
     generator = _global_state().get_global_attribute(_SEED_GENERATOR)
     return None if generator is None else np.array(active().array(generator.state))
 
 
-def _set_keras_seed(state: Any) -> None:
+def set_keras_seed(state: Any) -> None:
     if state is None:
         return
     generator = _global_state().get_global_attribute(_SEED_GENERATOR)

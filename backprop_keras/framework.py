@@ -1,0 +1,60 @@
+"""Keras, as the core sees it: for `backprop.timebox` around a loop of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+from typing import Any
+
+import keras
+
+from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, RawLoop, Tracked
+from backprop_keras import objects
+from backprop_keras.backends import active
+from backprop_keras.translator import KerasTranslator
+
+
+class KerasFramework:
+    """Found by the core through the entry point `backprop.frameworks`."""
+
+    name = "keras"
+
+    def __init__(self) -> None:
+        self.translator = KerasTranslator()
+
+    def adopt(self, value: object) -> Tracked | None:
+        return objects.tracked(value)
+
+    def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
+        return None
+
+    def randomness(self) -> Tracked:
+        return objects.KerasRandomness()
+
+    def environment(self) -> Mapping[str, Any]:
+        return {
+            "keras": keras.__version__,
+            "keras_backend": keras.backend.backend(),
+            "keras_dtype_policy": keras.config.dtype_policy().name,
+            **active().environment(),
+        }
+
+    def reading(
+        self, loader: object, randomness: RandomnessKeeper, *, replay: bool = False
+    ) -> LoaderReading | None:
+        return None
+
+    def synchronize(self) -> None:
+        """A step of the user's own returns nothing that we could wait for; `box.log(loss=...)` waits when it is read."""
+
+    def watch_steps(self, stepped: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def raw_loop(
+        self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
+    ) -> RawLoop | None:
+        return None
+
+    def is_stop_debris(self, error: BaseException) -> bool:
+        return False

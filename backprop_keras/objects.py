@@ -1,0 +1,89 @@
+"""How Keras models, optimizers, metrics and single variables are kept by a time box around a loop of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from backprop_keras import random_state, variables
+from backprop_keras.backends import active
+
+
+@dataclass(frozen=True, slots=True)
+class VariablesTracked:
+    """Anything with `variables`: a model, a layer, an optimizer, a metric. Saved by path, restored in place."""
+
+    owner: Any
+
+    def _variables(self) -> dict[str, Any]:
+        return variables.named(self.owner.variables)
+
+    def capture(self) -> object:
+        return variables.arrays(self._variables())
+
+    def mismatch(self, state: Any) -> str | None:
+        here = self._variables()
+        if not getattr(self.owner, "built", True) and isinstance(state, Mapping) and len(state) > len(here):
+            call = (
+                "optimizer.build(model.trainable_variables)"
+                if _is_optimizer(self.owner)
+                else "model.build(shape)"
+            )
+            return f"has {len(state)} variables, but here they do not exist yet: call {call} before the block"
+        return variables.mismatch(here, state, exact=True)
+
+    def restore(self, state: Any) -> None:
+        variables.assign(self._variables(), state)
+
+
+@dataclass(frozen=True, slots=True)
+class VariableTracked:
+    """A single `keras.Variable`, or the state of a `SeedGenerator`."""
+
+    variable: Any
+
+    def capture(self) -> object:
+        return active().array(self.variable)
+
+    def mismatch(self, state: Any) -> str | None:
+        return variables.mismatch({"it": self.variable}, {"it": state}, exact=True)
+
+    def restore(self, state: Any) -> None:
+        self.variable.assign(active().value(state))
+
+
+class KerasRandomness:
+    """What `keras.random` without a seed and the backend's own operations draw from. Python's, numpy's and torch's
+    generators have keepers of their own in a time box.
+    """
+
+    def capture(self) -> object:
+        backend = keras.backend.backend()
+        own = None if backend == "torch" else active().randomness()
+        return {"keras": random_state.keras_seed(), "backend": backend, "own": own}
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, Mapping) else "is not a state of Keras' generators"
+
+    def restore(self, state: Any) -> None:
+        random_state.set_keras_seed(state["keras"])
+        if state["own"] is not None and state["backend"] == keras.backend.backend():
+            active().set_randomness(state["own"])
+
+
+def tracked(value: object) -> VariablesTracked | VariableTracked | None:
+    """How to keep `value`, if it is one of Keras' objects."""
+    if isinstance(value, keras.layers.Layer | keras.metrics.Metric) or _is_optimizer(value):
+        return VariablesTracked(value)
+    if isinstance(value, keras.Variable):
+        return VariableTracked(value)
+    if isinstance(value, keras.random.SeedGenerator):
+        return VariableTracked(value.state)
+    return None
+
+
+def _is_optimizer(value: object) -> bool:
+    return isinstance(value, keras.optimizers.Optimizer)
