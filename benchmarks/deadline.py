@@ -2,6 +2,7 @@
 
     python benchmarks/deadline.py                 # 10,000 simulated and 100 real boxes
     python benchmarks/deadline.py --real 20       # fewer real ones
+    python benchmarks/deadline.py --text 10       # also ten boxes of 15 s of the text example
     python benchmarks/deadline.py --peers         # also Lightning's Timer + ModelCheckpoint and timeout(1), same work
 
 A real box is `backprop run` of benchmarks/boxed_training.py. Late means that the process was there after the deadline: the
@@ -102,6 +103,28 @@ def real_box(number: int, home: str, spikes: float) -> dict[str, Any]:
     return row
 
 
+def text_box(number: int, home: str, minutes: float = 0.25) -> dict[str, Any]:
+    """The text example under `backprop run`: how long it trained, and whether it was late."""
+    run = f"text-{number}"
+    command = [sys.executable, "-m", "backprop_cli", "run", "-m", str(minutes), "--run-id", run, "--no-wait"]
+    command += ["--min-free-ram", "0.1", str(HERE.parent / "examples/text_pytorch.py")]
+    environment = {**os.environ, "BACKPROP_HOME": home}
+    subprocess.run(command, capture_output=True, env=environment, check=False, timeout=120)
+    folder = Path(home) / "runs" / run
+    events = {event["kind"]: event for event in _events(folder / "attempts/1/events.jsonl")}
+    attempt = json.loads((folder / "run.json").read_text())["attempts"][-1]
+    left_s = events["session_started"]["deadline_wall"] - events["stopping"]["wall"]
+    slack_s = events["session_finished"]["slack_s"] - attempt["measured"].get("exit_s", 0.0)
+    return {
+        "run": run,
+        "steps": events["session_finished"]["steps"],
+        "trained until": 1 - left_s / (minutes * 60),
+        "slack_s": slack_s,
+        "late": slack_s < 0,
+        "killed": attempt["exit_status"] == 137,
+    }
+
+
 def _events(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
@@ -154,6 +177,7 @@ def main() -> None:
         "--spikes", type=float, default=0.0, help="share of real steps that take 20 times as long"
     )
     parser.add_argument("--at-once", type=int, default=1, help="real boxes beside each other")
+    parser.add_argument("--text", type=int, default=0, help="boxes of 15 s of examples/text_pytorch.py")
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -172,6 +196,14 @@ def main() -> None:
             r for r in rows if r["slack_s"] < 0 or not r["joined"] or r["slack_s"] > r.get("allowed_s", 1e9)
         ]
         show("Boxes that were late, never joined, or wasted time", odd)
+    if options.text:
+        with tempfile.TemporaryDirectory(prefix="backprop-bench-") as home:
+            texts = [text_box(number, home) for number in range(options.text)]
+        results["text"] = texts
+        show("examples/text_pytorch.py in boxes of 15 s", texts)
+        print(
+            f"  on average trained until {sum(t['trained until'] for t in texts) / len(texts):.1%} of the box"
+        )
     if options.peers:
         results["peers"] = peers()
         show("Peers, same work", results["peers"])
