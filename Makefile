@@ -33,6 +33,7 @@ check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/api.py
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .
