@@ -12,7 +12,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -127,6 +127,7 @@ class Governor:
         self._heat_pause = False
         self._grace_s = order.grace_s
         self._frozen = False
+        self._catches = (-math.inf, True)
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._control = ControlReader(order.attempt_dir / CONTROL_FILE, clock)
         self._listener = Listener(Path(order.cwd))
@@ -172,28 +173,36 @@ class Governor:
                 if now - looked_at >= TICK_S:
                     looked_at = now
                     self._look()
-                if self._plan().due(now):
+                plan = self._plan(now)
+                if plan.due(now):
                     self._look()  # the script may have joined, or been extended, a moment ago
-                plan = self._plan()
+                    plan = self._plan(now)
                 if plan.due(now):
                     self._make(plan.move)
-                    plan = self._plan()
+                    plan = self._plan(now)
                 self._wait(min(looked_at + TICK_S, plan.at) - self._clock.monotonic())
                 for number in self._inbox.take():
                     self._on_signal(number)
 
-    def _plan(self) -> Plan:
-        joined = self.session.ends_itself
-        return next_move(
-            Facts(
-                deadline=math.inf if self._paused else self.deadline,
-                budget_s=self.order.budget_s,
-                grace_s=self._grace_s,
-                joined=joined,
-                catches_term=not joined and kernel.catches(self._process.pid, signal.SIGTERM),
-                asked_at=self.asked_at,
-            )
+    def _plan(self, now: float) -> Plan:
+        facts = Facts(
+            deadline=math.inf if self._paused else self.deadline,
+            budget_s=self.order.budget_s,
+            grace_s=self._grace_s,
+            joined=self.session.ends_itself,
+            catches_term=True,
+            asked_at=self.asked_at,
         )
+        plan = next_move(facts)
+        # Whether it catches SIGTERM is dear to find out, and does not matter before it would be asked if it did.
+        if plan.move is Move.ASK and plan.due(now) and not self._catches_term(now):
+            plan = next_move(replace(facts, catches_term=False))
+        return plan
+
+    def _catches_term(self, now: float) -> bool:
+        if now >= self._catches[0]:
+            self._catches = (now + TICK_S, kernel.catches(self._process.pid, signal.SIGTERM))
+        return self._catches[1]
 
     def _make(self, move: Move) -> None:
         if self.cause is None:
