@@ -1,6 +1,7 @@
 """A training whose step hangs at a chosen step, in a chosen way. Prints each step it begins."""
 
 import os
+import select
 import sys
 import threading
 
@@ -10,6 +11,7 @@ from torch import nn
 import backprop
 
 HOW, AT, STEP_S = sys.argv[1], int(sys.argv[2]), 0.05
+BUDGET = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 def hang() -> None:
@@ -23,6 +25,8 @@ def hang() -> None:
     elif HOW == "python loop":
         while True:
             pass
+    elif HOW == "slow":  # far longer than any step before, but it ends
+        select.select([], [], [], 4.0)
     elif HOW == "c loop":  # keeps the interpreter lock: a pattern that backtracks for ever
         import re
 
@@ -34,7 +38,7 @@ def main() -> None:
     model = nn.Linear(64, 64)
     optimizer = torch.optim.Adam(model.parameters())
     wait = threading.Event()
-    with backprop.timebox(model=model, optimizer=optimizer) as box:
+    with backprop.timebox(BUDGET, model=model, optimizer=optimizer) as box:
         for step in box.steps(100_000):
             print(f"step {step}", flush=True)
             optimizer.zero_grad()
@@ -43,6 +47,7 @@ def main() -> None:
                 hang()
             optimizer.step()
             wait.wait(STEP_S)
+    print(f"left: {box.outcome} {box.checkpoint}", flush=True)
 
 
 if __name__ == "__main__":

@@ -68,3 +68,20 @@ def test_a_loop_that_keeps_the_interpreter_leaves_the_periodic_checkpoint(tmp_pa
     attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
     assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S + BOOKKEEPING_S
     assert _steps_saved(tmp_path)
+
+
+def test_without_a_governor_the_block_is_left_when_the_step_returns(tmp_path: Path) -> None:
+    """A step of 4 s near the end of a box costs that step: its beginning is saved before the deadline."""
+    environment = {**os.environ, "BACKPROP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), "slow", "30", "4s"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    assert "left: timeboxed" in done.stdout
+    (run,) = (tmp_path / "runs").iterdir()
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "timeboxed"
+    saved = sorted((run / "checkpoints").glob("step-*"))[-1]
+    manifest = json.loads((saved / "manifest.json").read_text())
+    begun = _begun(done.stdout)
+    assert begun - 3 <= manifest["step"] <= begun
+    assert manifest["slack_s"] > 0
+    assert "is left out: its beginning is saved" in done.stderr
