@@ -59,7 +59,7 @@ class Node:
 
     Attributes:
         tag: what it was, such as "tensor" or "sparse_coo"; only the translator reads it.
-        meta: plain facts needed to build it again.
+        meta: plain facts needed to build it again, JSON as it stands: no NaN, no tuples, no key "$".
         arrays: its dense parts by name, often just `{"": dense}`.
     """
 

@@ -153,12 +153,7 @@ class _Capture:
         return self._node(name, node, translator, known.references)  # another object over the same memory
 
     def _node(self, name: str, node: Node, by: Translator, references: Mapping[str, str]) -> JSON:
-        tree: dict[str, JSON] = {
-            KIND: _NODE,
-            "by": by.name,
-            "tag": node.tag,
-            "meta": self._plain.encode(dict(node.meta)),
-        }
+        tree: dict[str, JSON] = {KIND: _NODE, "by": by.name, "tag": node.tag, "meta": dict(node.meta)}
         if node.arrays:
             tree |= {"name": name, "arrays": dict(references)}
         return tree
@@ -204,7 +199,7 @@ def rebuild(tree: JSON, arrays: Mapping[str, memoryview], translators: Sequence[
                 f"It can be loaded by a program that uses {str(node['by'])[:40]}.",
             )
         parts = {part: arrays[name] for part, name in node.get("arrays", {}).items()}
-        value = translator.build(node["tag"], decoder.decode(node["meta"]), parts)
+        value = translator.build(node["tag"], node["meta"], parts)
         if "name" in node:
             built.setdefault(node["name"], value)
         return value

@@ -213,9 +213,10 @@ def _pairs(encoder: PlainEncoder, value: Mapping[Any, object], place: Place) -> 
 
 
 def _dict(encoder: PlainEncoder, value: dict[Any, object], place: Place) -> JSON:
-    if all(type(key) is str and key != KIND and _is_text(key) for key in value):
-        return {key: encoder.encode(item, (place, key)) for key, item in value.items()}
-    return {KIND: "dict", "items": _pairs(encoder, value, place)}
+    for key in value:
+        if type(key) is not str or key == KIND or not (key.isascii() or _is_text(key)):
+            return {KIND: "dict", "items": _pairs(encoder, value, place)}
+    return {key: encoder.encode(item, (place, key)) for key, item in value.items()}
 
 
 def _ordered(encoder: PlainEncoder, value: OrderedDict[Any, object], place: Place) -> JSON:
