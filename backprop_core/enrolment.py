@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from backprop_core.budget import Deadlines
 from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
-from backprop_core.errors import RunNotFoundError, StoreError, UsageError
+from backprop_core.errors import BackpropError, RunNotFoundError, StoreError, UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.hold import RunHold
@@ -57,6 +58,12 @@ class Enrolment:
     store: RunStore | None = None
     hold: RunHold | None = None
     session_lock: FileLock | None = None
+
+    def remember(self, path: str) -> None:
+        """Write a new checkpoint into the record, where nobody outside does."""
+        if self.store is not None and self.hold is not None:
+            with contextlib.suppress(BackpropError):  # the checkpoint is found by a scan all the same
+                self.store.remember_checkpoint(self.hold, path)
 
     def finish(self, outcome: Outcome, reason: str, facts: Mapping[str, Any]) -> None:
         """Write the attempt's end into the record, where nobody outside does, and let the run go."""

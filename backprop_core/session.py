@@ -322,6 +322,8 @@ class Session:
                 self._save_failed(result)
 
     def _saved(self, info: CheckpointInfo) -> None:
+        if info.facts.reason in (SaveReason.PERIODIC, SaveReason.REQUESTED):  # the others end the attempt
+            self.enrolment.remember(str(info.path))
         self.teller.event(
             "checkpoint_saved",
             path=str(info.path),

@@ -215,6 +215,15 @@ def test_the_record_keeps_what_was_measured(tmp_path: Path, clock: FakeClock) ->
     assert attempt["measured"]["saves"]
 
 
+def test_a_periodic_checkpoint_is_in_the_record_at_once(box: Box, tmp_path: Path) -> None:
+    """Without a governor the session itself writes each periodic checkpoint into run.json while it trains."""
+    box.session.requests.save_asked = True
+    box.train(2)
+    record = json.loads((tmp_path / "runs/counted/run.json").read_text())
+    assert box.session.checkpoint is not None
+    assert record["last_checkpoint"] == str(box.session.checkpoint.path)
+
+
 def test_the_guard_saves_the_last_boundary_while_a_step_hangs(box: Box, clock: FakeClock) -> None:
     """With the main thread stuck behind a boundary, the guard commits that boundary's state once its alarm is due."""
     assert not box.train(400)  # into the end zone
