@@ -15,7 +15,7 @@ from backprop_cli.checkpoints import newest_matches, usable
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
-from backprop_core.errors import BackpropError
+from backprop_core.errors import BackpropError, StoreError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity, boot_id
@@ -204,7 +204,10 @@ class Launch:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
             )
-        self._finish(number, verdict, ending)
+        try:
+            self._finish(number, verdict, ending)
+        except StoreError as error:  # the script's own end counts more than our not being able to write it down
+            self._observer.say(f"The end of this attempt could not be recorded: {error}")
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
 
