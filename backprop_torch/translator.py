@@ -80,6 +80,8 @@ class TorchTranslator:
         if tensor.layout is torch.sparse_coo:
             meta["coalesced"] = tensor.is_coalesced()
             return _node("sparse_coo", meta, {"indices": tensor._indices(), "values": tensor._values()})
+        if tensor.layout not in _COMPRESSED:
+            raise TypeError(f"has the layout {tensor.layout}, which cannot be stored as plain bytes")
         outer, inner = _COMPRESSED[tensor.layout]
         parts = {outer: getattr(tensor, outer)(), inner: getattr(tensor, inner)(), "values": tensor.values()}
         return _node(str(tensor.layout).removeprefix("torch."), meta, parts)
@@ -92,14 +94,18 @@ class TorchTranslator:
         size = [int(n) for n in facts["size"]]
         if tag == "sparse_coo":
             return torch.sparse_coo_tensor(
-                parts["indices"], parts["values"], size, is_coalesced=bool(facts["coalesced"])
+                parts["indices"],
+                parts["values"],
+                size,
+                is_coalesced=bool(facts["coalesced"]),
+                check_invariants=True,  # indices from a forged file would read foreign memory later
             )
         layout = getattr(torch, tag)
         if layout not in _COMPRESSED:
             raise TypeError(f"is a tensor of an unknown kind, {tag!r}")
         outer, inner = _COMPRESSED[layout]
         return torch.sparse_compressed_tensor(
-            parts[outer], parts[inner], parts["values"], size, layout=layout
+            parts[outer], parts[inner], parts["values"], size, layout=layout, check_invariants=True
         )
 
     def allocate(self, nbytes: int) -> memoryview:

@@ -122,8 +122,8 @@ class _Capture:
         if translator is None:
             return None
         try:
-            identity = translator.identity(value)
             node = translator.take_apart(value)
+            identity = translator.identity(value)
         except TypeError as error:
             raise self._plain.refusal(place, f"cannot be stored: {error}.") from error
         known = self._stored.get((translator.name, identity)) if identity is not None else None
