@@ -1,0 +1,104 @@
+"""The command and `backprop.timebox` together: no stand-in, a script as a user writes it."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from tests.backprop_cli.commandline import CommandLine, wait_for
+
+TRAINS = """
+    import hashlib, random, sys, time
+    import backprop
+
+    class Model:
+        def __init__(self): self.weights = [0.0] * 8
+        def state_dict(self): return {"weights": list(self.weights)}
+        def load_state_dict(self, state): self.weights = list(state["weights"])
+
+    random.seed(1)
+    model = Model()
+    with backprop.timebox(model=model) as box:
+        for step in box.steps(int(sys.argv[1])):
+            model.weights[step % 8] += random.random()
+            time.sleep(0.01)
+            box.log(loss=1.0 / (step + 1))
+    print("hash", hashlib.sha256(repr(model.weights).encode()).hexdigest()[:16])
+"""
+
+
+def hash_in(text: str) -> str:
+    found = re.search(r"hash (\w+)", text)
+    assert found, text
+    return found[1]
+
+
+def progress(backprop: CommandLine, run: str) -> str:
+    path = backprop.attempt_dir(run) / "events.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_cut_run_ends_as_an_uncut_one(backprop: CommandLine) -> None:
+    """Two boxes give the same weights as one, each box is on time, and the statuses are 0."""
+    backprop.script(TRAINS)
+    whole = backprop("run", "train.py", "--run-id", "whole", "--", "250")
+    assert whole.returncode == 0, whole.stderr
+    cut = backprop("run", "train.py", "-m", "0.04", "--run-id", "cut", "--", "250")
+    assert cut.returncode == 0, cut.stderr
+    record = backprop.record("cut")
+    assert record["status"] == "timeboxed"
+    governor = record["attempts"][0]["measured"]["governor"]
+    assert governor["unused_s"] > 0
+    assert not governor["killed"]
+    rest = backprop("resume", "cut", "-m", "5")
+    assert rest.returncode == 0, rest.stderr
+    assert hash_in(rest.stdout) == hash_in(whole.stdout)
+    assert backprop.record("cut")["status"] == "completed"
+
+
+def test_a_chain_of_boxes_ends_as_an_uncut_run(backprop: CommandLine) -> None:
+    """--until-done reaches the end by itself, with the uncut run's weights."""
+    backprop.script(TRAINS)
+    whole = backprop("run", "train.py", "--", "300")
+    chain = backprop("run", "train.py", "-m", "0.04", "--until-done", "--run-id", "chain", "--", "300")
+    assert chain.returncode == 0, chain.stderr
+    assert len(backprop.record("chain")["attempts"]) >= 2
+    assert hash_in(chain.stdout) == hash_in(whole.stdout)
+
+
+def test_ctrl_c_stop_and_the_end_of_a_governor_each_leave_a_checkpoint(backprop: CommandLine) -> None:
+    """However the run is ended before its time, a resume gives the uncut run's weights."""
+    backprop.script(TRAINS)
+    whole = hash_in(backprop("run", "train.py", "--", "400").stdout)
+    for number, run in ((signal.SIGINT, "int"), (signal.SIGTERM, "term"), (signal.SIGKILL, "kill")):
+        process = backprop.start("run", "train.py", "--run-id", run, "--", "400")
+        wait_for(lambda run=run: '"progress"' in progress(backprop, run))
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        wait_for(lambda run=run: "session_finished" in progress(backprop, run))
+        wait_for(lambda: backprop.runs()[0]["status"] != "running")
+        assert backprop.runs()[0]["last_checkpoint"], run
+        assert hash_in(backprop("resume", run).stdout) == whole, run
+
+
+def test_requests_from_another_terminal_reach_a_real_session(backprop: CommandLine) -> None:
+    """checkpoint, pause, continue, extend and stop all do what they say, and the record tells of the pause."""
+    backprop.script(TRAINS)
+    process = backprop.start("run", "train.py", "-m", "0.2", "--run-id", "r", "--", "100000")
+    wait_for(lambda: '"progress"' in progress(backprop, "r"))
+    backprop("checkpoint", "r")
+    wait_for(lambda: '"reason": "requested"' in progress(backprop, "r"))
+    backprop("pause", "r")
+    wait_for(lambda: "paused" in progress(backprop, "r").lower())
+    count = progress(backprop, "r").count('"progress"')
+    backprop("status", "r")
+    assert progress(backprop, "r").count('"progress"') <= count + 1
+    backprop("continue", "r")
+    wait_for(lambda: progress(backprop, "r").count('"progress"') > count + 1)
+    backprop("extend", "r", "1h")
+    backprop("stop", "r")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    record = backprop.record("r")
+    assert record["status"] == "stopped"
+    assert len(record["attempts"][0]["measured"]["governor"]["pauses"]) == 1
