@@ -72,12 +72,15 @@ class FitBox:
             self._keeping.epoch_begins(epoch)
         elif restored is None:
             self._keeping.epoch_begins(epoch)
-            if is_built(self._model) and self.session.boundary(0):
-                self._end()
-                self._set("train_function", self._train_nothing)
+            if is_built(self._model):
+                self.session.weigh()
+                if self.session.boundary(0):
+                    self._end()
+                    self._set("train_function", self._train_nothing)
         else:
             self._put_back("_initial_epoch")
             self._keeping.take_back(restored, training=True)
+            self.session.weigh()
             if self._keeping.data.to_pass:
                 self.passing_over = True
                 self._set("train_function", self._pass_over)

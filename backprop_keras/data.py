@@ -16,7 +16,8 @@ import keras
 
 from backprop_core.errors import StateMismatchError
 from backprop_keras import random_state
-from backprop_keras.passing_over import PassingOver, loader_behind, own_generator_states, set_own_generators
+from backprop_keras.passing_over import PassingOver, loader_behind
+from backprop_keras.sources import own_generator_states, ready_batches, set_own_generators, set_ready_batches
 
 _REPLAY = (
     "The data comes from a Python generator: on a resume its batches are made again and thrown away, which is exact if it "
@@ -41,6 +42,7 @@ class DataPlace:
         self.caveat = _REPLAY if self._kind == "GeneratorDataAdapter" else ""
         self._made: list[int] = []
         self._epoch_start: Any = None
+        self._ready: list[Any] = []
         self._opening: Any = None
         self._first: Any = None
         self._saved: Any = None
@@ -68,6 +70,7 @@ class DataPlace:
         """All callbacks have seen the beginning of the epoch; nothing of its data has been asked for."""
         if self._saved is None:
             self._epoch_start = self.randomness()
+            self._ready = ready_batches(self._adapter)
 
     def position(self, batch: int) -> dict[str, Any]:
         """What `resume` needs, as plain values and arrays; `batch` batches of this epoch are trained."""
@@ -85,6 +88,7 @@ class DataPlace:
             "epoch_start": self._epoch_start if is_open else None,
             "opening": self._opening if is_open else None,
             "first": self._first if is_open else None,
+            "ready": self._ready if is_open else ready_batches(self._adapter),
         }
 
     def randomness(self) -> dict[str, Any]:
@@ -122,6 +126,8 @@ class DataPlace:
         self._made = earlier
         self.to_pass = -(-batch // self.executions)
         self._prefix = max(0, seen - self.to_pass * self.executions)
+        set_ready_batches(self._adapter, saved["ready"])
+        self._ready = saved["ready"]
         if not saved["open"]:
             self._saved = None
             self.set_randomness(boundary)
@@ -129,9 +135,8 @@ class DataPlace:
             return
         self._epoch_start = saved["epoch_start"]
         self.set_randomness(self._epoch_start)
-        self._passing = PassingOver.of(
-            self._adapter, 0 if self._prefix else batch, self._epoch_start, saved["first"]
-        )
+        to_compute = 0 if self._prefix else max(0, batch - len(self._ready))
+        self._passing = PassingOver.of(self._adapter, to_compute, self._epoch_start, saved["first"])
 
     def _replay(self, made: list[int]) -> None:
         """Iterators of earlier epochs leave traces in what they were made from: tf.data counts its reshufflings."""

@@ -19,10 +19,12 @@ from backprop_keras import callback_states, variables
 from backprop_keras.backends import active
 from backprop_keras.building import build_without_data, is_built
 from backprop_keras.data import DataPlace
+from backprop_keras.export import FIT as _FIT
+from backprop_keras.export import weights_layout
 from backprop_keras.seat import Fit
 
 _OWN = "backprop."
-_FIT, _CALLBACKS, _RANDOM = (_OWN + part for part in ("fit", "callbacks", "random"))
+_CALLBACKS, _RANDOM = (_OWN + part for part in ("callbacks", "random"))
 _HINT = "Run the script as it was, or start afresh with resume=False (a new run)."
 
 
@@ -49,6 +51,7 @@ class FitKeeping:
         self.data = DataPlace(fit.epoch_iterator)
         self._steps_before = 0
         self._held: dict[str, Any] = {}
+        self._layout: list[Any] | None = None
 
     # -- the time that passes ----------------------------------------------------------------------------------
 
@@ -107,10 +110,16 @@ class FitKeeping:
             "logs": _numbers(self.logs),
             "optimizers": {name: _kind_of(optimizer) for name, optimizer in optimizers.items()},
             "data": self.data.position(self.batch),
+            "weights_h5": self._layout_of(model),
         }
         states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
         states[_RANDOM] = self.data.randomness()
         return {**states, **self._held}
+
+    def _layout_of(self, model: Any) -> Any:
+        if self._layout is None and is_built(model):
+            self._layout = [weights_layout(model, variables.model_variables(model))]
+        return self._layout[0] if self._layout else None
 
     def _trained(self) -> int:
         """The last execution of an epoch may have had fewer batches than its end says."""

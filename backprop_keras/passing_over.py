@@ -8,7 +8,6 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 import keras
-import numpy as np
 
 from backprop_keras.random_state import python_from_array
 
@@ -109,31 +108,3 @@ def loader_behind(loader: Any, skip: int, *, placeholders: int, before: Callable
         indexed = not isinstance(loader.dataset, IterableDataset)
         next(islice(iterator._sampler_iter if indexed else iterator, skip - 1, skip), None)
     return chain(repeat(None, placeholders), iterator)
-
-
-def _own_generators(adapter: Any) -> list[Any]:
-    """The generators of its own that a user's torch DataLoader draws from, each once."""
-    loader = getattr(adapter, "_dataloader", None)
-    if loader is None:
-        return []
-    samplers = [getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)]
-    samplers += [getattr(sampler, "sampler", None) for sampler in samplers if sampler is not None]
-    found = {}
-    for owner in (loader, *samplers):
-        generator = getattr(owner, "generator", None)
-        if generator is not None and hasattr(generator, "get_state"):
-            found[id(generator)] = generator
-    return list(found.values())
-
-
-def own_generator_states(adapter: Any) -> list[Any]:
-    """The states of `adapter`'s own generators as numpy arrays."""
-    return [generator.get_state().numpy() for generator in _own_generators(adapter)]
-
-
-def set_own_generators(adapter: Any, states: list[Any]) -> None:
-    """Put back what `own_generator_states` returned."""
-    for generator, state in zip(_own_generators(adapter), states, strict=False):
-        import torch
-
-        generator.set_state(torch.from_numpy(np.array(state)))

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Cut:
         run: the run's id, or None: the training has no BackpropCallback.
         at: after this many executions (counted over the epochs) it is asked to stop, or None: it runs to its end.
         folder: for files that the pieces of one training share.
+        in_validation: it is asked to stop in the first validation after that instead.
+        opened: the time box of a kind that has a loop of its own.
     """
 
     def __init__(self, run: str | None, at: int | None, how: str, piece: int, folder: Path) -> None:
@@ -65,6 +68,9 @@ class Cut:
         self.clock = LeapingClock()
         self.executions = 0
         self.callback: Any = None
+        self.in_validation = False
+        self.struck = False
+        self.opened: Any = None
         self.epochs_ended: list[int] = []
         self.validations = 0
 
@@ -81,8 +87,30 @@ class Cut:
         self.callback._clock = self.clock
         return [self.callback, striker, *others] if first else [striker, *others, self.callback]
 
+    def box(self, **objects: Any) -> Any:
+        """`backprop.timebox` of this run, for a loop of the kind's own; without a run, one that never stops it."""
+        from backprop_core.settings import make_settings
+        from backprop_core.timebox import TimeBox
+
+        settings = make_settings(budget="10h", run=self.run, grace=0)
+        self.opened = TimeBox(settings, objects, self.clock)
+        return self.opened
+
+    def step_done(self) -> None:
+        """Told by a kind with a loop of its own after each step."""
+        self.executions += 1
+        if self.executions == self.at:
+            self.strike()
+
+    def session(self) -> Any:
+        """What ran the training, or None."""
+        if self.opened is not None:
+            return self.opened._session
+        return None if self.callback is None else self.callback._box.session
+
     def strike(self) -> None:
         """Ask for the stop, the way this piece is to end."""
+        self.struck = True
         if self.how == "sigterm":
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.how == "ctrl-c":
@@ -213,10 +241,10 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
     seeded_alike = kind in SEEDED or keras.backend.backend() == "tensorflow"
     seed(7 if seeded_alike else 7 + 1_000 * cut.piece)
     state = KINDS[kind](cut)
-    session = None if cut.callback is None else cut.callback._box.session
+    session = cut.session()
     return {
         "parts": {name: digest(part) for name, part in state.items()},
-        "outcome": "completed" if session is None else str(cut.callback.outcome),
+        "outcome": "completed" if session is None else str(session.outcome),
         "executions": cut.executions,
         "epochs_ended": cut.epochs_ended,
         "validations": cut.validations,
@@ -226,8 +254,6 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
 
 def main() -> None:
     """Child process: orders on standard input, results as JSON on standard output."""
-    from backprop_core.errors import BackpropError
-
     piece, folder = int(sys.argv[1]), Path(sys.argv[2])
     made = {}
     for kind, order in json.loads(sys.stdin.read()).items():
@@ -237,10 +263,13 @@ def main() -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 made[kind] = train_piece(kind, cut)
-        except BackpropError as error:
+        except Exception as error:
+            traceback.print_exc()
             made[kind] = {
                 "parts": {"error": f"{type(error).__name__}: {error}"},
                 "outcome": "error",
+                "executions": 9,
+                "epochs_ended": [],
                 "said": [],
             }
     print(json.dumps(made))

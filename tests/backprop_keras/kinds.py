@@ -51,7 +51,7 @@ def network(*, dropout: bool = True, norm: bool = True) -> Any:
 
 def compiled(model: Any, optimizer: Any = None, **keywords: Any) -> Any:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    keywords.setdefault("jit_compile", False)
+    keywords.setdefault("jit_compile", BACKEND == "jax")  # elsewhere it takes longer than all the steps
     model.compile(optimizer or keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], **keywords)
     return model
 
@@ -228,7 +228,7 @@ def stock_callbacks(cut: Cut) -> dict[str, Any]:
         model,
         history,
         memory=[early.wait, early.stopped_epoch, early.best_epoch, plateau.wait, plateau.cooldown_counter],
-        best=[float(early.best), float(plateau.best), float(checkpoint.best)],
+        best=[None if c.best is None else float(c.best) for c in (early, plateau, checkpoint)],
         log=log.read_text() if cut.at is None else "",
     )
 
@@ -391,3 +391,42 @@ def custom_train_step(cut: Cut) -> dict[str, Any]:
     model = compiled(OwnStep(inputs, outputs), keras.optimizers.RMSprop(0.01))
     history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
     return state(model, history)
+
+
+@kind()
+def cut_in_a_validation(cut: Cut) -> dict[str, Any]:
+    """The stop is asked for while a validation runs, which uses the same metrics and generators as training."""
+    cut.in_validation = True
+    x, y = data()
+    model = compiled(network())
+    history = model.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=4,
+        verbose=0,
+        validation_data=(x, y),
+        validation_batch_size=5,
+        callbacks=cut.callbacks(),
+    )
+    return state(model, history)
+
+
+@kind()
+def own_loop(cut: Cut) -> dict[str, Any]:
+    """A loop of the user's own around train_on_batch, with backprop.timebox(model=..., optimizer=...)."""
+    x, y = data(64)
+    model = compiled(network())
+    model.optimizer.build(model.trainable_variables)
+    losses: list[float] = []
+    with cut.box(model=model, optimizer=model.optimizer, losses=losses) as box:
+        for _ in box.epochs(3):
+            for start in box.batches(range(0, 64, 16)):
+                losses.append(float(model.train_on_batch(x[start : start + 16], y[start : start + 16])[0]))
+                cut.step_done()
+        cut.executions = len(losses)
+    return {
+        "model": [np.array(v) for v in model.variables],
+        "optimizer": [np.array(v) for v in model.optimizer.variables],
+        "losses": list(losses),
+    }

@@ -1,0 +1,252 @@
+"""Scenarios that run in one process for each backend."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.clock import SYSTEM
+from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.runs.home import backprop_home
+from backprop_core.runs.store import RunStore
+from backprop_keras import BackpropCallback
+from backprop_keras.export import write_weights_h5
+from tests.backprop_keras.kinds import compiled, data, network
+
+SCENARIOS: list[Callable[[Path], None]] = []
+
+
+def scenario(check: Callable[[Path], None]) -> Callable[[Path], None]:
+    SCENARIOS.append(check)
+    return check
+
+
+class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
+    """Asks for the stop behind the batch `at` of the first epoch it sees."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at: int | None = at
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 == self._at:
+            self._at = None
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Heard(keras.callbacks.Callback):  # type: ignore[misc]
+    """Writes down which hooks were called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks: list[str] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.hooks.append(f"epoch {epoch} ended")
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.hooks.append("validation")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.hooks.append("training ended")
+
+
+def begin(run: str, *, at: int = 2, model: Any = None, **keywords: Any) -> tuple[Any, BackpropCallback, Any]:
+    """A run that was asked to stop behind batch `at`: its model, callback and history."""
+    model = model or compiled(network())
+    x, y = data()
+    callback = BackpropCallback("1h", run=run, grace=0)
+    callbacks = [callback, StopAt(at), *keywords.pop("callbacks", [])]
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=callbacks, **keywords)
+    return model, callback, history
+
+
+@scenario
+def the_stop_pretends_nothing(folder: Path) -> None:
+    """After a stop inside an epoch fit returns its History, without validation and epoch end, but with on_train_end."""
+    x, y = data()
+    heard = Heard()
+    model, callback, history = begin("pretends", callbacks=[heard], validation_data=(x, y))
+    assert callback.outcome == "preempted", callback.outcome
+    assert heard.hooks == ["training ended"], heard.hooks
+    assert history is model.history
+    assert history.history == {}, history.history
+    assert callback.checkpoint is not None
+    assert callback.checkpoint.name == "step-000000000002"
+
+
+@scenario
+def nothing_sticks_to_the_model(folder: Path) -> None:
+    """After a stop and after a resume the model is as Keras made it: a further fit runs all its epochs and validations."""
+    x, y = data()
+    model, _, _ = begin("sticks")
+    for name in ("_should_eval", "_get_iterator"):
+        assert name not in vars(model), name
+    whole = model.fit(x, y, batch_size=16, epochs=2, verbose=0, validation_data=(x, y))
+    assert len(whole.history["val_loss"]) == 2
+    again = compiled(network())
+    callback = BackpropCallback("1h", run="sticks")
+    resumed = again.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[callback])
+    assert callback.outcome == "completed"
+    assert resumed.epoch == [0, 1]
+    assert again._initial_epoch is None
+    assert again.fit(x, y, batch_size=16, epochs=1, verbose=0).epoch == [0]
+
+
+@scenario
+def an_exception_ends_the_run_as_failed(folder: Path) -> None:
+    """An error inside fit closes the run, which can be resumed at once in the same process."""
+
+    class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 3:
+                raise ZeroDivisionError("on purpose")
+
+    x, y = data()
+    model = compiled(network())
+    callback = BackpropCallback("1h", run="breaks", checkpoint_every="1ms")
+    with pytest.raises(ZeroDivisionError):
+        model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[Breaks(), callback])
+    gc.collect()
+    assert callback.outcome == "failed", callback.outcome
+    store = RunStore(backprop_home(), SYSTEM)
+    assert store.load("breaks").status.value == "failed"
+    again = BackpropCallback("1h", run="breaks")
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[again])
+    assert again.outcome == "completed"
+
+
+def refused(model: Any, run: str, **keywords: Any) -> tuple[str, bool]:
+    """What is said when `model` is to go on with `run`, and whether the model was left alone."""
+    x, y = data(keywords.pop("samples", 70))
+    before = [np.array(v) for v in model.variables]
+    try:
+        model.fit(
+            x, y, batch_size=16, epochs=2, verbose=0, callbacks=[BackpropCallback("1h", run=run, **keywords)]
+        )
+    except (StateMismatchError, UsageError) as error:
+        after = [np.array(v) for v in model.variables]
+        return str(error), all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    raise AssertionError("it was not refused")
+
+
+@scenario
+def what_does_not_fit_is_refused(folder: Path) -> None:
+    """Another shape, another optimizer, other data and a plain checkpoint: one sentence each, and nothing is restored."""
+    begin("fits", model=compiled(network(norm=False)))
+    layers = [
+        keras.layers.Input((6,)),
+        keras.layers.Dense(9),
+        keras.layers.Dropout(0.1),
+        keras.layers.Dense(2),
+    ]
+    said, untouched = refused(compiled(keras.Sequential(layers)), "fits")
+    assert "kernel as float32[6, 8], but here it is float32[6, 9]" in said, said
+    assert untouched
+    said, untouched = refused(compiled(network(norm=False), keras.optimizers.SGD(0.1)), "fits")
+    assert "it was trained with Adam, but the model is compiled with SGD" in said, said
+    assert untouched
+    said, untouched = refused(compiled(network(norm=False)), "fits", samples=40)
+    assert "stopped in an epoch of 5 batches, but here an epoch has 3" in said, said
+    assert untouched
+    said, _ = refused(compiled(network(norm=False)), "other", resume=str(folder / "nowhere"))
+    assert "no checkpoint" in said, said
+
+
+@scenario
+def a_damaged_checkpoint_is_passed_over(folder: Path) -> None:
+    """When the newest checkpoint is damaged the one before is used, loudly."""
+    model = compiled(network(norm=False))
+    x, y = data()
+    first = BackpropCallback("1h", run="damaged", grace=0, checkpoint_every="1ms", keep=3)
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[first, StopAt(4)])
+    assert first.checkpoint is not None
+    file = first.checkpoint / "model.safetensors"
+    bits = bytearray(file.read_bytes())
+    bits[-3] ^= 1
+    file.write_bytes(bits)
+    again = BackpropCallback("1h", run="damaged")
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0, callbacks=[again])
+    assert again.outcome == "completed"
+    assert again.resumed_from != first.checkpoint
+
+
+@scenario
+def weights_go_to_stock_keras(folder: Path) -> None:
+    """model.safetensors has variable paths as keys, and the exported .weights.h5 is what load_weights opens."""
+    from safetensors import safe_open
+
+    model, callback, _ = begin("exported")
+    assert callback.checkpoint is not None
+    with safe_open(callback.checkpoint / "model.safetensors", "np") as file:  # type: ignore[no-untyped-call]
+        assert {v.path for v in model.variables} == set(file.keys())
+    store = CheckpointStore(callback.checkpoint.parent, clock=SYSTEM)
+    states = store.load(callback.checkpoint, [NumpyTranslator()]).states
+    path = write_weights_h5(states, folder / "exported.weights.h5")
+    fresh = network()
+    fresh.load_weights(path)
+    for here, there in zip(fresh.weights, model.weights, strict=True):
+        assert np.array_equal(np.array(here), np.array(there)), there.path
+
+
+@scenario
+def a_finished_run_gives_its_final_state(folder: Path) -> None:
+    """resume=True on a completed run trains nothing and gives the model its final weights and the whole History."""
+    x, y = data()
+    model = compiled(network())
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[BackpropCallback("1h", run="finished")])
+    fresh = compiled(network())
+    history = fresh.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=2,
+        verbose=0,
+        callbacks=[BackpropCallback("1h", run="finished", resume=True)],
+    )
+    assert history.epoch == [0, 1]
+    for here, there in zip(fresh.variables, model.variables, strict=True):
+        assert np.array_equal(np.array(here), np.array(there)), there.path
+
+
+@scenario
+def outside_fit_it_says_so(folder: Path) -> None:
+    """Called by hand, or asked before a fit, it answers with a sentence."""
+    callback = BackpropCallback()
+    with pytest.raises(UsageError, match=r"backprop\.timebox\(\)"):
+        callback.on_train_begin()
+    with pytest.raises(UsageError, match="has not been used in a fit"):
+        callback.remaining  # noqa: B018
+
+
+def main() -> None:
+    """Child process: the folder as argument, a failure or an empty string for each scenario as JSON on standard output."""
+    folder = Path(sys.argv[1])
+    keras.utils.set_random_seed(1)
+    failures = {}
+    for check in SCENARIOS:
+        keras.backend.clear_session()
+        try:
+            check(folder)
+        except Exception:
+            failures[check.__name__] = traceback.format_exc()[-2500:]
+        else:
+            failures[check.__name__] = ""
+    print(json.dumps(failures))
+
+
+if __name__ == "__main__":
+    main()

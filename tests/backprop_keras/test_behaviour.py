@@ -1,0 +1,44 @@
+"""What a user sees of BackpropCallback beside exactness. The scenarios of one backend run in one child process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.backprop_keras.cutting import ROOT, environment, process
+from tests.backprop_keras.test_exactness import BACKENDS
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
+    """Each scenario of scenarios.py holds on this backend; what it proves stands in its own docstring."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.backprop_keras.scenarios", str(tmp_path)],
+        env=environment(backend, tmp_path),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    failed = {name: why for name, why in json.loads(ended.stdout.splitlines()[-1]).items() if why}
+    assert not failed, "\n\n".join(f"{name}\n{why}" for name, why in failed.items())
+
+
+@pytest.mark.timeout(600)
+def test_a_checkpoint_moves_to_another_backend(tmp_path: Path) -> None:
+    """A training begun on PyTorch goes on under JAX where it was, and says that the bits are not promised."""
+    order = {"arrays_in_order": {"run": "moved", "at": 3, "how": "sigterm"}}
+    first = process("torch", tmp_path, order, piece=0)["arrays_in_order"]
+    assert first["outcome"] == "preempted"
+    order["arrays_in_order"]["at"] = None
+    moved = process("jax", tmp_path, order, piece=1)["arrays_in_order"]
+    assert moved["outcome"] == "completed", moved
+    assert moved["executions"] == 10
+    assert any("keras_backend: torch then, jax now" in text for text in moved["said"]), moved["said"]
