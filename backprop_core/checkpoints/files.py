@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from .arrays import allocate_ram
 
 PIECE_BYTES: Final = 4 << 20
 """Hashed and then written while still in the processor's cache."""
-_FLUSHING_THREADS: Final = 4
-_SMALL: Final = 256 << 10
+_SMALL: Final = 32 << 10
+_GATHERED: Final = 512 << 10
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Never follow a link out of the folder; never hang on a pipe that somebody put there.
 _CAREFUL: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -45,29 +46,32 @@ def digest_of(data: bytes | memoryview) -> str:
 
 class Flusher:
     """Flushes written files to the disk in a few threads: the disk then commits them together, and the next
-    is written meanwhile. `wait` is the point after which all of them are durable.
+    is written meanwhile. `wait` is the point after which all of them are durable. With no `threads` each file is
+    flushed as it comes.
 
     A failed fsync or close is final: the kernel counts pages whose fsync failed as clean, so that a second
     fsync would succeed falsely. The caller throws everything away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 4) -> None:
+        self._most = threads
         self._waiting: SimpleQueue[int | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
 
     def take(self, fd: int) -> None:
         """Flush and close `fd`, which is the flusher's from now on."""
-        if len(self._threads) < _FLUSHING_THREADS:
+        if len(self._threads) < self._most:
             thread = threading.Thread(target=self._run, name="backprop-flush", daemon=True)
             try:
                 thread.start()
                 self._threads.append(thread)
-            except RuntimeError:  # no threads to be had, or the interpreter is shutting down
-                if not self._threads:
-                    self._flush(fd)
-                    return
-        self._waiting.put(fd)
+            except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
+                self._most = len(self._threads)
+        if self._threads:
+            self._waiting.put(fd)
+        else:
+            self._flush(fd)
 
     def wait(self) -> None:
         """Return once every file is on the disk.
@@ -89,7 +93,7 @@ class Flusher:
     def _flush(self, fd: int) -> None:
         try:
             try:
-                os.fsync(fd)
+                _sync(fd)
             finally:
                 os.close(fd)  # network file systems report a full disk here
         except BaseException as error:
@@ -120,21 +124,27 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flushe
     return FileFacts(nbytes, digest.hexdigest())
 
 
-def pieces(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The same bytes, in pieces that are neither tiny (a call each) nor large (out of the cache)."""
-    gathered = bytearray()
+def pieces(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same bytes, in pieces that are neither tiny (a call each) nor large (out of the cache).
+
+    A piece is valid until the next one is asked for: small ones are gathered in memory that is used again.
+    """
+    gathered = memoryview(bytearray(_GATHERED))
+    filled = 0
     for chunk in chunks:
-        small = len(chunk) < _SMALL
+        view = memoryview(chunk)
+        small = len(view) <= _SMALL
+        if filled and (not small or filled + len(view) > _GATHERED):
+            yield gathered[:filled]
+            filled = 0
         if small:
-            gathered += chunk
-        if gathered and (not small or len(gathered) >= PIECE_BYTES):
-            yield bytes(gathered)
-            gathered.clear()
-        view = memoryview(b"" if small else chunk)
+            gathered[filled : filled + len(view)] = view
+            filled += len(view)
+            continue
         for start in range(0, len(view), PIECE_BYTES):
             yield view[start : start + PIECE_BYTES]
-    if gathered:
-        yield bytes(gathered)
+    if filled:
+        yield gathered[:filled]
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
@@ -144,6 +154,14 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
         if written == 0:
             raise OSError(errno.EIO, "a write wrote nothing")
         view = view[written:]
+
+
+def _sync(fd: int) -> None:
+    os.fsync(fd)
+    if sys.platform == "darwin":  # there fsync leaves the bytes in the disk's own cache
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 
 
 def sync_folder(path: Path) -> None:

@@ -64,9 +64,11 @@ class LocalPlace:
             for name, file in plan.files.items():
                 self._check_room(file.nbytes, step)  # others write to this disk too
                 written[name] = write_file(saving / name, file.chunks(), flusher)
-            write_file(saving / MANIFEST_NAME, [seal(written)], flusher)
         finally:
             flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
+        last = Flusher(threads=0)
+        write_file(saving / MANIFEST_NAME, [seal(written)], last)
+        last.wait()
 
     def _check_room(self, needed: int, step: int) -> None:
         free = _free_bytes(self.directory)

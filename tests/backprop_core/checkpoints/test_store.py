@@ -9,13 +9,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backprop_core.checkpoints import CheckpointStore, capture
+from backprop_core.checkpoints.files import PIECE_BYTES, pieces
 from backprop_core.checkpoints.names import SAVING_PREFIX, TRASH_PREFIX, Owner
 from backprop_core.errors import CheckpointDamagedError, CheckpointWriteError, StateMismatchError
 
@@ -328,3 +332,12 @@ def test_a_device_that_fails_is_an_error_of_the_save(tmp_path: Path) -> None:
     with pytest.raises(CheckpointWriteError, match=r"step 1 was not saved: CUDA error"):
         store_at(tmp_path).commit(snapshot, facts(1))
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.integers(0, 90_000), max_size=40), st.randoms(use_true_random=False))
+def test_pieces_are_the_same_bytes(sizes: list[int], rng: Random) -> None:
+    """Small chunks are gathered and large ones cut, and nothing changes on the way."""
+    chunks = [rng.randbytes(size) for size in sizes] + [b"x" * (PIECE_BYTES + 5)]
+    found = [bytes(piece) for piece in pieces(chunks)]
+    assert b"".join(found) == b"".join(chunks)
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in found)
