@@ -1,9 +1,13 @@
 """Where a training is inside its own loops, and how a new process finds back to that place.
 
 Every `box.epochs`, `box.batches` and `box.steps` is a frame: its kind, its ordinal among the loops begun since its parent
-moved on, and the index it stands at. A checkpoint stores the frames from the outermost in. A new process runs the same
+moved on, and how many items it has given. A checkpoint stores the frames from the outermost in. A new process runs the same
 code, so the same loops begin in the same order: one that was over yields nothing, the one that was interrupted starts at
-its index, and from then on everything is as in the first process. Pure: no clock, no framework.
+its index, and from then on everything is as in the first process.
+
+A boundary lies between two iterations of one frame. Frames below it are in the middle of an iteration, which will be entered
+again. Frames above it belong to generators that were left waiting (a loader that is read with `next` inside box.steps, the
+second one of a zip): what they gave has been used. Pure: no clock, no framework.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ class Frame:
     Attributes:
         kind: `epochs`, `batches`, `steps`, or `box`.
         ordinal: how many loops ended in the parent's iteration before this one began.
-        index: iterations that are over; for an outer loop that is also the number of the one that runs.
+        index: items given so far, the one that is being worked on included.
         ended: loops that have ended inside the present iteration.
         over_before: of those, how many were over already when the checkpoint was made.
         opening: what the loop needs to be begun again (a loader's position), kept by whoever opened it.
+        follows: it is read in step with the loop around it, whose boundaries are enough.
+        counts: its iterations are the steps of the run.
     """
 
     kind: str
@@ -32,23 +38,28 @@ class Frame:
     ended: int = 0
     over_before: int = 0
     opening: Any = None
-
-    def move_to(self, index: int) -> None:
-        """Enter iteration `index`; loops inside it are counted anew."""
-        self.index = index
-        self.ended = 0
-        self.over_before = 0
+    follows: bool = False
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFrame:
-    """A frame as a checkpoint remembers it. `opening` is whatever was stored to begin that loop again."""
+    """A frame as a checkpoint remembers it.
+
+    Attributes:
+        index: iterations that are over.
+        opening: whatever was stored to begin that loop again.
+        waiting: it was above the boundary's own frame.
+        midway: it was below it, in the middle of an iteration that is to be entered again.
+    """
 
     kind: str
     ordinal: int
     index: int
     ended: int = 0
     opening: Any = None
+    waiting: bool = False
+    midway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,17 @@ class CursorMismatch(ValueError):
 
 @dataclass(slots=True)
 class Cursor:
-    """The stack of running loops below the box, and what is left of the way back."""
+    """The stack of running loops below the box, and what is left of the way back.
 
-    frames: list[Frame] = field(default_factory=lambda: [Frame("box", 0)])
+    Attributes:
+        boundary: the frame between whose iterations the present boundary lies; None: in the body of the innermost.
+        unsettled: loops have begun or ended, so `moved_on` has to be told.
+    """
+
+    frames: list[Frame] = field(default_factory=lambda: [Frame("box", 0, 1)])
     way_back: list[SavedFrame] = field(default_factory=list)
+    boundary: Frame | None = None
+    unsettled: bool = False
 
     @classmethod
     def resumed(cls, saved: Sequence[SavedFrame]) -> Self:
@@ -90,7 +108,8 @@ class Cursor:
 
     @property
     def finding_back(self) -> bool:
-        return bool(self.way_back)
+        """Loops that were in the middle of an iteration, or between two, have not all begun again."""
+        return any(not saved.waiting for saved in self.way_back)
 
     def begin(self, kind: str) -> Entry:
         """A loop begins.
@@ -98,11 +117,14 @@ class Cursor:
         Raises:
             CursorMismatch: the checkpoint was made by a script with other loops.
         """
+        self.unsettled = True
         parent = self.frames[-1]
         frame = Frame(kind, parent.ended)
         if frame.ordinal < parent.over_before:
             parent.ended += 1
-            return Entry(frame, over=True, arrived=not self.way_back and parent.ended == parent.over_before)
+            return Entry(
+                frame, over=True, arrived=not self.finding_back and parent.ended == parent.over_before
+            )
         if not self.way_back:
             self.frames.append(frame)
             return Entry(frame)
@@ -116,24 +138,61 @@ class Cursor:
         frame.index = saved.index
         frame.over_before = saved.ended
         self.frames.append(frame)
-        return Entry(frame, saved=saved, arrived=not self.way_back)
+        return Entry(frame, saved=saved, arrived=not saved.waiting and not self.finding_back)
+
+    def moved_on(self, frame: Frame) -> None:
+        """An iteration of `frame` is over. Loops that are still open inside it are read in step with it.
+
+        Raises:
+            CursorMismatch: the loop that the checkpoint was made in has not begun again.
+        """
+        if self.finding_back:
+            raise CursorMismatch(
+                f"the checkpoint was made inside box.{self.way_back[0].kind}, which did not begin here"
+            )
+        self.unsettled = False
+        frame.ended = frame.over_before = 0
+        self.way_back.clear()
+        for waiting in self.frames[self.frames.index(frame) + 1 :]:
+            waiting.ordinal = waiting.ended = waiting.over_before = 0
+            waiting.follows = frame.kind != "epochs"
 
     def end(self, frame: Frame) -> None:
         """The loop of `frame` is over, or was left by the script's own break, return or exception."""
         if frame in self.frames:
+            self.unsettled = True
             position = self.frames.index(frame)
             del self.frames[position]
             self.frames[position - 1].ended += 1
 
     def saved_frames(self) -> list[SavedFrame]:
         """The stack as a checkpoint stores it, the box first."""
-        return [SavedFrame(f.kind, f.ordinal, f.index, f.ended, f.opening) for f in self.frames]
+        between = self.frames.index(self.boundary) if self.boundary in self.frames else len(self.frames)
+        return [
+            SavedFrame(
+                f.kind,
+                f.ordinal,
+                f.index if depth >= between else max(0, f.index - 1),
+                f.ended,
+                f.opening,
+                depth > between,
+                depth < between,
+            )
+            for depth, f in enumerate(self.frames)
+        ]
 
 
 def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:
     """The frames as plain values for the codec."""
     return [
-        {"kind": f.kind, "ordinal": f.ordinal, "index": f.index, "ended": f.ended, "opening": f.opening}
+        {
+            "kind": f.kind,
+            "ordinal": f.ordinal,
+            "index": f.index,
+            "ended": f.ended,
+            "opening": f.opening,
+            "waiting": f.waiting,
+        }
         for f in frames
     ]
 
@@ -150,5 +209,6 @@ def frames_from_state(state: Sequence[Mapping[str, Any]]) -> list[SavedFrame]:
         counts = [c for c in (item.get(key) for key in ("ordinal", "index", "ended")) if isinstance(c, int)]
         if not isinstance(kind, str) or len(counts) != 3 or min(counts) < 0:
             raise ValueError(f"not a loop position: {item!r}")
-        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], item.get("opening")))
+        opening, waiting = item.get("opening"), bool(item.get("waiting", False))
+        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], opening, waiting))
     return frames

@@ -56,8 +56,12 @@ class LoaderReading(Protocol):
         """
         ...
 
-    def position(self) -> Any:
-        """What `begin` needs to find back to this pass, as values that a checkpoint can hold."""
+    def position(self, *, midway: bool) -> Any:
+        """What `begin` needs to find back to this pass, as values that a checkpoint can hold.
+
+        Args:
+            midway: the boundary lies in a loop inside the batch given last, so that batch is to be given again.
+        """
         ...
 
 
@@ -147,8 +151,14 @@ class Framework(Protocol):
         """Versions and flags that bit-exactness depends on, as plain JSON."""
         ...
 
-    def reading(self, loader: object, randomness: RandomnessKeeper) -> LoaderReading | None:
-        """How to read `loader` with a position, or None if it is not one of this framework's."""
+    def reading(
+        self, loader: object, randomness: RandomnessKeeper, *, replay: bool = False
+    ) -> LoaderReading | None:
+        """How to read `loader` with a position, or None if it is not one of this framework's.
+
+        Args:
+            replay: batches that are already trained are to be loaded again and thrown away.
+        """
         ...
 
     def synchronize(self) -> None:

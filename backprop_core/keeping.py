@@ -6,12 +6,12 @@ import platform
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.cursor import Cursor, SavedFrame, frames_from_state, frames_to_state
+from backprop_core.cursor import Cursor, frames_from_state, frames_to_state
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.framework import Framework, RawLoop, Tracked
 from backprop_core.session import Position
@@ -53,6 +53,7 @@ class Keeping:
         step: steps of the run so far.
         raw: the unchanged loop that is watched, or None.
         found: whether objects are to be found rather than named.
+        optimizer_steps: steps that any optimizer took in this box.
     """
 
     def __init__(self, frameworks: Sequence[Framework]) -> None:
@@ -65,6 +66,7 @@ class Keeping:
         self.found = False
         self.steps_planned: int | None = None
         self.batches_over = 0
+        self.optimizer_steps = 0
         self._tracked: dict[str, Tracked] = {}
         self._companions: dict[str, Tracked] = {}
         self._loaders: list[object] = []
@@ -112,8 +114,16 @@ class Keeping:
         if self._add_companion(name, loader) and isinstance(rest, Mapping) and name in rest:
             restore_all({name: self._companions[name]}, rest, "The checkpoint")
 
+    def take_back_loader(self, loader: object, states: Mapping[str, object]) -> None:
+        """Set the generators of a loader that was met to where they were when the checkpoint was made."""
+        number = next((n for n, known in enumerate(self._loaders, 1) if known is loader), None)
+        name, rest = f"loader {number}", states.get(_REST)
+        if name in self._companions and isinstance(rest, Mapping) and name in rest:
+            self._companions[name].restore(rest[name])
+
     def optimizer_stepped(self) -> None:
         """Called after each optimizer step."""
+        self.optimizer_steps += 1
         self._window.stepped_at(self.step)
 
     def has_optimizer(self) -> bool:
@@ -143,8 +153,8 @@ class Keeping:
         states[_REST] = {name: tracked.capture() for name, tracked in self._companions.items()}
         states[_RANDOM] = self.randomness()
         frames = [
-            SavedFrame(f.kind, f.ordinal, f.index, f.ended, f.opening.position() if f.opening else None)
-            for f in self.cursor.saved_frames()
+            replace(frame, opening=frame.opening.position(midway=frame.midway) if frame.opening else None)
+            for frame in self.cursor.saved_frames()
         ]
         states[_LOOPS] = {"frames": frames_to_state(frames), "step": self.step}
         if self.raw is not None:
@@ -152,7 +162,7 @@ class Keeping:
         return states
 
     def position(self) -> Position:
-        frames = self.cursor.frames[1:]
+        frames = self.cursor.saved_frames()[1:]
         epoch = next((f.index for f in frames if f.kind == "epochs"), 0)
         batch = next((f.index for f in reversed(frames) if f.kind == "batches"), self.batches_over)
         return Position(self.step, epoch, batch, [[f.kind, f.ordinal, f.index] for f in frames])
@@ -175,6 +185,14 @@ class Keeping:
     def synchronize(self) -> None:
         for framework in self.frameworks:
             framework.synchronize()
+
+    def release(self) -> None:
+        """The box is closed: hold on to nothing of the script's."""
+        self._loaders.clear()
+        self._companions.clear()
+        for frame in self.cursor.frames:
+            frame.opening = None
+        del self.cursor.frames[1:]
 
     # -- giving back -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from backprop_core.framework import LoaderReading
@@ -33,11 +33,17 @@ class ReplayedReading:
         if skip:
             next(islice(iterator, skip - 1, skip), None)
         if saved is not None:
+            iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
 
-    def position(self) -> Any:
+    def position(self, *, midway: bool) -> Any:
         return self._before
+
+
+def begun(iterator: Iterator[Any]) -> Iterator[Any]:
+    """The same items, the first of them fetched already: what an iterator draws when it begins is drawn now."""
+    return chain(list(islice(iterator, 1)), iterator)
 
 
 def _length(items: Any) -> int | None:
@@ -49,9 +55,8 @@ def _length(items: Any) -> int | None:
 
 def open_reading(loader: Iterable[Any], keeping: Keeping, *, replay: bool) -> LoaderReading:
     """The best way to read `loader` with a position."""
-    if not replay:
-        for framework in keeping.frameworks:
-            reading = framework.reading(loader, keeping)
-            if reading is not None:
-                return reading
+    for framework in keeping.frameworks:
+        reading = framework.reading(loader, keeping, replay=replay)
+        if reading is not None:
+            return reading
     return ReplayedReading(loader, keeping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from os import PathLike
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.cursor import CursorMismatch, Entry, Frame
+from backprop_core.cursor import Cursor, CursorMismatch, Entry, Frame, SavedFrame
 from backprop_core.errors import BackpropError, BoxError, StateMismatchError, UsageError
 from backprop_core.forecast import Phase
 from backprop_core.framework import frameworks_in_use
@@ -129,6 +129,7 @@ class TimeBox:
                 self._raw_hooks = self._hooks.enter_context(ExitStack())
                 self._raw_hooks.enter_context(raw.watch())
         self._restore()
+        session.weigh()
         if session.restored is None:
             session.boundary(0)
 
@@ -179,6 +180,10 @@ class TimeBox:
         finally:
             _open_box = None
             session.close(outcome, reason)
+            # A loader must not wait for the garbage collector: its workers would then end ten seconds late.
+            self._kept().release()
+            if session.restored is not None:
+                session.restored.states.clear()
 
     # -- restoring ---------------------------------------------------------------------------------------------
 
@@ -279,8 +284,11 @@ class TimeBox:
         if fresh:
             session.teller.say(f"found {_described(keeping.objects, fresh)}.")
 
-    def _boundary(self, steps: int, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> None:
+    def _boundary(
+        self, steps: int, phase: Phase = Phase.PLAIN, then: Phase | None = None, at: Frame | None = None
+    ) -> None:
         session = self._running()
+        self._kept().cursor.boundary = at
         if not self._searched and self._kept().found and (steps or session.steps):
             if self._late:
                 raise StateMismatchError(
@@ -299,18 +307,30 @@ class TimeBox:
         try:
             entry = keeping.cursor.begin(kind)
         except CursorMismatch as error:
-            raise StateMismatchError(
-                f"{self._source()} does not fit this script: {error}.",
-                "Run the script as it was, or start afresh with resume=False (a new run).",
-            ) from None
+            raise self._does_not_fit(error) from None
         if entry.arrived and session.restored is not None:
             self._take_back()  # code before this loop has run again and may have changed things
         return entry
 
-    def _count(self, frame: Frame) -> bool:
-        """Whether this loop counts the steps: the outermost box.steps does, else box.batches."""
-        outer_steps = next((f for f in self._kept().cursor.frames if f.kind == "steps"), None)
-        return outer_steps is None or frame is outer_steps
+    def _does_not_fit(self, error: CursorMismatch) -> StateMismatchError:
+        return StateMismatchError(
+            f"{self._source()} does not fit this script: {error}.",
+            "Run the script as it was, or start afresh with resume=False (a new run).",
+        )
+
+    def _moved_on(self, frame: Frame) -> None:
+        try:
+            self._kept().cursor.moved_on(frame)
+        except CursorMismatch as error:
+            raise self._does_not_fit(error) from None
+
+    def _count(self, frame: Frame) -> None:
+        """Which loop counts the steps: the outermost box.steps does, else box.batches."""
+        frames = self._kept().cursor.frames
+        if frame.kind == "steps":
+            for outer in frames:
+                outer.counts = False
+        frame.counts = all(f.kind != "steps" for f in frames if f is not frame)
 
     def epochs(self, count: int) -> Iterator[int]:
         """The epochs that are still to be trained, up to `count`; starts at the restored one."""
@@ -324,14 +344,16 @@ class TimeBox:
             first = frame.index
             for epoch in range(first, count):
                 if epoch > first:
-                    frame.move_to(epoch)
-                    self._boundary(0)
+                    self._moved_on(frame)
+                    self._boundary(0, at=frame)
+                frame.index = epoch + 1
                 yield epoch
-            frame.move_to(max(first, count))
         finally:
             keeping.cursor.end(frame)
 
-    def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
+    def batches(  # noqa: PLR0912 - a hot loop
+        self, loader: Iterable[T], *, replay: bool = False
+    ) -> Iterator[T]:
         """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
 
         Args:
@@ -344,19 +366,17 @@ class TimeBox:
         entry = self._begin("batches")
         if entry.over:
             return
-        frame = entry.frame
+        frame, saved = entry.frame, entry.saved
         reading = open_reading(loader, keeping, replay=replay)
         frame.opening = reading
-        counts = self._count(frame)
-        saved = None if entry.saved is None else entry.saved.opening
-        restored = session.restored
+        self._count(frame)
         self._plan(batches=reading.length)
-        now, pending, edge = self._clock.monotonic, 0, (reading.length or 0) - 1
+        # A validation in the middle of a step is begun on a condition, so nobody could be led back into it: no boundaries.
+        inner, before = _inside_a_step(keeping.cursor), keeping.optimizer_steps
+        cursor, now, pending, edge = keeping.cursor, self._clock.monotonic, 0, (reading.length or 0) - 1
         try:
             iterator: Iterator[T] = reading.begin(
-                saved,
-                frame.index,
-                lambda: None if restored is None else keeping.take_back_randomness(restored.states),
+                None if saved is None else saved.opening, frame.index, self._randomness_behind(loader, saved)
             )
             if frame.index and reading.caveat:
                 session.teller.say_once(reading.caveat)
@@ -366,27 +386,52 @@ class TimeBox:
                 except StopIteration:
                     break
                 except RuntimeError as error:
+                    cursor.boundary = frame
                     if session.requests.signalled and self._is_debris(error):
                         raise LeaveBox(self) from error
                     raise
-                yield batch
                 frame.index += 1
-                if counts:
+                yield batch
+                if cursor.unsettled:
+                    self._moved_on(frame)
+                if frame.follows or (inner and keeping.optimizer_steps == before):
+                    continue
+                if frame.counts:
                     pending += 1
                     keeping.step += 1
                 if frame.index == edge:
-                    frame.move_to(edge)
-                    self._boundary(pending, then=Phase.EPOCH_END)
+                    self._boundary(pending, then=Phase.EPOCH_END, at=frame)
                     pending = 0
                 elif now() >= session.wake and frame.index != edge + 1:
-                    frame.move_to(frame.index)
-                    self._boundary(pending)
+                    self._boundary(pending, at=frame)
                     pending = 0
             keeping.batches_over = frame.index
-            keeping.cursor.end(frame)
-            self._boundary(pending, Phase.EPOCH_END)
+            cursor.end(frame)
+            if not frame.follows and not (inner and keeping.optimizer_steps == before):
+                self._boundary(pending, Phase.EPOCH_END)
         finally:
-            keeping.cursor.end(frame)
+            cursor.end(frame)
+
+    def _randomness_behind(self, loader: object, saved: SavedFrame | None) -> Callable[[], None]:
+        """Sets every generator to where it was when the checkpoint was made, once the pass stands where it stood.
+
+        A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
+        the global generators stay as they are then.
+        """
+        session, keeping = self._running(), self._kept()
+        if saved is None or session.restored is None:
+            return lambda: None
+        states = session.restored.states
+        now = keeping.randomness() if saved.waiting else None
+
+        def resume() -> None:
+            keeping.take_back_loader(loader, states)
+            if now is None:
+                keeping.take_back_randomness(states)
+            else:
+                keeping.set_randomness(now)
+
+        return resume
 
     def steps(self, count: int) -> Iterator[int]:
         """The steps that are still to be trained, up to `count`; starts at the restored one."""
@@ -395,20 +440,21 @@ class TimeBox:
         if entry.over:
             return
         session, keeping, frame = self._running(), self._kept(), entry.frame
-        counts = self._count(frame)
-        if counts:
+        self._count(frame)
+        if frame.counts and keeping.cursor.frames[-2].kind == "box":
             keeping.steps_planned = count
-        now, pending = self._clock.monotonic, 0
+        cursor, now, pending = keeping.cursor, self._clock.monotonic, 0
         try:
             for step in range(frame.index, count):
-                yield step
                 frame.index = step + 1
-                if counts:
+                yield step
+                if cursor.unsettled:
+                    self._moved_on(frame)
+                if frame.counts:
                     pending += 1
                     keeping.step += 1
                 if now() >= session.wake:
-                    frame.move_to(step + 1)
-                    self._boundary(pending)
+                    self._boundary(pending, at=frame)
                     pending = 0
         finally:
             keeping.cursor.end(frame)
@@ -465,6 +511,11 @@ class TimeBox:
         self._epochs = self._epochs if epochs is None else epochs
         if batches is not None and self._epochs is not None and self._kept().steps_planned is None:
             self._kept().steps_planned = batches * self._epochs
+
+
+def _inside_a_step(cursor: Cursor) -> bool:
+    """Whether the innermost loop was begun inside an iteration of box.batches or box.steps."""
+    return any(frame.kind in ("batches", "steps") for frame in cursor.frames[:-1])
 
 
 def _described(objects: Mapping[str, object], names: Iterable[str]) -> str:

@@ -45,8 +45,8 @@ class TorchFramework:
         if isinstance(value, Optimizer):
             return objects.OptimizerRest(value, tracked)
         if isinstance(value, DataLoader):
-            generators = loaders.generators_of(value)
-            return generators if generators.generators else None
+            rest = loaders.LoaderRest(value)
+            return None if rest.is_empty else rest
         return None
 
     def randomness(self) -> Tracked:
@@ -68,9 +68,13 @@ class TorchFramework:
             facts["cudnn_deterministic"] = torch.backends.cudnn.deterministic
         return facts
 
-    def reading(self, loader: object, randomness: RandomnessKeeper) -> LoaderReading | None:
+    def reading(
+        self, loader: object, randomness: RandomnessKeeper, *, replay: bool = False
+    ) -> LoaderReading | None:
         if not isinstance(loader, DataLoader):
             return None
+        if replay:
+            return loaders.LoaderReading(loader, randomness, replay=True)
         if callable(getattr(loader, "state_dict", None)) and callable(
             getattr(loader, "load_state_dict", None)
         ):

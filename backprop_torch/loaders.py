@@ -7,7 +7,9 @@ are skipped by index, without being loaded; then the randomness is set to what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from backprop_core.framework import RandomnessKeeper
+from backprop_core.reading import begun
 from backprop_torch.objects import GeneratorsTracked
 
 _WORKER_CAVEAT = (
@@ -24,16 +27,31 @@ _WORKER_CAVEAT = (
 )
 
 
-def generators_of(loader: object) -> GeneratorsTracked:
-    """The generators of its own that a loader draws from, each once."""
-    samplers = [getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)]
-    samplers += [getattr(sampler, "sampler", None) for sampler in samplers if sampler is not None]
-    found: dict[int, torch.Generator] = {}
-    for owner in (loader, *samplers):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator):
-            found[id(generator)] = generator
+_GENERATORS = (torch.Generator, random.Random)
+
+
+def generators_of(loader: Any) -> GeneratorsTracked:
+    """The generators that a loader, its samplers and its dataset hold as attributes, each once, in a fixed order."""
+    owners = [loader]
+    for name in ("sampler", "batch_sampler", "dataset"):
+        owner = getattr(loader, name, None)
+        while owner is not None and all(owner is not known for known in owners):
+            owners.append(owner)
+            owner = getattr(owner, "dataset" if name == "dataset" else "sampler", None)
+    found: dict[int, Any] = {}
+    numpy = sys.modules.get("numpy")
+    kinds = _GENERATORS if numpy is None else (*_GENERATORS, numpy.random.Generator)
+    for owner in owners:
+        for value in getattr(owner, "__dict__", {}).values():
+            if isinstance(value, kinds):
+                found.setdefault(id(value), value)
     return GeneratorsTracked(list(found.values()))
+
+
+_STAYING_CAVEAT = (
+    "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
+    "because their generators are as old as the process: see docs/pytorch.md."
+)
 
 
 def loader_length(loader: Any) -> int | None:
@@ -58,57 +76,136 @@ class _SkippingSampler:
 
 
 @contextmanager
-def _skipping(loader: DataLoader[Any], skip: int) -> Iterator[None]:
-    """Inside, a new iterator of `loader` begins behind `skip` batches. DataLoader forbids setting the attribute."""
+def _skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
+    """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
+
+    Workers that stay keep one iterator for all passes, which has the sampler in a place of its own.
+    """
     name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     sampler = getattr(loader, name)
-    vars(loader)[name] = _SkippingSampler(sampler, skip)
+    skipping = () if skip is None else _SkippingSampler(sampler, skip)
+    vars(loader)[name] = skipping
+    staying = getattr(loader, "_iterator", None)
+    if staying is not None:
+        staying._index_sampler = skipping
     try:
         yield
     finally:
         vars(loader)[name] = sampler
+        staying = getattr(loader, "_iterator", None)
+        if staying is not None:
+            staying._index_sampler = sampler
 
 
-def iterator_behind(loader: DataLoader[Any], skip: int) -> Iterator[Any]:
-    """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them."""
-    if isinstance(loader.dataset, IterableDataset):
+def iterator_behind(loader: DataLoader[Any], skip: int, *, replay: bool = False) -> Iterator[Any]:
+    """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
+
+    Args:
+        replay: load the batches and throw them away.
+    """
+    if skip and not replay and not isinstance(loader.dataset, IterableDataset):
+        if loader.num_workers > 0:
+            with _skipping(loader, skip):
+                return iter(loader)  # asks the sampler at once, to fill the workers' queues
         iterator = iter(loader)
-        next(islice(iterator, skip - 1, skip), None) if skip else None
-        return iterator
-    if loader.num_workers > 0 and skip:
-        with _skipping(loader, skip):
-            return iter(loader)  # asks the sampler at once, to fill the workers' queues
-    iterator = iter(loader)
-    if skip:
-        indices = iterator._sampler_iter
-        next(islice(indices, skip - 1, skip), None)
+        next(islice(iterator._sampler_iter, skip - 1, skip), None)
         iterator._num_yielded = skip
+        return iterator
+    iterator = iter(loader)
+    next(islice(iterator, skip - 1, skip), None) if skip else None
     return iterator
 
 
-class LoaderReading:
-    """One pass over a stock DataLoader."""
+def _make_workers_that_stay(loader: Any) -> None:
+    """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw."""
+    if not loader.persistent_workers or loader._iterator is not None:
+        return
+    state = torch.get_rng_state()
+    with _skipping(loader, None):
+        iter(loader)
+    torch.set_rng_state(state)
 
-    def __init__(self, loader: DataLoader[Any], randomness: RandomnessKeeper) -> None:
+
+class LoaderRest:
+    """What of a loader decides its next pass: its generators, and whether its workers run already."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._generators = generators_of(loader)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._generators.generators and not getattr(self._loader, "persistent_workers", False)
+
+    def capture(self) -> object:
+        stayed = self._loader.persistent_workers and self._loader._iterator is not None
+        return {"own": self._generators.capture(), "stayed": stayed}
+
+    def mismatch(self, state: Any) -> str | None:
+        return self._generators.mismatch(state["own"])
+
+    def restore(self, state: Any) -> None:
+        if state["stayed"]:
+            _make_workers_that_stay(self._loader)
+        self._generators.restore(state["own"])
+
+
+def pass_start(loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked) -> dict[str, Any]:
+    """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
+    return {
+        "global": randomness.randomness(),
+        "own": generators.capture(),
+        "stayed": getattr(loader, "_iterator", None) is not None,
+    }
+
+
+def restore_start(
+    loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked, start: Mapping[str, Any]
+) -> None:
+    """Make the next iterator of `loader` begin as the pass did that `pass_start` was told of."""
+    if start["stayed"]:
+        _make_workers_that_stay(loader)
+    elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
+        loader._iterator._shutdown_workers()
+        loader._iterator = None
+    randomness.set_randomness(start["global"])
+    generators.restore(start["own"])
+
+
+class LoaderReading:
+    """One pass over a stock DataLoader.
+
+    Args:
+        replay: batches that are already trained are loaded again and thrown away, rather than skipped by index.
+    """
+
+    def __init__(
+        self, loader: DataLoader[Any], randomness: RandomnessKeeper, *, replay: bool = False
+    ) -> None:
         self._loader = loader
         self._randomness = randomness
         self._generators = generators_of(loader)
+        self._replay = replay
         self._before: Any = None
         self.length = loader_length(loader)
         indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
-        self.caveat = _WORKER_CAVEAT if indexed else ""
+        self.caveat = ""
+        if indexed and replay and loader.persistent_workers:
+            self.caveat = _STAYING_CAVEAT
+        elif indexed and not replay:
+            self.caveat = _WORKER_CAVEAT
 
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         if saved is not None:
-            self._randomness.set_randomness(saved["global"])
-            self._generators.restore(saved["own"])
-        self._before = {"global": self._randomness.randomness(), "own": self._generators.capture()}
-        iterator = iterator_behind(self._loader, skip)
+            restore_start(self._loader, self._randomness, self._generators, saved)
+        self._before = pass_start(self._loader, self._randomness, self._generators)
+        iterator = iterator_behind(self._loader, skip, replay=self._replay)
         if saved is not None:
+            iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
 
-    def position(self) -> Any:
+    def position(self, *, midway: bool) -> Any:
         return self._before
 
 
@@ -129,18 +226,22 @@ class StatefulReading:
 
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         if saved is not None:
-            self._randomness.set_randomness(saved["global"])
-            self._generators.restore(saved["own"])
+            restore_start(self._loader, self._randomness, self._generators, saved | {"stayed": False})
             if saved["loader"] is not None and skip:
                 self._loader.load_state_dict(saved["loader"])
-        self._before = {"global": self._randomness.randomness(), "own": self._generators.capture()}
-        iterator: Iterator[Any] = iter(self._loader)
+        self._before = pass_start(self._loader, self._randomness, self._generators)
+        if saved is not None and saved["loader"] is None:
+            iterator = iterator_behind(self._loader, skip, replay=True)
+        else:
+            iterator = iter(self._loader)
         if saved is not None:
+            iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
 
-    def position(self) -> Any:
-        return {**self._before, "loader": self._loader.state_dict()}
+    def position(self, *, midway: bool) -> Any:
+        # The loader counts the batch that is being worked on, which a loop inside it will want again.
+        return {**self._before, "loader": None if midway else self._loader.state_dict()}
 
 
 _STATEFUL_CAVEAT = (

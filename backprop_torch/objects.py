@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from backprop_core.framework import Tracked
+from backprop_core.tracked import NumpyGeneratorTracked, PythonRandomTracked
 
 
 def cuda_in_use() -> bool:
@@ -127,6 +132,7 @@ class OptimizerTracked:
         return None
 
     def restore(self, state: Any) -> None:
+        state = copy.deepcopy(state)  # torch keeps the tensors it is given and changes them in place
         self.optimizer.load_state_dict(state)
         parameters = list(_parameters(self.optimizer))
         for index, values in state["state"].items():
@@ -138,7 +144,7 @@ class OptimizerTracked:
                     and isinstance(here, torch.Tensor)
                     and here.dtype != saved.dtype
                 ):
-                    mine[key] = saved.to(here.device).clone()
+                    mine[key] = saved.to(here.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,25 +221,34 @@ class GeneratorTracked:
         self.generator.set_state(state.clone())
 
 
-@dataclass(frozen=True, slots=True)
 class GeneratorsTracked:
-    """The generators that a loader and its samplers draw from."""
+    """The generators that a loader, its samplers and its dataset draw from: torch's, numpy's and python's."""
 
-    generators: list[torch.Generator]
+    def __init__(self, generators: Sequence[Any]) -> None:
+        self.generators = [_holder(generator) for generator in generators]
 
     def capture(self) -> object:
-        return [generator.get_state() for generator in self.generators]
+        return [holder.capture() for holder in self.generators]
 
     def mismatch(self, state: Any) -> str | None:
-        return (
-            None
-            if len(state) == len(self.generators)
-            else f"has {len(state)} generators, not {len(self.generators)}"
-        )
+        if len(state) != len(self.generators):
+            return f"has {len(state)} generators, not {len(self.generators)}"
+        reasons = (holder.mismatch(saved) for holder, saved in zip(self.generators, state, strict=True))
+        return next((why for why in reasons if why is not None), None)
 
     def restore(self, state: Any) -> None:
-        for generator, saved in zip(self.generators, state, strict=True):
-            generator.set_state(saved.clone())
+        for holder, saved in zip(self.generators, state, strict=True):
+            holder.restore(saved)
+
+
+def _holder(generator: Any) -> Tracked:
+    if isinstance(generator, torch.Generator):
+        return GeneratorTracked(generator)
+    return (
+        PythonRandomTracked(generator)
+        if isinstance(generator, random.Random)
+        else NumpyGeneratorTracked(generator)
+    )
 
 
 class TorchRandomness:

@@ -1,0 +1,179 @@
+"""Kinds of data: every loader that a plain loop may read from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    get_worker_info,
+)
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from tests.backprop_torch.cutting import Cut
+from tests.backprop_torch.kinds._parts import dataset, fit
+
+
+class _Halving(Sampler[list[int]]):
+    """A user's batch sampler, with random sizes of its own."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        left = torch.randperm(self.count).tolist()
+        while left:
+            size = random.randint(3, 7)
+            size = len(left) if len(left) < size + 2 else size
+            yield left[:size]
+            left = left[size:]
+
+
+class _Stream(IterableDataset[Any]):
+    """A stream without a length, split among workers, shuffled in a small buffer."""
+
+    def __init__(self, count: int = 44) -> None:
+        self.data = dataset(count)
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        order = list(range(first, len(self.data), step))
+        random.shuffle(order)
+        for index in order:
+            yield self.data[index]
+
+
+class _Augmented(Dataset[Any]):
+    """Random augmentation where the item is loaded: in the worker, if there is one."""
+
+    def __init__(self) -> None:
+        self.data = dataset()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.data[index]
+        return x + 0.1 * torch.randn(6) + 0.1 * float(np.random.rand()) + 0.1 * random.random(), y
+
+
+class _Again:
+    """A plain iterable: shuffles a list with python's generator each time."""
+
+    def __iter__(self) -> Iterator[Any]:
+        data = dataset()
+        order = list(range(42))
+        random.shuffle(order)
+        for first in range(0, 42, 5):
+            chosen = order[first : first + 5]
+            yield data.tensors[0][chosen], data.tensors[1][chosen]
+
+
+def shuffled(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True))
+
+
+def shuffled_by_two_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2))
+
+
+def workers_that_stay(cut: Cut) -> dict[str, Any]:
+    loader = DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2, persistent_workers=True)
+    made = fit(cut, loader)
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # left to the garbage collector it waits ten seconds for them
+    return made
+
+
+def in_order(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_size=5))
+
+
+def drop_last(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True, drop_last=True))
+
+
+def with_replacement(cut: Cut) -> dict[str, Any]:
+    sampler = RandomSampler(dataset(), replacement=True, num_samples=70)
+    return fit(cut, DataLoader(dataset(), batch_size=5, sampler=sampler))
+
+
+def own_batch_sampler(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_sampler=_Halving(42)), epochs=4)
+
+
+def own_batch_sampler_two_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(dataset(), batch_sampler=_Halving(42), num_workers=2))
+
+
+def torch_batch_sampler(cut: Cut) -> dict[str, Any]:
+    sampler = BatchSampler(RandomSampler(dataset()), batch_size=4, drop_last=False)
+    return fit(cut, DataLoader(dataset(), batch_sampler=sampler))
+
+
+def samples_without_batches(cut: Cut) -> dict[str, Any]:
+    batches = [(x.repeat(2, 1), y.repeat(2)) for x, y in dataset(12)]
+    return fit(cut, DataLoader(batches, batch_size=None, shuffle=True))
+
+
+def own_generator(cut: Cut) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(17 + cut.piece)
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True, generator=generator))
+
+
+def own_generator_two_workers(cut: Cut) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(17 + cut.piece)
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True, generator=generator, num_workers=2))
+
+
+def own_generator_replayed(cut: Cut) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(17 + cut.piece)
+    return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True, generator=generator), replay=True)
+
+
+def stream(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(_Stream(), batch_size=5))
+
+
+def stream_from_two_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(_Stream(), batch_size=5, num_workers=2))
+
+
+def augmented(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(_Augmented(), batch_size=5, shuffle=True))
+
+
+def augmented_in_workers_replayed(cut: Cut) -> dict[str, Any]:
+    return fit(cut, DataLoader(_Augmented(), batch_size=5, shuffle=True, num_workers=2), replay=True)
+
+
+def stateful(cut: Cut) -> dict[str, Any]:
+    return fit(cut, StatefulDataLoader(dataset(), batch_size=5, shuffle=True))
+
+
+def stateful_two_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, StatefulDataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2))
+
+
+def stateful_replayed(cut: Cut) -> dict[str, Any]:
+    loader = StatefulDataLoader(_Augmented(), batch_size=5, shuffle=True, num_workers=2)
+    return fit(cut, loader, replay=True)
+
+
+def plain_iterable(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _Again())
+
+
+def list_of_batches(cut: Cut) -> dict[str, Any]:
+    x, y = dataset().tensors
+    return fit(cut, [(x[i : i + 6], y[i : i + 6]) for i in range(0, 42, 6)])
