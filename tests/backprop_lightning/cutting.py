@@ -1,0 +1,145 @@
+"""Trains recipes whole and cut into pieces, each piece in a fresh process, and compares every bit and every logged value."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from backprop_core.runs.control import Action, send_control
+from tests.backprop_torch.cutting import LeapingClock, digest, environment, seed
+
+CUTS = 2
+
+
+def main() -> None:
+    """Child process: orders on standard input, results as JSON on the last line of standard output."""
+    warnings.simplefilter("ignore")
+    import logging
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
+    piece = int(sys.argv[1])
+    made = {}
+    for name, order in json.loads(sys.stdin.read()).items():
+        try:
+            made[name] = train(name, piece=piece, **order)
+        except Exception as error:  # told to the test, which trains many recipes in one process
+            traceback.print_exc()
+            made[name] = {
+                "outcome": f"{type(error).__name__}: {error}",
+                "ticks": 30,
+                "seen": [],
+                "logged": [],
+            }
+    print(json.dumps(made))
+
+
+def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = "sigterm") -> dict[str, Any]:
+    """Train one piece of a recipe; `at` counts batches of this process and validation batches alike."""
+    from backprop_lightning import BackpropCallback
+    from tests.backprop_lightning import recipes
+    from tests.backprop_lightning.witness import Striking, WitnessLogger
+
+    seed(piece * 1000)
+    recipes.SEEN.clear()
+    module, trainer_keywords, fit_keywords = recipes.RECIPES[name]()
+    logger = WitnessLogger()
+    ours = BackpropCallback("10h", run=run, grace=0)
+    ours._clock = LeapingClock()
+    striking = Striking(at, how, ours)
+    bare = bool(trainer_keywords.get("barebones"))
+    quiet: dict[str, Any] = (
+        {}
+        if bare
+        else {
+            "logger": logger,
+            "log_every_n_steps": 2,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+        }
+    )
+    added = trainer_keywords.pop("callbacks", [])
+    trainer = recipes.pl.Trainer(
+        accelerator="cpu", devices=1, callbacks=[striking, *added, ours], **quiet, **trainer_keywords
+    )
+    trainer.fit(module, **fit_keywords)
+    optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+    return {
+        "outcome": str(ours.outcome),
+        "ticks": striking.ticks,
+        "step": trainer.global_step,
+        "epoch": trainer.current_epoch,
+        "seen": list(recipes.SEEN),
+        "logged": logger.seen,
+        "weights": digest(dict(module.state_dict())),
+        "optimizers": digest(optimizers),
+        "metrics": {k: float(v) for k, v in trainer.callback_metrics.items()},
+    }
+
+
+def run_process(folder: Path, orders: dict[str, Any], piece: int, package: str) -> dict[str, Any]:
+    """One fresh process that trains a piece of each recipe in `orders`."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.backprop_lightning.cutting", str(piece)],
+        input=json.dumps(orders),
+        env=environment(folder) | {"LIGHTNING_PACKAGE": package},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    sys.stderr.write(ended.stderr[-20000:])
+    assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-6000:]}"
+    made: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return made
+
+
+def run_pieces(names: list[str], folder: Path, package: str, cuts: int = CUTS) -> dict[str, dict[str, Any]]:
+    """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
+    whole = run_process(folder, {name: {"run": f"{name}-whole"} for name in names}, 0, package)
+    draw = random.Random(f"lightning cuts of {len(names)}")
+    at = {name: sorted(draw.sample(range(1, whole[name]["ticks"]), cuts)) for name in names}
+    pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for piece in range(cuts + 1):
+        orders: dict[str, Any] = {}
+        for number, name in enumerate(names):
+            done = sum(made["ticks"] for made in pieces[name])
+            orders[name] = {"run": f"{name}-cut", "how": ("sigterm", "control")[(piece + number) % 2]}
+            if piece < cuts:
+                orders[name]["at"] = max(1, at[name][piece] - done)
+        for name, made in run_process(folder, orders, piece, package).items():
+            pieces[name].append(made)
+    return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
+
+
+def _together(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    result = dict(pieces[-1])
+    result["outcomes"] = [made["outcome"] for made in pieces]
+    result["seen"] = [batch for made in pieces for batch in made["seen"]]
+    result["logged"] = [entry for made in pieces for entry in made["logged"]]
+    return result
+
+
+def strike(how: str, callback: Any) -> None:
+    """Ask the box to stop."""
+    if how == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif how == "control":
+        send_control(callback._fit.session.enrolment.attempt.directory, Action.STOP)
+        callback._clock.leap(1)  # the file is read four times a second at most
+    else:
+        callback._clock.leap(100_000)
+
+
+if __name__ == "__main__":
+    main()

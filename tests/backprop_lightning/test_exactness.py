@@ -1,0 +1,44 @@
+"""A Lightning training cut into pieces gives the same bits as one that was never cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.backprop_lightning.cutting import run_pieces
+
+KINDS = {
+    "pytorch_lightning": (
+        "plain two_workers kept_workers accumulation scheduled_accumulation lbfgs plateau validation_in_epoch"
+        " validation_across_epochs no_validation hooks_that_draw datamodule reloaded bf16 scaled two_optimizers averaged"
+    ),
+    "lightning.pytorch": (
+        "cycled_loaders cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_two_workers"
+        " stateful_stream stream stream_two_workers sized_stream own_batches clipped_and_limited limited_stream overfit"
+        " by_steps barebones swa stopped_early"
+    ),
+}
+CASES = [(package, name) for package, names in KINDS.items() for name in names.split()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every recipe, trained whole and in pieces, each piece in a fresh process."""
+    made: dict[str, dict[str, Any]] = {}
+    for package, names in KINDS.items():
+        made |= run_pieces(names.split(), tmp_path_factory.mktemp(package), package)
+    return made
+
+
+@pytest.mark.parametrize(("package", "name"), CASES)
+def test_pieces_are_the_same_as_the_whole(
+    trained: dict[str, dict[str, Any]], package: str, name: str
+) -> None:
+    """Weights, optimizers, every logged value with its step, the last metrics and the order of samples are the same."""
+    whole, cut = trained[name]["whole"], trained[name]["cut"]
+    assert whole["outcome"] == "completed"
+    assert cut["outcomes"][-1] == "completed"
+    assert set(cut["outcomes"][:-1]) <= {"preempted", "stopped"}, cut["outcomes"]
+    for part in ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers"):
+        assert cut[part] == whole[part], f"{part} after cuts at {trained[name]['at']}"

@@ -1,0 +1,57 @@
+"""A logger that keeps what is logged, and a callback that strikes at a given moment."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from tests.backprop_lightning.cutting import strike
+from tests.backprop_lightning.recipes import PACKAGE, pl
+
+Logger = import_module(f"{PACKAGE}.loggers.logger").Logger
+
+
+class WitnessLogger(Logger):  # type: ignore[misc,valid-type]
+    """Keeps every (step, metrics) in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+        self.ended: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return "witness"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.seen.append([step, dict(sorted(metrics.items()))])
+
+    def finalize(self, status: str) -> None:
+        self.ended.append(status)
+
+
+class Striking(pl.Callback):  # type: ignore[misc,name-defined]
+    """Counts training and validation batches, and asks the box to stop in the `at`-th."""
+
+    def __init__(self, at: int | None, how: str, callback: Any) -> None:
+        super().__init__()
+        self.at, self.how, self.callback = at, how, callback
+        self.ticks = 0
+
+    def tick(self) -> None:
+        self.ticks += 1
+        if self.ticks == self.at:
+            strike(self.how, self.callback)
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self.tick()
+
+    def on_validation_batch_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if not trainer.sanity_checking:
+            self.tick()
