@@ -168,10 +168,7 @@ def _tensor(view: memoryview, part: Mapping[str, Any]) -> torch.Tensor:
     shape = [int(n) for n in part["shape"]]
     if 0 in shape:
         return torch.empty(shape, dtype=dtype)
-    if view.nbytes and _address(view) % max(1, dtype.itemsize):
-        view = memoryview(bytearray(view))
-    return torch.frombuffer(view, dtype=dtype).reshape(shape)
-
-
-def _address(view: memoryview) -> int:
-    return torch.frombuffer(view, dtype=torch.uint8).data_ptr()
+    tensor = torch.frombuffer(view, dtype=dtype)
+    if tensor.data_ptr() % dtype.itemsize:
+        tensor = torch.frombuffer(bytearray(view), dtype=dtype)
+    return tensor.reshape(shape)

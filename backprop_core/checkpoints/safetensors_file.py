@@ -17,6 +17,7 @@ from .json_text import dump_json, parse_json
 MAX_HEADER_BYTES = 100_000_000
 _METADATA = "__metadata__"
 _ALIGN = 64
+_MOST = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +106,4 @@ def _span(name: str, entry: object, size: int) -> tuple[int, int]:
 
 
 def _lengths(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < _MOST for number in value)
