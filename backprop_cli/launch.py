@@ -5,7 +5,7 @@ end.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,8 @@ class Launch:
 
         def started(pid: int) -> None:
             identity = ProcessIdentity.of(pid)
-            self._store.set_process(self._hold, attempt.number, identity)
-            grant.place.name_script(identity)
+            self._noted(lambda: self._store.set_process(self._hold, attempt.number, identity))
+            self._noted(lambda: grant.place.name_script(identity))
 
         kills = kill_counts()
         self._began_wall = self._clock.wall()
@@ -127,7 +127,7 @@ class Launch:
             started=started,
             checkpoint=self._announced,
             monitor=self._monitor,
-            first_step=grant.place.warmed_up,
+            first_step=lambda: self._noted(grant.place.warmed_up),
         )
         try:
             ending = governor.run()
@@ -164,6 +164,13 @@ class Launch:
             "BACKPROP_GPU_MEMORY_LIMIT": self._settings["gpu-memory-limit"],
         }
         return script_environment(os.environ, ours)
+
+    def _noted(self, note: Callable[[], object]) -> None:
+        """Write something down; that it cannot be written (a full disk) is said, and ends no training."""
+        try:
+            note()
+        except StoreError as error:
+            self._observer.say(str(error))
 
     # What the script announces on stdout
 
@@ -206,7 +213,9 @@ class Launch:
             )
         try:
             self._finish(number, verdict, ending)
-        except StoreError as error:  # the script's own end counts more than our not being able to write it down
+        except (
+            StoreError
+        ) as error:  # the script's own end counts more than our not being able to write it down
             self._observer.say(f"The end of this attempt could not be recorded: {error}")
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict

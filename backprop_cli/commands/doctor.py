@@ -45,9 +45,10 @@ Finding = tuple[str, str]
 
 @click.command("doctor", short_help="Say what is installed, what works, and what is misconfigured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> int:
+@click.option("--quick", is_flag=True, help="Do not import the frameworks, which takes seconds.")
+def command(as_json: bool, quick: bool) -> int:
     """Look at the installation, the settings and the machine. The status is 1 if something is wrong."""
-    findings = list(examine())
+    findings = list(examine(quick=quick))
     if as_json:
         import json
 
@@ -58,7 +59,7 @@ def command(as_json: bool) -> int:
     return 1 if any(kind == "wrong" for kind, _ in findings) else 0
 
 
-def examine() -> Iterator[Finding]:
+def examine(*, quick: bool = False) -> Iterator[Finding]:
     """Everything that was found, in the order of reading."""
     yield (
         "ok",
@@ -66,6 +67,8 @@ def examine() -> Iterator[Finding]:
     )
     yield from _libraries()
     yield from _adapters()
+    if not quick:
+        yield from _imports()
     yield from _home()
     yield from _variables()
     try:
@@ -102,6 +105,9 @@ def _adapters() -> Iterator[Finding]:
             "ok" if there else "note",
             f"{package}: {'ready' if there else f'waits for {needs} to be installed'}",
         )
+
+
+def _imports() -> Iterator[Finding]:
     for entry in entry_points(group="backprop.frameworks"):
         try:
             entry.load()

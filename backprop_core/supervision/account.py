@@ -50,7 +50,7 @@ class SessionView:
         """
         if self.started is None:
             return False
-        return self.finished is None or self.finished.get("outcome") != "completed"
+        return self.finished is None or self.finished.get("outcome") in ("timeboxed", "preempted", "stopped")
 
     def take(self, event: Event) -> None:
         """Account for one event."""
@@ -87,8 +87,8 @@ class Ending:
         killed: the governor used SIGKILL.
         session, heard: what the script's session and its output said.
         exit_s: seconds from the session's last word to the end of the script, or None without a session.
-        used_s: seconds from start to end, pauses included.
-        unused_s: seconds left until the deadline.
+        used_s: seconds from the start until the last process was gone, pauses included.
+        unused_s: seconds left until the deadline then.
         leftovers: processes of the script that had to be ended after it.
         pauses: when and why it was held up.
         lost_bytes: of its output that could not be kept.

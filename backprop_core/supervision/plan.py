@@ -64,7 +64,9 @@ class Plan:
 
 def kill_at(facts: Facts) -> float:
     """The instant of SIGKILL: shortly before the deadline, or the grace after the script was asked."""
-    at = facts.deadline - min(JOINED_KILL_MARGIN_S if facts.joined else KILL_MARGIN_S, 0.05 * facts.budget_s)
+    share = 0.05 if facts.joined else 0.1
+    margin_s = JOINED_KILL_MARGIN_S if facts.joined else KILL_MARGIN_S
+    at = facts.deadline - min(margin_s, share * facts.budget_s)
     if facts.asked_at is not None:
         at = min(at, facts.asked_at + facts.grace_s)
     return at
@@ -72,9 +74,10 @@ def kill_at(facts: Facts) -> float:
 
 def ask_at(facts: Facts) -> float:
     """The instant of SIGTERM for a script that does not end itself."""
+    late = min(LATE_ASK_S, 0.2 * facts.budget_s)
     if facts.catches_term:
-        return facts.deadline - min(facts.grace_s, GRACE_SHARE * facts.budget_s)
-    return facts.deadline - min(LATE_ASK_S, 0.1 * facts.budget_s)
+        return facts.deadline - max(late, min(facts.grace_s, GRACE_SHARE * facts.budget_s))
+    return facts.deadline - late
 
 
 def next_move(facts: Facts) -> Plan:

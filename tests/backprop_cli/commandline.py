@@ -44,6 +44,7 @@ class CommandLine:
         self, *arguments: str, stdin: str | None = None, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run `backprop ARGUMENTS` to its end."""
+        more = {"timeout": DEADLINE_S} | more
         return subprocess.run(
             [sys.executable, "-m", "backprop_cli", *arguments],
             cwd=self.folder,
@@ -51,7 +52,6 @@ class CommandLine:
             capture_output=True,
             text=True,
             input=stdin,
-            timeout=DEADLINE_S,
             check=False,
             **more,
         )

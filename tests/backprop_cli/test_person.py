@@ -69,9 +69,9 @@ def shell(backprop: CommandLine) -> Iterator[Shell]:
 def modes(shell: Shell) -> str:
     """What the terminal's modes are, as stty says it."""
     shell.type(
-        "clear; stty -a | tr ' ' '\\n' | grep -E '^-?(icanon|echo|isig|icrnl|opost);?$' | tr '\\n' ' '; echo end"
+        "clear; stty -a | tr ' ' '\\n' | grep -E '^-?(icanon|echo|isig|icrnl|opost);?$' | tr '\\n' ' '; echo e$((1))nd"
     )
-    line = next(line for line in shell.see("end").splitlines() if "isig" in line and "grep" not in line)
+    line = next(line for line in shell.see("e1nd").splitlines() if "isig" in line and "grep" not in line)
     shell.type("clear")
     return line
 

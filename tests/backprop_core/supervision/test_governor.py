@@ -56,7 +56,7 @@ def test_a_wall_clock_that_jumps_changes_no_deadline(tmp_path: Path, capfd: Any)
     """With wall time an hour off now and then, the time box is as long as it was asked to be."""
     ending = govern(tmp_path, "sleep", "600", budget_s=1.5, clock=JumpingClock())
     assert ending.cause is Cause.DEADLINE
-    assert 1.2 < ending.used_s < 1.5
+    assert 1.0 < ending.used_s < 1.5
     assert ending.unused_s > 0
 
 

@@ -12,7 +12,7 @@ FACTS = Facts(deadline=1000.0, budget_s=600.0, grace_s=30.0, joined=False, catch
 
 
 def test_a_script_that_catches_sigterm_is_asked_its_grace_before_the_deadline() -> None:
-    """With a long budget the grace decides, with a short one a tenth of the budget."""
+    """With a long budget the grace decides, with a shorter one a tenth of the budget."""
     assert next_move(FACTS).move is Move.ASK
     assert next_move(FACTS).at == 970.0
     assert next_move(replace(FACTS, budget_s=100.0)).at == 990.0
