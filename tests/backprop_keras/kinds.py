@@ -420,11 +420,11 @@ def own_loop(cut: Cut) -> dict[str, Any]:
     model.optimizer.build(model.trainable_variables)
     losses: list[float] = []
     with cut.box(model=model, optimizer=model.optimizer, losses=losses) as box:
+        cut.executions = len(losses)
         for _ in box.epochs(3):
             for start in box.batches(range(0, 64, 16)):
                 losses.append(float(model.train_on_batch(x[start : start + 16], y[start : start + 16])[0]))
                 cut.step_done()
-        cut.executions = len(losses)
     return {
         "model": [np.array(v) for v in model.variables],
         "optimizer": [np.array(v) for v in model.optimizer.variables],

@@ -1,0 +1,202 @@
+"""Keras beside its stock callbacks: is a box late, what is lost, and what does a step cost with our callback?
+
+    python benchmarks/keras_rows.py                    # 10 boxes and the step costs on each backend
+    python benchmarks/keras_rows.py --backends jax --boxes 3
+
+A box is `backprop run` of benchmarks/keras_training.py. Lost are steps that the last checkpoint does not hold. The peer is a
+callback that sets stop_training at the deadline, beside BackupAndRestore(save_freq=50). Its clock begins with the fit, ours
+with the process.
+
+`deadline_rows` and `boundary_rows` are also called by benchmarks/deadline.py and benchmarks/boundary.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from side_by_side import quantile, show, write
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "keras_training.py"
+BACKENDS = ("tensorflow", "torch", "jax")
+
+
+def _environment(backend: str, home: str) -> dict[str, str]:
+    return {
+        **os.environ, "BACKPROP_HOME": home, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu",
+    }  # fmt: skip
+
+
+def box(backend: str, number: int, home: str) -> dict[str, Any]:
+    """One box in real processes, and what its records say."""
+    rng = random.Random(number)
+    budget_s = rng.uniform(25.0, 40.0)  # TensorFlow alone takes seconds to import
+    run = f"{backend}-{number}"
+    command = [
+        sys.executable,
+        "-m",
+        "backprop_cli",
+        "run",
+        "-m",
+        str(budget_s / 60),
+        "--run-id",
+        run,
+        "--no-wait",
+    ]
+    command += [
+        "--min-free-ram",
+        "0.1",
+        "-p",
+        "64",
+        str(SCRIPT),
+        "--",
+        "--units",
+        str(rng.choice([64, 512, 1024])),
+    ]
+    command += ["--step-ms", str(10 ** rng.uniform(0.5, 2.3)), "--seed", str(number)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=_environment(backend, home), check=False, timeout=180
+    )
+    folder = Path(home) / "runs" / run
+    lines = (folder / "attempts/1/events.jsonl").read_text().splitlines()
+    finished = next((e for e in map(json.loads, reversed(lines)) if e["kind"] == "session_finished"), None)
+    attempt = json.loads((folder / "run.json").read_text())["attempts"][-1]
+    row: dict[str, Any] = {"backend": backend, "budget_s": budget_s, "status": done.returncode}
+    if finished is None:
+        return {**row, "slack_s": float("nan"), "lost": float("nan"), "reason": attempt["reason"]}
+    saved = [e["step"] for e in map(json.loads, lines) if e["kind"] == "checkpoint_saved"]
+    return {
+        **row,
+        "slack_s": finished["slack_s"] - attempt["measured"].get("exit_s", 0.0),
+        "lost": finished["steps"] - max(saved, default=0),
+        "steps": finished["steps"],
+        "longest_step_s": finished["measured"]["longest_s"].get("plain"),
+        "reason": finished["reason"],
+    }
+
+
+def peer(backend: str, budget_s: float = 20.0) -> dict[str, Any]:
+    """stop_training at the deadline and BackupAndRestore, same work."""
+    with tempfile.TemporaryDirectory(prefix="backprop-bench-") as folder:
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            "--peer",
+            folder,
+            "--budget",
+            str(budget_s),
+            "--step-ms",
+            "20",
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=_environment(backend, folder),
+            check=False,
+            timeout=180,
+        )
+        left = list((Path(folder) / "backup").glob("*"))
+        steps, slack_s = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "callback": "stop_training + BackupAndRestore", "backend": backend, "boxes": 1, "late": int(slack_s < 0),
+        "slack median s": slack_s, "steps lost at most": steps if not left else "",
+    }  # fmt: skip
+
+
+def deadline_rows(backends: Sequence[str] = BACKENDS, boxes: int = 1) -> list[dict[str, Any]]:
+    """A row for our callback and one for the peer, for each backend."""
+    rows = []
+    for backend in backends:
+        with tempfile.TemporaryDirectory(prefix="backprop-bench-") as home:
+            ours = [box(backend, number, home) for number in range(boxes)]
+        show(f"Boxes on {backend}", ours)
+        rows.append(
+            {
+                "callback": "BackpropCallback", "backend": backend, "boxes": boxes,
+                "late": sum(not row["slack_s"] >= 0 for row in ours),
+                "slack median s": quantile([row["slack_s"] for row in ours], 0.5),
+                "steps lost at most": max(row["lost"] for row in ours),
+            }
+        )  # fmt: skip
+        rows.append(peer(backend))
+    return rows
+
+
+def boundary_rows(backends: Sequence[str] = BACKENDS, rounds: int = 5) -> list[dict[str, Any]]:
+    """Microseconds of a step of a small model: bare, with a stock batch callback, with ours; in turns in one process."""
+    rows: list[dict[str, Any]] = []
+    for backend in backends:
+        with tempfile.TemporaryDirectory(prefix="backprop-bench-") as home:
+            done = subprocess.run(
+                [sys.executable, str(HERE / "keras_rows.py"), "--steps-here", str(rounds)],
+                capture_output=True, text=True, env=_environment(backend, home), check=False, timeout=600,
+            )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+        rows.append({"backend": backend, **json.loads(done.stdout.splitlines()[-1])})
+    return rows
+
+
+def steps_here(rounds: int) -> dict[str, Any]:
+    """The figures of `boundary_rows` for the backend of this process."""
+    import keras
+    import numpy as np
+
+    from backprop_keras import BackpropCallback
+
+    class Stock(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            pass
+
+    model = keras.Sequential(
+        [keras.layers.Input((16,)), keras.layers.Dense(64, activation="relu"), keras.layers.Dense(1)]
+    )
+    model.compile("adam", "mse", jit_compile=keras.backend.backend() == "jax")
+    steps = 400
+    x = np.ones((8 * steps, 16), "float32")
+    forms = {
+        "bare us": list,
+        "stock callback us": lambda: [Stock()],
+        "BackpropCallback us": lambda: [BackpropCallback("1h", checkpoint_every="1h")],
+    }
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(rounds + 1):
+        for name, callbacks in forms.items():
+            began = time.perf_counter()
+            model.fit(x, x[:, :1], batch_size=8, epochs=1, verbose=0, shuffle=False, callbacks=callbacks())
+            if turn:
+                times[name].append((time.perf_counter() - began) / steps * 1e6)
+    return {name: quantile(values, 0.5) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--boxes", type=int, default=10)
+    parser.add_argument("--steps-here", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.steps_here is not None:
+        print(json.dumps(steps_here(options.steps_here)))
+        return
+    results = {"boundary": boundary_rows(options.backends)}
+    show("A step with Keras, in microseconds", results["boundary"])
+    if options.boxes:
+        results["deadline"] = deadline_rows(options.backends, options.boxes)
+        show("Boxes with Keras", results["deadline"])
+    print(f"\nWritten to {write('keras', results)}")
+
+
+if __name__ == "__main__":
+    main()
