@@ -127,6 +127,12 @@ class Net(pl.LightningModule):  # type: ignore[misc,name-defined]
         self.log("val_loss", nn.functional.cross_entropy(out, y))
         self.log("val_accuracy", self.val_accuracy)
 
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.net(batch[0])
+
     def configure_optimizers(self) -> Any:
         kinds: dict[str, Callable[[], Any]] = {
             "adam": lambda: torch.optim.AdamW(self.parameters(), lr=0.01, amsgrad=True),

@@ -1,0 +1,307 @@
+"""What a Trainer does around a stop, trained in one fresh process and told as JSON: `python -m ... FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backprop_lightning import BackpropCallback
+from tests.backprop_lightning import recipes
+from tests.backprop_lightning.cutting import strike
+from tests.backprop_lightning.recipes import Net, callbacks, loader, pl, validation
+from tests.backprop_lightning.witness import Striking, WitnessLogger
+from tests.backprop_torch.cutting import LeapingClock, digest, seed
+
+Case = Callable[[Path], Any]
+CASES: dict[str, Case] = {}
+
+
+def case(function: Case) -> Case:
+    CASES[function.__name__] = function
+    return function
+
+
+class Diary(pl.Callback):  # type: ignore[misc,name-defined]
+    """Which hooks are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_") or name in ("setup", "teardown"):
+            object.__getattribute__(self, "hooks").append(name)
+        return object.__getattribute__(self, name)
+
+
+def boxed(run: str, **keywords: Any) -> BackpropCallback:
+    made = BackpropCallback("10h", run=run, grace=0, **keywords)
+    made._clock = LeapingClock()
+    return made
+
+
+def trainer(*added: Any, **keywords: Any) -> Any:
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "logger": False,
+    }
+    return pl.Trainer(
+        accelerator="cpu", devices=1, callbacks=list(added), **(quiet | {"max_epochs": 3} | keywords)
+    )
+
+
+def events_of(ours: BackpropCallback) -> list[dict[str, Any]]:
+    path = ours._fit.session.enrolment.attempt.directory / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def said_in(ours: BackpropCallback) -> str:
+    return " ".join(event["text"] for event in events_of(ours) if "level" in event)
+
+
+def fit(made: Any, module: Any = None, **keywords: Any) -> Any:
+    module = Net() if module is None else module
+    made.fit(module, loader(), validation(), **keywords)
+    return module
+
+
+@case
+def stop(folder: Path) -> Any:
+    """A stop in the middle of an epoch, with everything around that usually acts at the end of one."""
+    ours, diary, logger = boxed("stop"), Diary(), WitnessLogger()
+    kept = callbacks.ModelCheckpoint(folder / "kept", monitor="val_loss", save_top_k=2, save_last=True)
+    on_error = callbacks.OnExceptionCheckpoint(folder / "error")
+    stopping = callbacks.EarlyStopping("val_loss", patience=3)
+    made = trainer(
+        Striking(15, "sigterm", ours), diary, stopping, kept, on_error, callbacks.TQDMProgressBar(), ours,
+        enable_progress_bar=True, min_epochs=3, min_steps=25, enable_checkpointing=True, logger=logger, profiler="simple",
+    )  # fmt: skip
+    fit(made)
+    hooks = diary.hooks
+    return {
+        "outcome": str(ours.outcome),
+        "step": made.global_step,
+        "epoch": made.current_epoch,
+        "after": hooks[len(hooks) - hooks[::-1].index("on_train_batch_end") :],
+        "kept": sorted(path.name for path in (folder / "kept").iterdir()),
+        "error": (folder / "error").exists(),
+        "waited": stopping.wait_count,
+        "loggers": logger.ended,
+        "bar_closed": made.progress_bar_callback.train_progress_bar.disable,  # tqdm's mark of a closed bar
+        "status": str(made.state.status),
+        "stop_handler": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+        "int_handler": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        "instance": [name for name in ("_run_stage",) if name in vars(made)]
+        + [name for name in ("advance",) if name in vars(made.fit_loop.epoch_loop)],
+    }
+
+
+@case
+def lightning_opens_it(folder: Path) -> Any:
+    """lightning.ckpt is an ordinary checkpoint of Lightning's."""
+    ours = boxed("opens")
+    module = fit(trainer(Striking(15, "control", ours), ours))
+    path = ours.checkpoint / "lightning.ckpt"
+    loaded = Net.load_from_checkpoint(path)
+    torch.load(path, weights_only=True)
+    other = trainer(max_epochs=3)
+    fit(other, ckpt_path=path, weights_only=True)
+    return {
+        "same": digest(dict(loaded.state_dict())) == digest(dict(module.state_dict())),
+        "went_on_to": other.global_step,
+        "files": sorted(p.name for p in ours.checkpoint.iterdir()),
+    }
+
+
+@case
+def ckpt_path_wins(folder: Path) -> Any:
+    """The user's own ckpt_path is obeyed, and named."""
+    first = boxed("wins")
+    made = trainer(Striking(15, "control", first), first)
+    fit(made)
+    made.save_checkpoint(folder / "mine.ckpt")
+    second = boxed("wins")
+    made = trainer(second)
+    fit(made, ckpt_path=folder / "mine.ckpt")
+    return {"outcome": str(second.outcome), "step": made.global_step, "said": said_in(second)}
+
+
+@case
+def notebook(folder: Path) -> Any:
+    """One Trainer and one callback, fit again and again in one process."""
+    ours = boxed("notebook")
+    striking = Striking(15, "control", ours)
+    made = trainer(striking, ours)
+    module = fit(made)
+    outcomes = [str(ours.outcome)]
+    striking.at = 30
+    fit(made, module)
+    outcomes.append(str(ours.outcome))
+    fit(made, module)
+    outcomes.append(str(ours.outcome))
+    return {"outcomes": outcomes, "step": made.global_step, "resumed": str(ours.resumed_from)[-4:]}
+
+
+@case
+def own_error(folder: Path) -> Any:
+    """An error of the user's stays what it is, and the record says so."""
+
+    class Failing(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.global_step == 4:
+                raise ZeroDivisionError("of the user's own")
+            return super().training_step(batch, batch_idx)
+
+    ours = boxed("error")
+    on_error = callbacks.OnExceptionCheckpoint(folder)
+    try:
+        fit(trainer(on_error, ours, enable_checkpointing=True), Failing())
+    except ZeroDivisionError as error:
+        return {
+            "error": str(error),
+            "outcome": str(ours.outcome),
+            "saved": (folder / "on_exception.ckpt").exists(),
+        }
+
+
+@case
+def left_alone(folder: Path) -> Any:
+    """validate, test, predict, the tuner and fast_dev_run open no box."""
+    ours = BackpropCallback("10h", run="alone")
+    module = Net()
+    made = trainer(ours, default_root_dir=folder)
+    made.validate(module, validation(), verbose=False)
+    module.lr = 0.01
+    pl.tuner.Tuner(made).lr_find(module, loader(), num_training=5, update_attr=False)
+    made.test(module, validation(), verbose=False)
+    made.predict(module, validation())
+    fit(trainer(ours, fast_dev_run=True), module)
+    return {"opened": ours.run_id, "outcome": str(ours.outcome)}
+
+
+@case
+def inside_validation(folder: Path) -> Any:
+    """A deadline inside a validation is kept, and the validation is done again from its start."""
+    seed(1)
+    whole = WitnessLogger()
+    made = trainer(logger=whole)
+    module = fit(made)
+    seed(1)
+    ours, logger = boxed("inside"), WitnessLogger()
+    fit(trainer(Striking(12, "deadline", ours), ours, logger=logger))
+    position = ours._fit.session.checkpoint.facts
+    seed(7)
+    again = boxed("inside")
+    last = fit(trainer(again, logger=logger))
+    return {
+        "outcomes": [str(ours.outcome), str(again.outcome)],
+        "position": [position.step, position.epoch, position.batch, position.cursor],
+        "same": digest(dict(last.state_dict())) == digest(dict(module.state_dict())),
+        "logged": logger.seen == whole.seen,
+    }
+
+
+@case
+def ctrl_c(folder: Path) -> Any:
+    """Ctrl-C once leaves with a checkpoint; fit returns."""
+    ours = boxed("ctrlc")
+
+    class Interrupt(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, *args: Any) -> None:
+            if args[-1] == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    made = trainer(Interrupt(), ours)
+    fit(made)
+    return {"outcome": str(ours.outcome), "step": made.global_step, "checkpoint": ours.checkpoint.name}
+
+
+@case
+def unwritable_root(folder: Path) -> Any:
+    """The Trainer's own folder cannot be written; ours can."""
+    ours = boxed("root")
+    made = trainer(Striking(15, "control", ours), ours, default_root_dir="/proc/nowhere")
+    fit(made)
+    return {"outcome": str(ours.outcome), "there": ours.checkpoint.is_dir()}
+
+
+@case
+def users_timer(folder: Path) -> Any:
+    """The user's own Timer still ends the training, and that is completion."""
+    ours = boxed("timer")
+    made = trainer(callbacks.Timer({"seconds": 0}), ours)
+    fit(made)
+    return {"outcome": str(ours.outcome)}
+
+
+@case
+def periodic(folder: Path) -> Any:
+    """Periodic checkpoints go through the reused buffers while training goes on, and resume as well as the last one."""
+    ours = boxed("periodic", checkpoint_every=0.05, keep=40)
+    clock = ours._clock
+
+    class Leap(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, *args: Any) -> None:
+            clock.leap(12.0)
+            while ours._fit.session.saver.busy:
+                clock.sleep(0.001)
+
+    made = trainer(Leap(), ours)
+    module = fit(made)
+    infos = ours._fit.session.saver.store.list()
+    reasons = sorted({str(info.facts.reason) for info in infos})
+    chosen = next(info for info in infos if info.step <= 17)
+    again = boxed("second", resume=chosen.path)
+    seed(99)
+    other = fit(trainer(again))
+    same = digest(dict(other.state_dict())) == digest(dict(module.state_dict()))
+    return {"reasons": reasons, "same": same, "from": again.resumed_from == chosen.path, "step": chosen.step}
+
+
+@case
+def logged_metrics(folder: Path) -> Any:
+    """What the module logs reaches the run's events, with the loss."""
+    ours = boxed("metrics")
+
+    class Slow(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, *args: Any) -> None:
+            ours._clock.leap(0.6)
+
+    fit(trainer(Slow(), ours))
+    progress = [event for event in events_of(ours) if "rate" in event]
+    return {"keys": sorted(progress[-1]["values"]), "loss": isinstance(progress[-1]["loss"], float)}
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    folder = Path(sys.argv[1])
+    made: dict[str, Any] = {}
+    for name, function in CASES.items():
+        if len(sys.argv) > 2 and name not in sys.argv[2].split(","):
+            continue
+        seed(0)
+        recipes.SEEN.clear()
+        (folder / name).mkdir()
+        try:
+            made[name] = function(folder / name)
+        except BaseException as error:
+            traceback.print_exc()
+            made[name] = f"{type(error).__name__}: {error}"
+    print(json.dumps(made))
+
+
+__all__ = ["strike"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What a Trainer does and leaves undone around a stop, trained in one fresh process for each of Lightning's names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backprop_torch.cutting import environment
+
+
+@pytest.fixture(scope="module", params=["pytorch_lightning", "lightning.pytorch"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All cases of `behaviour.py`, from one process."""
+    folder = tmp_path_factory.mktemp("behaviour")
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.backprop_lightning.behaviour", str(folder)],
+        env=environment(folder) | {"LIGHTNING_PACKAGE": request.param},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    sys.stderr.write(ended.stderr[-30000:])
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
+
+
+def test_a_stop_leaves_nothing_but_the_checkpoint(made: dict[str, Any]) -> None:
+    """No validation, epoch end, ModelCheckpoint, OnExceptionCheckpoint or patience after it; min_epochs has no say."""
+    stop = made["stop"]
+    assert stop["outcome"] == "preempted"
+    assert (stop["step"], stop["epoch"]) == (12, 1)
+    assert set(stop["after"]) <= {"on_save_checkpoint", "teardown"}
+    assert stop["kept"] == ["epoch=0-step=10.ckpt", "last.ckpt"]
+    assert not stop["error"]
+    assert stop["waited"] == 0
+
+
+def test_a_stop_closes_what_fit_opened(made: dict[str, Any]) -> None:
+    """Loggers are finalized as a success, the bar is closed, signal handlers and the Trainer's methods are its own again."""
+    stop = made["stop"]
+    assert stop["loggers"] == ["success"]
+    assert stop["bar_closed"]
+    assert stop["status"] == "TrainerStatus.FINISHED" or stop["status"] == "finished"
+    assert stop["stop_handler"]
+    assert stop["int_handler"]
+    assert stop["instance"] == []
+
+
+def test_lightning_opens_the_checkpoint(made: dict[str, Any]) -> None:
+    """`load_from_checkpoint`, `torch.load(weights_only=True)` and `fit(ckpt_path=...)` take lightning.ckpt as it is."""
+    assert made["lightning_opens_it"] == {
+        "same": True,
+        "went_on_to": 30,
+        "files": [
+            "backprop.lightning.json",
+            "backprop.lightning.safetensors",
+            "lightning.ckpt",
+            "manifest.json",
+        ],
+    }
+
+
+def test_the_users_ckpt_path_wins_and_is_named(made: dict[str, Any]) -> None:
+    """An explicit ckpt_path is obeyed even where a checkpoint of ours is at hand, and the user is told."""
+    wins = made["ckpt_path_wins"]
+    assert (wins["outcome"], wins["step"]) == ("completed", 30)
+    assert "mine.ckpt" in wins["said"]
+    assert "and not from" in wins["said"]
+
+
+def test_a_notebook_fits_again_and_again(made: dict[str, Any]) -> None:
+    """The same Trainer and callback go on where they stopped, in one process, until the training is complete."""
+    assert made["notebook"]["outcomes"] == ["stopped", "stopped", "completed"]
+    assert made["notebook"]["step"] == 30
+
+
+def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
+    """It reaches the script unchanged, the record says failed, and Lightning's own callbacks saw it."""
+    assert made["own_error"] == {"error": "of the user's own", "outcome": "failed", "saved": True}
+
+
+def test_other_entry_points_are_left_alone(made: dict[str, Any]) -> None:
+    """validate, test, predict, the tuner and fast_dev_run open no box."""
+    assert made["left_alone"] == {"opened": None, "outcome": "running"}
+
+
+def test_a_deadline_inside_a_validation_is_kept(made: dict[str, Any]) -> None:
+    """Training leaves inside the validation, comes back to its beginning, and ends with the bits of an uncut run."""
+    inside = made["inside_validation"]
+    assert inside["outcomes"] == ["timeboxed", "completed"]
+    assert inside["position"] == [10, 0, 10, {"pending": True}]
+    assert inside["same"]
+    assert inside["logged"]
+
+
+def test_ctrl_c_leaves_with_a_checkpoint(made: dict[str, Any]) -> None:
+    """Ctrl-C once: fit returns after the running step, and that step is saved."""
+    assert made["ctrl_c"] == {"outcome": "stopped", "step": 6, "checkpoint": "step-000000000006"}
+
+
+def test_nothing_of_lightnings_is_needed(made: dict[str, Any]) -> None:
+    """Without loggers, checkpoints or a writable default_root_dir the box works all the same."""
+    assert made["unwritable_root"] == {"outcome": "stopped", "there": True}
+
+
+def test_the_users_own_timer_ends_the_training(made: dict[str, Any]) -> None:
+    """A Timer that has run out ends the training as the user asked: that is completion, not our stop."""
+    assert made["users_timer"] == {"outcome": "completed"}
+
+
+def test_periodic_checkpoints_resume_exactly(made: dict[str, Any]) -> None:
+    """One that was saved behind the training's back gives the same bits as the uncut run."""
+    assert made["periodic"]["reasons"] == ["final", "periodic"]
+    assert made["periodic"]["step"] >= 3
+    assert made["periodic"]["from"]
+    assert made["periodic"]["same"]
+
+
+def test_logged_metrics_reach_the_events(made: dict[str, Any]) -> None:
+    """Progress events hold what the module logged, and the loss under its own name."""
+    assert {"train_loss", "val_loss", "accuracy", "loss"} <= set(made["logged_metrics"]["keys"])
+    assert made["logged_metrics"]["loss"]
