@@ -32,7 +32,7 @@ from backprop_core.trainee import Position, Trainee
 
 __all__ = ["BLOCK_S", "Position", "Session", "Trainee"]
 
-BLOCK_S = 0.005
+BLOCK_S = 0.02
 """Boundaries closer together than this are looked at as one block; see forecast.py."""
 
 
@@ -184,10 +184,10 @@ class Session:
         self.guard.let_finish()
         self._collect_saves()
         self._obey(now)
-        self._act(phase, then)
+        facts = self._act(phase, then)
         if self.leaving is None:
             self.reporter.progress(now)
-            self._arm_guard(phase, then)
+            self._arm_guard(facts)
             self.pacer.goes_on(self.clock.monotonic(), phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
@@ -198,6 +198,7 @@ class Session:
         if paused_s or extended_s:
             self.deadlines.shift(paused_s + extended_s)
             self.pacer.budget_s += paused_s + extended_s
+            self.requests.applied(extended_s)
 
     def _facts(self, phase: Phase, then: Phase | None) -> Facts:
         requests = self.requests
@@ -209,19 +210,24 @@ class Session:
         )
         return self.pacer.facts(self.clock.monotonic(), self.deadlines.earliest, phase, then, asks)
 
-    def _act(self, phase: Phase, then: Phase | None) -> None:
-        verdict = decide(self._facts(phase, then))
+    def _act(self, phase: Phase, then: Phase | None) -> Facts:
+        """Decide and do it; the facts that the last decision rested on."""
+        facts = self._facts(phase, then)
+        verdict = decide(facts)
         if verdict.action is Action.WAIT:
             self.saver.wait()
             self._collect_saves()
-            verdict = decide(self._facts(phase, then))
+            facts = self._facts(phase, then)
+            verdict = decide(facts)
         if verdict.action is Action.SAVE_AND_WAIT:
             self._save_now(verdict.reason)
-            verdict = decide(self._facts(phase, then))
+            facts = self._facts(phase, then)
+            verdict = decide(facts)
         if verdict.action is Action.SAVE:
             self._save_behind(verdict.reason)
         elif verdict.action is Action.STOP:
             self._stop(verdict)
+        return facts
 
     def _stop(self, verdict: Verdict) -> None:
         self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
@@ -262,9 +268,8 @@ class Session:
         leave = self.requests.leave or Leave(Outcome.PREEMPTED, why, at_once=True)
         self._stop(Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why))
 
-    def _arm_guard(self, phase: Phase, then: Phase | None) -> None:
+    def _arm_guard(self, facts: Facts) -> None:
         """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
-        facts = self._facts(phase, then)
         now = self.clock.monotonic()
         if self.pacer.copy_now(now, facts) and not self.saver.busy:
             try:

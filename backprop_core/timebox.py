@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _open_box: TimeBox | None = None
 
+_INNER = frozenset({"batches", "steps"})
+
 _MAKE_IT_EXACT = (
     "This loop got its state back but not its own counters: it begins to count anew. Two lines make it exact: "
     "for epoch in box.epochs(N): and for batch in box.batches(loader):"
@@ -48,6 +50,7 @@ class TimeBox:
         self._settings = settings
         self._named = dict(objects)
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._session: Session | None = None
         self._keeping: Keeping | None = None
         self._hooks = ExitStack()
@@ -56,6 +59,7 @@ class TimeBox:
         self._late = False
         self._searched = False
         self._pending = 0
+        self._by_hand: tuple[Session, Keeping] | None = None
         self._epochs: int | None = None
 
     # -- what it tells -----------------------------------------------------------------------------------------
@@ -151,6 +155,7 @@ class TimeBox:
         if ours or (leaving is not None and isinstance(error, GeneratorExit | type(None))):
             self._close(leaving.outcome if leaving else Outcome.PREEMPTED, "")
         elif error is None:
+            self._count_last_step()
             self._close(Outcome.COMPLETED, "")
         elif isinstance(error, KeyboardInterrupt):
             self._close(Outcome.STOPPED, "interrupted by the keyboard")
@@ -160,6 +165,12 @@ class TimeBox:
         if ended_early and session.enrolment.governed and (ours or error is None):
             raise SystemExit(0)
         return ours
+
+    def _count_last_step(self) -> None:
+        """An unchanged loop has no boundary behind its last step."""
+        keeping = self._kept()
+        if keeping.raw is not None and not self._loops_used and keeping.raw.step_is_open():
+            keeping.step += 1
 
     def _is_debris(self, error: BaseException) -> bool:
         """A loader's workers were killed by the same signal: save what the last boundary left, and leave."""
@@ -276,6 +287,11 @@ class TimeBox:
             pending, self._pending = self._pending, 0
             self._boundary(pending, Phase.EPOCH_END if epoch_end else Phase.PLAIN)
 
+    def must_leave(self) -> bool:
+        """Called by the watched loop inside something longer than a step, such as an evaluation."""
+        session = self._running()
+        return not self._loops_used and self._clock.monotonic() >= session.wake and session.look()
+
     def _find(self) -> None:
         """What training uses is known now."""
         self._searched = True
@@ -301,9 +317,7 @@ class TimeBox:
 
     def _begin(self, kind: str) -> Entry:
         session, keeping = self._running(), self._kept()
-        if not self._loops_used:
-            self._loops_used = True
-            self._raw_hooks.close()
+        self._take_over()
         try:
             entry = keeping.cursor.begin(kind)
         except CursorMismatch as error:
@@ -351,9 +365,7 @@ class TimeBox:
         finally:
             keeping.cursor.end(frame)
 
-    def batches(  # noqa: PLR0912 - a hot loop
-        self, loader: Iterable[T], *, replay: bool = False
-    ) -> Iterator[T]:
+    def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
         """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
 
         Args:
@@ -380,17 +392,9 @@ class TimeBox:
             )
             if frame.index and reading.caveat:
                 session.teller.say_once(reading.caveat)
-            while True:
-                try:
-                    batch = next(iterator)
-                except StopIteration:
-                    break
-                except RuntimeError as error:
-                    cursor.boundary = frame
-                    if session.requests.signalled and self._is_debris(error):
-                        raise LeaveBox(self) from error
-                    raise
-                frame.index += 1
+            index = frame.index
+            for batch in iterator:
+                frame.index = index = index + 1
                 yield batch
                 if cursor.unsettled:
                     self._moved_on(frame)
@@ -399,16 +403,21 @@ class TimeBox:
                 if frame.counts:
                     pending += 1
                     keeping.step += 1
-                if frame.index == edge:
+                if index == edge:
                     self._boundary(pending, then=Phase.EPOCH_END, at=frame)
                     pending = 0
-                elif now() >= session.wake and frame.index != edge + 1:
+                elif now() >= session.wake and index != edge + 1:
                     self._boundary(pending, at=frame)
                     pending = 0
             keeping.batches_over = frame.index
             cursor.end(frame)
             if not frame.follows and not (inner and keeping.optimizer_steps == before):
                 self._boundary(pending, Phase.EPOCH_END)
+        except RuntimeError as error:  # only the fetch of a batch raises one here
+            cursor.boundary = frame
+            if session.requests.signalled and self._is_debris(error):
+                raise LeaveBox(self) from error
+            raise
         finally:
             cursor.end(frame)
 
@@ -467,19 +476,29 @@ class TimeBox:
         Args:
             values: as in `log`.
         """
-        session, keeping = self._running(), self._kept()
+        session, keeping = self._by_hand or self._begin_by_hand()
         if values:
             session.log(values)
-        if not self._loops_used:
-            self._loops_used = True
-            self._raw_hooks.close()
-        if any(frame.kind in ("batches", "steps") for frame in keeping.cursor.frames):
+        frames = keeping.cursor.frames
+        if len(frames) > 1 and any(frame.kind in _INNER for frame in frames):
             return
         keeping.step += 1
         self._pending += 1
-        if self._clock.monotonic() >= session.wake:
+        if self._monotonic() >= session.wake:
             pending, self._pending = self._pending, 0
             self._boundary(pending)
+
+    def _begin_by_hand(self) -> tuple[Session, Keeping]:
+        """What only the first `step` has to do."""
+        self._by_hand = (self._running(), self._kept())
+        self._take_over()
+        return self._by_hand
+
+    def _take_over(self) -> None:
+        """The script tells its boundaries itself, so nothing need be watched from outside."""
+        if not self._loops_used:
+            self._loops_used = True
+            self._raw_hooks.close()
 
     def log(self, **values: Any) -> None:
         """Values of the running step, such as `loss=loss`: shown in the progress and kept in the run's events.
