@@ -100,14 +100,23 @@ class Guard:
         while not self._ended:
             now = self._clock.monotonic()
             last_at = self._session.deadlines.earliest.at - GOVERNED_END_S if governed else float("inf")
+            alarm_at = float("inf") if self.committed else self._alarm_at
+            if now >= min(last_at, alarm_at):
+                waived_s = self._waived_s(now)
+                last_at, alarm_at = last_at + waived_s, alarm_at + waived_s
             if now >= last_at:
                 self._end_process()
-            if now >= self._alarm_at and not self.committed:
+            if now >= alarm_at:
                 self._sound()
                 continue
-            wake_at = min(last_at, float("inf") if self.committed else self._alarm_at)
+            wake_at = min(last_at, alarm_at)
             self._changed.clear()
             self._clock.wait(self._changed, None if wake_at == float("inf") else wake_at - now)
+
+    def _waived_s(self, now: float) -> float:
+        """Seconds by which the deadline is about to move: the run is paused, or was asleep."""
+        session = self._session
+        return 0.0 if session.deadlines.earliest.fixed else session.requests.unapplied_s(now)
 
     def _sound(self) -> None:
         with self._lock:

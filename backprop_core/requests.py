@@ -33,6 +33,9 @@ class Requests:
         self.save_asked = False
         self._grace_s = grace_s
         self._control = control
+        self._peek = ControlReader(control.path, clock)  # for the guard's thread alone
+        self._peeked_s = self._applied_s = 0.0
+        self._held_since: float | None = None
         self._clock = clock
         self._next_poll = clock.monotonic()
         self._signals = SignalWatch(clock.monotonic, wake)
@@ -63,6 +66,20 @@ class Requests:
         if self.pending:
             self._obey_signal(deadlines, teller)
         return paused_s, extended_s
+
+    def applied(self, extended_s: float) -> None:
+        """The deadlines know now of the pause that is over, and of `extended_s` seconds more."""
+        self._held_since = None
+        self._applied_s += extended_s
+
+    def unapplied_s(self, now: float) -> float:
+        """Seconds that the deadlines do not know of yet: a pause that lasts, an extension that nobody has read.
+
+        For the guard's thread: after Ctrl-Z and `fg` it may wake before the main thread, past a deadline that has moved.
+        """
+        self._peeked_s += sum(request.extend_s or 0.0 for request in self._peek.poll())
+        held_s = 0.0 if self._held_since is None else now - self._held_since
+        return held_s + max(0.0, self._peeked_s - self._applied_s)
 
     def _obey_signal(self, deadlines: Deadlines, teller: Teller) -> None:
         self._signal_obeyed = True
@@ -97,10 +114,14 @@ class Requests:
                     teller.say(f"Paused{': ' + request.why if request.why else ''}.")
                 case Action.CONTINUE:
                     paused = False
-        return (self._wait_out_pause(teller), extended_s) if paused else (0.0, extended_s)
+        if not paused:
+            return 0.0, extended_s
+        paused_s, late_s = self._wait_out_pause(teller)
+        return paused_s, extended_s + late_s
 
-    def _wait_out_pause(self, teller: Teller) -> float:
-        began = self._clock.monotonic()
+    def _wait_out_pause(self, teller: Teller) -> tuple[float, float]:
+        extended_s = 0.0
+        began = self._held_since = self._clock.monotonic()
         teller.event("paused")
         while not self.signalled and self.leave is None:
             self._clock.sleep(_PAUSE_POLL_S)
@@ -110,13 +131,15 @@ class Requests:
                     self.leave = Leave(Outcome.STOPPED, request.why or "a stop was asked for", at_once=True)
                 elif request.action is Action.CHECKPOINT:
                     self.save_asked = True
-                waiting = waiting and request.action is Action.PAUSE
+                elif request.action is Action.EXTEND:
+                    extended_s += request.extend_s or 0.0
+                waiting = waiting and request.action is not Action.CONTINUE
             if not waiting:
                 break
         paused_s = self._clock.monotonic() - began
         teller.event("continued", paused_s=paused_s)
         teller.say(f"Continuing after a pause of {duration_text(paused_s)}.")
-        return paused_s
+        return paused_s, extended_s
 
     def rest(self) -> None:
         """Put the former signal handlers back, for a framework that is about to install its own."""
