@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import time
+from pathlib import Path
 
 from tests.backprop_cli.commandline import CommandLine, wait_for
 
@@ -102,3 +104,45 @@ def test_requests_from_another_terminal_reach_a_real_session(backprop: CommandLi
     record = backprop.record("r")
     assert record["status"] == "stopped"
     assert len(record["attempts"][0]["measured"]["governor"]["pauses"]) == 1
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: CommandLine) -> None:
+    """Ctrl-Z for longer than the time box: after waking, the session trains on for what was left of it."""
+    backprop.script(TRAINS)
+    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "z", "--", "100000", process_group=0)
+    wait_for(lambda: '"progress"' in progress(backprop, "z"))
+    process.send_signal(signal.SIGTSTP)
+    wait_for(lambda: state(process.pid) == "T")
+    slept_until = time.monotonic() + 7.0
+    before = progress(backprop, "z").count('"progress"')
+    wait_for(lambda: time.monotonic() > slept_until)
+    assert progress(backprop, "z").count('"progress"') == before
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=40)
+    assert process.returncode == 0
+    record = backprop.record("z")
+    assert record["status"] == "timeboxed"
+    assert progress(backprop, "z").count('"progress"') > before + 1
+    assert record["attempts"][0]["measured"]["governor"]["used_s"] > 6.0 - 1.0 + 7.0
+
+
+def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) -> None:
+    """A session that is held at its safe point past its first deadline goes on afterwards with the time it had left."""
+    backprop.script(TRAINS)
+    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "p", "--", "100000")
+    wait_for(lambda: '"progress"' in progress(backprop, "p"))
+    backprop("pause", "p")
+    wait_for(lambda: '"paused"' in progress(backprop, "p"))
+    before = progress(backprop, "p").count('"progress"')
+    until = time.monotonic() + 7.0
+    wait_for(lambda: time.monotonic() > until)
+    assert process.poll() is None
+    backprop("continue", "p")
+    process.communicate(timeout=40)
+    assert process.returncode == 0
+    assert backprop.record("p")["status"] == "timeboxed"
+    assert progress(backprop, "p").count('"progress"') > before + 1
