@@ -226,7 +226,7 @@ class Bench:
 
     def _raw_read(self) -> None:
         with (self.folder / "raw").open("rb", buffering=0) as file:
-            memory = allocate_ram(self.nbytes, touch=False)
+            memory = allocate_ram(self.nbytes, staging=False)
             done = 0
             while done < self.nbytes:
                 done += file.readinto(memory[done:]) or 0

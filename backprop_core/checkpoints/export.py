@@ -36,7 +36,7 @@ def export_checkpoint(
     written.
 
     The arrays keep their state_dict names. The .pt holds the state with plain types only: `torch.load` takes
-    it with `weights_only=True`. Values that it would refuse become the nearest plain ones, and `told` says
+    it with `weights_only=True`, and a framework may add files of its own (Keras: `model.weights.h5`). Values that it would refuse become the nearest plain ones, and `told` says
     so. Without torch only the safetensors files are written. What backprop keeps for itself (loop positions,
     random states) is left out.
 
@@ -62,6 +62,8 @@ def export_checkpoint(
             planned[directory / parts.arrays] = _copier(place.read(path.name, parts.arrays))
         if torch is not None:
             planned[directory / f"{Path(parts.tree).stem}.pt"] = _saver(torch, name, states[name], told)
+    for exporter in _exporters():
+        planned |= exporter(states, directory)
     if not planned:
         raise UsageError(
             f"{path} holds nothing that could be exported without torch.", "Install torch and try again."
@@ -125,6 +127,13 @@ def _torch(told: Callable[[str], None]) -> Any:
     except ImportError:
         told("torch is not installed: no .pt files are written.")
         return None
+
+
+def _exporters() -> Sequence[Callable[[Mapping[str, Any], Path], Mapping[Path, Callable[[Path], None]]]]:
+    """What frameworks add: given the states and the folder, files to write and how. Entry points `backprop.exporters`."""
+    from importlib.metadata import entry_points
+
+    return [entry.load() for entry in entry_points(group="backprop.exporters")]
 
 
 def _translators() -> Sequence[Translator]:

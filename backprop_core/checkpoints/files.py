@@ -232,7 +232,7 @@ def _read_hashed(fd: int, nbytes: int, expected: FileFacts | None, *, keep: bool
     import xxhash
 
     digest = xxhash.xxh3_128()
-    data = allocate_ram(nbytes if keep else min(nbytes, PIECE_BYTES), touch=False)
+    data = allocate_ram(nbytes if keep else min(nbytes, PIECE_BYTES), staging=False)
     done = 0
     with open(fd, "rb", buffering=0, closefd=False) as file:
         while done < nbytes:

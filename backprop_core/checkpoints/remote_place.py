@@ -122,7 +122,7 @@ class RemotePlace:
             limit = memory_bytes() if limit_bytes is None else limit_bytes
             if nbytes > limit:
                 raise ValueError(f"it has {nbytes} bytes, more than the {limit} that can be taken in here")
-            data = allocate_ram(nbytes, touch=False)
+            data = allocate_ram(nbytes, staging=False)
             done = 0
             for piece in self._download(name, file, nbytes, expected):
                 data[done : done + len(piece)] = piece

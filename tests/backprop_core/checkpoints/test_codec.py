@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from backprop_core.checkpoints import Snapshot, StagingBuffers, capture
+from backprop_core.checkpoints.arrays import allocate_ram
 from backprop_core.checkpoints.codec import rebuild
 from backprop_core.checkpoints.json_text import dump_json, parse_json
 from backprop_core.errors import StateMismatchError, UnsavableStateError
@@ -235,3 +236,24 @@ def test_staging_reuses_its_memory() -> None:
         assert_same(through_json(staged, "rng"), small_states(seed)["rng"])
     assert len(allocated) == 3
     assert buffers.nbytes == sum(allocated)
+
+
+def test_staging_memory_stays_out_of_forked_processes() -> None:
+    """The kernel keeps staging buffers out of loader workers, and shares loaded arrays with them as usual."""
+    flags = {staging: vm_flags(allocate_ram(4 << 20, staging=staging)) for staging in (True, False)}
+    assert "dc" in flags[True]
+    assert "dc" not in flags[False]
+
+
+def vm_flags(view: memoryview) -> list[str]:
+    """What the kernel says of the memory behind `view`; `dc` is "do not copy on fork" (proc(5), smaps)."""
+    address = np.frombuffer(view, np.uint8).ctypes.data
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        head = line.split()[0]
+        if "-" in head and not head.endswith(":"):
+            start, end = (int(part, 16) for part in head.split("-"))
+            inside = start <= address < end
+        elif inside and head == "VmFlags:":
+            return line.split()[1:]
+    return []
