@@ -36,9 +36,9 @@ def export_checkpoint(
     written.
 
     The arrays keep their state_dict names. The .pt holds the state with plain types only: `torch.load` takes
-    it with `weights_only=True`, and a framework may add files of its own (Keras: `model.weights.h5`). Values that it would refuse become the nearest plain ones, and `told` says
-    so. Without torch only the safetensors files are written. What backprop keeps for itself (loop positions,
-    random states) is left out.
+    it with `weights_only=True`. Values that it would refuse become the nearest plain ones, and `told` says so.
+    Without torch only the safetensors files are written. A framework may add files of its own (Keras:
+    `model.weights.h5`). What backprop keeps for itself (loop positions, random states) is left out.
 
     Raises:
         CheckpointDamagedError: the checkpoint is not what was saved.
