@@ -1,6 +1,4 @@
-"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere. All on standard
-error.
-"""
+"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere. All on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backprop_core.budget import duration_text
-from backprop_core.supervision.account import SessionView
+from backprop_core.supervision.account import View
 
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 30.0
@@ -43,31 +41,22 @@ class Display:
         self.before_output()
         self._write(f"backprop: {text}\n")
 
-    def tick(self, now: float, deadline: float, session: SessionView, quiet: bool) -> None:
-        if now < self._next_at:
+    def tick(self, view: View) -> None:
+        if view.now < self._next_at:
             return
         first = self._next_at == 0.0
-        self._next_at = now + (LIVE_EVERY_S if self._live else PLAIN_EVERY_S)
+        self._next_at = view.now + (LIVE_EVERY_S if self._live else PLAIN_EVERY_S)
+        step = _progress(view).get("step")
         if self._live:
-            if quiet:
-                self._draw(now, deadline, session)
-        elif not first and session.progress is not None and session.progress.get("step") != self._shown_step:
-            self._shown_step = session.progress.get("step")
-            self._write(f"backprop: {self._line(now, deadline, session)}\n")
+            if view.quiet:
+                self._draw(view)
+        elif not first and step is not None and step != self._shown_step:
+            self._shown_step = step
+            self._write(f"backprop: {line_of(view)}\n")
 
-    def _draw(self, now: float, deadline: float, session: SessionView) -> None:
-        line = f"backprop: {self._line(now, deadline, session)}"[: max(10, _width() - 1)]
-        self._write(_ERASE + line)
+    def _draw(self, view: View) -> None:
+        self._write(_ERASE + f"backprop: {line_of(view)}"[: max(10, _width() - 1)])
         self._drawn = True
-
-    def _line(self, now: float, deadline: float, session: SessionView) -> str:
-        parts = [f"{duration_text(max(0.0, deadline - now))} left"]
-        parts += progress_parts(session.progress or {})
-        if session.checkpoints:
-            parts.append(
-                f"{len(session.checkpoints)} checkpoint{'s' if len(session.checkpoints) > 1 else ''}"
-            )
-        return " | ".join(parts)
 
     def _write(self, text: str) -> None:
         try:
@@ -77,14 +66,21 @@ class Display:
             self._live = self._drawn = False  # the terminal was closed
 
 
-def _width() -> int:
-    """Columns of the terminal behind standard error, which may be another than that behind standard
-    output.
-    """
-    try:
-        return os.get_terminal_size(2).columns or 80
-    except OSError:
-        return 80
+def line_of(view: View) -> str:
+    """A run in one line: time left, step, loss, rate, epoch, checkpoints, memory, GPUs; what matters most first."""
+    parts = ["paused" if view.paused else f"{duration_text(max(0.0, view.deadline - view.now))} left"]
+    parts += progress_parts(_progress(view))
+    saved = len(view.session.checkpoints) + len(view.heard.checkpoints)
+    if saved:
+        parts.append(f"{saved} checkpoint{'s' if saved > 1 else ''}")
+    if view.memory_bytes:
+        parts.append(f"{view.memory_bytes / 1024**3:.1f} GB")
+    for gpu in view.gpus:
+        facts = [f"GPU {gpu.index if gpu.index is not None else ''}".strip()]
+        facts += [f"{gpu.memory_used_bytes / 1024**3:.1f} GB"] if gpu.memory_used_bytes is not None else []
+        facts += [f"{gpu.temperature_c:g} °C"] if gpu.temperature_c is not None else []
+        parts.append(" ".join(facts))
+    return " | ".join(parts)
 
 
 def progress_parts(progress: Mapping[str, Any]) -> list[str]:
@@ -92,3 +88,18 @@ def progress_parts(progress: Mapping[str, Any]) -> list[str]:
     forms = {"step": "step {}", "loss": "loss {:.4g}", "rate": "{:.3g} steps/s", "epoch": "epoch {}"}
     known = {key: progress[key] for key in forms if isinstance(progress.get(key), int | float)}
     return [forms[key].format(value) for key, value in known.items()]
+
+
+def _progress(view: View) -> Mapping[str, Any]:
+    """The latest progress, from the session where there is one, else from what the script has printed."""
+    if view.session.progress is not None:
+        return view.session.progress
+    return {"step": view.heard.step, "loss": view.heard.loss}
+
+
+def _width() -> int:
+    """Columns of the terminal behind standard error, which may be another than that behind standard output."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80

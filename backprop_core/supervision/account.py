@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from backprop_core.governor.samples import GpuSample
 from backprop_core.supervision.speech import Heard
 
 Event = Mapping[str, Any]
@@ -74,6 +75,29 @@ class Pause:
     why: str
     began: float
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run as it stands, for whoever shows it.
+
+    Attributes:
+        now, deadline: instants on the monotonic clock.
+        session, heard: what its session and its output have said.
+        paused: it is held up.
+        quiet: its output stands at the start of a line, and nothing waits to be shown.
+        memory_bytes: of all its processes; 0 while it is not known.
+        gpus: those it was given.
+    """
+
+    now: float
+    deadline: float
+    session: SessionView
+    heard: Heard
+    paused: bool = False
+    quiet: bool = True
+    memory_bytes: int = 0
+    gpus: tuple[GpuSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

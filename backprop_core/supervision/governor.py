@@ -20,7 +20,7 @@ from backprop_core.clock import Clock
 from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
 from backprop_core.runs.events import EventTail
 from backprop_core.supervision import kernel
-from backprop_core.supervision.account import Cause, Ending, Event, SessionView
+from backprop_core.supervision.account import Cause, Ending, Event, SessionView, View
 from backprop_core.supervision.keeper import Charge, Keeper
 from backprop_core.supervision.monitor import Monitor
 from backprop_core.supervision.plan import Facts, Move, Plan, next_move
@@ -69,10 +69,8 @@ class Observer(Protocol):
     def say(self, text: str) -> None:
         """The governor has something to tell: one sentence."""
 
-    def tick(self, now: float, deadline: float, session: SessionView, quiet: bool) -> None:
-        """Four times a second; `quiet` when the script's output is at the start of a line and nothing
-        waits.
-        """
+    def tick(self, view: View) -> None:
+        """Four times a second: how things stand."""
 
 
 class Governor:
@@ -231,8 +229,20 @@ class Governor:
         if self._first_step is not None and self._trains():
             self._first_step()
             self._first_step = None
-        quiet = self._streams.quiet and not self._steering.paused
-        self._observer.tick(self._clock.monotonic(), self._steering.deadline, self.session, quiet)
+        self._observer.tick(self._view())
+
+    def _view(self) -> View:
+        steering, monitor = self._steering, self._monitor
+        return View(
+            now=self._clock.monotonic(),
+            deadline=steering.deadline,
+            session=self.session,
+            heard=self._listener.heard,
+            paused=steering.paused,
+            quiet=self._streams.quiet,
+            memory_bytes=monitor.last_bytes if monitor is not None else 0,
+            gpus=monitor.own_gpus() if monitor is not None else (),
+        )
 
     def _read_events(self) -> None:
         for event in self._events.poll():

@@ -83,6 +83,11 @@ class Monitor:
         self._state = judgement.state
         return judgement
 
+    def own_gpus(self) -> tuple[GpuSample, ...]:
+        """The GPUs that the run was given, as they were last seen."""
+        gpus = () if self.latest is None else self.latest.gpus
+        return tuple(gpu for gpu in gpus if gpu.uuid in self._uuids)
+
     def complaint(self) -> str | None:
         """A sentence, once, when the run takes more GPU memory than -g allows it."""
         if self._limits.gpu_memory is None or self.latest is None or self._count % GPU_MEMORY_EVERY:

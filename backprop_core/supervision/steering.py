@@ -189,8 +189,9 @@ class Steering:
         began = self._clock.monotonic()
         self._family.signal_all(signal.SIGSTOP)
         sleep()
-        self._grant(self._clock.monotonic() - began)
-        if not self.paused:
+        if not self.paused:  # else the pause counts this time already
+            self._grant(self._clock.monotonic() - began)
+        if not (self.paused and self._frozen):
             self._family.signal_all(signal.SIGCONT)
 
     def _grant(self, slept_s: float) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from backprop_core.clock import SystemClock
 from backprop_core.errors import UsageError
-from backprop_core.supervision.account import Cause, Ending, SessionView
+from backprop_core.supervision.account import Cause, Ending, View
 from backprop_core.supervision.governor import Governor, Order
 
 
@@ -31,7 +31,7 @@ class Quiet:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def tick(self, now: float, deadline: float, session: SessionView, quiet: bool) -> None: ...
+    def tick(self, view: View) -> None: ...
 
 
 class JumpingClock(SystemClock):

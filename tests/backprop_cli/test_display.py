@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backprop_cli.display import Display, line_of
+from backprop_core.governor.samples import GpuSample
+from backprop_core.supervision.account import SessionView, View
+from backprop_core.supervision.speech import Heard
+
+
+def view(now: float = 100.0, step: int | None = 7, **more: Any) -> View:
+    progress = None if step is None else {"step": step, "loss": 0.125, "rate": 12.3456, "epoch": 2}
+    return View(now, 460.0, SessionView(progress=progress), Heard(), **more)
+
+
+def test_the_line_says_what_matters_most_first() -> None:
+    """Time left, step, loss, rate, epoch, checkpoints, memory and GPU stand in this order."""
+    full = view(memory_bytes=3 * 1024**3, gpus=(GpuSample("u", "u", "nvidia", 1, temperature_c=61.0),))
+    full.session.checkpoints.append("a")
+    assert line_of(full) == (
+        "6 min 00 s left | step 7 | loss 0.125 | 12.3 steps/s | epoch 2 | 1 checkpoint | 3.0 GB | GPU 1 61 °C"
+    )
+
+
+def test_what_a_script_prints_counts_where_it_has_no_session() -> None:
+    """Step and loss of JSON lines stand in the line, and a pause is called one."""
+    assert (
+        line_of(View(0.0, 60.0, SessionView(), Heard(step=3, loss=0.5), paused=True))
+        == "paused | step 3 | loss 0.5"
+    )
+
+
+def test_plain_lines_come_twice_a_minute_and_only_with_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is no live line: a line each half minute, where a step was made."""
+    display = Display(live=False)
+    for tenth in range(0, 1000, 5):
+        display.tick(view(now=tenth / 10, step=min(tenth, 500)))
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2
+    assert all(line.startswith("backprop: ") for line in shown)
+    assert "\x1b" not in "".join(shown)
+
+
+def test_the_live_line_is_erased_before_anything_else_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Drawn when it is quiet, gone before the script's output or a message."""
+    display = Display(live=True)
+    display.tick(view())
+    display.before_output()
+    display.tick(view(now=101.0, quiet=False))
+    display.say("words")
+    shown = capsys.readouterr().err
+    assert shown.startswith("\r\x1b[Kbackprop: 6 min")
+    assert shown.endswith("\r\x1b[Kbackprop: words\n")
+    assert shown.count("left") == 1
