@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from backprop_cli.app import cli
 
+    _open_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = cli.main(args=arguments, prog_name="backprop", standalone_mode=False)
@@ -43,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return EXIT_TROUBLE
     return status if isinstance(status, int) else 0
+
+
+def _open_standard_streams() -> None:
+    """Fill 0, 1 and 2 where they are closed: else a pipe of ours would get that number and pass for the script's stdin."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 def _status_of(error: BackpropError) -> int:
