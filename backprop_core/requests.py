@@ -141,6 +141,15 @@ class Requests:
         teller.say(f"Continuing after a pause of {duration_text(paused_s)}.")
         return paused_s, extended_s
 
+    @property
+    def heard(self) -> signal.Signals | None:
+        """The first signal that asked to leave, or None."""
+        return self._signals.received
+
+    def hear_of(self, number: int) -> None:
+        """Another process of the same training has received a signal."""
+        self._signals.hear_of(number)
+
     def rest(self) -> None:
         """Put the former signal handlers back, for a framework that is about to install its own."""
         self._signals.stop()

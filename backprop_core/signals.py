@@ -63,6 +63,12 @@ class SignalWatch:
                 signal.signal(number, before)
         self._before.clear()
 
+    def hear_of(self, number: int) -> None:
+        """A signal that came to another process counts as if it had come here, now."""
+        if self.received is None:
+            self.received = signal.Signals(number)
+            self.received_at = self._monotonic()
+
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             signal.signal(number, signal.SIG_DFL)

@@ -12,7 +12,10 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.outcome import Outcome
 from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
 from backprop_lightning.boxed_fit import BoxedFit
+from backprop_lightning.doors import Doors
+from backprop_lightning.following_fit import FollowingFit
 from backprop_lightning.package import callback_bases
+from backprop_lightning.ranks import ranks_of
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks.callback import Callback
@@ -64,7 +67,7 @@ class BackpropCallback(Callback):
             grace=grace,
             origin="BackpropCallback",
         )
-        self._fit: BoxedFit | None = None
+        self._fit: Doors | None = None
         self._clock: Clock = SYSTEM
 
     # -- what it tells -----------------------------------------------------------------------------------------
@@ -100,7 +103,11 @@ class BackpropCallback(Callback):
         """The box opens before anything is restored, so that Lightning restores ours."""
         tuning = any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)
         if stage == "fit" and not trainer.fast_dev_run and not tuning:
-            self._fit = BoxedFit(self._settings, trainer, self._clock)
+            ranks = ranks_of(trainer)
+            if ranks is not None and ranks.rank > 0:
+                self._fit = FollowingFit(trainer, self._clock, ranks)
+            else:
+                self._fit = BoxedFit(self._settings, trainer, self._clock, ranks)
             self._fit.open()
 
     def on_train_batch_end(

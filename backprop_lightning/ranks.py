@@ -1,8 +1,23 @@
-"""One process, or several that train together: who decides, who follows, and what they tell each other."""
+"""One process, or several that train together: what they tell each other, and when.
+
+The first rank decides. All come to the same boundaries, and they talk only at those they have agreed on: a number of
+batches ahead, and every one that a validation or the end of an epoch follows. There the ranks first hear of each other's
+signals; then the others wait for the first, which may ask for their part of a checkpoint any number of times before it lets
+them go on or leave. The talk goes over a group of its own on the processor, so no accelerator waits for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from backprop_core.outcome import Outcome
+
+_GIVE, _GO_ON, _LEAVE = 1, 2, 3
+_OUTCOMES = tuple(Outcome)
 
 
 class Ranks(Protocol):
@@ -16,7 +31,7 @@ class Ranks(Protocol):
         ...
 
     def gather(self, own: Any) -> list[Any]:
-        """What every rank gave, in the order of ranks, on the first rank; this rank's alone elsewhere."""
+        """What every rank gave, in the order of ranks."""
         ...
 
 
@@ -30,3 +45,64 @@ class Alone:
 
     def gather(self, own: Any) -> list[Any]:
         return [own]
+
+
+class Together:
+    """Several processes of one torch.distributed job. Every rank has to make one, at the same time."""
+
+    def __init__(self) -> None:
+        self.count = dist.get_world_size()
+        self.rank = dist.get_rank()
+        self._group = dist.new_group(backend="gloo")
+
+    # -- everybody ---------------------------------------------------------------------------------------------
+
+    def share(self, opening: Any) -> Any:
+        """What the first rank gives, on every rank."""
+        box = [opening]
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]
+
+    def hear(self, number: int) -> int:
+        """The highest signal number that any rank has received, or 0."""
+        heard = torch.tensor([number], dtype=torch.int64)
+        dist.all_reduce(heard, op=dist.ReduceOp.MAX, group=self._group)
+        return int(heard.item())
+
+    # -- the first rank ----------------------------------------------------------------------------------------
+
+    def ask_for_states(self) -> None:
+        self._say(_GIVE)
+
+    def gather(self, own: Any) -> list[Any]:
+        parts: list[Any] = [None] * self.count
+        dist.gather_object(own, parts, dst=0, group=self._group)
+        return parts
+
+    def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
+        """Let the others go on for `batches` batches, or leave."""
+        self._say(_LEAVE if leave else _GO_ON, batches, _OUTCOMES.index(outcome))
+
+    def _say(self, *words: int) -> None:
+        message = torch.zeros(3, dtype=torch.int64)
+        message[: len(words)] = torch.tensor(words)
+        dist.broadcast(message, src=0, group=self._group)
+
+    # -- the others --------------------------------------------------------------------------------------------
+
+    def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
+        """Do what the first rank says until it lets go: whether to leave, batches to the next talk, what it is called."""
+        while True:
+            message = torch.zeros(3, dtype=torch.int64)
+            dist.broadcast(message, src=0, group=self._group)
+            word, batches, outcome = (int(number) for number in message)
+            if word != _GIVE:
+                return word == _LEAVE, batches, _OUTCOMES[outcome]
+            dist.gather_object(give(), None, dst=0, group=self._group)
+
+
+def ranks_of(trainer: Any) -> Together | None:
+    """How this Trainer's processes talk; None if there is one only."""
+    if trainer.world_size > 1 and dist.is_available() and dist.is_initialized():
+        return Together()
+    return None

@@ -182,7 +182,8 @@ class LightningTrainee:
         if ends["since_val_s"] is not None:
             trainer._last_val_time = self._clock.monotonic() - ends["since_val_s"]
         logging_state.restore(trainer, saved["logged"])
-        self.randomness.set_randomness(saved["random"])
+        if saved["random"] is not None:
+            self.randomness.set_randomness(saved["random"])
 
 
 def _flattened(combined: Any) -> list[Any]:

@@ -8,7 +8,7 @@ which is not. They are reached by taking the place of two methods on the Trainer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from backprop_core.clock import Clock
@@ -19,10 +19,11 @@ from backprop_lightning.trainee import LightningTrainee
 
 
 class Boundaries(Protocol):
-    """Who is told of boundaries: a session, or on the other ranks who follows one."""
+    """Who is told of boundaries: who has the session, or on the other ranks who follows."""
 
-    @property
-    def wake(self) -> float: ...
+    def due(self) -> bool: ...
+
+    def leave(self) -> None: ...
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool: ...
 
@@ -34,8 +35,7 @@ class TrainingLoop:
 
     Args:
         trainee: takes the Trainer's state.
-        boundaries: told of each boundary that is due.
-        leave: raises what ends the fit.
+        boundaries: told of each boundary that is due; its `leave` raises what ends the fit.
         resumed: this rank's part of the restored checkpoint, or None.
     """
 
@@ -44,7 +44,6 @@ class TrainingLoop:
         trainee: LightningTrainee,
         boundaries: Boundaries,
         clock: Clock,
-        leave: Callable[[], None],
         resumed: Mapping[str, Any] | None,
         *,
         pending: bool = False,
@@ -53,7 +52,7 @@ class TrainingLoop:
         self._trainer = trainee.trainer
         self._boundaries = boundaries
         self._clock = clock
-        self._leave = leave
+        self._leave = boundaries.leave
         self._resumed = resumed
         self._pending = pending
         self._quiet_until = 0.0
@@ -61,7 +60,9 @@ class TrainingLoop:
         self._step = 0
         self._max_steps: int | None = None
         self._epoch: int | None = None
-        self._leaves_validation = True
+        self._leaves_validation = (
+            trainee.ranks.count == 1
+        )  # ranks may validate on batches of different number
         self._validation_began: float | None = None
 
     # -- in place ----------------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class TrainingLoop:
                 self._before_batch()
             self._quiet_until = quiet_until(self._trainer)
             self._special = False
-        elif self._clock.monotonic() >= self._boundaries.wake:
+        elif self._boundaries.due():
             self._before_batch()
         try:
             self._advance_original(data_fetcher)
@@ -192,7 +193,7 @@ class TrainingLoop:
         decides = not resumed and not epoch_loop._should_accumulate()
         if decides and self._boundaries.boundary(self._steps(), **self._following(validates)):
             self._leave()
-        if validates and self._trainee.freeze():
+        if validates and self._leaves_validation and self._trainee.freeze():
             self._validation_began = self._clock.monotonic()
         else:
             self._trainee.pending = False
@@ -211,7 +212,7 @@ class TrainingLoop:
         """Between two batches of a validation: leave if the rest of it no longer fits."""
         if not self._leaves_validation or self._validation_began is None:
             return
-        if self._clock.monotonic() < self._boundaries.wake:
+        if not self._boundaries.due():
             return
         if not self._trainee.weights_are_untouched():
             self._leaves_validation = (

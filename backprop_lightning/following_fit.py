@@ -1,0 +1,132 @@
+"""A fit on a rank that is not the first: it does what the first one says, at the boundaries that both come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backprop_core.checkpoints.store import CheckpointStore, Loaded
+from backprop_core.clock import Clock
+from backprop_core.errors import UsageError
+from backprop_core.forecast import Phase
+from backprop_core.outcome import Outcome
+from backprop_core.signals import SignalWatch
+from backprop_lightning.doors import Doors
+from backprop_lightning.ranks import Together
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first rank tells the others when its session is open.
+
+    Attributes:
+        error: why it could not be opened, or empty.
+        until: the deadline in seconds since 1970.
+    """
+
+    error: str = ""
+    run_id: str = ""
+    resumed_from: str | None = None
+    until: float = 0.0
+    governed: bool = False
+
+
+class FollowingFit(Doors):
+    """Hears signals, gives its part of a save, and leaves when it is told to."""
+
+    def __init__(self, trainer: Any, clock: Clock, ranks: Together) -> None:
+        super().__init__(trainer, ranks, clock)
+        self._together = ranks
+        self._opening = Opening()
+        self._loaded: Loaded | None = None
+        self._outcome = Outcome.RUNNING
+        self._told = Outcome.PREEMPTED
+        self._countdown = 0
+        self._signals = SignalWatch(clock.monotonic, lambda: None)
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
+
+    @property
+    def run_id(self) -> str:
+        return self._opening.run_id
+
+    @property
+    def checkpoint(self) -> Path | None:
+        return self.resumed_from  # the first rank knows of newer ones
+
+    @property
+    def resumed_from(self) -> Path | None:
+        path = self._opening.resumed_from
+        return None if path is None else Path(path)
+
+    @property
+    def governed(self) -> bool:
+        return self._opening.governed
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._opening.until - self.clock.wall())
+
+    def restored(self) -> Loaded | None:
+        return self._loaded
+
+    def tell(self, text: str) -> None:
+        """The first rank talks."""
+
+    def open(self) -> None:
+        """Hear what the first rank has found, and load the same checkpoint, verified here as well.
+
+        Raises:
+            UsageError: the first rank could not open its session.
+            CheckpointError: the checkpoint cannot be read from this rank.
+        """
+        self._opening = self._together.share(None)
+        if self._opening.error:
+            raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        path = self.resumed_from
+        if path is not None:
+            store = CheckpointStore(path.parent, clock=self.clock)
+            self._loaded = store.load(path, self.trainee.translators)
+        self._signals.start()
+        self.open_doors()
+
+    def take_signals(self, lightning: Any) -> None:
+        self._signals.stop()
+        lightning.register_signal_handlers()
+        self._signals.start()
+
+    def due(self) -> bool:
+        self._countdown -= 1
+        return self._countdown <= 0
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        """Take part in what the first rank does at this boundary, until it lets go."""
+        self._together.hear(int(self._signals.received or 0))
+        return self._follow()
+
+    def _follow(self) -> bool:
+        leave, self._countdown, self._told = self._together.follow(self._give)
+        return leave
+
+    def _give(self) -> Any:
+        self.trainee.lightning()  # hooks that save may talk to the other ranks
+        return self.trainee.own()
+
+    def took(self, phase: Phase, seconds: float) -> None:
+        """The first rank measures."""
+
+    def completed(self) -> None:
+        self._together.hear(0)
+        self._follow()
+        self.close(Outcome.COMPLETED, "")
+
+    def leaving_outcome(self) -> Outcome:
+        return self._told
+
+    def close(self, outcome: Outcome, reason: str) -> None:
+        if self._outcome is Outcome.RUNNING:
+            self._outcome = outcome
+            self._signals.stop()
+            self.shut_doors()
