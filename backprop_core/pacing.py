@@ -6,6 +6,7 @@ thousand boxes are proven in seconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from backprop_core.budget import Limit
@@ -148,7 +149,7 @@ class Pacer:
         if self.steps == 0:
             return False
         if self.forecast.saves_seen == 0 and self.last_save == self.began:
-            share_s = min(FIRST_SAVE_SHARE * self.budget_s, FIRST_SAVE_AT_MOST_S)
+            share_s = min(FIRST_SAVE_SHARE * self.budget_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf)
             return self.steps >= 3 and now - self.began >= share_s
         every_s = interval_s(max(save_s, 1e-3), self.asked_every_s)
         return now - self.last_save >= every_s and remaining_s > 3 * save_s + self.exit_s()

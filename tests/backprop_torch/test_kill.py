@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import backprop
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
 from tests.backprop_torch.cutting import digest
+from tests.backprop_torch.kinds._parts import dataset, network, train_step
 
 KILLS = 30
 STEPS = 700
@@ -23,11 +26,6 @@ STEPS = 700
 def _train(home: str, report: str, run: str, kill_after: int | None, kill_delay_s: float) -> None:
     """One process: trains run `run`, and kills itself so many steps after its beginning and a little later."""
     os.environ.update(BACKPROP_HOME=home)
-    import torch
-
-    import backprop
-    from tests.backprop_torch.kinds._parts import dataset, network, train_step
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = network()
@@ -63,8 +61,9 @@ def _train(home: str, report: str, run: str, kill_after: int | None, kill_delay_
 @pytest.fixture
 def process(tmp_path: Path) -> Any:
     """Starts one training in a fresh process and returns its exit status and its report."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "tests.backprop_torch.kinds._parts"])
+    context = multiprocessing.get_context(
+        "fork"
+    )  # torch is imported once, here; a child is a process of its own
 
     def start(run: str, kill_after: int | None = None, delay_s: float = 0.0) -> tuple[int | None, str]:
         report = tmp_path / "report"

@@ -1,0 +1,258 @@
+"""`with backprop.timebox():` around a loop that is otherwise unchanged."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+import backprop
+from tests.backprop_torch.cutting import Cut, digest, seed
+from tests.backprop_torch.kinds._parts import dataset, network, train_step
+
+Record = list[tuple[float, str]]
+Train = Callable[[Cut, Record], Any]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKPROP_HOME", str(tmp_path))
+    torch.set_num_threads(1)
+
+
+def _note(record: Record, cut: Cut, loss: float, *parts: Any) -> None:
+    record.append((loss, digest([part.state_dict() for part in parts])))
+    cut.reached(len(record))
+
+
+def ordinary(cut: Cut, record: Record, loader: Any = None) -> None:
+    """Scheduler and evaluation between the epochs."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    loader = loader or DataLoader(dataset(), batch_size=5, shuffle=True)
+    checks = DataLoader(dataset(20), batch_size=10)
+    with cut.box():
+        for _ in range(3):
+            model.train()
+            for x, y in loader:
+                loss = train_step(model, optimizer, x, y)
+                _note(record, cut, loss, model, optimizer, scheduler)
+            model.eval()
+            for x, _y in checks:
+                model(x)
+            scheduler.step()
+            torch.rand(1)
+            print("last loss", loss)
+
+
+def workers(cut: Cut, record: Record) -> None:
+    ordinary(cut, record, DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2))
+
+
+def stateful(cut: Cut, record: Record) -> None:
+    ordinary(cut, record, StatefulDataLoader(dataset(), batch_size=5, shuffle=True))
+
+
+def gan(cut: Cut, record: Record) -> None:
+    """Two optimizers in each iteration."""
+    maker, judge = nn.Linear(4, 6), network()
+    makers = torch.optim.Adam(maker.parameters(), lr=1e-2)
+    judges = torch.optim.RMSprop(judge.parameters(), lr=1e-3)
+    with cut.box():
+        for _ in range(3):
+            for x, y in DataLoader(dataset(), batch_size=5, shuffle=True):
+                loss = train_step(judge, judges, x, y)
+                makers.zero_grad()
+                judge(maker(torch.randn(len(x), 4))).logsumexp(1).mean().backward()
+                makers.step()
+                _note(record, cut, loss, maker, judge, makers, judges)
+
+
+def accumulation(cut: Cut, record: Record) -> None:
+    """Three batches to a step: the boundary is behind a step, so the window is always finished."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    with cut.box():
+        for _ in range(3):
+            for number, (x, y) in enumerate(DataLoader(dataset(45), batch_size=5, shuffle=True), start=1):
+                (nn.functional.cross_entropy(model(x), y) / 3).backward()
+                if number % 3 == 0:
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    _note(record, cut, 0.0, model, optimizer)
+
+
+def scaled(cut: Cut, record: Record) -> None:
+    """A GradScaler and a moving average that nobody named."""
+    model = nn.Linear(6, 3)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    with cut.box():
+        for _ in range(3):
+            for x, y in DataLoader(dataset(), batch_size=5, shuffle=True):
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(x), y)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                average.update_parameters(model)
+                _note(record, cut, loss.item(), model, optimizer, average, scaler)
+
+
+def _whole(train: Train) -> Record:
+    record: Record = []
+    seed(0)
+    train(Cut("whole"), record)
+    return record
+
+
+@pytest.mark.parametrize("train", [ordinary, workers, stateful, gan, accumulation, scaled])
+@pytest.mark.parametrize("at", [1, 4, 8, 9, 13])
+def test_state_and_the_rest_of_the_epoch_come_back(
+    train: Train, at: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After a cut every further step has the loss, weights and optimizer state of the uncut training; said once."""
+    if train is accumulation:
+        at = at // 2 + 1
+    whole = _whole(train)
+    record: Record = []
+    seed(0)
+    first = Cut("cut", at, "ctrl-c")
+    train(first, record)
+    assert str(first.opened.outcome) == "stopped"  # type: ignore[union-attr]
+    done = len(record)
+    assert done <= at + 1
+    capfd.readouterr()
+    seed(77)
+    train(Cut("cut", piece=1), record)
+    assert record[: len(whole)] == whole, f"wrong from step {_first_wrong(record, whole)}, cut after {done}"
+    assert capfd.readouterr().err.count("Two lines make it exact") == 1
+
+
+def _first_wrong(record: Record, whole: Record) -> int:
+    return next(n for n, (mine, theirs) in enumerate(zip(record, whole, strict=False), 1) if mine != theirs)
+
+
+@pytest.mark.parametrize("at", [4, 9, 13])
+def test_objects_that_are_made_inside_the_block_are_restored_before_the_second_step(at: int) -> None:
+    """The first step of the resumed loop has no effect; from the second on it is the uncut training."""
+
+    def train(cut: Cut, record: Record) -> None:
+        with cut.box():
+            model = network()
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+            for _ in range(3):
+                for x, y in DataLoader(dataset(), batch_size=5, shuffle=True):
+                    loss = train_step(model, optimizer, x, y)
+                    _note(record, cut, loss, model, optimizer)
+
+    whole = _whole(train)
+    record: Record = []
+    seed(0)
+    train(Cut("cut", at, "ctrl-c"), record)
+    later: Record = []
+    seed(77)
+    train(Cut("cut", piece=1), later)
+    assert record + later[1 : len(whole) - len(record) + 1] == whole
+
+
+def test_a_loop_without_a_loader_gets_its_weights_and_optimizer_back() -> None:
+    """What is restored is the state behind the last finished step, bit for bit."""
+
+    def train(cut: Cut, record: Record, steps: int = 20) -> Any:
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        x, y = dataset().tensors
+        with cut.box():
+            restored = digest([model.state_dict(), optimizer.state_dict()])
+            for _ in range(steps):
+                loss = train_step(model, optimizer, x, y)
+                _note(record, cut, loss, model, optimizer)
+        return restored
+
+    record: Record = []
+    train(Cut("cut", 7, "ctrl-c"), record)
+    assert len(record) == 7
+    assert train(Cut("cut", piece=1), record, 3) == record[6][1]
+    whole: Record = []
+    seed(0)
+    train(Cut("whole"), whole)
+
+
+# -- what is patched is undone ---------------------------------------------------------------------------------
+
+
+def _patched() -> list[Any]:
+    return [
+        DataLoader.__iter__,
+        StatefulDataLoader.__iter__,
+        _BaseDataLoaderIter.__next__,
+        dict(_global_optimizer_pre_hooks),
+        dict(_global_optimizer_post_hooks),
+        *(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)),
+    ]
+
+
+def _loop() -> Iterator[int]:
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for number, (x, y) in enumerate(DataLoader(dataset(), batch_size=5)):
+        train_step(model, optimizer, x, y)
+        yield number
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_the_scripts_own_exceptions_pass_through_and_everything_patched_is_undone(
+    error: BaseException,
+) -> None:
+    """The same exception object arrives, its traceback leads to the script's own line, hooks and handlers are gone."""
+    before = _patched()
+    with pytest.raises(type(error)) as caught, backprop.timebox() as box:
+        for number in _loop():
+            if number == 2:
+                raise error
+    assert caught.value is error
+    assert caught.traceback[-1].path == Path(__file__)
+    assert _patched() == before
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert str(box.outcome) == ("stopped" if stopped else "failed")
+
+
+def test_a_break_leaves_nothing_behind_and_a_second_box_works() -> None:
+    """Loops left by break, explicit and unchanged ones, and boxes one after another in one process."""
+    before = _patched()
+    for _ in range(2):
+        with backprop.timebox(losses=[]) as box:
+            for number in box.batches(range(10)):
+                if number == 3:
+                    break
+        with backprop.timebox():
+            for number in _loop():
+                if number == 3:
+                    break
+    assert _patched() == before
+
+
+def test_the_private_signal_is_not_caught_by_except_exception() -> None:
+    """A script that catches every Exception in its loop is left all the same."""
+    cut = Cut("caught", 3, "ctrl-c")
+    seen: list[int] = []
+    with cut.box(seen=seen) as box:
+        for number in box.steps(10):
+            try:
+                seen.append(number)
+                cut.reached(len(seen))
+            except Exception:
+                pytest.fail("caught")
+    assert seen == [0, 1, 2]
