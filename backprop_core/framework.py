@@ -84,6 +84,10 @@ class LoopListener(Protocol):
         """Between two steps; may raise the private signal that leaves the block."""
         ...
 
+    def must_leave(self) -> bool:
+        """Whether the block has to be left now, even in the middle of an evaluation. Cheap when called often."""
+        ...
+
 
 class RawLoop(Protocol):
     """An unchanged training loop seen from outside: what it uses, where it is, and when it is between two steps."""
@@ -110,6 +114,10 @@ class RawLoop(Protocol):
 
     def restored_gradients_count(self, position: Any) -> bool:
         """Whether gradients that were saved at `position` are to be kept."""
+        ...
+
+    def step_is_open(self) -> bool:
+        """Whether a step was taken since the last boundary."""
         ...
 
     def forget_gradients(self) -> None:

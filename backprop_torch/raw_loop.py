@@ -2,7 +2,8 @@
 
 The safe boundary is the start of the next iteration, before the next batch is fetched: only there have the scheduler, the
 scaler and zero_grad had their turn. So the optimizer's hook merely notes that a step was taken, and the next call of a
-loader's `__next__` is the boundary. A loop without a DataLoader has no such place; there the boundary is just before the
+loader's `__next__` is the boundary. After the last batch of an epoch that is the first batch of the next one, because the
+code behind the inner loop (a scheduler, an evaluation, a print of the last loss) belongs to the epoch. A loop without a DataLoader has no such place; there the boundary is just before the
 optimizer that began the cycle steps again.
 """
 
@@ -23,8 +24,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.framework import LoopListener, RandomnessKeeper
 from backprop_torch.discovery import in_use_with, live_objects, named
-from backprop_torch.loaders import generators_of, iterator_behind, loader_length
-from backprop_torch.objects import GeneratorsTracked
+from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
 
 
 @dataclass(slots=True)
@@ -32,16 +32,17 @@ class Pass:
     """One pass over a loader that the script makes.
 
     Attributes:
+        loader: what it reads from.
         signature: what the loader looks like, to know it again in another process.
-        before: the randomness that reigned when the pass began.
+        before: what decided the pass when it began, see `pass_start`.
         length: batches, where known.
         yielded: batches the script has got.
         over: it is exhausted.
     """
 
+    loader: Any
     signature: str
     before: Any
-    generators: GeneratorsTracked
     length: int | None
     yielded: int = 0
     over: bool = False
@@ -68,8 +69,10 @@ class RawTorchLoop:
         self._optimizers: dict[int, Optimizer] = {}
         self._stepped: set[int] = set()
         self._passes: WeakKeyDictionary[Any, Pass] = WeakKeyDictionary()
+        self._instead: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._last_asked: Pass | None = None
         self._trained: Pass | None = None
+        self._at: Pass | None = None
         self._by_optimizer = False
         self._inside = False
         self._nullifying = False
@@ -110,7 +113,7 @@ class RawTorchLoop:
     def position(self) -> Any:
         if self._by_optimizer:
             return {"kind": "optimizer"}
-        current = self._trained
+        current = self._at
         if current is None or current.over or current.yielded == current.length:
             return None
         return {
@@ -127,6 +130,10 @@ class RawTorchLoop:
     def restored_gradients_count(self, position: Any) -> bool:
         """Whether gradients in the checkpoint are to be kept: not where the interrupted step is computed again."""
         return not (isinstance(position, Mapping) and position.get("kind") == "optimizer")
+
+    def step_is_open(self) -> bool:
+        """Whether a step was taken since the last boundary."""
+        return bool(self._stepped)
 
     def forget_gradients(self) -> None:
         """Drop the gradients of everything that is in use."""
@@ -167,16 +174,16 @@ class RawTorchLoop:
         loop = self
 
         def next_item(iterator: Any) -> Any:
-            if loop._inside:
+            if loop._inside or os.getpid() != loop._owner:
                 return original(iterator)
             current = loop._passes.get(iterator)
             if loop._stepped:
-                trained = loop._trained
-                ended = trained is not None and (trained is not current or trained.yielded == trained.length)
-                loop._at_boundary(epoch_end=ended)
+                loop._between(current)
+                if loop._to_resume is not None and current is not None:
+                    loop._begin_instead(iterator, current)
             loop._last_asked = current
             try:
-                data = original(iterator)
+                data = original(loop._instead.get(iterator, iterator))
             except StopIteration:
                 if current is not None:
                     current.over = True
@@ -186,6 +193,39 @@ class RawTorchLoop:
             return data
 
         return next_item
+
+    def _between(self, current: Pass | None) -> None:
+        """Steps were taken, and a batch of `current` is asked for: a boundary, unless an epoch is not quite over."""
+        trained = self._trained
+        if trained is not None and trained.yielded == trained.length and current is trained:
+            trained.over = (
+                True  # what is asked for is the end of the pass: the code behind the loop comes first
+            )
+            return
+        if trained is None or current is None or current.signature == trained.signature:
+            self._at = current
+            last = (
+                current is not None and current.length is not None and current.yielded == current.length - 1
+            )
+            self._at_boundary(epoch_end=last)
+        elif self._listener.must_leave():  # an evaluation: the next epoch is begun anew
+            self._at = None
+            self._at_boundary(epoch_end=True)
+
+    def _begin_instead(self, iterator: Any, current: Pass) -> None:
+        """The state was restored while this pass was running already: go on with the pass that was interrupted."""
+        assert self._to_resume is not None
+        if self._to_resume[0]["signature"] != current.signature:
+            return
+        self._inside = True
+        try:
+            other = self._begin_pass(current.loader)
+        finally:
+            self._inside = False
+        self._instead[iterator] = other
+        mine = self._passes.pop(other)
+        current.before, current.yielded = mine.before, mine.yielded
+        self._passes[iterator] = current
 
     def _patched_iter(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         loop = self
@@ -208,13 +248,12 @@ class RawTorchLoop:
             position, resume_randomness = self._to_resume
             self._to_resume = None
             skip = int(position["yielded"])
-            self._randomness.set_randomness(position["before"]["global"])
-            generators.restore(position["before"]["own"])
-        before = {"global": self._randomness.randomness(), "own": generators.capture()}
+            restore_start(loader, self._randomness, generators, position["before"])
+        before = pass_start(loader, self._randomness, generators)
         iterator = iterator_behind(loader, skip)
         if resume_randomness is not None:
             resume_randomness()
-        self._passes[iterator] = Pass(signature, before, generators, loader_length(loader), yielded=skip)
+        self._passes[iterator] = Pass(loader, signature, before, loader_length(loader), yielded=skip)
         return iterator
 
 
