@@ -113,6 +113,17 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: parameters.pop(name.replace("-", "_"), None) for name in names}
 
 
+def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of runs that begin so, newest first, for the shell's completion; nothing where they cannot be read."""
+    from backprop_cli.opening import open_store
+    from backprop_core.errors import BackpropError
+
+    try:
+        return [row.id for row in open_store(write=False).list_rows() if row.id.startswith(incomplete)]
+    except BackpropError:
+        return []
+
+
 def working_folder() -> Path:
     """The current folder as an absolute path, as the shell names it where that is true."""
     named = os.environ.get("PWD", "")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
+from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
 @click.command("checkpoint", short_help="Have a run save now.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Ask RUN to make a checkpoint at its next safe point, and to go on.
 

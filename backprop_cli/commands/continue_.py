@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
+from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
 @click.command("continue", short_help="Let a paused run go on.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Let RUN go on after 'backprop pause'.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
+from backprop_cli.parameters import complete_runs
 from backprop_core.budget import duration_text, parse_duration
 from backprop_core.runs.control import Action
 
 
 @click.command("extend", short_help="Give a run more time.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.argument("duration")
 def command(run: str, duration: str) -> int:
     """Make the time box of RUN longer by DURATION, such as 5m or 1h30m.

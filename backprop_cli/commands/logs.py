@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from backprop_cli.opening import open_store, tell
+from backprop_cli.parameters import complete_runs
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
 from backprop_core.runs.attempt import OUTPUT_FILE
@@ -20,7 +21,7 @@ _LOOK_EVERY_S = 0.1
 
 
 @click.command("logs", short_help="Show what a run has printed.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines.")
 @click.option("--attempt", "number", type=click.IntRange(min=1), help="Another attempt than the last.")

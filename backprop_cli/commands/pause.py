@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
+from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
 @click.command("pause", short_help="Hold a run up; its time box waits.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Hold RUN up at its next safe point. Its time box waits; a fixed deadline (SLURM, until) does not.
 

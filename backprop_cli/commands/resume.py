@@ -14,7 +14,14 @@ from backprop_cli.checkpoints import is_remote
 from backprop_cli.display import Display
 from backprop_cli.launch import Launch, Start
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
-from backprop_cli.parameters import chain_options, chain_plan, common_options, config_options, raw_settings
+from backprop_cli.parameters import (
+    chain_options,
+    chain_plan,
+    common_options,
+    complete_runs,
+    config_options,
+    raw_settings,
+)
 from backprop_cli.scripts import Kind, ScriptCommand, check_script, find_interpreter
 from backprop_core.clock import SYSTEM
 from backprop_core.config import Settings
@@ -35,7 +42,7 @@ Examples:
 @click.command(
     "resume", cls=ScriptCommand, epilog=_EXAMPLES, short_help="Continue a run from its newest checkpoint."
 )
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @common_options
 @config_options
 @chain_options

@@ -11,7 +11,7 @@ import click
 
 from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import open_store, settings_for, tell_warnings
-from backprop_cli.parameters import working_folder
+from backprop_cli.parameters import complete_runs, working_folder
 from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.outcome import Outcome
@@ -22,7 +22,7 @@ WATCH_EVERY_S = 1.0
 
 
 @click.command("status", short_help="Show the machine's resources, or tell the story of a run.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
 @click.option(

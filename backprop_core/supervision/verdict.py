@@ -122,8 +122,23 @@ def _sentence_for_signal(ending: Ending) -> str:
 
 def _sentence_for_status(ending: Ending) -> str:
     line = last_error_line(ending.tail)
+    memory = _sentence_for_memory(line)
+    if memory:
+        return memory
     said = f": {line}" if line else ""
     return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
+
+
+def _sentence_for_memory(line: str) -> str:
+    """A sentence if the error says that memory ran out, on a GPU or of the machine."""
+    small = line.lower()
+    if "out of memory" in small and any(word in small for word in ("cuda", "hip", "outofmemoryerror", "gpu")):
+        return f"The GPU ran out of memory: a smaller batch or another GPU may help. {line.rstrip('.')}."
+    if "resource_exhausted" in small or "resourceexhaustederror" in small:
+        return f"The device ran out of memory: a smaller batch may help. {line.rstrip('.')}."
+    if small.startswith("memoryerror"):
+        return "The script ran out of memory (MemoryError)."
+    return ""
 
 
 def last_error_line(tail: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -112,8 +113,6 @@ def test_config_shows_values_and_where_they_come_from(backprop: CommandLine) -> 
 
 def test_the_npm_tools_config_file_works_unchanged(backprop: CommandLine) -> None:
     """The file from the npm tool's manual is read, key by key."""
-    from pathlib import Path
-
     fixture = Path(__file__).parent / "fixtures" / "backprop.config.json"
     (backprop.folder / "backprop.config.json").write_bytes(fixture.read_bytes())
     backprop.environment = {
@@ -130,8 +129,6 @@ def test_the_npm_tools_config_file_works_unchanged(backprop: CommandLine) -> Non
 
 def test_the_npm_tools_experiments_work_unchanged(backprop: CommandLine) -> None:
     """Its runs are listed and told beside ours, and survive a new run."""
-    from pathlib import Path
-
     fixture = Path(__file__).parent / "fixtures" / "experiments.json"
     backprop.home.mkdir()
     (backprop.home / "experiments.json").write_bytes(fixture.read_bytes())
@@ -198,3 +195,28 @@ def test_status_watch_goes_on_until_ctrl_c(backprop: CommandLine) -> None:
     process.send_signal(2)
     process.communicate(timeout=10)
     assert process.returncode == 130
+
+
+def test_run_ids_are_completed(backprop: CommandLine) -> None:
+    """The shell proposes the runs that there are."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "baseline")
+    backprop.environment |= {
+        "_BACKPROP_COMPLETE": "bash_complete",
+        "COMP_WORDS": "backprop status ba",
+        "COMP_CWORD": "2",
+    }
+    assert "baseline" in backprop().stdout
+
+
+def test_the_documentation_names_every_command_and_option() -> None:
+    """docs/cli.md has each command, and each option with its variable and its key."""
+    from backprop_cli.app import COMMANDS
+    from backprop_core.options import OPTIONS
+
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"`{name}" in text, name
+    for option in OPTIONS:
+        for word in (f"--{option.name}", option.env, f"`{option.key}`"):
+            assert word in text, word

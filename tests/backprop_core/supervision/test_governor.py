@@ -14,8 +14,12 @@ import pytest
 
 from backprop_core.clock import SystemClock
 from backprop_core.errors import UsageError
+from backprop_core.governor.policy import Limits
+from backprop_core.governor.samples import HostSample, Sample
 from backprop_core.supervision.account import Cause, Ending, View
 from backprop_core.supervision.governor import Governor, Order
+from backprop_core.supervision.monitor import Monitor
+from backprop_core.supervision.verdict import judge
 
 
 class Quiet:
@@ -81,3 +85,32 @@ def test_no_file_descriptor_is_left_open(tmp_path: Path, capfd: Any) -> None:
     for _ in range(10):
         govern(tmp_path, "true", budget_s=30.0)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+class FakeSampler:
+    """A sampler that always answers with the same free memory."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        self.clock = SystemClock()
+
+    def latest(self, *, every_s: float) -> Sample:
+        return Sample(
+            self.clock.monotonic(), HostSample(memory_total_bytes=8 << 30, memory_free_bytes=self.free_bytes)
+        )
+
+
+def test_memory_that_runs_out_ends_the_run_with_a_checkpoint(tmp_path: Path, capfd: Any) -> None:
+    """The script is asked to save before the kernel kills, and the reason says how much was left."""
+    clock, observer = SystemClock(), Quiet()
+    save = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(600)"
+    order = Order(
+        [sys.executable, "-c", save], str(tmp_path), os.environ, tmp_path, clock.monotonic() + 60, 60, 30
+    )
+    sampler: Any = FakeSampler(1 << 20)
+    monitor = Monitor(sampler, Limits(), (), tmp_path / "governor.jsonl", clock)
+    ending = Governor(order, clock, observer, monitor=monitor).run()
+    assert ending.cause is Cause.MEMORY
+    assert not ending.killed
+    assert "0.00 GB is left" in judge(ending, resumable=True).reason
+    assert '"stop"' in (tmp_path / "governor.jsonl").read_text()

@@ -81,6 +81,31 @@ def test_reasons_name_what_happened() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
+            "The GPU ran out of memory",
+        ),
+        ("torch.OutOfMemoryError: HIP out of memory.", "The GPU ran out of memory"),
+        (
+            "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.",
+            "The device ran out of memory",
+        ),
+        ("MemoryError", "The script ran out of memory"),
+        ("ValueError: no", "exit status 1: ValueError: no."),
+    ],
+)
+def test_memory_that_ran_out_is_said_in_plain_words(error: str, words: str) -> None:
+    """The frameworks' own words for it become one sentence."""
+    verdict = judge(
+        ending(1, tail=f"Traceback (most recent call last):\n{error}\n".encode()), resumable=False
+    )
+    assert words in verdict.reason
+    assert verdict.exit_status == 1
+
+
+@pytest.mark.parametrize(
     ("tail", "line"),
     [
         (b"Traceback (most recent call last):\n  File x\nValueError: no\n", "ValueError: no"),
