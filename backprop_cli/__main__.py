@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from backprop_cli.app import cli
 
+    gc.set_threshold(
+        100_000
+    )  # commands are short or allocate little: looking for garbage is what would cost time
     _open_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -70,7 +70,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     return (
         row.id,
         row.name or "-",
-        row.status.value,
+        str(row.status),
         "-" if end is None else duration_text(max(0.0, end - row.started_wall)),
         "-" if row.last_step is None else str(row.last_step),
         "-" if row.last_loss is None else f"{row.last_loss:.4g}",

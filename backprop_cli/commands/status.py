@@ -155,6 +155,9 @@ def _measured(measured: Any) -> list[str]:
     slack = measured.get("slack_s")
     if isinstance(slack, int | float):
         details.append(f"{slack:.2f} s left after the last save")
+    peak = measured.get("peak_rss_bytes")
+    if isinstance(peak, int | float) and peak:
+        details.append(f"{peak / 1024**3:.2f} GB of memory at most")
     governor = measured.get("governor")
     if isinstance(governor, dict):
         pauses = governor.get("pauses") or []

@@ -101,6 +101,17 @@ def test_a_probe_that_fails_makes_unknown_not_dead(
     assert shown["may_start"]
 
 
+def test_a_probe_that_hangs_costs_its_value_and_no_more(backprop: CommandLine, smi: FakeGpuTools) -> None:
+    """A run starts after some seconds although nvidia-smi never answers, is watched meanwhile, and ends in time."""
+    smi.say(gpu(0), mode="hang")
+    backprop.script("import time; time.sleep(600)")
+    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "hang")
+    assert ran.returncode == 124
+    assert "nvidia-smi" in ran.stderr
+    governor = backprop.record("hang")["attempts"][0]["measured"]["governor"]
+    assert 0 < governor["unused_s"] < 1.0
+
+
 def test_a_run_waits_until_the_gpu_has_cooled_down(backprop: CommandLine, smi: FakeGpuTools) -> None:
     """It says what it waits for and starts when the tool's answer changes."""
     smi.say(gpu(0, temperature_c=99))

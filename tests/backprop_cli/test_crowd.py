@@ -125,6 +125,28 @@ def test_a_hundred_kills_leave_a_consistent_store(backprop: CommandLine) -> None
     chaos(backprop, rounds=100, seed=2)
 
 
+def test_a_read_only_home_is_refused_before_anything_runs(backprop: CommandLine, tmp_path: Path) -> None:
+    """On a read-only file system `run` gets its sentence and status 2, and `list` still shows what there is."""
+    import subprocess
+
+    home = tmp_path / "readonly"
+    home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(home)], check=True)
+    try:
+        backprop.environment["BACKPROP_HOME"] = str(home)
+        backprop.script("open('ran', 'a').write('x')")
+        assert backprop("run", "train.py", "--run-id", "before").returncode == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
+        ran = backprop("run", "train.py")
+        assert ran.returncode == 2
+        assert "BACKPROP_HOME" in ran.stderr
+        assert (backprop.folder / "ran").read_text() == "x"
+        assert [row["id"] for row in backprop.runs()] == ["before"]
+        assert backprop("status", "before").returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(home)], check=True)
+
+
 def test_a_disk_that_fills_up_ends_nothing_badly(backprop: CommandLine, tmp_path: Path) -> None:
     """When the disk is full under a run, the script still gets to its end and its output is passed on."""
     import subprocess

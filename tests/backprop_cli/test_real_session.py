@@ -146,3 +146,26 @@ def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) ->
     assert process.returncode == 0
     assert backprop.record("p")["status"] == "timeboxed"
     assert progress(backprop, "p").count('"progress"') > before + 1
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(backprop: CommandLine) -> None:
+    """With one byte of the newest checkpoint changed, the resume says so, takes the one before, and ends the same."""
+    backprop.script(TRAINS)
+    whole = hash_in(backprop("run", "train.py", "--", "400").stdout)
+    process = backprop.start("run", "train.py", "--run-id", "d", "--", "400")
+    wait_for(lambda: '"progress"' in progress(backprop, "d"))
+    backprop("checkpoint", "d")
+    wait_for(lambda: '"reason": "requested"' in progress(backprop, "d"))
+    backprop("stop", "d")
+    process.communicate(timeout=30)
+    newest = Path(backprop.record("d")["last_checkpoint"])
+    victim = max(
+        (path for path in newest.iterdir() if path.name != "manifest.json"), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    ran = backprop("resume", "d")
+    assert ran.returncode == 0, ran.stderr
+    assert "damaged" in ran.stderr
+    assert hash_in(ran.stdout) == whole
