@@ -50,6 +50,7 @@ class TrainingLoop:
     ) -> None:
         self._trainee = trainee
         self._trainer = trainee.trainer
+        self._progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
         self._boundaries = boundaries
         self._clock = clock
         self._leave = boundaries.leave
@@ -156,10 +157,6 @@ class TrainingLoop:
             raise
         if self._progress.ready >= self._quiet_until or self._trainer.should_stop:
             self._behind_batch(data_fetcher)
-
-    @property
-    def _progress(self) -> Any:
-        return self._trainer.fit_loop.epoch_loop.batch_progress.current
 
     def _steps(self) -> int:
         """Optimizer steps since the last boundary."""
