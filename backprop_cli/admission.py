@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,20 +55,37 @@ def admitted(settings: Settings, run_id: str, clock: Clock, observer: Observer) 
     sampler = make_sampler(settings["gpu-probe"], clock)
     limits = limits_of(settings)
     try:
-        admission = enter(
-            Slots(clock),
-            sampler,
-            limits,
-            run_id=run_id,
-            clock=clock,
-            wait_s=settings["wait-minutes"] * 60.0 if settings["wait"] else 0.0,
-            environ=os.environ,
-            tell=WaitTeller(observer, settings["wait-minutes"] * 60.0),
-        )
+        with _told_to_leave() as leave:
+            admission = enter(
+                Slots(clock),
+                sampler,
+                limits,
+                run_id=run_id,
+                clock=clock,
+                wait_s=settings["wait-minutes"] * 60.0 if settings["wait"] else 0.0,
+                environ=os.environ,
+                tell=WaitTeller(observer, settings["wait-minutes"] * 60.0),
+                stop=leave.is_set,
+            )
         with admission.place:
             yield _grant(admission, sampler, limits, observer)
     finally:
         sampler.close()
+
+
+@contextmanager
+def _told_to_leave() -> Iterator[threading.Event]:
+    """Set when a scheduler or a closing terminal ends the wait, so that the place in the queue is given up in order."""
+    told = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Observer) -> Grant:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
 import click
@@ -49,6 +48,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
         if not word.startswith("-") and word not in COMMANDS:
+            import difflib
+
             near = difflib.get_close_matches(word, COMMANDS, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
             raise click.UsageError(f"There is no command {word!r}. {hint}", ctx=ctx)

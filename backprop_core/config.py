@@ -5,9 +5,7 @@ The command line holds over the environment, that over the file, that over the d
 
 from __future__ import annotations
 
-import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +127,8 @@ def _flat(content: Mapping[str, Any], groups: Iterable[str]) -> list[tuple[str, 
 
 
 def _near(key: str, known: Iterable[str]) -> str:
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(key.lower(), [name.lower() for name in names], n=1)
     if near:
@@ -165,6 +165,8 @@ def _shown(raw: Any) -> str:
 
 
 def _table(path: Path) -> Any:
+    import tomllib  # late: most projects have no such file
+
     content = _parse(path, tomllib.loads)
     tool = content.get("tool", {})
     return tool.get("backprop", {}) if isinstance(tool, dict) else {}

@@ -178,15 +178,20 @@ def test_samples_are_kept_once_a_second_and_the_peak_in_the_record(backprop: Com
     assert backprop.record("mem")["attempts"][0]["measured"]["peak_rss_bytes"] > 200_000_000
 
 
-def test_ctrl_c_while_waiting_leaves_nothing(backprop: CommandLine) -> None:
-    """The wait ends at once with 130 and no run stays behind."""
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+)
+def test_a_wait_that_is_ended_leaves_nothing(
+    backprop: CommandLine, number: signal.Signals, status: int
+) -> None:
+    """Ctrl-C, a scheduler and a closed terminal end the wait at once, and no run stays behind."""
     backprop.script("open('ran', 'w')")
     process = backprop.start("run", "train.py", "--min-free-ram", "60000")
     assert process.stderr is not None
     wait_for(lambda: "waiting since" in process.stderr.readline())  # type: ignore[union-attr]
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert backprop.runs() == []
 
 
