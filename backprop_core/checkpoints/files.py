@@ -12,11 +12,12 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Final
+from typing import Final, cast
 
 from .arrays import allocate_ram
 
@@ -24,6 +25,8 @@ PIECE_BYTES: Final = 4 << 20
 """Hashed and then written while still in the processor's cache."""
 _SMALL: Final = 32 << 10
 _GATHERED: Final = 512 << 10
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_FLUSHING_AT_ONCE: Final = 8
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Never follow a link out of the folder; never hang on a pipe that somebody put there.
 _CAREFUL: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -45,50 +48,51 @@ def digest_of(data: bytes | memoryview) -> str:
 
 
 class Flusher:
-    """Flushes written files to the disk in a few threads: the disk then commits them together, and the next
-    is written meanwhile. `wait` is the point after which all of them are durable. With no `threads` each file is
-    flushed as it comes.
+    """Brings written files to the disk together.
+
+    Each file's writing-back is begun as soon as it is written, without waiting. `wait` then flushes all of them at the same
+    time, each in a thread of its own, so that the disk flushes its cache once for many; the threads come so late because
+    while there is work to do in Python, handing the interpreter over for every call costs more than it gives.
 
     A failed fsync or close is final: the kernel counts pages whose fsync failed as clean, so that a second
     fsync would succeed falsely. The caller throws everything away.
     """
 
-    def __init__(self, threads: int = 4) -> None:
-        self._most = threads
-        self._waiting: SimpleQueue[int | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._errors: list[BaseException] = []
+    def __init__(self) -> None:
+        self._written: deque[int] = deque()
+        self._errors: list[OSError] = []
 
     def take(self, fd: int) -> None:
-        """Flush and close `fd`, which is the flusher's from now on."""
-        if len(self._threads) < self._most:
-            thread = threading.Thread(target=self._run, name="backprop-flush", daemon=True)
-            try:
-                thread.start()
-                self._threads.append(thread)
-            except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
-                self._most = len(self._threads)
-        if self._threads:
-            self._waiting.put(fd)
-        else:
-            self._flush(fd)
+        """Begin to flush `fd`, of a file or a folder, which is the flusher's from now on."""
+        self._written.append(fd)
+        start_writing_back = _sync_file_range()
+        if start_writing_back is not None:
+            start_writing_back(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)  # an error shows at the fsync
 
     def wait(self) -> None:
-        """Return once every file is on the disk.
+        """Return once everything is on the disk and closed.
 
         Raises:
-            OSError: one of them is not.
+            OSError: something is not.
         """
-        for _ in self._threads:
-            self._waiting.put(None)
-        while self._threads:
-            self._threads.pop().join()
+        threads = []
+        for _ in range(min(len(self._written), _FLUSHING_AT_ONCE) - 1):
+            thread = threading.Thread(target=self._flush_all, name="backprop-flush", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no threads to be had, or the interpreter is shutting down
+                break
+            threads.append(thread)
+        self._flush_all()
+        for thread in threads:
+            thread.join()
         if self._errors:
             raise self._errors[0]
 
-    def _run(self) -> None:
-        while (fd := self._waiting.get()) is not None:
-            self._flush(fd)
+    def _flush_all(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._flush(self._written.pop())  # the last first: the others have had more time
 
     def _flush(self, fd: int) -> None:
         try:
@@ -96,8 +100,23 @@ class Flusher:
                 _sync(fd)
             finally:
                 os.close(fd)  # network file systems report a full disk here
-        except BaseException as error:
+        except OSError as error:
             self._errors.append(error)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Linux's call to begin writing a file back, which Python has no name for; None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return cast("Callable[[int, int, int, int], int]", function)
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flusher) -> FileFacts:
@@ -157,27 +176,34 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 def _sync(fd: int) -> None:
-    os.fsync(fd)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # File systems that cannot flush a folder say EINVAL; they do it by themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise
     if sys.platform == "darwin":  # there fsync leaves the bytes in the disk's own cache
         import fcntl
 
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 
 
+def open_folder(path: Path) -> int:
+    """A descriptor of a folder, to flush its entries."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _BINARY)
+
+
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to the disk. File systems that cannot flush folders say EINVAL; they do it by
-    themselves.
+    """Flush a folder's entries to the disk.
+
+    Raises:
+        OSError: they are not on the disk.
     """
-    if os.name == "nt":
+    if os.name == "nt":  # there folders cannot be opened, and are durable with their files
         return
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _BINARY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(fd)
+    flusher = Flusher()
+    flusher.take(open_folder(path))
+    flusher.wait()
 
 
 def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts | None = None) -> memoryview:

@@ -9,7 +9,7 @@ from typing import Final
 from backprop_core.clock import Clock
 
 from . import disk_errors, leftovers, names
-from .files import FileFacts, Flusher, read_file, sync_folder, verify_file, write_file
+from .files import FileFacts, Flusher, open_folder, read_file, sync_folder, verify_file, write_file
 from .folder import FolderPlan
 from .manifest import MANIFEST_NAME
 from .place import Seal
@@ -51,7 +51,6 @@ class LocalPlace:
         saving.mkdir()
         try:
             self._write_files(saving, plan, step, seal)
-            sync_folder(saving)
             return self._publish(saving, step)
         except BaseException:
             leftovers.remove(saving)
@@ -66,9 +65,13 @@ class LocalPlace:
                 written[name] = write_file(saving / name, file.chunks(), flusher)
         finally:
             flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
-        last = Flusher(threads=0)
-        write_file(saving / MANIFEST_NAME, [seal(written)], last)
-        last.wait()
+        flusher = Flusher()
+        try:
+            write_file(saving / MANIFEST_NAME, [seal(written)], flusher)
+            if os.name != "nt":
+                flusher.take(open_folder(saving))
+        finally:
+            flusher.wait()
 
     def _check_room(self, needed: int, step: int) -> None:
         free = _free_bytes(self.directory)

@@ -18,10 +18,10 @@ WORDS = {"ENOSPC": "the disk is full", "EIO": "input/output error", "EDQUOT": "q
 def test_an_error_at_any_system_call_is_told_and_loses_nothing(saver: Saver, error: str) -> None:
     """Each call fails once: the save says why or succeeds, the older one stays, and the next save works."""
     told = 0
-    for call in saver.calls("inline"):
+    for call in saver.calls():
         if call.name not in ("write", "fsync", "rename", "openat", "mkdir", "close") and error != "EIO":
             continue
-        outcome = saver.broken(f"error={error}", call, "inline")
+        outcome = saver.broken(f"error={error}", call)
         assert outcome.status == 0, (call, outcome)
         assert len(outcome.failed) + len(outcome.committed) == 3, (call, outcome)
         assert len(outcome.failed) <= 1, (call, outcome)
@@ -36,12 +36,12 @@ def test_an_error_at_any_system_call_is_told_and_loses_nothing(saver: Saver, err
 @pytest.mark.parametrize("error", sorted(WORDS))
 @pytest.mark.parametrize("call", [Call("write", 4), Call("fsync", 3), Call("mkdir", 1)], ids=str)
 def test_a_failed_save_is_told_and_loses_nothing(saver: Saver, error: str, call: Call) -> None:
-    """Some of those errors, with the flushing threads, fast enough for every day."""
-    outcome = saver.broken(f"error={error}", call, "threads")
+    """Some of those errors, fast enough for every day."""
+    outcome = saver.broken(f"error={error}", call)
     assert outcome.status == 0, outcome
     for message in outcome.failed.values():
         assert WORDS[error] in message
-    assert outcome.failed or call.name == "fsync"
+    assert outcome.failed
     assert_nothing_lost(saver.folder, outcome, call)
 
 

@@ -16,22 +16,17 @@ from .crash_model import Recorder, crash_states, materialise
 from .saving import facts, plain, snapshot, states
 
 
-def recorded_saves(folder: Path, steps: range, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Save these steps, one after the other, retention included, in one thread."""
+def recorded_saves(folder: Path, steps: range) -> Recorder:
+    """Save these steps, one after the other, retention included."""
     recorder = Recorder(str(folder))
     store = CheckpointStore(folder / "checkpoints", clock=FakeClock())
     store.commit(snapshot(0), facts(0))
     shutil.rmtree(folder / "checkpoints")
-    with monkeypatch.context() as patch, recorder.recording():
-        patch.setattr("threading.Thread.start", _no_threads)
+    with recorder.recording():
         for step in steps:
             store.commit(snapshot(step), facts(step))
             recorder.note(str(step))
     return recorder
-
-
-def _no_threads(thread: object) -> None:
-    raise RuntimeError("can't start new thread")
 
 
 def replay(recorder: Recorder, scratch: Path, *, samples: int, stride: int = 1) -> tuple[int, list[str]]:
@@ -58,28 +53,26 @@ def replay(recorder: Recorder, scratch: Path, *, samples: int, stride: int = 1) 
 
 
 @pytest.mark.faults
-def test_power_loss_at_any_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_power_loss_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     """Four saves with retention: from every state the disk may be left in, the newest promised checkpoint comes back."""
-    recorder = recorded_saves(tmp_path, range(1, 5), monkeypatch)
+    recorder = recorded_saves(tmp_path, range(1, 5))
     count, losses = replay(recorder, tmp_path, samples=20)
     print(f"{len(recorder.operations)} operations, {count} states of the disk")
     assert count > 2000
     assert losses == []
 
 
-def test_power_loss_at_some_moments_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_power_loss_at_some_moments_loses_nothing(tmp_path: Path) -> None:
     """The same with every third prefix, fast enough for every day."""
-    count, losses = replay(recorded_saves(tmp_path, range(1, 4), monkeypatch), tmp_path, samples=2, stride=3)
+    count, losses = replay(recorded_saves(tmp_path, range(1, 4)), tmp_path, samples=2, stride=3)
     assert count > 100
     assert losses == []
 
 
 @pytest.mark.parametrize("forgotten", ["files", "folders"])
-def test_the_simulation_notices_a_forgotten_fsync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
-) -> None:
+def test_the_simulation_notices_a_forgotten_fsync(tmp_path: Path, forgotten: str) -> None:
     """A store that does not flush its files, or its folders, is caught: the simulation has teeth."""
-    recorder = recorded_saves(tmp_path, range(1, 3), monkeypatch)
+    recorder = recorded_saves(tmp_path, range(1, 3))
     recorder.operations = [
         op
         for op in recorder.operations

@@ -22,7 +22,7 @@ from .saving import facts, plain, snapshot, states
 
 ROOT = Path(__file__).parents[2]
 TRACED = (
-    "openat,write,fsync,close,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,statfs,newfstatat,fstat,"
+    "openat,write,fsync,sync_file_range,close,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,statfs,newfstatat,fstat,"
     "lstat,stat,getdents64,read,access,faccessat2"
 )
 _LINE = re.compile(r"^(\w+)\(")
@@ -66,10 +66,10 @@ class Saver:
         """End the process."""
         self._process.communicate()
 
-    def calls(self, mode: str) -> list[Call]:
+    def calls(self) -> list[Call]:
         """Every system call with which a saving process touches the checkpoints' folder."""
         log = self.tmp / "strace.log"
-        outcome = self._save(["-y", "-s", "0", "-e", f"trace={TRACED}", "-o", str(log)], mode)
+        outcome = self._save(["-y", "-s", "0", "-e", f"trace={TRACED}", "-o", str(log)])
         assert outcome.committed == (2, 3, 4), outcome
         counts: Counter[str] = Counter()
         calls: list[Call] = []
@@ -82,21 +82,21 @@ class Saver:
                 calls.append(Call(match[1], counts[match[1]]))
         return calls
 
-    def broken(self, fault: str, call: Call, mode: str) -> Outcome:
+    def broken(self, fault: str, call: Call) -> Outcome:
         """Save into a prepared folder while strace does `fault` (`signal=KILL`, `error=EIO`) at one system
         call.
         """
         inject = f"inject={call.name}:{fault}:when={call.number}"
-        return self._save(["-f", "-e", f"trace={call.name}", "-e", inject, "-o", "/dev/null"], mode)
+        return self._save(["-f", "-e", f"trace={call.name}", "-e", inject, "-o", "/dev/null"])
 
-    def _save(self, options: list[str], mode: str) -> Outcome:
+    def _save(self, options: list[str]) -> Outcome:
         shutil.rmtree(self.folder, ignore_errors=True)
         CheckpointStore(self.folder, clock=FakeClock()).commit(snapshot(1), facts(1))
         progress = self.tmp / "progress"
         progress.unlink(missing_ok=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(self.folder, progress, mode, file=self._process.stdin, flush=True)
+        print(self.folder, progress, file=self._process.stdin, flush=True)
         pid = int(self._process.stdout.readline())
         with subprocess.Popen(
             ["strace", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True
