@@ -1,7 +1,21 @@
-"""What backprop knows of Keras 3, on TensorFlow, PyTorch and JAX alike."""
+"""What backprop knows of Keras 3, on TensorFlow, PyTorch and JAX alike.
+
+`backprop_keras.export` works without Keras, which takes seconds to import: so the callback is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
-from backprop_keras.callback import BackpropCallback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backprop_keras.callback import BackpropCallback
 
 __all__ = ["BackpropCallback"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "BackpropCallback":
+        from backprop_keras.callback import BackpropCallback
+
+        return BackpropCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,7 +33,7 @@ class FitBox:
         self.session = Session(settings, self._keeping, clock=clock)
         self._keeping.say = self.session.teller.say_once
         self.passing_over = False
-        self._ending = self._leaving_validation = self._validating = False
+        self._ending = self._leaving_validation = False
         self._awaits_first_epoch = True
         self._pending = 0
         self._set_aside: dict[str, Any] = {}
@@ -114,10 +114,12 @@ class FitBox:
         keeping = self._keeping
         if keeping.batch < keeping.edge:
             return Phase.PLAIN
-        if not keeping.validates_now():
-            return Phase.EPOCH_END
-        keeping.hold()
-        return Phase.VALIDATION
+        keeping.hold_place()
+        return Phase.VALIDATION if keeping.validates_now() else Phase.EPOCH_END
+
+    def validation_begun(self) -> None:
+        self._keeping.hold()
+        self._keeping.data.validation_begins(getattr(self._model, "_eval_epoch_iterator", None))
 
     def validation_batch_ended(self) -> None:
         session = self.session
@@ -134,6 +136,7 @@ class FitBox:
         return not self._ending
 
     def epoch_ended(self, epoch: int) -> None:
+        self._keeping.data.validation_ended()
         self._keeping.epoch_is_done()
         if epoch + 1 < self._fit.epochs and not self._model.stop_training:
             pending, self._pending = self._pending, 0

@@ -17,16 +17,28 @@ import keras
 from backprop_core.errors import StateMismatchError
 from backprop_keras import random_state
 from backprop_keras.passing_over import PassingOver, loader_behind
-from backprop_keras.sources import own_generator_states, ready_batches, set_own_generators, set_ready_batches
+from backprop_keras.sources import (
+    is_pipeline,
+    own_generator_states,
+    ready_batches,
+    set_own_generators,
+    set_ready_batches,
+)
 
 _REPLAY = (
     "The data comes from a Python generator: on a resume its batches are made again and thrown away, which is exact if it "
     "gives the same batches in each process. A keras.utils.PyDataset skips them for free."
 )
 
+_TRAINING, _VALIDATION = 0, 1
+
 
 class DataPlace:
     """The training data of one `fit`.
+
+    Args:
+        epoch_iterator: Keras' own.
+        validation: the validation data, which may come from the same pipeline.
 
     Attributes:
         epoch_iterator: Keras' own, which is watched and on a resume led.
@@ -34,13 +46,16 @@ class DataPlace:
         caveat: one sentence on what this data needs to come back exactly, or empty.
     """
 
-    def __init__(self, epoch_iterator: Any) -> None:
+    def __init__(self, epoch_iterator: Any, validation: Any = None) -> None:
+        self._validation = validation
+        self._validating: Any = None
         self.epoch_iterator = epoch_iterator
         self.to_pass = 0
         self._adapter = epoch_iterator.data_adapter
         self._kind = type(self._adapter).__name__
         self.caveat = _REPLAY if self._kind == "GeneratorDataAdapter" else ""
-        self._made: list[int] = []
+        self._made: list[list[int]] = []
+        self._running: int | None = None
         self._epoch_start: Any = None
         self._ready: list[Any] = []
         self._opening: Any = None
@@ -72,6 +87,28 @@ class DataPlace:
             self._epoch_start = self.randomness()
             self._ready = ready_batches(self._adapter)
 
+    def validation_begins(self, epoch_iterator: Any) -> None:
+        """Keras is about to read validation data. Its iterators count among those that were made, see `_replay`."""
+        self._validating = epoch_iterator
+        if epoch_iterator is None or "_get_iterator" in vars(epoch_iterator):
+            return
+        make = type(epoch_iterator)._get_iterator
+        last: list[int] = [_VALIDATION, 0]
+
+        def get_iterator() -> Any:
+            nonlocal last
+            last[1] = int(epoch_iterator._steps_seen)
+            last = [_VALIDATION, 0]
+            self._made.append(last)
+            return make(epoch_iterator)
+
+        vars(epoch_iterator)["_get_iterator"] = get_iterator
+
+    def validation_ended(self) -> None:
+        """The last iterator has no successor yet that says how much was taken from it."""
+        if self._validating is not None and self._made and self._made[-1][0] == _VALIDATION:
+            self._made[-1][1] = int(self._validating._steps_seen)
+
     def position(self, batch: int) -> dict[str, Any]:
         """What `resume` needs, as plain values and arrays; `batch` batches of this epoch are trained."""
         kept = (
@@ -79,11 +116,13 @@ class DataPlace:
             and self.epoch_iterator._current_iterator is not None
         )
         is_open = batch > 0 or kept
-        made = [*self._made[:-1], int(self.epoch_iterator._steps_seen)] if is_open else self._made
+        self._count_taken()
+        at = self._running if is_open else None
         return {
             "kind": self._kind,
             "length": self.length,
-            "made": list(made),
+            "made": [list(one) for index, one in enumerate(self._made) if index != at],
+            "seen": int(self.epoch_iterator._steps_seen) if is_open else 0,
             "open": is_open,
             "epoch_start": self._epoch_start if is_open else None,
             "opening": self._opening if is_open else None,
@@ -119,13 +158,11 @@ class DataPlace:
             StateMismatchError: the data ends before.
         """
         self._saved, self._boundary = saved, boundary
-        made = list(saved["made"])
-        earlier = made[:-1] if saved["open"] else made
-        seen = made[-1] if saved["open"] else 0
-        self._replay(earlier)
-        self._made = earlier
+        self._made = [list(one) for one in saved["made"]]
+        self._replay(self._made)
         self.to_pass = -(-batch // self.executions)
-        self._prefix = max(0, seen - self.to_pass * self.executions)
+        kept = self.epoch_iterator.steps_per_epoch is not None  # else the iterator was made in this epoch
+        self._prefix = max(0, saved["seen"] - self.to_pass * self.executions) if kept else 0
         set_ready_batches(self._adapter, saved["ready"])
         self._ready = saved["ready"]
         if not saved["open"]:
@@ -138,22 +175,31 @@ class DataPlace:
         to_compute = 0 if self._prefix else max(0, batch - len(self._ready))
         self._passing = PassingOver.of(self._adapter, to_compute, self._epoch_start, saved["first"])
 
-    def _replay(self, made: list[int]) -> None:
-        """Iterators of earlier epochs leave traces in what they were made from: tf.data counts its reshufflings."""
-        if self._kind == "TFDatasetAdapter":
-            for count in made:
-                iterator = iter(self._adapter._dataset)
-                next(islice(iterator, 1), None) if count else None
-        elif self._kind == "GeneratorDataAdapter":
-            for count in made:
-                for _ in islice(self._adapter.generator(), count):
-                    pass
+    def _replay(self, made: list[list[int]]) -> None:
+        """Iterators of earlier epochs leave traces in what they were made from: tf.data counts its reshufflings.
+
+        On TensorFlow the iterator of a tf.data pipeline exists as soon as Keras makes one, elsewhere with its first batch.
+        """
+        at_once = keras.backend.backend() == "tensorflow"
+        for which, taken in made:
+            if which == _TRAINING and self._kind == "GeneratorDataAdapter":
+                next(islice(self._adapter.generator(), taken, taken), None)
+            dataset: Any = (
+                self._validation if which == _VALIDATION else getattr(self._adapter, "_dataset", None)
+            )
+            if (taken or at_once) and is_pipeline(dataset):
+                iterator = iter(dataset)
+                next(iterator, None) if taken else None
+
+    def _count_taken(self) -> None:
+        if self._running is not None:
+            self._made[self._running][1] = int(self.epoch_iterator._steps_seen)
 
     def _get_iterator(self) -> Any:
         """In place of the epoch iterator's own method."""
-        if self._made:
-            self._made[-1] = int(self.epoch_iterator._steps_seen)
-        self._made.append(0)
+        self._count_taken()
+        self._made.append([_TRAINING, 0])
+        self._running = len(self._made) - 1
         saved, self._saved = self._saved, None
         if saved is None:
             self._opening, self._first = self.randomness(), None

@@ -6,7 +6,7 @@ variables does not tell. So each checkpoint holds the layout, noted while the mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,13 @@ def can_write_weights_h5(states: Mapping[str, Any]) -> bool:
     return isinstance(fit, Mapping) and bool(fit.get(_LAYOUT)) and isinstance(states.get("model"), Mapping)
 
 
+def exported(states: Mapping[str, Any], directory: Path) -> dict[Path, Callable[[Path], None]]:
+    """What `backprop export` adds for a checkpoint with a Keras model: the file, and how it is written."""
+    if not can_write_weights_h5(states):
+        return {}
+    return {directory / "model.weights.h5": lambda path: _write(states, path)}
+
+
 def write_weights_h5(states: Mapping[str, Any], path: str | Path) -> Path:
     """Write the model's weights to `path`, which must end in `.weights.h5`; returns it.
 
@@ -68,8 +75,6 @@ def write_weights_h5(states: Mapping[str, Any], path: str | Path) -> Path:
     Raises:
         UsageError: another name, or a checkpoint without a Keras model whose layout is known.
     """
-    import h5py
-
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
         raise UsageError(
@@ -80,6 +85,13 @@ def write_weights_h5(states: Mapping[str, Any], path: str | Path) -> Path:
             "This checkpoint holds no Keras model whose weights file is known.",
             "model.safetensors in it holds the variables by path.",
         )
+    _write(states, path)
+    return path
+
+
+def _write(states: Mapping[str, Any], path: Path) -> None:
+    import h5py
+
     model = states["model"]
     with h5py.File(path, "w") as file:
         for group in states[FIT][_LAYOUT]:
@@ -90,4 +102,3 @@ def write_weights_h5(states: Mapping[str, Any], path: str | Path) -> Path:
                 dataset = entry.create_dataset(key, data=model[variable])
                 if model[variable].dtype.name == "bfloat16":
                     dataset.attrs["dtype"] = "bfloat16"
-    return path

@@ -48,9 +48,10 @@ class FitKeeping:
         self._model = model
         self._fit = fit
         self.say: Callable[[str], None] = lambda text: None
-        self.data = DataPlace(fit.epoch_iterator)
+        self.data = DataPlace(fit.epoch_iterator, fit.validation_x)
         self._steps_before = 0
         self._held: dict[str, Any] = {}
+        self._held_data: dict[str, Any] | None = None
         self._layout: list[Any] | None = None
 
     # -- the time that passes ----------------------------------------------------------------------------------
@@ -72,7 +73,11 @@ class FitKeeping:
         """Its end has been heard by all callbacks."""
         self._steps_before += self.batch
         self.epoch, self.batch = self.epoch + 1, 0
-        self._held = {}
+        self._held, self._held_data = {}, None
+
+    def hold_place(self) -> None:
+        """The epoch's last batch is trained: what Keras does behind it is no part of the place to come back to."""
+        self._held_data = self.data.position(self.batch)
 
     def hold(self) -> None:
         """A validation follows: it uses the metrics and generators of training, so they are set aside."""
@@ -81,6 +86,8 @@ class FitKeeping:
             "metrics": {path: np.array(array) for path, array in metrics.items()},
             _RANDOM: self.data.randomness(),
         }
+        if self._held_data is None:
+            self.hold_place()
 
     def validates_now(self) -> bool:
         """Whether Keras validates at the end of this epoch."""
@@ -109,7 +116,7 @@ class FitKeeping:
             "batch": self._trained(),
             "logs": _numbers(self.logs),
             "optimizers": {name: _kind_of(optimizer) for name, optimizer in optimizers.items()},
-            "data": self.data.position(self.batch),
+            "data": self._held_data or self.data.position(self.batch),
             "weights_h5": self._layout_of(model),
         }
         states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
@@ -158,7 +165,7 @@ class FitKeeping:
     # -- giving back -------------------------------------------------------------------------------------------
 
     def meet(self, loaded: Loaded) -> None:
-        """See whether the checkpoint fits, before anything is changed.
+        """See whether the checkpoint fits, before any value is changed.
 
         Raises:
             StateMismatchError: it does not; the message says why.
@@ -168,13 +175,10 @@ class FitKeeping:
             self._refuse(loaded, "it was not made by BackpropCallback")
         fit: Any = saved
         self._check_optimizers(loaded, fit)
+        self._build_for(loaded)
         exact = fit["backend"] == keras.backend.backend()
-        parts: dict[str, Any] = {"model": variables.model_variables(model)} if is_built(model) else {}
-        if parts:
-            parts["metrics"] = variables.metric_variables(model)
-            parts |= {
-                n: variables.named(o.variables) for n, o in variables.optimizers_of(model).items() if o.built
-            }
+        parts = {"model": variables.model_variables(model), "metrics": variables.metric_variables(model)}
+        parts |= {name: variables.named(o.variables) for name, o in variables.optimizers_of(model).items()}
         for name, here in parts.items():
             why = variables.mismatch(here, loaded.states.get(name), exact=exact)
             if why is not None:
@@ -184,6 +188,12 @@ class FitKeeping:
             self._refuse(loaded, f"it {why}")
         self.epoch, self.batch = fit["epoch"], fit["batch"]
         self._steps_before = fit["step"] - fit["batch"]
+
+    def _build_for(self, loaded: Loaded) -> None:
+        """Make variables that Keras would make with the first batch, as far as the checkpoint has values for them."""
+        metrics = len(_part(loaded.states, "metrics")) > len(variables.metric_variables(self._model))
+        if metrics or not is_built(self._model):
+            build_without_data(self._model, self._fit.epoch_iterator, metrics=metrics)
 
     def _check_optimizers(self, loaded: Loaded, fit: Any) -> None:
         here = {name: _kind_of(optimizer) for name, optimizer in variables.optimizers_of(self._model).items()}
@@ -208,8 +218,6 @@ class FitKeeping:
             StateMismatchError: it does not fit; nothing was restored.
         """
         model, states = self._model, loaded.states
-        if not is_built(model):
-            build_without_data(model, self._fit.epoch_iterator)
         self.meet(loaded)
         fit: Any = states[_FIT]
         variables.assign(variables.model_variables(model), _part(states, "model"))

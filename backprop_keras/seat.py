@@ -30,6 +30,8 @@ class FitListener(Protocol):
 
     def batch_ended(self, batch: int, logs: Any) -> None: ...
 
+    def validation_begun(self) -> None: ...
+
     def validation_batch_ended(self) -> None: ...
 
     def epoch_is_over(self, epoch: int) -> bool:
@@ -56,6 +58,7 @@ class Fit:
     epoch_iterator: Any
     epochs: int
     validates: bool
+    validation_x: Any
     validation_freq: Any
     callback_list: weakref.ref[Any]
 
@@ -83,6 +86,7 @@ def running_fit(callback: Any, frame: FrameType | None) -> Fit:
                 given["epoch_iterator"],
                 given["epochs"],
                 given.get("validation_data") is not None,
+                given.get("val_x"),
                 given.get("validation_freq", 1),
                 weakref.ref(found),
             )
@@ -112,6 +116,10 @@ def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
             kind.on_train_batch_end(alive(), batch, logs)
         listener.batch_ended(batch, logs)
 
+    def on_test_begin(logs: Any = None) -> None:
+        listener.validation_begun()
+        kind.on_test_begin(alive(), logs)
+
     def on_test_batch_end(batch: int, logs: Any = None) -> None:
         kind.on_test_batch_end(alive(), batch, logs)
         listener.validation_batch_ended()
@@ -132,6 +140,7 @@ def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
             on_epoch_begin,
             on_train_batch_begin,
             on_train_batch_end,
+            on_test_begin,
             on_test_batch_end,
             on_epoch_end,
             on_train_end,

@@ -430,3 +430,23 @@ def own_loop(cut: Cut) -> dict[str, Any]:
         "optimizer": [np.array(v) for v in model.optimizer.variables],
         "losses": list(losses),
     }
+
+
+@kind("tensorflow", "jax", seeded=True)
+def tf_data_of_unknown_length(cut: Cut) -> dict[str, Any]:
+    """A pipeline whose length Keras learns with the first epoch, cut in a validation that shuffles anew each time."""
+    import tensorflow as tf
+
+    cut.in_validation = True
+    x, y = data()
+    whole = tf.data.Dataset.from_tensor_slices((x, y))
+    dataset = whole.shuffle(70, seed=5).filter(lambda x, y: x[0] < 1.5).batch(16)
+    model = compiled(network())
+    history = model.fit(
+        dataset,
+        epochs=4,
+        verbose=0,
+        validation_data=whole.shuffle(70, seed=6).batch(7),
+        callbacks=cut.callbacks(),
+    )
+    return state(model, history)

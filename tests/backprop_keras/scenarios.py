@@ -16,14 +16,12 @@ import keras
 import numpy as np
 import pytest
 
-from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 from backprop_keras import BackpropCallback
-from backprop_keras.export import write_weights_h5
 from tests.backprop_keras.kinds import compiled, data, network
 
 SCENARIOS: list[Callable[[Path], None]] = []
@@ -186,16 +184,15 @@ def a_damaged_checkpoint_is_passed_over(folder: Path) -> None:
 
 @scenario
 def weights_go_to_stock_keras(folder: Path) -> None:
-    """model.safetensors has variable paths as keys, and the exported .weights.h5 is what load_weights opens."""
+    """model.safetensors has variable paths as keys, and the .weights.h5 that is exported is what load_weights opens."""
     from safetensors import safe_open
 
     model, callback, _ = begin("exported")
     assert callback.checkpoint is not None
     with safe_open(callback.checkpoint / "model.safetensors", "np") as file:  # type: ignore[no-untyped-call]
         assert {v.path for v in model.variables} == set(file.keys())
-    store = CheckpointStore(callback.checkpoint.parent, clock=SYSTEM)
-    states = store.load(callback.checkpoint, [NumpyTranslator()]).states
-    path = write_weights_h5(states, folder / "exported.weights.h5")
+    written = export_checkpoint(callback.checkpoint, folder / "exported")
+    path = next(path for path in written if path.name == "model.weights.h5")
     fresh = network()
     fresh.load_weights(path)
     for here, there in zip(fresh.weights, model.weights, strict=True):

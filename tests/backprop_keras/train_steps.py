@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-class _OnTensorFlow(keras.Model):  # type: ignore[misc]
+class OnTensorFlow(keras.Model):  # type: ignore[misc]
     def train_step(self, data: Any) -> Any:
         import tensorflow as tf
 
@@ -20,7 +20,7 @@ class _OnTensorFlow(keras.Model):  # type: ignore[misc]
         return {"own_loss": loss, "size": keras.ops.sum(keras.ops.abs(y_pred))}
 
 
-class _OnTorch(keras.Model):  # type: ignore[misc]
+class OnTorch(keras.Model):  # type: ignore[misc]
     def train_step(self, data: Any) -> Any:
         import torch
 
@@ -34,7 +34,7 @@ class _OnTorch(keras.Model):  # type: ignore[misc]
         return {"own_loss": loss, "size": keras.ops.sum(keras.ops.abs(y_pred))}
 
 
-class _OnJax(keras.Model):  # type: ignore[misc]
+class OnJax(keras.Model):  # type: ignore[misc]
     def train_step(self, state: Any, data: Any) -> Any:
         import jax
 
@@ -52,4 +52,4 @@ class _OnJax(keras.Model):  # type: ignore[misc]
         return {"own_loss": loss, "size": size}, (trainable, non_trainable, optimizer, metrics)
 
 
-OwnStep = {"tensorflow": _OnTensorFlow, "torch": _OnTorch, "jax": _OnJax}[keras.backend.backend()]
+OwnStep = {"tensorflow": OnTensorFlow, "torch": OnTorch, "jax": OnJax}[keras.backend.backend()]
