@@ -256,7 +256,7 @@ class Governor:
         monitor, now = self._monitor, self._clock.monotonic()
         if monitor is None or not monitor.due(now):
             return
-        family = self._family.alive() if monitor.wants_family() else None
+        family = self._family.near() if monitor.wants_family() else None
         judgement = monitor.sample(now, family, max(5.0, 2.0 * self.session.save_s))
         complaint = monitor.complaint()
         if complaint:

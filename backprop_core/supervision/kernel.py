@@ -76,6 +76,37 @@ def _status_field(pid: int, name: str) -> str | None:
     return None
 
 
+def descendants(root: int) -> set[int] | None:
+    """A process and its descendants, read from the kernel's own lists; None where there are none.
+
+    Much cheaper than `process_table` on a machine with many processes, but orphans that were handed on are not in it.
+    """
+    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
+        return None
+    found: set[int] = set()
+    queue = [root]
+    while queue:
+        pid = queue.pop()
+        found.add(pid)
+        queue += [child for child in _children(pid) if child not in found]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - each thread has a list of those it forked
+    except OSError:
+        return []
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+                children += map(int, file.read().split())
+        except (OSError, ValueError):
+            continue
+    return children
+
+
 def process_table() -> dict[int, tuple[int, int, str]]:
     """Every process that can be seen: pid to (parent's pid, session id, state letter)."""
     if not LINUX:

@@ -73,6 +73,11 @@ class Family:
             if table[pid][2] not in ("Z", "X")
         }
 
+    def near(self) -> set[int]:
+        """The script and its descendants, found cheaply; for watching, where an orphan may be missed."""
+        found = kernel.descendants(self.root)
+        return self.alive() if found is None else found - self._spared
+
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to every member, the script first."""
         for pid in sorted(self.alive(), key=lambda pid: (pid != self.root, pid)):

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+
+from backprop_core.supervision import kernel
 from backprop_core.supervision.tree import members
 
 # pid: (parent, session, state). 10 is the governor in session 5, 20 the script, 30 the keeper.
@@ -32,3 +38,28 @@ def test_a_family_whose_root_is_gone_is_still_found() -> None:
     """After the script itself has ended its session and its orphans are found."""
     rest = {pid: row for pid, row in TABLE.items() if pid != 20}
     assert members(rest, 20, governor=10, spared=[30]) == {21, 22, 40, 60}
+
+
+def test_the_kernels_lists_find_children_of_every_thread() -> None:
+    """A child that another thread has started, in a session of its own, is a descendant; a stranger is not."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        started.append(
+            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+        )
+
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (start(), done.wait()))
+    thread.start()
+    while not started:
+        pass
+    try:
+        found = kernel.descendants(os.getpid())
+        assert found is not None
+        assert {os.getpid(), started[0].pid} <= found
+        assert 1 not in found
+    finally:
+        started[0].communicate(b"\n")
+        done.set()
+        thread.join()
