@@ -107,16 +107,14 @@ class Flusher:
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     """Linux's call to begin writing a file back, which Python has no name for; None elsewhere."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
+    if sys.platform == "linux":
+        import ctypes
 
-    try:
-        function = ctypes.CDLL(None, use_errno=True).sync_file_range
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-    return cast("Callable[[int, int, int, int], int]", function)
+        with contextlib.suppress(OSError, AttributeError):
+            function = ctypes.CDLL(None, use_errno=True).sync_file_range
+            function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+            return cast("Callable[[int, int, int, int], int]", function)
+    return None
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flusher) -> FileFacts:
