@@ -3,8 +3,10 @@
 The safe boundary is the start of the next iteration, before the next batch is fetched: only there have the scheduler, the
 scaler and zero_grad had their turn. So the optimizer's hook merely notes that a step was taken, and the next call of a
 loader's `__next__` is the boundary. After the last batch of an epoch that is the first batch of the next one, because the
-code behind the inner loop (a scheduler, an evaluation, a print of the last loss) belongs to the epoch. A loop without a DataLoader has no such place; there the boundary is just before the
-optimizer that began the cycle steps again.
+code behind the inner loop (a scheduler, an evaluation, a print of the last loss) belongs to the epoch.
+
+A loop without a DataLoader has no such place; there the boundary is just before the optimizer that began the cycle steps
+again.
 """
 
 from __future__ import annotations
