@@ -79,10 +79,20 @@ def run_chain(
         if why_not:
             observer.say(why_not)
             return verdict
-        if chain.rest_s:
-            observer.say(f"resting for {duration_text(chain.rest_s)}.")
-            clock.sleep(chain.rest_s)
+        if chain.rest_s and not _rested(chain.rest_s, clock, observer, record.id):
+            return verdict
         start = resumed_start(store, record, settings)
+
+
+def _rested(rest_s: float, clock: Clock, observer: Observer, run_id: str) -> bool:
+    """Rest; False if the user has ended it with Ctrl-C."""
+    observer.say(f"resting for {duration_text(rest_s)}.")
+    try:
+        clock.sleep(rest_s)
+    except KeyboardInterrupt:
+        observer.say(f"The rest was ended. Continue with: backprop resume {run_id} --until-done")
+        return False
+    return True
 
 
 def _why_not_again(before: RunRecord, after: RunRecord, end: float | None, at: float) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.commandline import CommandLine, wait_for
 from tests.backprop_cli.sessions import STANDIN
 
 
@@ -48,6 +51,20 @@ def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:
     assert len(backprop.record("vain")["attempts"]) == 1
 
 
+def test_ctrl_c_during_a_rest_ends_the_chain_as_the_last_box_ended(backprop: CommandLine) -> None:
+    """Nothing runs then: the status is that of the box before, and how to go on is said."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    process = backprop.start("run", "train.py", "-m", "0.03", "--until-done", "--rest", "10", "--run-id", "r")
+    assert process.stderr is not None
+    wait_for(lambda: "resting" in process.stderr.readline())  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "backprop resume r --until-done" in err
+    assert len(backprop.record("r")["attempts"]) == 1
+
+
 @pytest.mark.parametrize(
     "arguments", [["--total", "8h"], ["--until-done", "--total", "soon"], ["--until-done", "--rest", "-1"]]
 )
@@ -88,8 +105,6 @@ def test_files_that_match_a_pattern_are_remembered_as_checkpoints(backprop: Comm
     (backprop.folder / "out").mkdir()
     old = backprop.folder / "out" / "old.pt"
     old.write_text("another run's")
-    import os
-
     os.utime(old, (1, 1))
     backprop.script(
         """
