@@ -1,0 +1,56 @@
+"""What a box does when a framework watches a loop for it that knows nothing of boxes."""
+
+from __future__ import annotations
+
+from backprop_core.clock import Clock
+from backprop_core.forecast import Phase
+from backprop_core.loops import Loops
+from backprop_core.takeback import Takeback
+
+_MAKE_IT_EXACT = (
+    "This loop got its state back but not its own counters: it begins to count anew. Two lines make it exact: "
+    "for epoch in box.epochs(N): and for batch in box.batches(loader):"
+)
+
+
+class RawLoopListener:
+    """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
+
+    def __init__(self, loops: Loops, takeback: Takeback, clock: Clock) -> None:
+        self._loops = loops
+        self._takeback = takeback
+        self._clock = clock
+
+    def first_step(self) -> None:
+        """Called by the watched loop just before the first optimizer step of the block."""
+        session, keeping = self._loops.session, self._loops.keeping
+        if self._takeback.late and keeping.raw is not None:
+            keeping.raw.nullify_until_boundary()
+        if not self._loops.used and session.restored is not None:
+            session.teller.say_once(_MAKE_IT_EXACT)
+
+    def at_boundary(self, *, epoch_end: bool) -> None:
+        """Called by the watched loop between two steps; may raise `LeaveBox`."""
+        loops = self._loops
+        if loops.used:
+            return
+        if self._takeback.late:
+            self._takeback.find()
+            self._takeback.restore_late()
+            return
+        loops.keeping.step += 1
+        loops.pending += 1
+        if epoch_end or self._clock.monotonic() >= loops.session.wake:
+            loops.boundary_of_pending(Phase.EPOCH_END if epoch_end else Phase.PLAIN)
+
+    def must_leave(self) -> bool:
+        """Called by the watched loop inside something longer than a step, such as an evaluation.
+
+        Only time forces it out of there: the code behind an evaluation belongs to the epoch and would be missed.
+        """
+        session = self._loops.session
+        if self._loops.used or self._clock.monotonic() < session.wake or not session.look():
+            return False
+        session.wake = 0.0  # the next boundary decides
+        pacer = session.pacer
+        return session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()

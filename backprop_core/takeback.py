@@ -1,0 +1,102 @@
+"""Giving a box's objects, randomness and place back from a checkpoint, at once or as soon as the objects exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from backprop_core.errors import StateMismatchError
+from backprop_core.keeping import Keeping
+from backprop_core.session import Session
+
+
+class Takeback:
+    """Restores what one box keeps.
+
+    Attributes:
+        late: the objects did not exist when the block was entered; they are restored at the first boundary.
+        searched: what training uses has been looked for.
+    """
+
+    def __init__(self, session: Session, keeping: Keeping) -> None:
+        self.session = session
+        self.keeping = keeping
+        self.late = False
+        self.searched = False
+
+    def restore(self) -> None:
+        session, keeping = self.session, self.keeping
+        loaded = session.restored
+        if loaded is None:
+            return
+        keeping.take_back_place(loaded.states, self.source)
+        if keeping.found and keeping.raw is not None:
+            wanted = set(keeping.saved_names(loaded.states)) - set(keeping.objects)
+            there = {name: value for name, value in keeping.raw.candidates().items() if name in wanted}
+            if wanted - set(there):
+                self.late = True
+                return
+            keeping.track(there)
+        missing = self.take_back()
+        if missing:
+            session.teller.say(
+                f"{self.source} holds nothing for {', '.join(missing)}: kept as the script made it.",
+                "warning",
+            )
+        if not keeping.cursor.finding_back:
+            self._resume_raw_loop()
+
+    @property
+    def source(self) -> str:
+        """The checkpoint, as messages call it."""
+        return f"Checkpoint {self.session.resumed_from}"
+
+    def take_back(self) -> list[str]:
+        """Objects and randomness as they were at the boundary; the names that had no state."""
+        session, keeping = self.session, self.keeping
+        if session.restored is None:
+            return []
+        states = session.restored.states
+        missing = keeping.take_back_objects(states, self.source)
+        keeping.take_back_randomness(states)
+        return missing
+
+    def _resume_raw_loop(self) -> None:
+        session, keeping = self.session, self.keeping
+        if keeping.raw is None or session.restored is None:
+            return
+        states = session.restored.states
+        position = keeping.raw_position(states)
+        keeping.raw.resume(position, lambda: keeping.take_back_randomness(states))
+        if not keeping.raw.restored_gradients_count(position):
+            keeping.raw.forget_gradients()
+
+    def restore_late(self) -> None:
+        """The objects did not exist when the block was entered: restore them now that they are in use.
+
+        Raises:
+            StateMismatchError: the training uses other objects; nothing was restored.
+        """
+        session, keeping = self.session, self.keeping
+        self.late = False
+        assert session.restored is not None
+        wanted = set(keeping.saved_names(session.restored.states)) - set(keeping.objects)
+        if wanted:
+            raise StateMismatchError(
+                f"{self.source} does not fit this script: it holds {', '.join(sorted(wanted))}, which training does "
+                "not use. Nothing was restored.",
+                "Run the script as it was, or start afresh with resume=False (a new run).",
+            )
+        self.take_back()
+        self._resume_raw_loop()
+
+    def find(self) -> None:
+        """What training uses is known now."""
+        self.searched = True
+        session, keeping = self.session, self.keeping
+        fresh = keeping.find()
+        if fresh:
+            session.teller.say(f"found {_described(keeping.objects, fresh)}.")
+
+
+def _described(objects: Mapping[str, object], names: Iterable[str]) -> str:
+    return ", ".join(f"{name} ({type(objects[name]).__name__})" for name in names)
