@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backprop_core.checkpoints import CheckpointInfo
@@ -21,6 +21,7 @@ def infos(steps: list[int]) -> list[CheckpointInfo]:
     return sorted(made, key=lambda info: (info.step, info.wall_s), reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100)), st.integers(-1, 5), st.none() | st.integers(1, 30), st.data())
 def test_the_rules_hold_for_any_history(
     steps: list[int], keep: int, every: int | None, data: st.DataObject
