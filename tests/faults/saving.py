@@ -1,9 +1,10 @@
 """A program that saves; what is traced, killed and lied to by the fault suite.
 
-For each line `FOLDER PROGRESS` on its input it forks a child, tells its pid, and when the child has ended its wait
+For each line `FOLDER PROGRESS MODE` on its input it forks a child, tells its pid, and when the child has ended its wait
 status. The child waits for SIGUSR1 (so that strace can take hold of it first; everything is imported and warm by then,
 and strace's counters count nothing but saves), then saves steps 2, 3 and 4 into FOLDER, which holds step 1 already.
-PROGRESS gets a line a step, `committed N` or `failed N message`, by pwrite, which no test breaks.
+PROGRESS gets a line a step, `committed N` or `failed N message`, by pwrite, which no test breaks. With the mode `inline`
+there are no flushing threads: every system call happens in one order, and in one process of strace's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -65,6 +67,11 @@ def save(store: CheckpointStore, progress: int) -> None:
         os.pwrite(progress, line.encode(), os.fstat(progress).st_size)
 
 
+def no_threads(thread: threading.Thread) -> None:
+    """What a process that may not start threads sees."""
+    raise RuntimeError("can't start new thread")
+
+
 def warm_up() -> None:
     """Import what is imported late, on every path that the tests take."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -75,12 +82,14 @@ def warm_up() -> None:
             store.commit(blobs(1, broken=True), facts(4))
 
 
-def begin(folder: str, progress_path: str) -> int:
+def begin(folder: str, progress_path: str, mode: str) -> int:
     """Fork a child that saves as soon as it gets SIGUSR1; its pid."""
     child = os.fork()
     if child:
         return child
     try:
+        if mode == "inline":
+            threading.Thread.start = no_threads  # type: ignore[method-assign,assignment]
         progress = os.open(progress_path, os.O_RDWR | os.O_CREAT, 0o600)
         signal.sigwait({signal.SIGUSR1})
         save(CheckpointStore(Path(folder), clock=SYSTEM), progress)

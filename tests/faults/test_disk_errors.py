@@ -45,6 +45,16 @@ def test_a_failed_save_is_told_and_loses_nothing(saver: Saver, error: str, call:
     assert_nothing_lost(saver.folder, outcome, call)
 
 
+@pytest.mark.parametrize("error", sorted(WORDS))
+def test_threads_that_fail_to_flush_fail_the_save(saver: Saver, error: str) -> None:
+    """The first fsync of every thread fails: every save says why, and the older checkpoint is still there."""
+    outcome = saver.broken(f"error={error}", Call("fsync", 1), "threads")
+    assert outcome.status == 0, outcome
+    assert set(outcome.failed) == {2, 3, 4}
+    assert all(WORDS[error] in message for message in outcome.failed.values())
+    assert assert_nothing_lost(saver.folder, outcome, error) == 1
+
+
 FULL = """
 import os, sys
 from pathlib import Path

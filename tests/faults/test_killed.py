@@ -20,6 +20,15 @@ def test_a_kill_at_any_system_call_loses_nothing(saver: Saver) -> None:
     print(f"{len(calls)} kills")
 
 
+@pytest.mark.faults
+def test_a_kill_among_the_flushing_threads_loses_nothing(saver: Saver) -> None:
+    """The same with the threads that flush: killed at their first calls, and at the main thread's."""
+    for name in ("fsync", "close", "write", "rename", "openat"):
+        for number in range(1, 9):
+            outcome = saver.broken("signal=KILL", Call(name, number), "threads")
+            assert_nothing_lost(saver.folder, outcome, (name, number))
+
+
 @pytest.mark.parametrize(
     "call", [Call("write", 3), Call("fsync", 2), Call("rename", 1), Call("rename", 2)], ids=str
 )

@@ -69,7 +69,7 @@ class Saver:
     def calls(self) -> list[Call]:
         """Every system call with which a saving process touches the checkpoints' folder."""
         log = self.tmp / "strace.log"
-        outcome = self._save(["-y", "-s", "0", "-e", f"trace={TRACED}", "-o", str(log)])
+        outcome = self._save(["-y", "-s", "0", "-e", f"trace={TRACED}", "-o", str(log)], "inline")
         assert outcome.committed == (2, 3, 4), outcome
         counts: Counter[str] = Counter()
         calls: list[Call] = []
@@ -82,21 +82,21 @@ class Saver:
                 calls.append(Call(match[1], counts[match[1]]))
         return calls
 
-    def broken(self, fault: str, call: Call) -> Outcome:
+    def broken(self, fault: str, call: Call, mode: str = "inline") -> Outcome:
         """Save into a prepared folder while strace does `fault` (`signal=KILL`, `error=EIO`) at one system
         call.
         """
         inject = f"inject={call.name}:{fault}:when={call.number}"
-        return self._save(["-f", "-e", f"trace={call.name}", "-e", inject, "-o", "/dev/null"])
+        return self._save(["-f", "-e", f"trace={call.name}", "-e", inject, "-o", "/dev/null"], mode)
 
-    def _save(self, options: list[str]) -> Outcome:
+    def _save(self, options: list[str], mode: str) -> Outcome:
         shutil.rmtree(self.folder, ignore_errors=True)
         CheckpointStore(self.folder, clock=FakeClock()).commit(snapshot(1), facts(1))
         progress = self.tmp / "progress"
         progress.unlink(missing_ok=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(self.folder, progress, file=self._process.stdin, flush=True)
+        print(self.folder, progress, mode, file=self._process.stdin, flush=True)
         pid = int(self._process.stdout.readline())
         with subprocess.Popen(
             ["strace", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True
