@@ -128,8 +128,11 @@ class BoxedFit(Doors):
         talked_s = self.clock.monotonic() - began
         if number:
             requests.hear_of(number)
-        leave = self.session.boundary(steps, phase=phase, then=then)
-        began = self.clock.monotonic()
+        try:
+            leave = self.session.boundary(steps, phase=phase, then=then)
+        except BaseException:
+            ranks.release(True, 0, Outcome.FAILED)
+            raise
         self._countdown = batches_to_next_talk(self.session, talked_s, self.trainer.accumulate_grad_batches)
         ranks.release(leave, self._countdown, self.leaving_outcome())
         return leave
@@ -142,9 +145,20 @@ class BoxedFit(Doors):
     def completed(self) -> None:
         if self._together is not None:
             self._together.hear(0)  # the others are here, too, and take part in the last save
-        self.close(Outcome.COMPLETED, "")
-        if self._together is not None:
-            self._together.release(True, 0, Outcome.COMPLETED)
+        try:
+            self.close(Outcome.COMPLETED, "")
+        finally:
+            if self._together is not None:
+                self._together.release(True, 0, Outcome.COMPLETED)
+
+    def is_debris(self, error: RuntimeError) -> bool:
+        session = self.session
+        if self._together or not (
+            session.requests.signalled and self.trainee.framework.is_stop_debris(error)
+        ):
+            return False
+        session.leave_at_once("a stop signal ended the loader's workers")
+        return True
 
     def leaving_outcome(self) -> Outcome:
         leaving = self.session.leaving

@@ -92,6 +92,10 @@ class Doors(ABC):
     def took(self, phase: Phase, seconds: float) -> None:
         """How long something took that more than one boundary lies in."""
 
+    def is_debris(self, error: RuntimeError) -> bool:
+        """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved."""
+        return False
+
     @abstractmethod
     def completed(self) -> None:
         """The loop has run to its end."""

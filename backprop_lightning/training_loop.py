@@ -25,6 +25,8 @@ class Boundaries(Protocol):
 
     def leave(self) -> None: ...
 
+    def is_debris(self, error: RuntimeError) -> bool: ...
+
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool: ...
 
     def took(self, phase: Phase, seconds: float) -> None: ...
@@ -150,10 +152,15 @@ class TrainingLoop:
             self._special = False
         elif self._boundaries.due():
             self._before_batch()
+        before = self._progress.ready
         try:
             self._advance_original(data_fetcher)
         except StopIteration:  # the epoch is over
             self._special = True
+            raise
+        except RuntimeError as error:
+            if self._progress.ready == before and self._boundaries.is_debris(error):
+                self._leave()
             raise
         if self._progress.ready >= self._quiet_until or self._trainer.should_stop:
             self._behind_batch(data_fetcher)
@@ -239,6 +246,5 @@ class TrainingLoop:
         self._restore_max_steps()
         fit_loop.epoch_loop.restarting = False
         fit_loop._restarting = False
-        fit_loop.epoch_loop.reset_restart_stage()
         self._trainee.put_back(resumed)
         self._step = self._trainer.global_step

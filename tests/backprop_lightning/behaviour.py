@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -281,6 +282,43 @@ def logged_metrics(folder: Path) -> Any:
     fit(trainer(Slow(), ours))
     progress = [event for event in events_of(ours) if "rate" in event]
     return {"keys": sorted(progress[-1]["values"]), "loss": isinstance(progress[-1]["loss"], float)}
+
+
+@case
+def workers_killed(folder: Path) -> Any:
+    """A SIGTERM to the whole process group kills the loader's workers, too, and the next fetch says so."""
+
+    class Dying:
+        def __iter__(self) -> Any:
+            for index, batch in enumerate(loader()):
+                if index == 4:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    raise RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly")
+                yield batch
+
+        def __len__(self) -> int:
+            return 10
+
+    ours = boxed("group")
+    made = trainer(ours, accumulate_grad_batches=3)
+    made.fit(Net(), Dying(), validation())
+    info = ours._fit.session.checkpoint
+    return {"outcome": str(ours.outcome), "step": made.global_step, "batch": info.facts.batch}
+
+
+@case
+def slurm(folder: Path) -> Any:
+    """With the SLURM plugin Lightning saves on SIGUSR1 and we on SIGTERM, and that is said."""
+    environment = importlib.import_module(f"{recipes.PACKAGE}.plugins.environments").SLURMEnvironment
+    os.environ["SLURM_JOB_ID"], os.environ["SLURM_NTASKS"] = "1", "1"
+    os.environ["SLURM_PROCID"] = os.environ["SLURM_LOCALID"] = os.environ["SLURM_NODEID"] = "0"
+    ours = boxed("slurm")
+    try:
+        fit(trainer(Striking(15, "sigterm", ours), ours, plugins=[environment()], default_root_dir=folder))
+    finally:
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            del os.environ[name]
+    return {"outcome": str(ours.outcome), "said": said_in(ours)}
 
 
 def main() -> None:

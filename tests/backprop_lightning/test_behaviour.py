@@ -128,3 +128,14 @@ def test_logged_metrics_reach_the_events(made: dict[str, Any]) -> None:
     """Progress events hold what the module logged, and the loss under its own name."""
     assert {"train_loss", "val_loss", "accuracy", "loss"} <= set(made["logged_metrics"]["keys"])
     assert made["logged_metrics"]["loss"]
+
+
+def test_workers_that_the_signal_killed_do_no_harm(made: dict[str, Any]) -> None:
+    """What a loader without workers raises after a stop signal is taken for the stop it is; no batch is lost."""
+    assert made["workers_killed"] == {"outcome": "preempted", "step": 1, "batch": 4}
+
+
+def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
+    """SIGUSR1 stays Lightning's, which is said; SIGTERM is ours and saves."""
+    assert made["slurm"]["outcome"] == "preempted"
+    assert "SIGUSR1 has a handler of its own" in made["slurm"]["said"]
