@@ -192,6 +192,7 @@ def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:
             "ended": f.ended,
             "opening": f.opening,
             "waiting": f.waiting,
+            "midway": f.midway,
         }
         for f in frames
     ]
@@ -209,6 +210,7 @@ def frames_from_state(state: Sequence[Mapping[str, Any]]) -> list[SavedFrame]:
         counts = [c for c in (item.get(key) for key in ("ordinal", "index", "ended")) if isinstance(c, int)]
         if not isinstance(kind, str) or len(counts) != 3 or min(counts) < 0:
             raise ValueError(f"not a loop position: {item!r}")
-        opening, waiting = item.get("opening"), bool(item.get("waiting", False))
-        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], opening, waiting))
+        waiting, midway = (bool(item.get(key, False)) for key in ("waiting", "midway"))
+        opening = item.get("opening")
+        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], opening, waiting, midway))
     return frames

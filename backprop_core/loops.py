@@ -31,6 +31,20 @@ class LeaveBox(BaseException):
         self.loops = loops
 
 
+class EpochStart:
+    """The randomness that reigned when the running epoch began.
+
+    Code between the start of an epoch and its inner loop runs again on a resume, and has to draw what it drew: an order of
+    the data, say, that the inner loop then goes through.
+    """
+
+    def __init__(self) -> None:
+        self.randomness: Any = None
+
+    def position(self, *, midway: bool) -> Any:
+        return self.randomness if midway else None
+
+
 class Loops:
     """The loops of one box.
 
@@ -113,14 +127,18 @@ class Loops:
         entry = self._begin("epochs")
         if entry.over:
             return
-        keeping, frame = self.keeping, entry.frame
+        keeping, frame, saved = self.keeping, entry.frame, entry.saved
         self._plan(epochs=count)
+        start = frame.opening = EpochStart()
         try:
             first = frame.index
             for epoch in range(first, count):
                 if epoch > first:
                     self._moved_on(frame)
                     self.boundary(0, at=frame)
+                elif saved is not None and saved.midway and saved.opening is not None:
+                    keeping.set_randomness(saved.opening)
+                start.randomness = keeping.randomness()
                 frame.index = epoch + 1
                 yield epoch
         finally:
