@@ -30,16 +30,17 @@ def test_boxes_follow_each_other_until_the_script_is_done(backprop: CommandLine)
 def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
     """The last box is cut to fit, and the run can be resumed, again as a chain."""
     backprop.script(STANDIN)
-    backprop.environment["STANDIN_STEPS"] = "220"
-    ran = backprop("run", "train.py", "-m", "0.04", "--until-done", "--total", "3.6s", "--run-id", "total")
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    ran = backprop("run", "train.py", "-m", "0.05", "--until-done", "--total", "8s", "--run-id", "total")
     assert ran.returncode == 0
     record = backprop.record("total")
     assert record["status"] == "timeboxed"
-    assert len(record["attempts"]) == 2
-    assert record["attempts"][1]["budget_s"] < 1.5
-    ran = backprop("resume", "total", "--until-done", "-m", "0.1")
+    assert len(record["attempts"]) >= 2
+    assert record["attempts"][-1]["budget_s"] < 3.0
+    backprop.environment["STANDIN_STEPS"] = str(record["last_step"] + 20)
+    ran = backprop("resume", "total", "--until-done", "-m", "0.5")
     assert ran.returncode == 0
-    assert backprop.record("total")["last_step"] == 220
+    assert backprop.record("total")["status"] == "completed"
 
 
 def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:

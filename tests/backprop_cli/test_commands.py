@@ -143,7 +143,7 @@ def test_the_npm_tools_experiments_work_unchanged(backprop: CommandLine) -> None
 
 def test_doctor_examines_and_names_what_is_wrong(backprop: CommandLine) -> None:
     """In order it ends with 0; a bad setting and a mistyped variable are named."""
-    good = backprop("doctor", timeout=170)
+    good = backprop("doctor", "--quick")
     assert good.returncode == 0, good.stdout
     assert "Python" in good.stdout
     backprop.environment["BACKPROP_MAX_RUN_MINUTS"] = "5"
@@ -152,6 +152,19 @@ def test_doctor_examines_and_names_what_is_wrong(backprop: CommandLine) -> None:
     bad = backprop("doctor", "--quick", "--json")
     assert bad.returncode == 1
     assert any("BACKPROP_MAX_PARALLEL" in finding["text"] for finding in json.loads(bad.stdout))
+
+
+def test_doctor_names_a_framework_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that breaks on import is a finding, not the end of the examination."""
+    from importlib.metadata import EntryPoint
+
+    from backprop_cli.commands import doctor
+
+    broken = EntryPoint("broken", "no.such.module:Thing", "backprop.frameworks")
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [broken])
+    ((kind, text),) = doctor._imports()
+    assert kind == "wrong"
+    assert "broken" in text
 
 
 def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:

@@ -50,10 +50,10 @@ def test_twenty_commands_at_once_never_run_more_than_two(backprop: CommandLine, 
     started = [backprop.start("run", "train.py", "--run-id", f"r{n:02d}") for n in range(20)]
     chosen = random.Random(7).sample(started, killed)
     for process in chosen:
-        wait_for((backprop.folder / "log").exists)
+        wait_for((backprop.folder / "log").exists, deadline_s=120)
         process.kill()
     for process in started:
-        process.communicate(timeout=120)
+        process.communicate(timeout=240)
     assert [p.returncode for p in started if p not in chosen] == [0] * (20 - killed)
     most, ended = most_at_once(backprop.folder / "log")
     assert most <= 2
