@@ -263,10 +263,19 @@ class Session:
             )
         self._stop(seen)
 
-    def leave_at_once(self, why: str) -> None:
-        """The loop is being left for a reason of its own (a stop signal killed the loader's workers)."""
+    def leave_at_once(self, why: str, *, save: bool = True) -> None:
+        """The loop is being left for a reason of its own (a stop signal killed the loader's workers).
+
+        Args:
+            save: the state is that of a boundary; otherwise the newest checkpoint is what there is.
+        """
         leave = self.requests.leave or Leave(Outcome.PREEMPTED, why, at_once=True)
-        self._stop(Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why))
+        verdict = Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why)
+        if save:
+            self._stop(verdict)
+        else:
+            self.guard.stand_down()
+            self.leaving = verdict
 
     def _arm_guard(self, facts: Facts) -> None:
         """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
