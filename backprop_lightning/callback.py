@@ -14,7 +14,7 @@ from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
 from backprop_lightning.boxed_fit import BoxedFit
 from backprop_lightning.doors import Doors
 from backprop_lightning.following_fit import FollowingFit
-from backprop_lightning.package import callback_bases
+from backprop_lightning.package import at_home, callback_bases
 from backprop_lightning.ranks import ranks_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class BackpropCallback(Callback):
     Raises:
         UsageError: a value that cannot be meant; BudgetError among them.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> BackpropCallback:
+        made: BackpropCallback = super().__new__(at_home(cls))
+        return made
 
     def __init__(
         self,

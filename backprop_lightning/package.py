@@ -13,8 +13,6 @@ _NAMES = ("lightning.pytorch", "pytorch_lightning")
 def callback_bases() -> tuple[type, ...]:
     """What our callback derives from: `Callback` of every name that is in use, else of the first that is installed.
 
-    Trainers ask their callbacks by duck typing, so one of the other name serves as well.
-
     Raises:
         ImportError: Lightning is not installed.
     """
@@ -24,6 +22,19 @@ def callback_bases() -> tuple[type, ...]:
     if not names:
         raise ImportError("backprop_lightning needs lightning or pytorch-lightning: pip install lightning")
     return tuple(import_module(f"{name}.callbacks.callback").Callback for name in names)
+
+
+def at_home(kind: type) -> type:
+    """`kind`, or one derived from it that is a `Callback` of every name that has come into use since.
+
+    Trainers take no other: a script may import us first and Lightning after that.
+    """
+    missing = [base for base in callback_bases() if not issubclass(kind, base)]
+    if not missing:
+        return kind
+    return type(
+        kind.__name__, (kind, *missing), {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    )
 
 
 def _installed(name: str) -> bool:
