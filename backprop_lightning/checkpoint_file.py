@@ -27,11 +27,11 @@ class CheckpointFile:
         counter = _Counter()
         _write(checkpoint, counter)
         nbytes = counter.nbytes
+        if self._arena.nbytes < nbytes:  # now, and not when a save at the deadline asks for the bytes
+            self._arena = memoryview(b"")  # the old one goes before the new one comes: never both
+            self._arena = allocate_ram(nbytes + nbytes // 64)
 
         def view() -> memoryview:
-            if self._arena.nbytes < nbytes:
-                self._arena = memoryview(b"")  # the old one goes before the new one comes: never both
-                self._arena = allocate_ram(nbytes)
             place = self._arena[:nbytes]
             _write(checkpoint, _Filler(place))
             return place
