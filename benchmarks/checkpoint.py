@@ -3,7 +3,7 @@
     python benchmarks/checkpoint.py [--sizes 10,100,500,2000] [--rounds 5] [--only ours,DCP] [--folder .bench] [--json FILE]
 
 Everything of one size is measured in the same rounds, one after the other, each round beginning with another method, so
-that a slow minute of the machine hits all alike. What counts is the median of the rounds' own ratios; beside it, in brackets,
+that a slow minute of the machine hits all alike. What counts is the median of the rounds' own ratios; in brackets beside it
 stands the ratio of the best rounds. The state is a model and Adam's two moments in float32, as a PyTorch script saves it.
 Before each measurement the disk is idle (`sync`), after it the files go.
 
