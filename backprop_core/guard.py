@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from backprop_core.session import Session
 
 
+LISTEN_S = 1.0
+"""How often the thread looks whether a signal has come that no boundary has dealt with."""
+
+
 class Guard:
     """Watches one session from a thread of its own, which sleeps until the alarm.
 
@@ -101,6 +105,12 @@ class Guard:
             now = self._clock.monotonic()
             last_at = self._session.deadlines.earliest.at - GOVERNED_END_S if governed else float("inf")
             alarm_at = float("inf") if self.committed else self._alarm_at
+            asked_at = self._session.requests.gone_by()  # a signal in the middle of a long gap
+            if asked_at != float("inf"):
+                pacer = self._session.pacer
+                last_at = min(last_at, asked_at - GOVERNED_END_S) if governed else last_at
+                alarm_at = min(alarm_at, asked_at - pacer.save_s() - pacer.exit_s())
+                self._alarm_at = alarm_at if not self.committed else self._alarm_at
             if now >= min(last_at, alarm_at):
                 waived_s = self._waived_s(now)
                 last_at, alarm_at = last_at + waived_s, alarm_at + waived_s
@@ -109,9 +119,9 @@ class Guard:
             if now >= alarm_at:
                 self._sound()
                 continue
-            wake_at = min(last_at, alarm_at)
+            wake_at = min(last_at, alarm_at, now + LISTEN_S)
             self._changed.clear()
-            self._clock.wait(self._changed, None if wake_at == float("inf") else wake_at - now)
+            self._clock.wait(self._changed, wake_at - now)
 
     def _waived_s(self, now: float) -> float:
         """Seconds by which the deadline is about to move: the run is paused, or was asleep."""

@@ -17,6 +17,7 @@ from backprop_core.forecast import Forecast, Phase
 FIRST_SAVE_SHARE = 0.03
 """The first periodic save comes after this part of the budget, to learn what a save costs."""
 FIRST_SAVE_AT_MOST_S = 30.0
+EARLY_SHARE = 0.5
 COPY_SHARE = 0.01
 """Of the attempt's time, at most this part goes into copies for the guard."""
 ZONE_S = 30.0
@@ -58,6 +59,8 @@ class Pacer:
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
         copy_s: what the last copy of the state took.
+        fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
+            every attempt at the same place, so in the first half of a box it is begun, and the guard sees to the rest.
     """
 
     forecast: Forecast
@@ -74,6 +77,7 @@ class Pacer:
     last_boundary: float = 0.0
     last_save: float = 0.0
     last_copy: float = field(default=float("-inf"))
+    fits_no_box_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.last_boundary = self.last_save = self.began
@@ -125,6 +129,10 @@ class Pacer:
             gap_s += forecast.gap_bound_s(then)
         save_s = 0.0 if self.save_is_hopeless() else self.save_s()
         remaining_s = deadline.at - now
+        if gap_s + save_s + self.exit_s() > self.budget_s:
+            self.fits_no_box_s = gap_s
+            if now - self.began <= EARLY_SHARE * self.budget_s:
+                gap_s = 0.0
         if self.in_zone(remaining_s, gap_s):
             gap_s += self.copy_s
         return Facts(
@@ -149,7 +157,9 @@ class Pacer:
         if self.steps == 0:
             return False
         if self.forecast.saves_seen == 0 and self.last_save == self.began:
-            share_s = min(FIRST_SAVE_SHARE * self.budget_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf)
+            share_s = min(
+                FIRST_SAVE_SHARE * self.budget_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf
+            )
             return self.steps >= 3 and now - self.began >= share_s
         every_s = interval_s(max(save_s, 1e-3), self.asked_every_s)
         return now - self.last_save >= every_s and remaining_s > 3 * save_s + self.exit_s()
@@ -164,13 +174,14 @@ class Pacer:
         """Whether the deadline is so near that boundaries copy the state."""
         return remaining_s <= max(ZONE_S, ZONE_STEPS * gap_s) + self.save_s() + self.exit_s()
 
-    def copy_now(self, now: float, facts: Facts) -> bool:
-        """Whether this boundary is to copy the state for the guard.
+    def copy_now(self, now: float, facts: Facts, phase: Phase = Phase.PLAIN) -> bool:
+        """Whether this boundary is to copy the state for the guard: in the end zone, and before a long gap.
 
         Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes
         one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes.
         """
-        if not self.in_zone(facts.remaining_s, facts.gap_s):
+        long_gap = phase in (Phase.EPOCH_END, Phase.VALIDATION)
+        if not long_gap and not self.in_zone(facts.remaining_s, facts.gap_s):
             return False
         left_s = facts.remaining_s - facts.save_s - facts.exit_s
         if left_s <= 0:
@@ -179,8 +190,8 @@ class Pacer:
         if self.copy_s <= 0:
             return True
         affordable = allowance_s / self.copy_s
-        if affordable < 1:
-            return False
+        if affordable < 1 or long_gap:
+            return affordable >= 1
         to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
         return affordable >= to_come or now - self.last_copy >= left_s / affordable
 

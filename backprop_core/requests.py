@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 
@@ -47,6 +48,12 @@ class Requests:
     def signalled(self) -> bool:
         """A stop signal has been heard."""
         return self._signals.received is not None
+
+    def gone_by(self) -> float:
+        """When a signal that no boundary has dealt with yet wants the process gone, on the monotonic clock; else never."""
+        if not self.pending or self._signals.received is signal.SIGINT:
+            return math.inf
+        return self._signals.received_at + self._grace_s
 
     @property
     def pending(self) -> bool:

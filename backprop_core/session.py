@@ -187,7 +187,7 @@ class Session:
         facts = self._act(phase, then)
         if self.leaving is None:
             self.reporter.progress(now)
-            self._arm_guard(facts)
+            self._arm_guard(facts, phase)
             self.pacer.goes_on(self.clock.monotonic(), phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
@@ -223,6 +223,12 @@ class Session:
             self._save_now(verdict.reason)
             facts = self._facts(phase, then)
             verdict = decide(facts)
+        if self.pacer.fits_no_box_s:
+            self.teller.say_once(
+                f"What comes next took up to {duration_text(self.pacer.fits_no_box_s)} before: with the save that is more "
+                f"than this whole box of {duration_text(self.pacer.budget_s)}. Give it more time.",
+                "warning",
+            )
         if verdict.action is Action.SAVE:
             self._save_behind(verdict.reason)
         elif verdict.action is Action.STOP:
@@ -277,10 +283,10 @@ class Session:
             self.guard.stand_down()
             self.leaving = verdict
 
-    def _arm_guard(self, facts: Facts) -> None:
+    def _arm_guard(self, facts: Facts, phase: Phase) -> None:
         """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
         now = self.clock.monotonic()
-        if self.pacer.copy_now(now, facts) and not self.saver.busy:
+        if self.pacer.copy_now(now, facts, phase) and not self.saver.busy:
             try:
                 self.guard.keep(self.saver, self.trainee.states(), self.checkpoint_facts(SaveReason.DEADLINE))
             except CheckpointError as error:

@@ -240,6 +240,41 @@ def test_the_guard_saves_the_last_boundary_while_a_step_hangs(box: Box, clock: F
     assert (box.session.enrolment.attempt.directory / "stacks.txt").read_text()
 
 
+def test_a_gap_that_fits_no_box_does_not_stop_every_attempt(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an attempt that saw a validation longer than a whole box, the next one says so and trains all the same."""
+    first = Box(tmp_path, clock).open()
+    first.train(3)
+    first.session.boundary(0, phase=Phase.EPOCH_END)
+    first.train(1, step_s=100.0)
+    first.session.close(Outcome.TIMEBOXED)
+    second = Box(tmp_path, clock).open()
+    assert not second.train(3)
+    assert not second.train(1, then=Phase.EPOCH_END)
+    assert "more than this whole box" in capsys.readouterr().err
+    second.session.close(Outcome.STOPPED)
+
+
+def test_a_signal_in_a_long_validation_saves_what_was_before_it(box: Box, clock: FakeClock) -> None:
+    """SIGTERM in a validation longer than the grace: the guard saves the state from before it within the grace."""
+    import os
+    import signal
+
+    assert not box.train(20, phase=Phase.EPOCH_END)
+    step = box.trainee.step
+    box.trainee.step += 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    clock.advance(29.99)
+    for _ in range(5_000):
+        if box.session.guard.committed:
+            break
+        threading_wait()
+    assert box.session.guard.committed
+    assert box.session.checkpoint is not None
+    assert box.session.checkpoint.step == step
+
+
 def threading_wait() -> None:
     """Let other threads run for a millisecond of real time; used in loops that wait for a condition."""
     import threading
