@@ -40,6 +40,7 @@ format: $(VENV)/.dev-ready
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev-ready
+	$(PIP) gpustat submitit
 	$(BIN)/python benchmarks/boundary.py
 	$(BIN)/python benchmarks/deadline.py
 	$(BIN)/python benchmarks/checkpoint.py
