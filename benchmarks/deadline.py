@@ -70,7 +70,12 @@ def real_box(number: int, home: str, spikes: float) -> dict[str, Any]:
     command += ["--no-wait", "--min-free-ram", "0.1", "-p", "64", str(SCRIPT), "--"]
     command += ["--state-mb", str(state_mb), "--step-ms", str(step_ms), "--jitter", str(jitter)]
     command += ["--spikes", str(spikes), "--seed", str(number)]
-    environment = {**os.environ, "BACKPROP_HOME": home, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "BACKPROP_HOME": home,
+        "BACKPROP_RUNTIME_DIR": f"{home}/{run}",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
     folder = Path(home) / "runs" / run
     row: dict[str, Any] = {
@@ -108,7 +113,7 @@ def text_box(number: int, home: str, minutes: float = 0.25) -> dict[str, Any]:
     run = f"text-{number}"
     command = [sys.executable, "-m", "backprop_cli", "run", "-m", str(minutes), "--run-id", run, "--no-wait"]
     command += ["--min-free-ram", "0.1", str(HERE.parent / "examples/text_pytorch.py")]
-    environment = {**os.environ, "BACKPROP_HOME": home}
+    environment = {**os.environ, "BACKPROP_HOME": home, "BACKPROP_RUNTIME_DIR": f"{home}/{run}"}
     subprocess.run(command, capture_output=True, env=environment, check=False, timeout=120)
     folder = Path(home) / "runs" / run
     events = {event["kind"]: event for event in _events(folder / "attempts/1/events.jsonl")}
