@@ -17,6 +17,10 @@ from backprop_keras.keeping import FitKeeping
 from backprop_keras.seat import Fit, take_seat
 
 _ABSENT = object()
+LEAVE_S = 0.1
+"""The other callbacks' on_train_end and Keras' own last words, seconds."""
+GOVERNED_LEAVE_S = 0.6
+"""An interpreter that has TensorFlow loaded, as Keras mostly does, takes that much longer to end than the core expects."""
 
 
 class FitBox:
@@ -30,7 +34,9 @@ class FitBox:
     def __init__(self, fit: Fit, model: Any, settings: Settings, clock: Clock) -> None:
         self._fit, self._model, self._now = fit, model, clock.monotonic
         self._keeping = FitKeeping(model, fit)
-        self.session = Session(settings, self._keeping, clock=clock)
+        governed = bool(settings.environ.get("BACKPROP_RUN_DIR"))
+        leave_s = GOVERNED_LEAVE_S if governed else LEAVE_S
+        self.session = Session(settings, self._keeping, clock=clock, leave_s=leave_s)
         self._keeping.say = self.session.teller.say_once
         self.passing_over = False
         self._ending = self._leaving_validation = False
@@ -180,6 +186,8 @@ class FitBox:
         active().skip(arguments, data.executions)
         if data.passed_one():
             self._put_back("train_function")
+            if data.exhausted:
+                self._set("train_function", self._run_out)
         return active().answer(arguments, self._keeping.logs)
 
     def _passed_over(self) -> None:
@@ -187,6 +195,10 @@ class FitBox:
         keeping = self._keeping
         if keeping.batch >= keeping.edge:
             self._boundary()
+
+    def _run_out(self, *arguments: Any) -> Any:
+        self._put_back("train_function")
+        raise StopIteration
 
     def _train_nothing(self, *arguments: Any) -> Any:
         return active().answer(arguments, {})

@@ -19,8 +19,10 @@ from backprop_keras import random_state
 from backprop_keras.passing_over import PassingOver, loader_behind
 from backprop_keras.sources import (
     is_pipeline,
+    order_of,
     own_generator_states,
     ready_batches,
+    set_order,
     set_own_generators,
     set_ready_batches,
 )
@@ -43,6 +45,8 @@ class DataPlace:
     Attributes:
         epoch_iterator: Keras' own, which is watched and on a resume led.
         to_pass: executions that are still to be passed over in this epoch.
+        exhausted: there is nothing behind the batches that are passed over, and Keras had found that out already. To ask
+            again would move SeedGenerators once more: TensorFlow runs what does not depend on the missing batch.
         caveat: one sentence on what this data needs to come back exactly, or empty.
     """
 
@@ -51,6 +55,7 @@ class DataPlace:
         self._validating: Any = None
         self.epoch_iterator = epoch_iterator
         self.to_pass = 0
+        self.exhausted = False
         self._adapter = epoch_iterator.data_adapter
         self._kind = type(self._adapter).__name__
         self.caveat = _REPLAY if self._kind == "GeneratorDataAdapter" else ""
@@ -58,6 +63,7 @@ class DataPlace:
         self._running: int | None = None
         self._epoch_start: Any = None
         self._ready: list[Any] = []
+        self._order: dict[str, Any] = {}
         self._opening: Any = None
         self._first: Any = None
         self._saved: Any = None
@@ -86,6 +92,7 @@ class DataPlace:
         if self._saved is None:
             self._epoch_start = self.randomness()
             self._ready = ready_batches(self._adapter)
+            self._order = order_of(self._adapter)
 
     def validation_begins(self, epoch_iterator: Any) -> None:
         """Keras is about to read validation data. Its iterators count among those that were made, see `_replay`."""
@@ -109,8 +116,13 @@ class DataPlace:
         if self._validating is not None and self._made and self._made[-1][0] == _VALIDATION:
             self._made[-1][1] = int(self._validating._steps_seen)
 
-    def position(self, batch: int) -> dict[str, Any]:
-        """What `resume` needs, as plain values and arrays; `batch` batches of this epoch are trained."""
+    def position(self, batch: int, *, exhausted: bool = False) -> dict[str, Any]:
+        """What `resume` needs, as plain values and arrays.
+
+        Args:
+            batch: batches of this epoch that are trained.
+            exhausted: Keras has found out that there are no more by asking for one.
+        """
         kept = (
             self.epoch_iterator.steps_per_epoch is not None
             and self.epoch_iterator._current_iterator is not None
@@ -124,10 +136,12 @@ class DataPlace:
             "made": [list(one) for index, one in enumerate(self._made) if index != at],
             "seen": int(self.epoch_iterator._steps_seen) if is_open else 0,
             "open": is_open,
+            "exhausted": exhausted,
             "epoch_start": self._epoch_start if is_open else None,
             "opening": self._opening if is_open else None,
             "first": self._first if is_open else None,
             "ready": self._ready if is_open else ready_batches(self._adapter),
+            "order": self._order if is_open else order_of(self._adapter),
         }
 
     def randomness(self) -> dict[str, Any]:
@@ -158,13 +172,17 @@ class DataPlace:
             StateMismatchError: the data ends before.
         """
         self._saved, self._boundary = saved, boundary
+        self.exhausted = (
+            saved["exhausted"] and keras.backend.backend() != "torch"
+        )  # there no train function is asked
         self._made = [list(one) for one in saved["made"]]
         self._replay(self._made)
         self.to_pass = -(-batch // self.executions)
         kept = self.epoch_iterator.steps_per_epoch is not None  # else the iterator was made in this epoch
         self._prefix = max(0, saved["seen"] - self.to_pass * self.executions) if kept else 0
         set_ready_batches(self._adapter, saved["ready"])
-        self._ready = saved["ready"]
+        set_order(self._adapter, saved["order"])
+        self._ready, self._order = saved["ready"], saved["order"]
         if not saved["open"]:
             self._saved = None
             self.set_randomness(boundary)

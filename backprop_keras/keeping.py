@@ -77,7 +77,7 @@ class FitKeeping:
 
     def hold_place(self) -> None:
         """The epoch's last batch is trained: what Keras does behind it is no part of the place to come back to."""
-        self._held_data = self.data.position(self.batch)
+        self._held_data = self.data.position(self.batch, exhausted=self.batch < self.edge)
 
     def hold(self) -> None:
         """A validation follows: it uses the metrics and generators of training, so they are set aside."""

@@ -17,21 +17,21 @@ class _Placeholders(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(self, dataset: Any, trained: frozenset[int], batch: Any) -> None:
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
-        self._dataset, self._trained, self._batch = dataset, trained, batch
+        self.behind, self._trained, self._batch = dataset, trained, batch
 
     def __getitem__(self, index: int) -> Any:
-        return self._batch if index in self._trained else self._dataset[index]
+        return self._batch if index in self._trained else self.behind[index]
 
     @property
     def num_batches(self) -> int | None:
-        number = self._dataset.num_batches
+        number = self.behind.num_batches
         return None if number is None else int(number)
 
     def on_epoch_begin(self) -> None:
-        self._dataset.on_epoch_begin()
+        self.behind.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
-        self._dataset.on_epoch_end()
+        self.behind.on_epoch_end()
 
 
 class PassingOver:

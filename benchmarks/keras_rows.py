@@ -53,7 +53,6 @@ def box(backend: str, number: int, home: str, budgets_s: Sequence[float]) -> dic
         str(budget_s / 60),
         "--run-id",
         run,
-        "--no-wait",
     ]
     command += [
         "--min-free-ram",
@@ -73,6 +72,8 @@ def box(backend: str, number: int, home: str, budgets_s: Sequence[float]) -> dic
     events = folder / "attempts/1/events.jsonl"
     lines = events.read_text().splitlines() if events.exists() else []
     finished = next((e for e in map(json.loads, reversed(lines)) if e["kind"] == "session_finished"), None)
+    if not (folder / "run.json").exists():
+        raise RuntimeError(f"status {done.returncode}: {done.stderr[-1000:]}")
     attempt = json.loads((folder / "run.json").read_text())["attempts"][-1]
     row: dict[str, Any] = {"backend": backend, "budget_s": budget_s, "status": done.returncode}
     if finished is None:

@@ -51,8 +51,9 @@ def network(*, dropout: bool = True, norm: bool = True) -> Any:
 
 def compiled(model: Any, optimizer: Any = None, **keywords: Any) -> Any:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    keywords.setdefault("metrics", ["accuracy"])
     keywords.setdefault("jit_compile", BACKEND == "jax")  # elsewhere it takes longer than all the steps
-    model.compile(optimizer or keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], **keywords)
+    model.compile(optimizer or keras.optimizers.Adam(0.01), loss, **keywords)
     return model
 
 
@@ -276,6 +277,33 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return self._x[part] + noise, self._y[part]
 
 
+@kind()
+def py_dataset_that_shuffles_itself(cut: Cut) -> dict[str, Any]:
+    """A PyDataset as tutorials write it: it shuffles in on_epoch_end, by a generator of its own that adds noise, too."""
+    model = compiled(network())
+    history = model.fit(
+        ShufflesItself(workers=1), epochs=4, verbose=0, shuffle=False, callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+class ShufflesItself(Batches):
+    """Draws its order from its own generator."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.indices = np.arange(96)
+        self.drawn = np.random.default_rng(5)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        part = self.indices[16 * index : 16 * (index + 1)]
+        noise = self.drawn.normal(size=(16, 6)) if BACKEND != "tensorflow" else 0
+        return (self._x[part] + noise).astype("float32"), self._y[part]
+
+    def on_epoch_end(self) -> None:
+        self.drawn.shuffle(self.indices)
+
+
 @kind(seeded=True)
 def generator(cut: Cut) -> dict[str, Any]:
     """A Python generator without an end, steps_per_epoch."""
@@ -388,7 +416,7 @@ def custom_train_step(cut: Cut) -> dict[str, Any]:
     outputs = keras.layers.Dense(2)(
         keras.layers.Dropout(0.1)(keras.layers.Dense(8, activation="tanh")(inputs))
     )
-    model = compiled(OwnStep(inputs, outputs), keras.optimizers.RMSprop(0.01))
+    model = compiled(OwnStep(inputs, outputs), keras.optimizers.RMSprop(0.01), metrics=None)
     history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
     return state(model, history)
 
