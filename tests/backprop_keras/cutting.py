@@ -204,7 +204,7 @@ def process(backend: str, folder: Path, orders: Mapping[str, Any], *, piece: int
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-6000:]}"

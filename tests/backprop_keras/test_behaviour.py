@@ -23,7 +23,7 @@ def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,13 +26,14 @@ def kinds_on(backend: str) -> list[str]:
     return names
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
-    """Every kind of fit, cut twice at random executions, each piece in a fresh process, ends with the same weights,
-    optimizer, metrics, History, callbacks and generators as a fit without BackpropCallback.
-    """
-    results = run_pieces(backend, kinds_on(backend), tmp_path)
+QUICK = {
+    "arrays_shuffled", "stock_callbacks", "brain_floats", "py_dataset_that_shuffles_itself", "tf_data", "data_loader",
+    "model_without_shapes", "cut_in_a_validation", "own_loop",
+}  # fmt: skip
+"""Kinds that every test run trains; all of them are trained by `make test-faults`, which has the time."""
+
+
+def assert_exact(results: dict[str, Any]) -> None:
     wrong = {
         kind: (result["at"], parts_that_differ(result["whole"], result["cut"]), result["cut"].get("error"))
         for kind, result in results.items()
@@ -44,3 +46,20 @@ def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
         assert result["outcomes"][CUTS] == "completed", kind
         heard = [epoch for piece in result["pieces"] for epoch in piece["epochs_ended"]]
         assert heard == sorted(set(heard)), f"{kind}: an epoch's end was told twice: {heard}"
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
+    """Kinds of fit, cut twice at random executions, each piece in a fresh process, end with the same weights, optimizer,
+    metrics, History, callbacks and generators as a fit without BackpropCallback.
+    """
+    assert_exact(run_pieces(backend, [kind for kind in kinds_on(backend) if kind in QUICK], tmp_path))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_cut_training_equals_its_whole_one(backend: str, tmp_path: Path) -> None:
+    """The same for every other data source and option that docs/keras.md names."""
+    assert_exact(run_pieces(backend, [kind for kind in kinds_on(backend) if kind not in QUICK], tmp_path))
