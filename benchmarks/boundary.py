@@ -116,6 +116,20 @@ def lightning_forms() -> Iterator[tuple[str, Callable[[range], None]]]:
     yield "Lightning's Timer hook", with_timer
 
 
+def lightning_rows() -> list[dict[str, Any]]:
+    """Our whole part in Lightning's loop beside Timer's hook, both over a batch that does nothing."""
+    if importlib.util.find_spec("pytorch_lightning") is None:
+        return []
+    import lightning_rows as lightning
+
+    measured = {row["form"]: row["ns a batch"] for row in lightning.boundary_rows()}
+    goal = f"<= {measured['with_timer'] / 2:.0f}"
+    return [
+        {"loop": "Lightning with our callback", "over the bare loop": measured["with_ours"], "goal": goal},
+        {"loop": "Lightning with Timer", "over the bare loop": measured["with_timer"], "goal": ""},
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
@@ -155,6 +169,7 @@ def main() -> None:
     )
     for row in rows:
         row["goal"] = "" if not str(row["loop"]).startswith("box.") else f"<= {GOAL_NS:.0f}"
+    rows += lightning_rows()
     show("A boundary, in nanoseconds", rows)
     print(f"\nWritten to {write('boundary', {'rows': rows, 'goal_ns': GOAL_NS})}")
 

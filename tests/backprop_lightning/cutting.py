@@ -95,7 +95,7 @@ def run_process(folder: Path, orders: dict[str, Any], piece: int, package: str) 
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     sys.stderr.write(ended.stderr[-20000:])

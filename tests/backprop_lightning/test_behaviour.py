@@ -12,6 +12,8 @@ import pytest
 
 from tests.backprop_torch.cutting import environment
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module", params=["pytorch_lightning", "lightning.pytorch"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     sys.stderr.write(ended.stderr[-30000:])

@@ -22,13 +22,19 @@ KINDS = {
 CASES = [(package, name) for package, names in KINDS.items() for name in names.split()]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every recipe, trained whole and in pieces, each piece in a fresh process."""
-    made: dict[str, dict[str, Any]] = {}
-    for package, names in KINDS.items():
-        made |= run_pieces(names.split(), tmp_path_factory.mktemp(package), package)
-    return made
+pytestmark = pytest.mark.timeout(900)
+"""The first test of a package waits for all of its trainings, and other work may share the machine."""
+
+_made: dict[str, dict[str, dict[str, Any]]] = {}
+
+
+@pytest.fixture
+def trained(package: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every recipe of `package`, trained whole and in pieces, each piece in a fresh process."""
+    if package not in _made:
+        folder = tmp_path_factory.mktemp("exactness")
+        _made[package] = run_pieces(KINDS[package].split(), folder, package)
+    return _made[package]
 
 
 @pytest.mark.parametrize(("package", "name"), CASES)

@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.backprop_torch.cutting import environment
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "digits_lightning.py"
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +26,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
 

@@ -8,18 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from backprop_lightning.spacing import batches_to_next_talk
 from tests.backprop_torch.cutting import environment
 
 SCRIPT = ("-m", "tests.backprop_lightning.two_ranks")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def train(folder: Path, *words: str, launcher: tuple[str, ...] = ()) -> None:
     """Train one piece; Lightning starts the second process itself, or torchrun starts both."""
     ended = subprocess.run(
         [sys.executable, *launcher, *SCRIPT, str(folder), *words], env=environment(folder), cwd=Path(__file__).parents[2],
-        capture_output=True, text=True, timeout=200, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-5000:]
 
