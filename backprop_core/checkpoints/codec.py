@@ -11,7 +11,8 @@ from typing import Any, Final
 from backprop_core.errors import StateMismatchError
 
 from .arrays import DTYPE_BITS, JSON, Dense, Node, RawFile, Translator
-from .plain import KIND, Place, PlainDecoder, PlainEncoder
+from .plain import KIND, Place, PlainEncoder
+from .plain_back import PlainDecoder
 from .staging import StagingBuffers
 
 __all__ = ["CapturedState", "Snapshot", "StagingBuffers", "capture", "rebuild"]

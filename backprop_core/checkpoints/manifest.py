@@ -17,7 +17,8 @@ from backprop_core.outcome import SaveReason
 from .arrays import JSON
 from .files import FileFacts, digest_of
 from .json_text import dump_json, parse_json
-from .plain import PlainDecoder, PlainEncoder, refuse_foreign, refuse_foreign_node
+from .plain import PlainEncoder, refuse_foreign
+from .plain_back import PlainDecoder, refuse_foreign_node
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"

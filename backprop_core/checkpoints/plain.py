@@ -33,11 +33,11 @@ Place: TypeAlias = "tuple[Place, object] | None"
 Foreign: TypeAlias = Callable[[object, Place], "JSON | None"]
 
 _EXACT_INT = 1 << 53  # beyond it other JSON readers round
-_FACTORIES: Mapping[str, type] = {
+FACTORIES: Mapping[str, type] = {
     t.__name__: t
     for t in (int, float, complex, str, bytes, bool, list, dict, set, frozenset, tuple, bytearray)
 }
-_PATHS: Mapping[str, type[pathlib.PurePath]] = {
+PATHS: Mapping[str, type[pathlib.PurePath]] = {
     t.__name__: t for t in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path()))
 }
 
@@ -199,7 +199,7 @@ _LEAVES: Mapping[type, Callable[[Any], JSON]] = {
     datetime.timedelta: lambda v: {KIND: "timedelta", "microseconds": _microseconds(v)},
     **{
         path: lambda v: {KIND: "path", "type": type(v).__name__, "path": _str(str(v))}
-        for path in _PATHS.values()
+        for path in PATHS.values()
     },
 }
 
@@ -234,7 +234,7 @@ def _ordered(encoder: PlainEncoder, value: OrderedDict[Any, object], place: Plac
 def _default(encoder: PlainEncoder, value: defaultdict[Any, object], place: Place) -> JSON:
     factory = value.default_factory
     name = getattr(factory, "__name__", "")
-    if factory is not None and _FACTORIES.get(name) is not factory:
+    if factory is not None and FACTORIES.get(name) is not factory:
         raise encoder.refusal(
             place, f"is a defaultdict of {factory!r}, which cannot be stored without pickle."
         )
@@ -268,111 +268,5 @@ _CONTAINERS: Mapping[type, _EncodeContainer] = {
 }
 
 
-class PlainDecoder:
-    """Turns JSON back into values. `foreign` builds the kinds that `PlainEncoder`'s foreign callback wrote.
-
-    Malformed input raises ValueError, KeyError, TypeError or OverflowError and never runs anything.
-    """
-
-    def __init__(self, foreign: Callable[[Mapping[str, JSON]], object]) -> None:
-        self._foreign = foreign
-
-    def decode(self, node: JSON) -> Any:
-        """The value of `node`, which comes straight from the JSON parser."""
-        if isinstance(node, list):
-            return [self.decode(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        kind = node.get(KIND)
-        if kind is None:
-            return {key: self.decode(item) for key, item in node.items()}
-        build = _BUILDERS.get(kind) if isinstance(kind, str) else None
-        return self._foreign(node) if build is None else build(self, node)
-
-    def items(self, node: Mapping[str, Any]) -> list[Any]:
-        """The decoded members of a container."""
-        return [self.decode(item) for item in node["items"]]
-
-    def fill(self, target: Any, node: Mapping[str, Any]) -> Any:
-        """Put the decoded pairs of a mapping into `target`; a key that comes twice is an error."""
-        pairs = node["items"]
-        for key, value in pairs:
-            target[self.decode(key)] = self.decode(value)
-        if len(target) != len(pairs):
-            raise ValueError("a key comes twice in a mapping")
-        return target
-
-
-def _build_float(bits: str) -> float:
-    return float(struct.unpack(">d", bytes.fromhex(bits))[0])
-
-
-def _build_zone(zone: Any) -> datetime.timezone | None:
-    return None if zone is None else datetime.timezone(datetime.timedelta(microseconds=zone[0]), *zone[1:])
-
-
-def _build_datetime(decoder: PlainDecoder, node: Mapping[str, Any]) -> object:
-    naive = datetime.datetime.fromisoformat(node["naive"])
-    return naive.replace(fold=node["fold"], tzinfo=_build_zone(node["zone"]))
-
-
-def _build_time(decoder: PlainDecoder, node: Mapping[str, Any]) -> object:
-    naive = datetime.time.fromisoformat(node["naive"])
-    return naive.replace(fold=node["fold"], tzinfo=_build_zone(node["zone"]))
-
-
-def _build_ordered(decoder: PlainDecoder, node: Mapping[str, Any]) -> object:
-    value = decoder.fill(OrderedDict(), node)
-    if "_metadata" in node:
-        value._metadata = decoder.decode(node["_metadata"])
-    return value
-
-
-def _build_default(decoder: PlainDecoder, node: Mapping[str, Any]) -> object:
-    name = node["factory"]
-    return decoder.fill(defaultdict(None if name is None else _FACTORIES[name]), node)
-
-
-def _build_set(kind: type) -> Callable[[PlainDecoder, Mapping[str, Any]], object]:
-    def build(decoder: PlainDecoder, node: Mapping[str, Any]) -> object:
-        items = decoder.items(node)
-        members = kind(items)
-        if len(members) != len(items):
-            raise ValueError("a member comes twice in a set")
-        return members
-
-    return build
-
-
-_BUILDERS: Mapping[str, Callable[[PlainDecoder, Mapping[str, Any]], object]] = {
-    "int": lambda d, n: int(n["hex"], 16),
-    "float": lambda d, n: _build_float(n["bits"]),
-    "complex": lambda d, n: complex(*map(_build_float, n["bits"])),
-    "str": lambda d, n: base64.b64decode(n["base64"], validate=True).decode("utf-8", "surrogatepass"),
-    "bytes": lambda d, n: base64.b64decode(n["base64"], validate=True),
-    "bytearray": lambda d, n: bytearray(base64.b64decode(n["base64"], validate=True)),
-    "datetime": _build_datetime,
-    "time": _build_time,
-    "date": lambda d, n: datetime.date.fromisoformat(n["iso"]),
-    "timedelta": lambda d, n: datetime.timedelta(microseconds=n["microseconds"]),
-    "path": lambda d, n: _PATHS.get(n["type"], pathlib.PurePosixPath)(d.decode(n["path"])),
-    "tuple": lambda d, n: tuple(d.items(n)),
-    "set": _build_set(set),
-    "frozenset": _build_set(frozenset),
-    "dict": lambda d, n: d.fill({}, n),
-    "OrderedDict": _build_ordered,
-    "defaultdict": _build_default,
-    "Counter": lambda d, n: d.fill(Counter(), n),
-    "deque": lambda d, n: deque(d.items(n), n["maxlen"]),
-    "range": lambda d, n: range(*d.items(n)),
-    "slice": lambda d, n: slice(*d.items(n)),
-}
-
-
 def refuse_foreign(value: object, place: Place) -> None:
     """For trees that hold plain values only."""
-
-
-def refuse_foreign_node(node: Mapping[str, JSON]) -> object:
-    """For trees that hold plain values only."""
-    raise ValueError(f"unknown kind {node.get(KIND)!r}")

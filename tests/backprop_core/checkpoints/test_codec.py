@@ -60,9 +60,7 @@ PLAIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "value", PLAIN, ids=lambda v: f"{type(v).__name__}-{repr(v)[:24]}" if v != 10**5000 else "huge"
-)
+@pytest.mark.parametrize("value", PLAIN, ids=[f"{n}-{type(value).__name__}" for n, value in enumerate(PLAIN)])
 def test_plain_values_come_back_exactly(value: object) -> None:
     """A plain value of every kind has the same type and the same bits after a save."""
     assert_same(value, round_trip(value))
