@@ -167,7 +167,7 @@ class Guard:
             steps=session.steps,
             step=None if newest is None else newest.step,
             loss=None,
-            checkpoint=None if newest is None else str(newest.path),
+            checkpoint=None if newest is None else newest.address,
             slack_s=GOVERNED_END_S,
             measured=session.forecast.measured(),
         )

@@ -37,7 +37,7 @@ class Reporter:
         if loaded is not None:
             facts = loaded.info.facts
             where = f"resumed from step {facts.step} (epoch {facts.epoch}, batch {facts.batch})"
-            session.teller.event("checkpoint_restored", path=str(loaded.info.path), step=facts.step)
+            session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
             self._compare(facts.environment)
         until = local_text(deadline_wall)
         text = f"run {session.run_id}, {where}: {duration_text(left_s)} until {until}, set by {limit.source}."
@@ -127,7 +127,7 @@ class Reporter:
             "steps": session.steps,
             "step": position.step,
             "loss": session.logged.numbers().get("loss"),
-            "checkpoint": None if newest is None else str(newest.path),
+            "checkpoint": None if newest is None else newest.address,
             "used_s": now - session.deadlines.start,
             "slack_s": session.deadlines.earliest.at - now,
             "reserve_s": session.reserve_kept_s,
@@ -140,7 +140,7 @@ class Reporter:
         if session.reserve_kept_s is not None:
             parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
         parts.append(f"slack left {duration_text(facts['slack_s'])}")
-        parts.append(f"checkpoint {newest.path}" if newest else "no checkpoint")
+        parts.append(f"checkpoint {newest.address}" if newest else "no checkpoint")
         if session.outcome is not Outcome.COMPLETED:
             governed = session.enrolment.governed
             parts.append(

@@ -130,7 +130,7 @@ class Session:
 
     @property
     def resumed_from(self) -> str | None:
-        return None if self.restored is None else str(self.restored.info.path)
+        return None if self.restored is None else self.restored.info.address
 
     @property
     def checkpoint(self) -> CheckpointInfo | None:
@@ -343,10 +343,10 @@ class Session:
 
     def _saved(self, info: CheckpointInfo) -> None:
         if info.facts.reason in (SaveReason.PERIODIC, SaveReason.REQUESTED):  # the others end the attempt
-            self.enrolment.remember(str(info.path))
+            self.enrolment.remember(info.address)
         self.teller.event(
             "checkpoint_saved",
-            path=str(info.path),
+            path=info.address,
             step=info.step,
             reason=info.facts.reason.value,
             nbytes=info.nbytes,
@@ -357,7 +357,7 @@ class Session:
         self.pacer.saved(self.clock.monotonic())
         self.teller.event("checkpoint_failed", error=str(error))
         older = self.checkpoint
-        kept = f"The newest good checkpoint is {older.path}." if older else "There is no older checkpoint."
+        kept = f"The newest good checkpoint is {older.address}." if older else "There is no older checkpoint."
         self._warn(f"A checkpoint could not be saved: {error} {kept}")
 
     # -- closing -----------------------------------------------------------------------------------------------
