@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test check format bench test-faults clean
+.PHONY: demo test test-failed check format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -26,8 +26,14 @@ demo: $(VENV)/.demo-ready
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults"
 
+# What failed in the last run, alone on the machine: tells a broken test from a crowded moment.
+test-failed: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not faults"
+
+# Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone.
+FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ class Guard:
     Attributes:
         committed: the guard has dealt with the step that runs since the last boundary: if there was a copy of it, that is
             on disk. False again when a boundary arms it anew.
+        saved_copy: there was a copy, and it is on disk.
     """
 
     def __init__(self, session: Session) -> None:
@@ -50,7 +51,7 @@ class Guard:
         self._ended = False
         self._copy: tuple[Snapshot, CheckpointFacts] | None = None
         self._thread: threading.Thread | None = None
-        self.committed = False
+        self.committed = self.saved_copy = False
 
     # -- called by the main thread -----------------------------------------------------------------------------
 
@@ -71,7 +72,7 @@ class Guard:
 
     def arm(self, alarm_at: float) -> None:
         """A boundary has been passed; the next must come before `alarm_at` on the monotonic clock."""
-        self.committed = False
+        self.committed = self.saved_copy = False
         sooner = alarm_at < self._alarm_at
         self._alarm_at = alarm_at
         if self._thread is None:
@@ -141,6 +142,7 @@ class Guard:
                 if newest is None or newest.facts.step < copy[1].step:
                     try:
                         session.saver.commit_copy(*copy)
+                        self.saved_copy = True
                     except CheckpointError as error:
                         saved = f"saving its beginning failed: {error}"
             self.committed = True

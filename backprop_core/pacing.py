@@ -174,14 +174,13 @@ class Pacer:
         """Whether the deadline is so near that boundaries copy the state."""
         return remaining_s <= max(ZONE_S, ZONE_STEPS * gap_s) + self.save_s() + self.exit_s()
 
-    def copy_now(self, now: float, facts: Facts, phase: Phase = Phase.PLAIN) -> bool:
-        """Whether this boundary is to copy the state for the guard: in the end zone, and before a long gap.
+    def copy_now(self, now: float, facts: Facts) -> bool:
+        """Whether this boundary is to copy the state for the guard.
 
         Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes
         one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes.
         """
-        long_gap = phase in (Phase.EPOCH_END, Phase.VALIDATION)
-        if not long_gap and not self.in_zone(facts.remaining_s, facts.gap_s):
+        if not self.in_zone(facts.remaining_s, facts.gap_s):
             return False
         left_s = facts.remaining_s - facts.save_s - facts.exit_s
         if left_s <= 0:
@@ -190,8 +189,8 @@ class Pacer:
         if self.copy_s <= 0:
             return True
         affordable = allowance_s / self.copy_s
-        if affordable < 1 or long_gap:
-            return affordable >= 1
+        if affordable < 1:
+            return False
         to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
         return affordable >= to_come or now - self.last_copy >= left_s / affordable
 

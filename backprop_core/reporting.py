@@ -59,7 +59,7 @@ class Reporter:
         changed = [f"{key}: {saved[key]} then, {now[key]} now" for key in both if saved[key] != now[key]]
         if changed:
             told = "; ".join(changed)
-            self._session.teller.say(
+            self._session.teller.say_once(
                 f"The same bits are not promised, because this has changed: {told}.", "warning"
             )
 

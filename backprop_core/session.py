@@ -187,7 +187,7 @@ class Session:
         facts = self._act(phase, then)
         if self.leaving is None:
             self.reporter.progress(now)
-            self._arm_guard(facts, phase)
+            self._arm_guard(facts)
             self.pacer.goes_on(self.clock.monotonic(), phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
@@ -239,7 +239,8 @@ class Session:
         self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
         self.reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
         self.guard.stand_down()
-        if self.guard.committed and not self.pacer.save_is_worth_trying(self.reserve_kept_s):
+        hurried = self.requests.leave is None and not self.pacer.save_is_worth_trying(self.reserve_kept_s)
+        if self.guard.saved_copy and hurried:
             self.teller.say("The step that took too long is left out: its beginning is saved.", "warning")
         elif self.pacer.save_is_hopeless() and self.enrolment.governed:
             self._warn(
@@ -283,10 +284,10 @@ class Session:
             self.guard.stand_down()
             self.leaving = verdict
 
-    def _arm_guard(self, facts: Facts, phase: Phase) -> None:
+    def _arm_guard(self, facts: Facts) -> None:
         """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
         now = self.clock.monotonic()
-        if self.pacer.copy_now(now, facts, phase) and not self.saver.busy:
+        if self.pacer.copy_now(now, facts) and not self.saver.busy:
             try:
                 self.guard.keep(self.saver, self.trainee.states(), self.checkpoint_facts(SaveReason.DEADLINE))
             except CheckpointError as error:

@@ -256,23 +256,25 @@ def test_a_gap_that_fits_no_box_does_not_stop_every_attempt(
     second.session.close(Outcome.STOPPED)
 
 
-def test_a_signal_in_a_long_validation_saves_what_was_before_it(box: Box, clock: FakeClock) -> None:
-    """SIGTERM in a validation longer than the grace: the guard saves the state from before it within the grace."""
+def test_a_signal_in_a_long_validation_saves_what_was_before_it(tmp_path: Path, clock: FakeClock) -> None:
+    """SIGTERM in the end zone, in a validation longer than the grace: the guard saves its beginning within the grace."""
     import os
     import signal
 
-    assert not box.train(20, phase=Phase.EPOCH_END)
+    box = Box(tmp_path, clock, grace="5s").open()
+    assert not box.train(400, phase=Phase.EPOCH_END)
     step = box.trainee.step
     box.trainee.step += 1
     os.kill(os.getpid(), signal.SIGTERM)
-    clock.advance(29.99)
+    clock.advance(5.0)
     for _ in range(5_000):
         if box.session.guard.committed:
             break
         threading_wait()
-    assert box.session.guard.committed
+    assert box.session.guard.saved_copy
     assert box.session.checkpoint is not None
     assert box.session.checkpoint.step == step
+    box.session.close(Outcome.PREEMPTED)
 
 
 def threading_wait() -> None:
