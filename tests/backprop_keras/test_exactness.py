@@ -55,6 +55,7 @@ def assert_exact(results: dict[str, Any]) -> None:
         assert heard == sorted(set(heard)), f"{kind}: an epoch's end was told twice: {heard}"
 
 
+@pytest.mark.faults  # on a crowded machine its pieces did not hold together; see docs/keras.md
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
