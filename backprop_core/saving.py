@@ -26,7 +26,6 @@ class Saver:
         newest: the newest checkpoint committed by this attempt, or None.
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
-        blocked_s: seconds training has waited for copies and saves so far.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class Saver:
         self.newest: CheckpointInfo | None = None
         self.state_bytes = 0
         self.copy_s = 0.0
-        self.blocked_s = 0.0
         self._clock = clock
         self._forecast = forecast
         self._translators = translators
@@ -65,7 +63,6 @@ class Saver:
         with self._lock:
             staged = self.take(states).staged(self._buffers)
         self.copy_s = self._clock.monotonic() - start
-        self.blocked_s += self.copy_s
         return staged
 
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
@@ -79,14 +76,12 @@ class Saver:
             CheckpointWriteError: it did not reach the disk.
             UnsavableStateError: a value that cannot be stored.
         """
-        start = self._clock.monotonic()
         self._writer.join(None)
         began = self._clock.monotonic()
         snapshot = self.take(states)
         info = self.store.commit(snapshot, facts, retain=facts.reason not in _LAST)
         end = self._clock.monotonic()
         self._forecast.observe_save(snapshot.nbytes, end - began)
-        self.blocked_s += end - start
         self.newest = info
         return info
 
