@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class Keeping:
         raw: the unchanged loop that is watched, or None.
         found: whether objects are to be found rather than named.
         optimizer_steps: steps that any optimizer took in this box.
+        count_steps: brings `step` up to date, for a loop that does not count each one.
     """
 
     def __init__(self, frameworks: Sequence[Framework]) -> None:
@@ -67,6 +68,7 @@ class Keeping:
         self.steps_planned: int | None = None
         self.batches_over = 0
         self.optimizer_steps = 0
+        self.count_steps: Callable[[], None] = lambda: None
         self._tracked: dict[str, Tracked] = {}
         self._companions: dict[str, Tracked] = {}
         self._loaders: list[object] = []
@@ -124,6 +126,7 @@ class Keeping:
     def optimizer_stepped(self) -> None:
         """Called after each optimizer step."""
         self.optimizer_steps += 1
+        self.count_steps()
         self._window.stepped_at(self.step)
 
     def has_optimizer(self) -> bool:
@@ -149,6 +152,7 @@ class Keeping:
     # -- Trainee -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
+        self.count_steps()
         states: dict[str, object] = {name: tracked.capture() for name, tracked in self._tracked.items()}
         states[_REST] = {name: tracked.capture() for name, tracked in self._companions.items()}
         states[_RANDOM] = self.randomness()
@@ -162,6 +166,7 @@ class Keeping:
         return states
 
     def position(self) -> Position:
+        self.count_steps()
         frames = self.cursor.saved_frames()[1:]
         epoch = next((f.index for f in frames if f.kind == "epochs"), 0)
         batch = next((f.index for f in reversed(frames) if f.kind == "batches"), self.batches_over)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from backprop_core.clock import Clock
+from backprop_core.ending import leave_process
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.session import Session
@@ -24,14 +22,6 @@ LEAVE_S = 0.1
 """The other callbacks' on_train_end and Keras' own last words, seconds."""
 GOVERNED_LEAVE_S = 0.3
 """The same under a governor, where the script's own last words count, too."""
-
-
-def _end_now() -> None:
-    """The first thing the interpreter does when it ends: taking TensorFlow or JAX down lasts seconds, past the deadline."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(0)
 
 
 class FitBox:
@@ -171,8 +161,7 @@ class FitBox:
         leaving = self.session.leaving
         self._close(Outcome.COMPLETED if leaving is None else leaving.outcome, "")
         if leaving is not None and self.session.enrolment.governed:
-            atexit.register(_end_now)
-            raise SystemExit(0)
+            leave_process()
 
     def abandoned(self) -> None:
         self._close(Outcome.FAILED, "fit was left by an exception")

@@ -15,6 +15,7 @@ from typing import Any
 
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
+from backprop_core.ending import leave_process
 from backprop_core.errors import StateMismatchError
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
@@ -214,7 +215,7 @@ class Doors(ABC):
         self.close(self.leaving_outcome(), "")
         connector.teardown()
         if self.governed:
-            raise SystemExit(0)
+            leave_process()
 
     def failed(self, error: BaseException) -> None:
         """Lightning reports what ended the fit."""

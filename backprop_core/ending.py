@@ -1,0 +1,40 @@
+"""The end of a process whose time is over."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+
+def leave_process() -> NoReturn:
+    """End the process with status 0, as the governor expects of a session that has left in time.
+
+    The script's `finally` blocks and everybody's exit handlers run. What is left out is the interpreter's own taking down
+    of every module, which lasts a second and more with a framework loaded, and is of no use to anybody.
+
+    Raises:
+        SystemExit: always.
+    """
+    atexit.register(_Last().words)
+    raise SystemExit(0)
+
+
+class _Last:
+    """Registered last, so called first: it has the other handlers called and then ends the process."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._called = False
+
+    def words(self) -> None:
+        if self._called or os.getpid() != self._pid or hasattr(sys, "last_value"):
+            return  # an error on the way out is shown, and ends the process, as ever
+        self._called = True
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(0)
