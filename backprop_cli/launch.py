@@ -26,6 +26,7 @@ from backprop_core.supervision.governor import Governor, Observer, Order
 from backprop_core.supervision.monitor import Monitor
 from backprop_core.supervision.oom import explain, kill_counts
 from backprop_core.supervision.verdict import Verdict, judge
+from backprop_startup.path_entry import put_in_front
 
 REMEMBER_EVERY_S = 2.0
 _OURS = (
@@ -163,7 +164,10 @@ class Launch:
             "BACKPROP_FRAMEWORK": self._settings["framework"],
             "BACKPROP_GPU_MEMORY_LIMIT": self._settings["gpu-memory-limit"],
         }
-        return script_environment(os.environ, ours)
+        environment = script_environment(os.environ, ours)
+        if self._settings["framework"] != "none":
+            put_in_front(environment)
+        return environment
 
     def _noted(self, note: Callable[[], object]) -> None:
         """Write something down; that it cannot be written (a full disk) is said, and ends no training."""
@@ -286,6 +290,10 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
         "output_lost_bytes": ending.lost_bytes,
         "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
     }
+    started = ending.session.started
+    if started is not None:
+        measured["framework"] = started.get("framework") or None
+        measured["attached"] = bool(started.get("attached"))
     if ending.exit_s is not None:
         measured["exit_s"] = ending.exit_s
     for key in ("slack_s", "used_s"):

@@ -30,6 +30,10 @@ _boxes_of_run: dict[str, int] = {}
 """How many boxes this process has opened for a run: each has checkpoints of its own."""
 
 
+class NotJoinedError(BackpropError):
+    """A session that nobody asked for finds no attempt of a governor that is free."""
+
+
 @dataclass(slots=True)
 class Enrolment:
     """An attempt's place in the store.
@@ -98,11 +102,14 @@ def enrol(settings: Settings, deadlines: Deadlines, clock: Clock) -> Enrolment:
 
     Raises:
         UsageError: the run named is busy, unknown, or cannot be continued the way it was asked.
+        NotJoinedError: the script did not ask for a session, and the attempt already has one.
         StoreError: the home cannot be written.
     """
     governed = _join_governor(settings, clock)
     if governed is not None:
         return governed
+    if settings.attached:
+        raise NotJoinedError("The attempt has a session already, or there is no attempt.")
     home = backprop_home(settings.environ)
     store = RunStore(home, clock)
     record, continuing = _find_or_create(store, settings)

@@ -76,6 +76,10 @@ class RandomnessKeeper(Protocol):
 class LoopListener(Protocol):
     """What a framework calls while a script's own loop runs that knows nothing of backprop."""
 
+    def pass_begins(self) -> None:
+        """Just before a pass over a loader begins that may be one that trains."""
+        ...
+
     def first_step(self) -> None:
         """Just before the first optimizer step of the block."""
         ...
@@ -108,20 +112,16 @@ class RawLoop(Protocol):
         """Where the running loader stands, as values that a checkpoint can hold, or None."""
         ...
 
-    def resume(self, position: Any, resume_randomness: Callable[[], None]) -> None:
-        """The next pass over the matching loader is to start at `position`."""
+    def resume(self, position: Any, when_begun: Callable[[], object]) -> None:
+        """The next training pass over the matching loader is to start at `position`; `when_begun` is called there, last."""
         ...
 
-    def restored_gradients_count(self, position: Any) -> bool:
-        """Whether gradients that were saved at `position` are to be kept."""
+    def goes_on_at_a_step(self, position: Any) -> bool:
+        """Whether `position` lies just before an optimizer step, with its gradients."""
         ...
 
     def step_is_open(self) -> bool:
         """Whether a step was taken since the last boundary."""
-        ...
-
-    def forget_gradients(self) -> None:
-        """Drop all pending gradients."""
         ...
 
     def nullify_until_boundary(self) -> None:

@@ -16,18 +16,24 @@ _MAKE_IT_EXACT = (
 class RawLoopListener:
     """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
 
-    def __init__(self, loops: Loops, takeback: Takeback, clock: Clock) -> None:
+    def __init__(
+        self, loops: Loops, takeback: Takeback, clock: Clock, *, advice: str = _MAKE_IT_EXACT
+    ) -> None:
         self._loops = loops
         self._takeback = takeback
         self._clock = clock
+        self._advice = advice
+
+    def pass_begins(self) -> None:
+        """The block is open already."""
 
     def first_step(self) -> None:
         """Called by the watched loop just before the first optimizer step of the block."""
         session, keeping = self._loops.session, self._loops.keeping
-        if self._takeback.late and keeping.raw is not None:
+        if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
             keeping.raw.nullify_until_boundary()
         if not self._loops.used and session.restored is not None:
-            session.teller.say_once(_MAKE_IT_EXACT)
+            session.teller.say_once(self._advice)
 
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Called by the watched loop between two steps; may raise `LeaveBox`."""

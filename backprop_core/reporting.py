@@ -49,6 +49,8 @@ class Reporter:
             deadline_wall=deadline_wall,
             resumed_from=session.resumed_from,
             box=session.enrolment.box,
+            framework=session.settings.framework,
+            attached=session.settings.attached,
             message=text,
         )
         session.teller.say(text)

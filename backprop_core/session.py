@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backprop_core import attaching
 from backprop_core.budget import duration_text, resolve_deadlines
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
@@ -80,6 +81,7 @@ class Session:
             UsageError, StoreError: what was asked for cannot be done; nothing was begun.
         """
         settings, clock = self.settings, self.clock
+        attaching.session_opens()
         self.deadlines = resolve_deadlines(
             budget=settings.budget,
             until=settings.until,
@@ -362,6 +364,15 @@ class Session:
         self._warn(f"A checkpoint could not be saved: {error} {kept}")
 
     # -- closing -----------------------------------------------------------------------------------------------
+
+    def withdraw(self) -> None:
+        """Stop without a word on the training, which goes on without a session."""
+        self.guard.stand_down()
+        self.saver.close()
+        self.requests.stop()
+        self.guard.stop()
+        self.teller.event("session_withdrawn")
+        self.enrolment.release()
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`."""

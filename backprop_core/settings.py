@@ -32,6 +32,8 @@ class Settings:
         resume: "auto", True, False, or the path of a checkpoint.
         grace_s: seconds given to a SIGTERM.
         origin: how messages call the caller, `timebox` or `BackpropCallback`.
+        framework: what trains, for the record.
+        attached: the script did not ask for this session; it is opened only where the governor's attempt is free.
         environ: the environment.
     """
 
@@ -45,6 +47,8 @@ class Settings:
     resume: Resume = "auto"
     grace_s: float = DEFAULT_GRACE_S
     origin: str = "timebox"
+    framework: str = ""
+    attached: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -60,6 +64,7 @@ def make_settings(
     resume: Resume = "auto",
     grace: Duration = DEFAULT_GRACE_S,
     origin: str = "timebox",
+    framework: str = "",
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Check the keywords of the public surface; see DESIGN section 4 for their meaning.
@@ -101,6 +106,7 @@ def make_settings(
         resume=resume if isinstance(resume, bool | str) else str(Path(resume)),
         grace_s=parse_duration(grace, "grace", zero_allowed=True),
         origin=origin,
+        framework=framework,
         environ=environ,
     )
 

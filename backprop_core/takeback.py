@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.keeping import Keeping
@@ -28,6 +28,7 @@ class Takeback:
         loaded = session.restored
         if loaded is None:
             return
+        self.late = False
         keeping.take_back_place(loaded.states, self.source)
         if keeping.found and keeping.raw is not None:
             wanted = set(keeping.saved_names(loaded.states)) - set(keeping.objects)
@@ -43,7 +44,8 @@ class Takeback:
                 "warning",
             )
         if not keeping.cursor.finding_back:
-            self._resume_raw_loop()
+            # Code before the interrupted pass runs again and may change things: an evaluation, say.
+            self._resume_raw_loop(self.take_back)
 
     @property
     def source(self) -> str:
@@ -60,15 +62,23 @@ class Takeback:
         keeping.take_back_randomness(states)
         return missing
 
-    def _resume_raw_loop(self) -> None:
+    def _resume_raw_loop(self, when_begun: Callable[[], object]) -> None:
         session, keeping = self.session, self.keeping
         if keeping.raw is None or session.restored is None:
             return
+        position = keeping.raw_position(session.restored.states)
+        keeping.raw.resume(position, when_begun)
+
+    def restore_at_first_step(self) -> bool:
+        """The objects did not exist when the block was entered. True: they do now, and the training goes on at this step."""
+        session, keeping = self.session, self.keeping
+        if session.restored is None or keeping.raw is None:
+            return False
         states = session.restored.states
-        position = keeping.raw_position(states)
-        keeping.raw.resume(position, lambda: keeping.take_back_randomness(states))
-        if not keeping.raw.restored_gradients_count(position):
-            keeping.raw.forget_gradients()
+        if not keeping.raw.goes_on_at_a_step(keeping.raw_position(states)):
+            return False
+        self.restore()
+        return not self.late
 
     def restore_late(self) -> None:
         """The objects did not exist when the block was entered: restore them now that they are in use.
@@ -87,7 +97,8 @@ class Takeback:
                 "Run the script as it was, or start afresh with resume=False (a new run).",
             )
         self.take_back()
-        self._resume_raw_loop()
+        states = session.restored.states
+        self._resume_raw_loop(lambda: keeping.take_back_randomness(states))
 
     def find(self) -> None:
         """What training uses is known now."""

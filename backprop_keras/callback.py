@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import keras
 
+from backprop_core.attaching import give_up
 from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM
-from backprop_core.errors import BoxError
+from backprop_core.enrolment import NotJoinedError
+from backprop_core.errors import BackpropError, BoxError, StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.session import Session
 from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
@@ -67,8 +70,16 @@ class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
             resume=resume,
             grace=grace,
             origin="BackpropCallback",
+            framework="keras",
         )
         self._box: FitBox | None = None
+
+    @classmethod
+    def attached(cls) -> BackpropCallback:
+        """One that the script did not ask for: it leaves the script alone where it cannot help."""
+        callback = cls()
+        callback._settings = replace(callback._settings, attached=True, origin="backprop run")
+        return callback
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras calls this once the data is there, before it decides on the first epoch.
@@ -76,7 +87,15 @@ class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             UsageError, StoreError, CheckpointError: what was asked for cannot be done; nothing was changed.
         """
-        self._box = FitBox(running_fit(self, sys._getframe(1)), self._model, self._settings, self._clock)
+        self._box = None
+        try:
+            self._box = FitBox(running_fit(self, sys._getframe(1)), self._model, self._settings, self._clock)
+        except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
+            pass
+        except BackpropError as error:
+            if not self._settings.attached or isinstance(error, StateMismatchError):
+                raise
+            give_up("keras", error)
 
     def _opened(self) -> Session:
         if self._box is None:

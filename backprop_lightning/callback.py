@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backprop_core.attaching import give_up
 from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
+from backprop_core.enrolment import NotJoinedError
+from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
 from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
 from backprop_lightning.boxed_fit import BoxedFit
@@ -70,9 +74,17 @@ class BackpropCallback(Callback):
             resume=resume,
             grace=grace,
             origin="BackpropCallback",
+            framework="lightning",
         )
         self._fit: Doors | None = None
         self._clock: Clock = SYSTEM
+
+    @classmethod
+    def attached(cls) -> BackpropCallback:
+        """One that the script did not ask for: it leaves the script alone where it cannot help."""
+        callback = cls()
+        callback._settings = replace(callback._settings, attached=True, origin="backprop run")
+        return callback
 
     # -- what it tells -----------------------------------------------------------------------------------------
 
@@ -106,13 +118,27 @@ class BackpropCallback(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """The box opens before anything is restored, so that Lightning restores ours."""
         tuning = any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)
-        if stage == "fit" and not trainer.fast_dev_run and not tuning:
+        if stage == "fit" and not trainer.fast_dev_run and not tuning and not self._stands_back(trainer):
             ranks = ranks_of(trainer)
             if ranks is not None and ranks.rank > 0:
                 self._fit = FollowingFit(trainer, self._clock, ranks)
             else:
                 self._fit = BoxedFit(self._settings, trainer, self._clock, ranks)
-            self._fit.open()
+            try:
+                self._fit.open()
+            except BackpropError as error:
+                if not self._settings.attached:
+                    raise
+                self._fit = None
+                if not isinstance(error, NotJoinedError):
+                    give_up("lightning", error)
+
+    def _stands_back(self, trainer: Any) -> bool:
+        """The script has a callback of its own."""
+        return self._settings.attached and any(
+            isinstance(other, BackpropCallback) and not other._settings.attached
+            for other in trainer.callbacks
+        )
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -63,9 +63,12 @@ def _signature(module: nn.Module) -> tuple[Any, ...]:
     return tuple((name, tuple(p.shape)) for name, p in unwrapped(module).named_parameters())
 
 
-def named(values: Iterable[object], frame: FrameType | None) -> dict[str, object]:
-    """Each object under the name that the script gives it, else under its type's name with a number."""
-    given = dict(_names_in(frame))
+def named(values: Iterable[object], given: Mapping[int, str]) -> dict[str, object]:
+    """Each object under the name that the script gives it, else under its type's name with a number.
+
+    Args:
+        given: names by the objects' ids, see `script_names`.
+    """
     result: dict[str, object] = {}
     for value in values:
         name = given.get(id(value)) or type(value).__name__
@@ -77,13 +80,30 @@ def named(values: Iterable[object], frame: FrameType | None) -> dict[str, object
     return result
 
 
-def _names_in(frame: FrameType | None) -> Iterator[tuple[int, str]]:
-    """Ids of objects and their names: variables of the script's frames, the innermost last so that it wins."""
+def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> dict[int, str]:
+    """Ids of objects and their names: variables of `frame` and the frames around it, those of torch and ours left out.
+
+    Args:
+        outermost_wins: of several names the one in the outermost frame, which does not depend on where in the script the
+            question comes up; otherwise the one nearest to `frame`.
+    """
     frames: list[FrameType] = []
     while frame is not None:
-        frames.append(frame)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in (
+            "torch",
+            "backprop_torch",
+            "backprop_core",
+        ):
+            frames.append(frame)
         frame = frame.f_back
-    for one in reversed(frames):
+    names: dict[int, str] = {}
+    for value, name in _variables(frames if outermost_wins else reversed(frames)):
+        names[value] = name
+    return names
+
+
+def _variables(frames: Iterable[FrameType]) -> Iterator[tuple[int, str]]:
+    for one in frames:
         for scope in (one.f_globals, one.f_locals):
             for name, value in list(scope.items()):
                 if name.startswith("_"):

@@ -6,12 +6,13 @@ loader's `__next__` is the boundary. After the last batch of an epoch that is th
 code behind the inner loop (a scheduler, an evaluation, a print of the last loss) belongs to the epoch.
 
 A loop without a DataLoader has no such place; there the boundary is just before the optimizer that began the cycle steps
-again.
+again, with its gradients. A resume goes on at that very place: what the script has computed until then is replaced.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.framework import LoopListener, RandomnessKeeper
-from backprop_torch.discovery import in_use_with, live_objects, named
+from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
 
 
@@ -78,7 +80,8 @@ class RawTorchLoop:
         self._by_optimizer = False
         self._inside = False
         self._nullifying = False
-        self._to_resume: tuple[Mapping[str, Any], Callable[[], None]] | None = None
+        self._step_to_resume: Callable[[], object] | None = None
+        self._to_resume: tuple[Mapping[str, Any], Callable[[], object]] | None = None
 
     # -- the RawLoop port --------------------------------------------------------------------------------------
 
@@ -94,9 +97,11 @@ class RawTorchLoop:
         for kind, original in own_iter:
             setattr(kind, "__iter__", self._patched_iter(original))  # noqa: B010 - not a method mypy may see assigned
         setattr(_BaseDataLoaderIter, "__next__", self._patched_next(iterator_next))  # noqa: B010
+        setattr(DataLoader, "__init_subclass__", self._meet_subclass(own_iter))  # noqa: B010
         try:
             yield
         finally:
+            delattr(DataLoader, "__init_subclass__")
             for kind, original in own_iter:
                 setattr(kind, "__iter__", original)  # noqa: B010
             setattr(_BaseDataLoaderIter, "__next__", iterator_next)  # noqa: B010
@@ -105,12 +110,28 @@ class RawTorchLoop:
                 hook.remove()
             self._caller = None
 
+    def _meet_subclass(self, own_iter: list[tuple[type[Any], Any]]) -> Any:
+        """A loader class that is defined later, with a way of its own to begin a pass, is watched as well."""
+
+        def init_subclass(kind: type[Any], **kwargs: Any) -> None:
+            super(DataLoader, kind).__init_subclass__(**kwargs)
+            if "__iter__" in vars(kind):
+                own_iter.append((kind, vars(kind)["__iter__"]))
+                setattr(kind, "__iter__", self._patched_iter(vars(kind)["__iter__"]))  # noqa: B010
+
+        return classmethod(init_subclass)
+
     def objects(self) -> Mapping[str, object]:
-        return named(in_use_with(self._optimizers.values(), live_objects()), self._caller)
+        return self._named(in_use_with(self._optimizers.values(), live_objects()))
 
     def candidates(self) -> Mapping[str, object]:
         live = live_objects()
-        return named(in_use_with(live[Optimizer], live), self._caller)
+        return self._named(in_use_with(live[Optimizer], live))
+
+    def _named(self, values: list[object]) -> Mapping[str, object]:
+        if self._caller is not None:
+            return named(values, script_names(self._caller))
+        return named(values, script_names(sys._getframe(1), outermost_wins=True))
 
     def position(self) -> Any:
         if self._by_optimizer:
@@ -125,22 +146,19 @@ class RawTorchLoop:
             "before": current.before,
         }
 
-    def resume(self, position: Any, resume_randomness: Callable[[], None]) -> None:
-        if isinstance(position, Mapping) and position.get("kind") == "loader":
-            self._to_resume = (position, resume_randomness)
+    def resume(self, position: Any, when_begun: Callable[[], object]) -> None:
+        kind = position.get("kind") if isinstance(position, Mapping) else None
+        if kind == "loader":
+            self._to_resume = (position, when_begun)
+        elif kind == "optimizer":
+            self._step_to_resume = when_begun
 
-    def restored_gradients_count(self, position: Any) -> bool:
-        """Whether gradients in the checkpoint are to be kept: not where the interrupted step is computed again."""
-        return not (isinstance(position, Mapping) and position.get("kind") == "optimizer")
+    def goes_on_at_a_step(self, position: Any) -> bool:
+        return isinstance(position, Mapping) and position.get("kind") == "optimizer"
 
     def step_is_open(self) -> bool:
         """Whether a step was taken since the last boundary."""
         return bool(self._stepped)
-
-    def forget_gradients(self) -> None:
-        """Drop the gradients of everything that is in use."""
-        for optimizer in self._optimizers.values() or live_objects()[Optimizer]:
-            optimizer.zero_grad(set_to_none=True)
 
     def nullify_until_boundary(self) -> None:
         """No step has an effect before the next boundary."""
@@ -158,6 +176,9 @@ class RawTorchLoop:
             self._optimizers[id(optimizer)] = optimizer
             self._listener.first_step()
         self._optimizers[id(optimizer)] = optimizer
+        if self._step_to_resume is not None:
+            go_on, self._step_to_resume = self._step_to_resume, None
+            go_on()
         if self._nullifying:
             for known in self._optimizers.values():
                 known.zero_grad(set_to_none=True)
@@ -235,6 +256,8 @@ class RawTorchLoop:
         def begin_pass(loader: Any) -> Any:
             if loop._inside or os.getpid() != loop._owner:
                 return original(loader)
+            if torch.is_grad_enabled():
+                loop._listener.pass_begins()
             loop._inside = True
             try:
                 return loop._begin_pass(loader)
@@ -245,16 +268,17 @@ class RawTorchLoop:
 
     def _begin_pass(self, loader: Any) -> Any:
         signature, generators = _signature(loader), generators_of(loader)
-        skip, resume_randomness = 0, None
-        if self._to_resume is not None and self._to_resume[0]["signature"] == signature:
-            position, resume_randomness = self._to_resume
+        skip, when_begun = 0, None
+        trains = torch.is_grad_enabled()  # an evaluation over the same data is another pass
+        if trains and self._to_resume is not None and self._to_resume[0]["signature"] == signature:
+            position, when_begun = self._to_resume
             self._to_resume = None
             skip = int(position["yielded"])
             restore_start(loader, self._randomness, generators, position["before"])
         before = pass_start(loader, self._randomness, generators)
         iterator = iterator_behind(loader, skip)
-        if resume_randomness is not None:
-            resume_randomness()
+        if when_begun is not None:
+            when_begun()
         self._passes[iterator] = Pass(loader, signature, before, loader_length(loader), yielded=skip)
         return iterator
 

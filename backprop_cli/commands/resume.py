@@ -11,6 +11,7 @@ import click
 
 from backprop_cli.chain import kind_of, resumed_start, run_chain
 from backprop_cli.checkpoints import is_remote
+from backprop_cli.detection import described, detect
 from backprop_cli.display import Display
 from backprop_cli.launch import Launch, Start
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
@@ -109,6 +110,9 @@ def _continue(
             f"run {record.id}, attempt {len(record.attempts) + 1}, {settings['max-run-minutes']:g} min"
             + (f", from {start.checkpoint}." if start.checkpoint else ".")
         )
+        kind = kind_of(record)
+        seen = detect(kind, record.command[0], Path(record.cwd))
+        display.say(described(kind, seen, settings["framework"], record.interpreter))
         launch = Launch(store, hold, settings, SYSTEM, display)
         chain = chain_plan(parameters)
         verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)

@@ -84,6 +84,7 @@ def _start(
     parameters: dict[str, Any],
 ) -> int:
     from backprop_cli.chain import run_chain
+    from backprop_cli.detection import described, detect
     from backprop_cli.display import Display
     from backprop_cli.launch import Launch, Start
     from backprop_core.clock import SYSTEM
@@ -98,6 +99,8 @@ def _start(
     hold = store.hold(record.id)
     with hold:
         display.say(f"run {record.id}, time box of {settings['max-run-minutes']:g} min.")
+        seen = detect(kind, record.command[0], Path(record.cwd))
+        display.say(described(kind, seen, settings["framework"], record.interpreter))
         launch = Launch(store, hold, settings, SYSTEM, display)
         start = Start(argv, resume_from=resume_from, checkpoint=resume_from)
         chain = chain_plan(parameters)

@@ -152,6 +152,9 @@ def _attempt(attempt: AttemptRecord) -> list[str]:
 
 def _measured(measured: Any) -> list[str]:
     details = []
+    if isinstance(measured.get("framework"), str):
+        joined = "attached by backprop" if measured.get("attached") else "asked for by the script"
+        details.append(f"{measured['framework']} session, {joined}")
     slack = measured.get("slack_s")
     if isinstance(slack, int | float):
         details.append(f"{slack:.2f} s left after the last save")

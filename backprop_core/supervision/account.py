@@ -60,6 +60,8 @@ class SessionView:
             self.started, self.finished = event, None
         elif kind == "session_finished":
             self.finished = event
+        elif kind == "session_withdrawn":
+            self.started = self.finished = None
         elif kind == "progress":
             self.progress = event
         elif kind == "checkpoint_saved" and isinstance(event.get("path"), str):

@@ -174,8 +174,8 @@ def test_objects_that_are_made_inside_the_block_are_restored_before_the_second_s
     assert record + later[1 : len(whole) - len(record) + 1] == whole
 
 
-def test_a_loop_without_a_loader_gets_its_weights_and_optimizer_back() -> None:
-    """What is restored is the state behind the last finished step, bit for bit."""
+def test_a_loop_without_a_loader_goes_on_at_the_interrupted_step() -> None:
+    """What is restored at once is the state behind the last finished step; the next step takes the gradients it had."""
 
     def train(cut: Cut, record: Record, steps: int = 20) -> Any:
         model = nn.Linear(6, 3)
@@ -189,12 +189,16 @@ def test_a_loop_without_a_loader_gets_its_weights_and_optimizer_back() -> None:
         return restored
 
     record: Record = []
+    seed(0)
     train(Cut("cut", 7, "ctrl-c"), record)
+    seed(77)
     assert len(record) == 7
-    assert train(Cut("cut", piece=1), record, 3) == record[6][1]
+    later: Record = []
+    assert train(Cut("cut", piece=1), later, 13) == record[6][1]
     whole: Record = []
     seed(0)
     train(Cut("whole"), whole)
+    assert [weights for _, weights in record + later] == [weights for _, weights in whole]
 
 
 # -- what is patched is undone ---------------------------------------------------------------------------------

@@ -1,0 +1,23 @@
+"""Attaches to unchanged Lightning scripts: Lightning's own entry points `callbacks_factory`, asked by every Trainer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def callbacks() -> list[Any]:
+    """A callback for the Trainer that is being made, in a script under `backprop run`; never raises."""
+    if "BACKPROP_RUN_DIR" not in os.environ:
+        return []
+    from backprop_core import attaching
+
+    try:
+        if not attaching.may_attach("lightning", every_rank=True):
+            return []
+        from backprop_lightning.callback import BackpropCallback
+
+        return [BackpropCallback.attached()]
+    except Exception as error:
+        attaching.give_up("lightning", error)
+        return []

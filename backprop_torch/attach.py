@@ -1,0 +1,25 @@
+"""Attaches to an unchanged PyTorch script: the entry point `torch.backends`, called at the end of `import torch`.
+
+It is called in every process that imports torch, and an exception in it would become a failed `import torch`. So it loads
+nothing before it knows that the process is a script under `backprop run`, and lets no exception out. What watches training
+is built when the script makes its first optimizer or asks a loader for data.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def attach() -> None:
+    """Wait for a training, in a script under `backprop run`."""
+    if "BACKPROP_RUN_DIR" not in os.environ:
+        return
+    from backprop_core import attaching
+
+    try:
+        if attaching.may_attach("pytorch"):
+            from backprop_torch.waiting import wait_for_training
+
+            wait_for_training()
+    except Exception as error:
+        attaching.give_up("pytorch", error)

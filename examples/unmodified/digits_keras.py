@@ -1,0 +1,64 @@
+"""Handwritten digits with Keras 3, on the backend that KERAS_BACKEND names. Real data: scikit-learn's 1,797 digits."""
+
+import argparse
+import hashlib
+import os
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+from sklearn.datasets import load_digits
+
+
+class Pause(keras.callbacks.Callback):
+    """Extra work in each step, to see more of it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(self.seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of extra work in each step")
+    options = parser.parse_args()
+
+    keras.utils.set_random_seed(0)
+    data = load_digits()
+    images, labels = (data.images[..., None] / 16).astype("float32"), data.target
+    model = keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 1)),
+            keras.layers.Conv2D(16, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(1e-3), loss, metrics=["accuracy"])
+
+    history = model.fit(
+        images[:1500],
+        labels[:1500],
+        batch_size=32,
+        epochs=options.epochs,
+        validation_data=(images[1500:], labels[1500:]),
+        verbose=2,
+        callbacks=[Pause(options.pause), keras.callbacks.ReduceLROnPlateau(patience=2)],
+    )
+
+    digest = hashlib.sha256(repr(history.history).encode())
+    for variable in model.variables:
+        digest.update(keras.ops.convert_to_numpy(variable).tobytes())
+    print(f"{len(history.epoch)} epochs, digest {digest.hexdigest()[:16]}")
+
+
+if __name__ == "__main__":
+    main()
