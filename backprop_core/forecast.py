@@ -29,7 +29,7 @@ LONE = 4.0
 SAVE_MARGIN = 1.12
 WIDEST_SAVE_MARGIN = 1.5
 SAVE_FLOOR_S = 0.03
-EXIT_PRIOR_S = 0.3
+EXIT_PRIOR_S = 0.15
 UNSEEN_WRITE_BYTES_PER_S = 200e6
 """A slow laptop disk with fsync; the first save replaces it."""
 
@@ -164,7 +164,7 @@ class Forecast:
 
     def exit_bound_s(self) -> float:
         """Upper bound for the time from the end of the save to the end of the process, in seconds."""
-        return max(self.exits) * 1.1 + 0.1 if self.exits else EXIT_PRIOR_S
+        return max(self.exits) * 1.05 + 0.05 if self.exits else EXIT_PRIOR_S
 
     def longest_step_s(self) -> float:
         """The longest recent plain step, in seconds. While only the first step was seen, it bounds a wrong prior."""
