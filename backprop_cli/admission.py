@@ -14,9 +14,11 @@ from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
 from backprop_core.governor.admission import Admission, Waiting, enter
-from backprop_core.governor.policy import Limits
+from backprop_core.governor.gpu_limit import unheld
+from backprop_core.governor.policy import GPU_MEMORY, Limits
 from backprop_core.governor.probes import make_sampler
 from backprop_core.governor.sampler import Sampler
+from backprop_core.governor.samples import GpuSample
 from backprop_core.governor.slots import Place, Slots
 from backprop_core.supervision.governor import Observer
 from backprop_core.supervision.monitor import Monitor
@@ -31,13 +33,13 @@ class Grant:
     place: Place
     environ: Mapping[str, str]
     waited_s: float
+    gpus: tuple[GpuSample, ...]
     _sampler: Sampler
     _limits: Limits
-    _uuids: tuple[str, ...]
 
     def monitor(self, path: Path, clock: Clock) -> Monitor:
         """A watch over the run that writes to `path`."""
-        return Monitor(self._sampler, self._limits, self._uuids, path, clock)
+        return Monitor(self._sampler, self._limits, [gpu.uuid for gpu in self.gpus], path, clock)
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -97,8 +99,10 @@ def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Obs
     if verdict.gpus:
         named = ", ".join(f"GPU {gpu.index if gpu.index is not None else gpu.uuid}" for gpu in verdict.gpus)
         observer.say(f"runs on {named}.")
-    uuids = tuple(gpu.uuid for gpu in verdict.gpus)
-    return Grant(admission.place, verdict.environ or {}, admission.waited_s, sampler, limits, uuids)
+    missing = unheld(limits.gpu_memory, verdict.gpus)
+    if missing and any(check.name == GPU_MEMORY for check in verdict.checks):  # else there is no GPU
+        observer.say(missing)
+    return Grant(admission.place, verdict.environ or {}, admission.waited_s, verdict.gpus, sampler, limits)
 
 
 class WaitTeller:

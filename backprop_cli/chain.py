@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_cli.checkpoints import is_own, newest_matches, usable
-from backprop_cli.launch import Launch, Start
+from backprop_cli.contract import Start
+from backprop_cli.launch import Launch
 from backprop_cli.scripts import Kind, argv_of
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock

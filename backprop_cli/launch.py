@@ -6,19 +6,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.checkpoints import newest_matches, usable
+from backprop_cli.contract import Contract, Start
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
 from backprop_core.errors import BackpropError, StoreError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
-from backprop_core.runs.process import ProcessIdentity, boot_id
+from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord, with_checkpoint
 from backprop_core.runs.store import RunStore
 from backprop_core.supervision.account import Ending
@@ -26,33 +27,8 @@ from backprop_core.supervision.governor import Governor, Observer, Order
 from backprop_core.supervision.monitor import Monitor
 from backprop_core.supervision.oom import explain, kill_counts
 from backprop_core.supervision.verdict import Verdict, judge
-from backprop_startup.path_entry import put_in_front
 
 REMEMBER_EVERY_S = 2.0
-_OURS = (
-    "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
-    "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT"
-)
-_CONTRACT = tuple(f"BACKPROP_{name}" for name in _OURS.split())
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How an attempt begins.
-
-    Args:
-        argv: the whole command of the script.
-        resume: continue from what the run has saved.
-        resume_from: a checkpoint named by the user, or the newest that is not in the run's own store; or
-            None.
-        checkpoint: where the attempt goes on, for people; None for the beginning.
-    """
-
-    argv: Sequence[str]
-    resume: bool = False
-    resume_from: str | None = None
-    checkpoint: str | None = None
 
 
 class Launch:
@@ -102,11 +78,20 @@ class Launch:
             resumed_from=start.resume_from,
         )
         deadline = self._clock.monotonic() + budget_s
-        environment = self.environment(record, attempt.number, start, deadline, budget_s)
+        contract = Contract(
+            run_id=record.id,
+            home=self._store.home,
+            run_dir=self._store.run_dir(record.id),
+            checkpoint_dir=str(self._store.checkpoints_dir(record)),
+            attempt=attempt.number,
+            start=start,
+            deadline=deadline,
+            budget_s=budget_s,
+        )
         order = Order(
             argv=start.argv,
             cwd=record.cwd,
-            env={**environment, **grant.environ},
+            env=contract.environment(os.environ, self._settings, grant.environ, grant.gpus, self._clock),
             attempt_dir=attempt.directory,
             deadline=deadline,
             budget_s=budget_s,
@@ -140,34 +125,6 @@ class Launch:
             self._monitor.close()
         oom = explain(kills, kill_counts(), self._monitor.last_bytes) if ending.returncode == -9 else None
         return self._conclude(record, attempt.number, ending, None if ending.killed else oom)
-
-    def environment(
-        self, record: RunRecord, number: int, start: Start, deadline: float, budget_s: float
-    ) -> dict[str, str]:
-        """The script's environment: that of backprop, with what the session inside needs to know."""
-        every = self._settings["checkpoint-every-minutes"]
-        ours: dict[str, str | None] = {
-            "BACKPROP_HOME": str(self._store.home),
-            "BACKPROP_RUN_ID": record.id,
-            "BACKPROP_RUN_DIR": str(self._store.run_dir(record.id)),
-            "BACKPROP_ATTEMPT": str(number),
-            "BACKPROP_DEADLINE_MONOTONIC": repr(deadline),
-            "BACKPROP_BOOT_ID": boot_id(),
-            "BACKPROP_DEADLINE_WALL": repr(self._clock.wall() + deadline - self._clock.monotonic()),
-            "BACKPROP_BUDGET_S": repr(budget_s),
-            "BACKPROP_GRACE_S": repr(self._settings["grace"]),
-            "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
-            "BACKPROP_RESUME": "1" if start.resume else None,
-            "BACKPROP_RESUME_FROM": start.resume_from,
-            "BACKPROP_CHECKPOINT_DIR": str(self._store.checkpoints_dir(record)),
-            "BACKPROP_GOVERNOR_PID": str(os.getpid()),
-            "BACKPROP_FRAMEWORK": self._settings["framework"],
-            "BACKPROP_GPU_MEMORY_LIMIT": self._settings["gpu-memory-limit"],
-        }
-        environment = script_environment(os.environ, ours)
-        if self._settings["framework"] != "none":
-            put_in_front(environment)
-        return environment
 
     def _noted(self, note: Callable[[], object]) -> None:
         """Write something down; that it cannot be written (a full disk) is said, and ends no training."""
@@ -258,13 +215,6 @@ class Launch:
             return {}
         gpu = {"peak_gpu_bytes": monitor.peak_gpu_bytes} if monitor.peak_gpu_bytes else {}
         return {"peak_rss_bytes": monitor.peak_bytes, **gpu}
-
-
-def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:
-    """An environment with our variables in it, and none that is left over from a governor around this one."""
-    environment = {key: value for key, value in base.items() if key not in _CONTRACT}
-    environment.update({key: value for key, value in ours.items() if value is not None})
-    return environment
 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:

@@ -1,4 +1,4 @@
-"""Waits for the modules of frameworks that have no entry point of their own, and attaches to them once they are imported.
+"""Waits for the modules of frameworks: limits their GPU memory (`-g`), and attaches to those without an entry point.
 
 Lightning (`callbacks_factory`) and torch (`torch.backends`) call us by themselves; torch before 2.5, or with its autoloading
 switched off, does not. Installing costs one entry in `sys.meta_path`; whatever goes wrong is said in one line.
@@ -21,6 +21,11 @@ ATTACH_TO = {
     "transformers.trainer": ("transformers", "backprop_transformers.attach"),
 }
 """By module: the framework's name, and the module whose `attach()` is called when that module has been imported."""
+LIMITED = {"tensorflow": "limit_tensorflow", "torch": "limit_torch"}
+"""By module: the function of `gpu_memory` that is called first, where a limit was asked for, in every process of the run."""
+
+_Step = tuple[str, str, str]
+"""A framework's name, a module, and the function in it that is called."""
 
 
 def install() -> None:
@@ -28,19 +33,30 @@ def install() -> None:
     if not os.environ.get("BACKPROP_RUN_DIR"):
         return
     try:
-        from backprop_core.attaching import may_attach
-
-        wanted = {name: entry for name, entry in ATTACH_TO.items() if may_attach(entry[0])}
+        wanted = _wanted()
         if wanted:
             sys.meta_path.insert(0, _Waiting(wanted))
     except Exception as error:
         _say("the script", error)
 
 
+def _wanted() -> dict[str, list[_Step]]:
+    from backprop_core.attaching import may_attach
+
+    wanted: dict[str, list[_Step]] = {}
+    if os.environ.get("BACKPROP_GPU_MEMORY_LIMIT"):
+        for name, function in LIMITED.items():
+            wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
+    for name, (framework, attachment) in ATTACH_TO.items():
+        if may_attach(framework):
+            wanted.setdefault(name, []).append((framework, attachment, "attach"))
+    return wanted
+
+
 class _Waiting(MetaPathFinder):
     """Finds nothing itself: it lets the others find, and asks to be told when the module is there."""
 
-    def __init__(self, wanted: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, wanted: dict[str, list[_Step]]) -> None:
         self._wanted = wanted
 
     def find_spec(
@@ -48,20 +64,19 @@ class _Waiting(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in self._wanted:
             return None
-        framework, attachment = self._wanted.pop(fullname)
+        steps = self._wanted.pop(fullname)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, framework, attachment)
+            spec.loader = _Telling(spec.loader, steps)
         return spec
 
 
 class _Telling(Loader):
-    """Loads as the module's own loader does, and attaches behind it."""
+    """Loads as the module's own loader does, and takes the steps behind it."""
 
-    def __init__(self, loader: Loader, framework: str, attachment: str) -> None:
+    def __init__(self, loader: Loader, steps: list[_Step]) -> None:
         self._loader = loader
-        self._framework = framework
-        self._attachment = attachment
+        self._steps = steps
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -71,10 +86,11 @@ class _Telling(Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        try:
-            importlib.import_module(self._attachment).attach()
-        except Exception as error:
-            _say(self._framework, error)
+        for framework, name, function in self._steps:
+            try:
+                getattr(importlib.import_module(name), function)()
+            except Exception as error:
+                _say(framework, error)
 
 
 def _say(framework: str, error: BaseException) -> None:

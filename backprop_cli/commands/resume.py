@@ -11,9 +11,10 @@ import click
 
 from backprop_cli.chain import kind_of, resumed_start, run_chain
 from backprop_cli.checkpoints import is_remote
+from backprop_cli.contract import Start
 from backprop_cli.detection import described, detect
 from backprop_cli.display import Display
-from backprop_cli.launch import Launch, Start
+from backprop_cli.launch import Launch
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import (
     chain_options,

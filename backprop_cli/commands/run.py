@@ -84,9 +84,10 @@ def _start(
     parameters: dict[str, Any],
 ) -> int:
     from backprop_cli.chain import run_chain
+    from backprop_cli.contract import Start
     from backprop_cli.detection import described, detect
     from backprop_cli.display import Display
-    from backprop_cli.launch import Launch, Start
+    from backprop_cli.launch import Launch
     from backprop_core.clock import SYSTEM
     from backprop_core.governor.admission import NotAdmittedError
 

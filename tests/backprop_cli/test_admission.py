@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backprop_core.testing.gpu_frameworks import write_gpu_frameworks
 from backprop_core.testing.gpu_tools import FakeGpuTools, gpu
 from tests.backprop_cli.commandline import CommandLine, number_in, wait_for
 from tests.backprop_cli.sessions import STANDIN
@@ -210,3 +211,26 @@ def test_the_machine_is_shown_as_a_table(backprop: CommandLine, smi: FakeGpuTool
     for words in ("free memory", "load per CPU", "GPU 0", "48 °C", "refused", "would have to wait"):
         assert words in shown.stdout
     assert subprocess.run(["true"], check=True).returncode == 0
+
+
+def test_the_gpu_memory_limit_reaches_the_script_and_its_frameworks(
+    backprop: CommandLine, smi: FakeGpuTools, tmp_path: Path
+) -> None:
+    """-g is enforced in torch and TensorFlow inside the script, and in JAX by its variable, by the size that was probed."""
+    smi.say(gpu(0, total_mib=32_768))
+    backprop.environment |= {
+        "PYTHONPATH": str(write_gpu_frameworks(tmp_path / "fakes")),
+        "FAKE_GPUS_MIB": "32768",
+    }
+    backprop.script(
+        """
+        import os, tensorflow as tf, torch
+        torch.cuda.init()
+        print(torch.cuda.calls, tf.config.calls, os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+        """
+    )
+    ran = backprop("run", "train.py", "-g", "25%", "-f", "lightning", "--run-id", "g")
+    assert ran.stdout == "[(0, 0.25)] [('/physical_device:GPU:0', 8192)] 0.2500\n", ran.stderr
+    ran = backprop("run", "train.py", "-g", "16", "-f", "none")
+    assert ran.returncode == 1  # no GPU is chosen, so its size is not known, and JAX cannot be held to GB
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in ran.stderr
