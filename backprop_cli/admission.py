@@ -20,6 +20,7 @@ from backprop_core.governor.probes import make_sampler
 from backprop_core.governor.sampler import Sampler
 from backprop_core.governor.samples import GpuSample
 from backprop_core.governor.slots import Place, Slots
+from backprop_core.runs.record import RunRecord
 from backprop_core.supervision.governor import Observer
 from backprop_core.supervision.monitor import Monitor
 
@@ -42,27 +43,27 @@ class Grant:
         return Monitor(self._sampler, self._limits, [gpu.uuid for gpu in self.gpus], path, clock)
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings, gpu_name: str | None = None) -> Limits:
     """The limits that the settings name. A run without a framework is not given a GPU."""
-    return Limits.of(settings.plain(), use_gpu=settings["framework"] != "none")
+    return Limits.of(settings.plain(), gpu_name=gpu_name, use_gpu=settings["framework"] != "none")
 
 
 @contextmanager
-def admitted(settings: Settings, run_id: str, clock: Clock, observer: Observer) -> Iterator[Grant]:
-    """The right to start, as long as the context lasts.
+def admitted(settings: Settings, record: RunRecord, clock: Clock, observer: Observer) -> Iterator[Grant]:
+    """The right to start, as long as the context lasts; on a GPU of the kind that the run began on, where one will do.
 
     Raises:
         NotAdmittedError: resources did not come free, or waiting was not wanted.
     """
     sampler = make_sampler(settings["gpu-probe"], clock)
-    limits = limits_of(settings)
+    limits = limits_of(settings, record.gpu)
     try:
         with _told_to_leave() as leave:
             admission = enter(
                 Slots(clock),
                 sampler,
                 limits,
-                run_id=run_id,
+                run_id=record.id,
                 clock=clock,
                 wait_s=settings["wait-minutes"] * 60.0 if settings["wait"] else 0.0,
                 environ=os.environ,
@@ -99,6 +100,11 @@ def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Obs
     if verdict.gpus:
         named = ", ".join(f"GPU {gpu.index if gpu.index is not None else gpu.uuid}" for gpu in verdict.gpus)
         observer.say(f"runs on {named}.")
+    others = [gpu.name for gpu in verdict.gpus if gpu.name and gpu.name != limits.gpu_name]
+    if limits.gpu_name is not None and others:
+        observer.say(
+            f"this run began on {limits.gpu_name}, and now there is only {others[0]}: the same bits are not promised."
+        )
     missing = unheld(limits.gpu_memory, verdict.gpus)
     if missing and any(check.name == GPU_MEMORY for check in verdict.checks):  # else there is no GPU
         observer.say(missing)

@@ -63,7 +63,7 @@ class Launch:
             NotAdmittedError: resources did not come free; nothing was begun.
         UsageError: the script could not be started.
         """
-        with admitted(self._settings, record.id, self._clock, self._observer) as grant:
+        with admitted(self._settings, record, self._clock, self._observer) as grant:
             box_s = self._settings["max-run-minutes"] * 60.0
             return self._run(record, start, grant, box_s if most_s is None else min(box_s, most_s))
 
@@ -97,6 +97,10 @@ class Launch:
             budget_s=budget_s,
             grace_s=self._settings["grace"],
         )
+
+        names = [gpu.name for gpu in grant.gpus if gpu.name]
+        if record.gpu is None and names:
+            self._noted(lambda: self._store.amend(self._hold, gpu=names[0]))
 
         def started(pid: int) -> None:
             identity = ProcessIdentity.of(pid)

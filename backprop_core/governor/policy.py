@@ -21,6 +21,7 @@ class Limits:
         max_gpu_temp_c: above it nothing starts, and a run is paused.
         max_load_per_cpu: load average per CPU above which nothing starts.
         gpu_memory: what a run may use of a GPU, as it was given: "80%" or "8" (GB).
+        gpu_name: the kind of GPU that is chosen before all others that will do.
         use_gpu: False for a run that is known not to need one.
     """
 
@@ -30,10 +31,11 @@ class Limits:
     max_gpu_temp_c: float = 85.0
     max_load_per_cpu: float | None = DEFAULT_LOAD_PER_CPU
     gpu_memory: str | None = None
+    gpu_name: str | None = None
     use_gpu: bool = True
 
     @staticmethod
-    def of(settings: Mapping[str, object], *, use_gpu: bool = True) -> Limits:
+    def of(settings: Mapping[str, object], *, gpu_name: str | None = None, use_gpu: bool = True) -> Limits:
         """The limits in checked options (see `backprop_core.options`), by the options' names."""
         memory = settings["gpu-memory-limit"]
         return Limits(
@@ -42,6 +44,7 @@ class Limits:
             min_free_vram_bytes=round(float(str(settings["gpu-min-vram"])) * MIB),
             max_gpu_temp_c=float(str(settings["gpu-max-temp"])),
             gpu_memory=None if memory is None else str(memory),
+            gpu_name=gpu_name,
             use_gpu=use_gpu,
         )
 
@@ -154,22 +157,24 @@ def _with_gpus(
 ) -> Verdict:
     ranked = [(gpu, _gpu_checks(limits, sample, reservations, gpu)) for gpu in may.gpus]
     if may.note:  # nobody can say which of them the run will see: only what all of them share is checked
-        return _verdict([*checks, *_of_best(ranked)[1]], (), None, notes)
+        return _verdict([*checks, *_of_best(ranked, limits.gpu_name)[1]], (), None, notes)
     if may.fixed:
         every = [check for _, own in ranked for check in own]
         return _verdict([*checks, *every], may.gpus, None, notes)
-    gpu, own = _of_best(ranked)
+    gpu, own = _of_best(ranked, limits.gpu_name)
     return _verdict([*checks, *own], (gpu,), mask_for(gpu), notes)
 
 
-def _of_best(ranked: Sequence[tuple[GpuSample, list[Check]]]) -> tuple[GpuSample, list[Check]]:
-    """The GPU with the fewest failures, then the fewest unknowns, then most free memory."""
+def _of_best(
+    ranked: Sequence[tuple[GpuSample, list[Check]]], name: str | None
+) -> tuple[GpuSample, list[Check]]:
+    """The GPU with the fewest failures, then of the kind `name`, then with the fewest unknowns, then most free memory."""
 
-    def rank(item: tuple[GpuSample, list[Check]]) -> tuple[int, int, float, int]:
+    def rank(item: tuple[GpuSample, list[Check]]) -> tuple[int, bool, int, float, int]:
         gpu, own = item
         failed = sum(check.ok is False for check in own)
         unknown = sum(check.ok is None for check in own)
-        return failed, unknown, -(own[0].value or 0.0), gpu.index or 0
+        return failed, name is not None and gpu.name != name, unknown, -(own[0].value or 0.0), gpu.index or 0
 
     return min(ranked, key=rank)
 

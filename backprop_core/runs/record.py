@@ -62,6 +62,7 @@ class RunRecord:
         checkpoint_dir: where checkpoints were asked to go; None for the run's own folder.
         last_step, last_loss, last_checkpoint, checkpoints: the latest news; checkpoints oldest first, also
             those that the script made itself, at most `KEPT_CHECKPOINTS`.
+        gpu: name of the GPU that the first attempt with one ran on; the same bits need the same kind.
         foreign: the npm tool's run, known from experiments.json alone.
     """
 
@@ -83,6 +84,7 @@ class RunRecord:
     last_loss: float | None = None
     last_checkpoint: str | None = None
     checkpoints: tuple[str, ...] = ()
+    gpu: str | None = None
     foreign: bool = False
 
     @property

@@ -48,6 +48,7 @@ def to_text(record: RunRecord) -> str:
             "last_loss": record.last_loss,
             "last_checkpoint": record.last_checkpoint,
             "checkpoints": list(record.checkpoints),
+            "gpu": record.gpu,
         },
         indent=1,
     )
@@ -127,6 +128,7 @@ def _record(content: object) -> RunRecord:
         last_loss=_number(content, "last_loss"),
         last_checkpoint=_maybe(content, "last_checkpoint", str),
         checkpoints=_texts(content, "checkpoints"),
+        gpu=_maybe(content, "gpu", str),
     )
 
 

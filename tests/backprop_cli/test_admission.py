@@ -234,3 +234,22 @@ def test_the_gpu_memory_limit_reaches_the_script_and_its_frameworks(
     ran = backprop("run", "train.py", "-g", "16", "-f", "none")
     assert ran.returncode == 1  # no GPU is chosen, so its size is not known, and JAX cannot be held to GB
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in ran.stderr
+
+
+def test_a_resume_asks_for_the_kind_of_gpu_that_the_run_began_on(
+    backprop: CommandLine, smi: FakeGpuTools
+) -> None:
+    """The record keeps the name; a resume takes that kind though another is emptier, and says when there is only another."""
+    smi.say(gpu(0, name="Fake A"))
+    backprop.script(SHOWS_MASK + "; raise SystemExit(3)")
+    assert backprop("run", "train.py", "--run-id", "k").returncode == 3
+    assert backprop.record("k")["gpu"] == "Fake A"
+    smi.say(gpu(0, name="Fake B", used_mib=0), gpu(1, name="Fake A", used_mib=20_000))
+    ran = backprop("resume", "k")
+    assert ran.stdout.startswith("GPU-00000001")
+    assert "same bits" not in ran.stderr
+    smi.say(gpu(0, name="Fake B"))
+    ran = backprop("resume", "k")
+    assert ran.stdout.startswith("GPU-00000000")
+    assert "began on Fake A, and now there is only Fake B: the same bits are not promised" in ran.stderr
+    assert backprop.record("k")["gpu"] == "Fake A"

@@ -110,6 +110,15 @@ def test_promised_memory_is_not_free() -> None:
     assert admit(Limits(), sample(gpu(1), free_gib=20), [promised]).admitted
 
 
+def test_a_named_kind_of_gpu_goes_before_memory_but_not_before_the_limits() -> None:
+    """With a kind asked for, a GPU of it is taken though another is emptier; one that is too hot is not."""
+    limits = Limits(gpu_name="A")
+    other, small = gpu(0, name="B"), gpu(1, 9_000, name="A")
+    assert admit(limits, sample(other, small)).gpus == (small,)
+    assert admit(limits, sample(other, replace(small, temperature_c=99.0))).gpus == (other,)
+    assert admit(limits, sample(other)).gpus == (other,)
+
+
 def test_the_gpu_with_most_free_memory_is_chosen() -> None:
     """Among those that satisfy the limits, after what is promised; a hot one or an unknown one comes last."""
     hot, small, big = gpu(0, 24_000, 90), gpu(1, 9_000), gpu(2, 10_000)
