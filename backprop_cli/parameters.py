@@ -32,6 +32,7 @@ _METAVARS = {
     "gpu-memory-limit": "LIMIT",
     "max-parallel": "COUNT",
     "min-free-ram": "GB",
+    "max-load": "LOAD",
     "gpu-probe": "NAME",
     "gpu-min-vram": "MB",
     "gpu-max-temp": "CELSIUS",

@@ -151,6 +151,8 @@ OPTIONS: tuple[Option, ...] = (
            "Runs at once on this machine."),
     Option("min-free-ram", "minFreeRamGB", number(0, 65_536), "a number of GB, 0 or more", 4.0,
            "Free memory in GB below which nothing starts."),
+    Option("max-load", "maxLoadPerCpu", number(0, 100_000, above=True), "a number above 0", 8.0,
+           "Load average per CPU above which nothing starts."),
     Option("gpu-probe", "gpu.probe", choice(*PROBES), "one of " + ", ".join(PROBES), "auto",
            "How GPUs are asked: " + ", ".join(PROBES) + "."),
     Option("gpu-min-vram", "gpu.minFreeVramMB", number(0, 4_194_304), "a number of MB, 0 or more", 2500.0,

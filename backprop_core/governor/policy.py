@@ -43,6 +43,7 @@ class Limits:
             min_free_ram_bytes=round(float(str(settings["min-free-ram"])) * GIB),
             min_free_vram_bytes=round(float(str(settings["gpu-min-vram"])) * MIB),
             max_gpu_temp_c=float(str(settings["gpu-max-temp"])),
+            max_load_per_cpu=float(str(settings["max-load"])),
             gpu_memory=None if memory is None else str(memory),
             gpu_name=gpu_name,
             use_gpu=use_gpu,

@@ -38,6 +38,20 @@ def test_what_cannot_be_had_is_refused_with_value_and_need(backprop: CommandLine
     assert backprop.runs() == []
 
 
+def test_a_busy_machine_is_refused_by_its_load(backprop: CommandLine) -> None:
+    """--max-load is held against the load average per CPU; a high one lets the run start."""
+    backprop.script("print('ran')")
+    busy = "import os; os.getloadavg = lambda: (99.0, 99.0, 99.0)"
+    (backprop.folder / "sitecustomize.py").write_text(busy)
+    backprop.environment["PYTHONPATH"] = str(backprop.folder)
+    backprop.environment["BACKPROP_MAX_LOAD"] = "0.01"
+    ran = backprop("run", "train.py", "--no-wait")
+    assert ran.returncode == 75
+    assert "load per CPU is" in ran.stderr
+    assert "at most 0.01 allowed" in ran.stderr
+    assert backprop("run", "train.py", "--no-wait", "--max-load", "100000").stdout == "ran\n"
+
+
 def test_a_wait_that_is_too_short_ends_with_75(backprop: CommandLine) -> None:
     """--wait-minutes bounds the wait, and what is waited for is said, since when."""
     backprop.script("")

@@ -17,6 +17,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "gpu-memory-limit": ("80%", "80%", "120%"),
     "max-parallel": (3, 3, 2.5),
     "min-free-ram": (0, 0.0, "lots"),
+    "max-load": (1.5, 1.5, 0),
     "gpu-probe": ("none", "none", 1),
     "gpu-min-vram": (100, 100.0, -1),
     "gpu-max-temp": (70, 70.0, 1000),

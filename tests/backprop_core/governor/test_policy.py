@@ -227,10 +227,11 @@ def test_limits_come_from_the_options() -> None:
         "gpu-memory-limit": "80%",
         "max-parallel": 3,
         "min-free-ram": 0.5,
+        "max-load": 2.0,
         "gpu-min-vram": 1.0,
         "gpu-max-temp": 70.0,
     }
-    assert Limits.of(settings) == Limits(3, GIB // 2, MIB, 70.0, gpu_memory="80%")
+    assert Limits.of(settings) == Limits(3, GIB // 2, MIB, 70.0, 2.0, gpu_memory="80%")
 
 
 # -- while it runs ---------------------------------------------------------------------------------------------
