@@ -1,0 +1,21 @@
+"""Trainings of Hugging Face `transformers.Trainer` with a time budget: `Trainer(callbacks=[BackpropCallback()])`.
+
+`backprop_transformers.attach` is imported by a start-up hook, so the callback is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backprop_transformers.callback import BackpropCallback
+
+__all__ = ["BackpropCallback"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "BackpropCallback":
+        from backprop_transformers.callback import BackpropCallback
+
+        return BackpropCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

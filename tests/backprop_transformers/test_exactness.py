@@ -1,0 +1,53 @@
+"""A Trainer's training cut into pieces gives the same bits as one that was never cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.backprop_transformers.cutting import run_pieces
+
+EACH_RUN = (
+    "plain two_workers by_length noise_in_data accumulation bf16 evaluation_in_epoch by_steps stream own_optimizer"
+    " stopped_early many_evaluations derived sequences ordinary_module"
+)
+WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
+PARTS = ("seen", "logged", "step", "epoch", "weights", "optimizer", "scheduler", "counted", "loss")
+
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for all of the trainings, and other work may share the machine."""
+
+_made: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every recipe, trained whole and in pieces, each piece in a fresh process."""
+    if not _made:
+        _made.update(run_pieces(EACH_RUN.split(), tmp_path_factory.mktemp("exactness")))
+    return _made
+
+
+def check(made: dict[str, Any]) -> None:
+    whole, cut = made["whole"], made["cut"]
+    assert whole["outcome"] == "completed"
+    assert cut["outcomes"][-1] == "completed"
+    assert set(cut["outcomes"][:-1]) <= {"preempted", "stopped"}, cut["outcomes"]
+    for part in PARTS:
+        assert cut[part] == whole[part], f"{part} after cuts at {made['at']}"
+
+
+@pytest.mark.parametrize("name", EACH_RUN.split())
+def test_pieces_are_the_same_as_the_whole(trained: dict[str, dict[str, Any]], name: str) -> None:
+    """Weights, optimizer, scheduler, all that is logged, the mean loss and the order of samples are the same."""
+    check(trained[name])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("draws", range(4))
+def test_pieces_of_many_cuts_are_the_same(draws: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same for five cuts at other places of every recipe."""
+    folder = tmp_path_factory.mktemp("cuts")
+    for made in run_pieces(WITH_FAULTS.split(), folder, 5, str(draws)).values():
+        check(made)
