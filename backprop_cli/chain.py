@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backprop_cli.checkpoints import is_own, newest_matches, usable
+from backprop_cli.checkpoints import committed, is_own, newest_matches, usable
 from backprop_cli.contract import Start
 from backprop_cli.launch import Launch
 from backprop_cli.scripts import Kind, argv_of
@@ -47,7 +47,8 @@ def resumed_start(store: RunStore, record: RunRecord, settings: Settings, asked:
     if checkpoint is not None and settings["resume-flag"]:
         argv += [settings["resume-flag"], checkpoint]
     # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
-    named = checkpoint if checkpoint is not None and (asked or not is_own(checkpoint)) else None
+    finds_one = (checkpoint is not None and is_own(checkpoint)) or committed(store.checkpoints_dir(record))
+    named = checkpoint if asked or not finds_one else None
     return Start(argv, resume=True, resume_from=named, checkpoint=checkpoint)
 
 
@@ -100,9 +101,20 @@ def _why_not_again(before: RunRecord, after: RunRecord, end: float | None, at: f
     """A sentence if another box would be in vain, else the empty string."""
     if after.last_checkpoint == before.last_checkpoint and after.last_step == before.last_step:
         return "This box gained nothing, so another would not either: make it longer with -m."
+    if end is None and _counts_anew(after):
+        return (
+            "The loops of this script count anew on each resume, so a chain of boxes might never end: give it --total, or a "
+            "box long enough for the rest. With backprop.timebox() in the script it ends by itself."
+        )
     if end is not None and end - at < LEAST_BOX_S:
         return "The total time is used up."
     return ""
+
+
+def _counts_anew(record: RunRecord) -> bool:
+    """Whether the last attempt trained in a plain loop that backprop was attached to from outside."""
+    measured = record.attempts[-1].measured if record.attempts else {}
+    return bool(measured.get("attached")) and measured.get("framework") == "pytorch"
 
 
 def _matched(record: RunRecord, settings: Settings) -> str | None:

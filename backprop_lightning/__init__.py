@@ -1,8 +1,19 @@
-"""Lightning trainings with a time budget: `Trainer(callbacks=[BackpropCallback()])`.
+"""A time budget for a Lightning Trainer: `Trainer(callbacks=[BackpropCallback()])`."""
 
-For `pytorch_lightning` and `lightning.pytorch`, whichever the script's Trainer comes from.
-"""
+from __future__ import annotations
 
-from backprop_lightning.callback import BackpropCallback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backprop_lightning.callback import BackpropCallback
 
 __all__ = ["BackpropCallback"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when it is asked for: Lightning asks `backprop_lightning.attach` in every process that makes a Trainer."""
+    if name == "BackpropCallback":
+        from backprop_lightning.callback import BackpropCallback
+
+        return BackpropCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
