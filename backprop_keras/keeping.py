@@ -52,6 +52,7 @@ class FitKeeping:
         self._steps_before = 0
         self._held: dict[str, Any] = {}
         self._held_data: dict[str, Any] | None = None
+        self._held_random: dict[str, Any] = {}
         self._layout: list[Any] | None = None
 
     # -- the time that passes ----------------------------------------------------------------------------------
@@ -76,18 +77,22 @@ class FitKeeping:
         self._held, self._held_data = {}, None
 
     def hold_place(self) -> None:
-        """The epoch's last batch is trained: what Keras does behind it is no part of the place to come back to."""
+        """The epoch's last batch is trained. What Keras does behind it is no part of the place to come back to: it makes
+        one more iterator, for which PyTorch draws, and tells a PyDataset of the epoch's end, which may shuffle. A resumed
+        process does that again.
+        """
         self._held_data = self.data.position(self.batch, exhausted=self.batch < self.edge)
+        self._held_random = self.data.randomness()
 
     def hold(self) -> None:
         """A validation follows: it uses the metrics and generators of training, so they are set aside."""
+        if self._held_data is None:
+            self.hold_place()
         metrics = variables.arrays(variables.metric_variables(self._attached()))
         self._held = {
             "metrics": {path: np.array(array) for path, array in metrics.items()},
-            _RANDOM: self.data.randomness(),
+            _RANDOM: self._held_random,
         }
-        if self._held_data is None:
-            self.hold_place()
 
     def validates_now(self) -> bool:
         """Whether Keras validates at the end of this epoch."""

@@ -254,6 +254,8 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
 
 def main() -> None:
     """Child process: orders on standard input, results as JSON on standard output."""
+    # A job in the background of a shell inherits SIGINT ignored: the piece that Ctrl-C is to cut would run to its end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     piece, folder = int(sys.argv[1]), Path(sys.argv[2])
     made = {}
     for kind, order in json.loads(sys.stdin.read()).items():
