@@ -151,7 +151,7 @@ def test_an_interpreter_without_backprop_is_governed_from_outside(
 
 
 def test_another_model_than_the_saved_one_is_refused_in_one_sentence(backprop: CommandLine) -> None:
-    """A resume that does not fit ends with status 1 and no traceback; it neither restores a part nor trains on from nothing."""
+    """A resume that does not fit ends with status 1 and no traceback; nothing is restored, nothing trained from the start."""
     text = (EXAMPLES / "digits_torch.py").read_text()
     script = backprop.script(text)
     cut(backprop, "cut", script, "--epochs", "3", "--pause", "0.02")
@@ -169,7 +169,8 @@ def test_without_backprop_run_nothing_is_attached() -> None:
     code = (
         "import torch, sys, backprop_lightning.attach as lightning, backprop_startup.hook as hook\n"
         "hook.install(); assert lightning.callbacks() == []\n"
-        "print([m for m in sys.modules if m.startswith('backprop_core.')], [f for f in sys.meta_path if 'backprop' in repr(f)])"
+        "print([m for m in sys.modules if m.startswith('backprop_core.')])\n"
+        "print([f for f in sys.meta_path if 'backprop' in repr(f)])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[] []\n"
+    assert done.stdout == "[]\n[]\n"

@@ -58,7 +58,7 @@ def test_a_plain_loop_goes_on_with_the_right_batches_and_bits(backprop: CommandL
 
 
 def test_a_loop_without_a_loader_goes_on_with_all_its_optimizers_and_averages(backprop: CommandLine) -> None:
-    """A Trainer class with two optimizers, bfloat16, an average and files of its own: every further step has the same bits."""
+    """A Trainer class with two optimizers, bfloat16, an average, files of its own: every further step has the same bits."""
     script = EXAMPLES / "text_torch.py"
     assert whole(backprop, script, "--steps", "150", "--trace", "whole").returncode == 0
     cut(backprop, "cut", script, "--steps", "150", "--trace", "cut", *SLOWLY)
