@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
-from backprop_cli.checkpoints import newest_matches, usable
+from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
+from backprop_cli.matching import Matches, Written
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
@@ -20,7 +21,7 @@ from backprop_core.errors import BackpropError, StoreError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
-from backprop_core.runs.record import RunRecord, with_checkpoint
+from backprop_core.runs.record import RunRecord, with_checkpoint, with_doubtful_checkpoint
 from backprop_core.runs.store import RunStore
 from backprop_core.supervision.account import Ending
 from backprop_core.supervision.governor import Governor, Observer, Order
@@ -51,7 +52,9 @@ class Launch:
         self._observer = observer
         self._pending: list[str] = []
         self._monitor: Monitor | None = None
+        self._matches: Matches | None = None
         self._remembered_at = 0.0
+        self._trouble = ""
 
     def attempt(self, record: RunRecord, start: Start, *, most_s: float | None = None) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
@@ -108,7 +111,6 @@ class Launch:
             self._noted(lambda: grant.place.name_script(identity))
 
         kills = kill_counts()
-        self._began_wall = self._clock.wall()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
             order,
@@ -118,7 +120,9 @@ class Launch:
             checkpoint=self._announced,
             monitor=self._monitor,
             first_step=lambda: self._noted(grant.place.warmed_up),
+            looked=self._look_for_files,
         )
+        self._watch_for_files(record, governor.written_files)
         try:
             ending = governor.run()
         except BaseException as error:
@@ -137,36 +141,57 @@ class Launch:
         except StoreError as error:
             self._observer.say(str(error))
 
-    # What the script announces on stdout
+    # What the script announces on stdout, or saves without a word
+
+    def _watch_for_files(self, record: RunRecord, written: Written) -> None:
+        pattern = self._settings["checkpoint-glob"]
+        cwd, began = Path(record.cwd), self._clock.wall()
+        self._matches = Matches(cwd, pattern, began, self._clock, written) if pattern else None
+
+    def _look_for_files(self) -> None:
+        for path in self._matches.look() if self._matches is not None else ():
+            self._announced(path)
+        if self._pending:
+            self._remember_some()
 
     def _announced(self, path: str) -> None:
         self._pending.append(path)
+        self._remember_some()
+
+    def _remember_some(self) -> None:
         now = self._clock.monotonic()
         if now - self._remembered_at >= REMEMBER_EVERY_S:
             self._remembered_at = now
             self._remember()
 
-    def _remember(self) -> None:
+    def _remember(self, doubtful: Sequence[str] = ()) -> None:
         pending, self._pending = self._pending, []
         try:
-            self._add_checkpoints(pending)
-        except BackpropError as error:  # a full disk: the run goes on, and the end tries again
-            self._observer.say(error.what)
-            self._pending = pending
+            self._add_checkpoints(pending, doubtful)
+        except BackpropError as error:  # a full disk: the run goes on, and it is tried again
+            if error.what != self._trouble:
+                self._observer.say(error.what)
+            self._trouble, self._pending = error.what, pending
 
-    def _add_checkpoints(self, paths: Sequence[str]) -> None:
-        if not paths:
+    def _add_checkpoints(self, paths: Sequence[str], doubtful: Sequence[str]) -> None:
+        if not paths and not doubtful:
             return
         record = self._store.load(self._hold.run_id)
         for path in paths:
             record = with_checkpoint(record, path)
+        for path in reversed(doubtful):  # each goes to the front: the newest of them behind the others
+            record = with_doubtful_checkpoint(record, path)
         self._store.amend(self._hold, checkpoints=record.checkpoints, last_checkpoint=record.last_checkpoint)
 
     # The end
 
     def _conclude(self, record: RunRecord, number: int, ending: Ending, oom: str | None) -> Verdict:
-        self._pending += ending.session.checkpoints + self._matched(record)
-        self._remember()
+        self._pending += ending.session.checkpoints
+        doubtful: list[str] = []
+        if self._matches is not None:
+            doubtful, whole = self._matches.at_end(killed=ending.killed or ending.returncode < 0)
+            self._pending += whole
+        self._remember(doubtful)
         known = self._store.load(record.id)
         resumable = usable(self._store, known) is not None
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
@@ -184,11 +209,6 @@ class Launch:
             self._observer.say(f"The end of this attempt could not be recorded: {error}")
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
-
-    def _matched(self, record: RunRecord) -> list[str]:
-        """What --checkpoint-glob finds that this attempt has written."""
-        pattern = self._settings["checkpoint-glob"]
-        return newest_matches(Path(record.cwd), pattern, self._began_wall) if pattern else []
 
     def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
         facts: Mapping[str, Any] = {}

@@ -129,3 +129,10 @@ def with_checkpoint(record: RunRecord, path: str) -> RunRecord:
     """`record` with `path` as its newest checkpoint; a path that it knew already moves to the end."""
     others = [known for known in record.checkpoints if known != path]
     return replace(record, last_checkpoint=path, checkpoints=(*others, path)[-KEPT_CHECKPOINTS:])
+
+
+def with_doubtful_checkpoint(record: RunRecord, path: str) -> RunRecord:
+    """`record` with `path` before all others: it may be half-written, so any other is better to begin with."""
+    others = [known for known in record.checkpoints if known != path]
+    checkpoints = (path, *others[-KEPT_CHECKPOINTS + 1 :])
+    return replace(record, last_checkpoint=checkpoints[-1], checkpoints=checkpoints)

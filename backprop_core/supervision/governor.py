@@ -84,6 +84,7 @@ class Governor:
         checkpoint: called with each path that the script announces on stdout.
         monitor: samples the machine and judges; None for no such watch.
         first_step: called once, when the script is seen to train.
+        looked: called at each look, four times a second.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Governor:
         checkpoint: Callable[[str], None] = lambda path: None,
         monitor: Monitor | None = None,
         first_step: Callable[[], None] = lambda: None,
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self.order = order
         self.session = SessionView()
@@ -106,10 +108,16 @@ class Governor:
         self._announce = checkpoint
         self._monitor = monitor
         self._first_step: Callable[[], None] | None = first_step
+        self._looked = looked
         self._catches = (-math.inf, True)
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
         self._tail: deque[bytes] = deque(maxlen=8)
+
+    def written_files(self) -> set[str]:
+        """What the script and its descendants have open for writing."""
+        root = self._process.pid
+        return kernel.written_files(kernel.descendants(root) or {root})
 
     def run(self) -> Ending:
         """Start the script and return when it and all of its family are gone.
@@ -226,6 +234,7 @@ class Governor:
         self._read_events()
         self._steering.read_requests()
         self._sample()
+        self._looked()
         if self._first_step is not None and self._trains():
             self._first_step()
             self._first_step = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LINUX = sys.platform.startswith("linux")
@@ -105,6 +105,32 @@ def _children(pid: int) -> list[int]:
         except (OSError, ValueError):
             continue
     return children
+
+
+def written_files(pids: Iterable[int]) -> set[str]:
+    """The files that these processes have open for writing, as far as the kernel tells."""
+    found: set[str] = set()
+    for pid in pids:
+        try:
+            numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - numbers, of which there may be many
+        except OSError:
+            continue
+        for number in numbers:
+            try:
+                name = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
+                if name.startswith("/") and name not in found and _for_writing(pid, number):
+                    found.add(name)
+            except OSError:
+                continue
+    return found
+
+
+def _for_writing(pid: int, number: str) -> bool:
+    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:  # noqa: PTH123 - see process_table
+        for line in file:
+            if line.startswith(b"flags:"):
+                return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
 
 
 def process_table() -> dict[int, tuple[int, int, str]]:

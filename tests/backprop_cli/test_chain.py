@@ -99,6 +99,27 @@ def test_any_program_can_be_run(backprop: CommandLine) -> None:
     assert backprop("run", "--exec", "./nothing.sh").returncode == 2
 
 
+def test_a_resume_of_a_script_with_a_session_is_not_named_the_scripts_own_files(
+    backprop: CommandLine,
+) -> None:
+    """The session goes on from its own newest checkpoint, while the flag hands the script its own file."""
+    backprop.script(
+        STANDIN
+        + """
+import pathlib
+pathlib.Path("own.pt").write_text("weights")
+print(os.environ.get("BACKPROP_RESUME_FROM"), step)
+"""
+    )
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    options = ("-m", "0.03", "--checkpoint-glob", "*.pt", "--resume-flag", "--from")
+    assert backprop("run", "train.py", "--run-id", "both", *options).returncode == 0
+    backprop.environment["STANDIN_STEPS"] = "1"
+    ran = backprop("resume", "both")
+    assert f"argv --from {backprop.folder}/own.pt" in ran.stdout
+    assert "None" in ran.stdout
+
+
 def test_files_that_match_a_pattern_are_remembered_as_checkpoints(backprop: CommandLine) -> None:
     """What the script itself has saved during the attempt is found, older files are not; it is what a resume
     gets.

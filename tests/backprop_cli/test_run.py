@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from backprop_startup.path_entry import FOLDER
 from tests.backprop_cli.commandline import CommandLine, gone, number_in
 
 SAYS_ALL = """
@@ -19,7 +21,8 @@ SAYS_ALL = """
 
 
 def test_a_script_sees_what_it_sees_without_backprop(backprop: CommandLine) -> None:
-    """argv, folder, environment (BACKPROP_* aside), stdin and sys.path are those of a bare start."""
+    """argv, folder, stdin, sys.path and environment (BACKPROP_* and our PYTHONPATH entry aside) are as in a bare start."""
+    backprop.environment["PYTHONPATH"] = str(backprop.folder / "lib")
     backprop.script(SAYS_ALL)
     bare = subprocess.run(
         [sys.executable, "train.py", "--lr", "0.1", "-m", "x y"],
@@ -32,7 +35,9 @@ def test_a_script_sees_what_it_sees_without_backprop(backprop: CommandLine) -> N
     )
     ran = backprop("run", "train.py", "--", "--lr", "0.1", "-m", "x y", stdin="hello\n")
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == json.loads(bare.stdout)
+    with_us, without = json.loads(ran.stdout), json.loads(bare.stdout)
+    without["env"]["PYTHONPATH"] = os.pathsep.join([FOLDER, without["env"]["PYTHONPATH"]])
+    assert with_us == without
 
 
 def test_output_is_passed_on_byte_for_byte_and_kept(backprop: CommandLine) -> None:
