@@ -82,23 +82,23 @@ class Boundaries:
         if self.ending:
             return
         keeping, control = self._keeping, self._trainer.control
-        args, kwargs = self._completed(args, kwargs)
+        given, kwargs = self._completed(args, kwargs)
         if not (control.should_evaluate or control.should_save):
-            self._original(*args, **kwargs)
+            self._original(*given, **kwargs)
         else:
-            self._log_before(args, kwargs)
+            self._log_before(given, kwargs)
             evaluates = self._trainer.control.should_evaluate
             keeping.stage = Stage.EPOCH_PENDING if self.epoch_ends else Stage.STEP_PENDING
             resumed, self._resumed_pending = self._resumed_pending, False
             if not resumed and self._boundary(Phase.VALIDATION if evaluates else Phase.EPOCH_END):
                 return
-            self._evaluate_and_save(args, kwargs)
-            if self.ending:
-                return
+            self._evaluate_and_save(given, kwargs)
         self._behind()
 
     def _behind(self) -> None:
         """All that belonged to the step, or to the epoch, is done."""
+        if self.ending:
+            return
         keeping, control = self._keeping, self._trainer.control
         keeping.stage = Stage.BETWEEN if self.epoch_ends else Stage.STEP
         if control.should_training_stop:  # it ends by itself: this is not an interruption
@@ -181,8 +181,7 @@ class Boundaries:
         """
         known = {**values, **self._keeping.step_values}
         self._evaluate_and_save([], {name: known.get(name) for name in self._names})
-        if not self.ending:
-            self._behind()
+        self._behind()
 
     # -- the way out -------------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ def restore(callbacks: Sequence[Any], states: Mapping[str, Any]) -> None:
         if not isinstance(callback, ExportableState):
             callback.load_state_dict(copy.deepcopy(states[name]))
         elif type(callback).from_state.__func__ is not ExportableState.from_state.__func__:  # type: ignore[attr-defined]
-            vars(callback).update(vars(type(callback).from_state(copy.deepcopy(states[name]))))
+            kind: Any = type(callback)
+            vars(callback).update(vars(kind.from_state(copy.deepcopy(states[name]))))
         else:
             vars(callback).update(copy.deepcopy(states[name]["attributes"]))
 

@@ -8,8 +8,9 @@ made ahead are made again, and then the generators are set to where they were at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, islice
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -133,12 +134,7 @@ class LoaderWatch:
         ahead = list(islice(iterator, saved["ahead"]))
         self._randomness.set_randomness(then)
         self._before, self._fetched = saved["before"], trained
-        return chain(self._again(ahead), _Fetching(iterator, self))
-
-    def _again(self, batches: list[Any]) -> Iterator[Any]:
-        for batch in batches:
-            self._fetched += 1
-            yield batch
+        return _Fetching(iterator, self, ahead)
 
     def _behind(self, skip: int) -> Iterator[Any]:
         if self._stock:
@@ -158,18 +154,26 @@ class LoaderWatch:
 
 
 class _Fetching:
-    """An iterator that tells the watch of each batch."""
+    """An iterator that tells the watch of each batch.
 
-    def __init__(self, iterator: Iterator[Any], watch: LoaderWatch) -> None:
+    Args:
+        ahead: batches that were made already and are given first.
+    """
+
+    def __init__(self, iterator: Iterator[Any], watch: LoaderWatch, ahead: Sequence[Any] = ()) -> None:
         self._iterator = iterator
         self._watch = watch
+        self._ahead = deque(ahead)
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        self._watch.fetches()
-        batch = next(self._iterator)
+        if self._ahead:
+            batch = self._ahead.popleft()
+        else:
+            self._watch.fetches()
+            batch = next(self._iterator)
         self._watch.fetched()
         return batch
 
