@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -55,7 +56,8 @@ class Display:
             self._write(f"backprop: {line_of(view)}\n")
 
     def _draw(self, view: View) -> None:
-        self._write(_ERASE + f"backprop: {line_of(view)}"[: max(10, _width() - 1)])
+        width = max(10, _width() - 1)
+        self._write(_ERASE + f"backprop: {line_of(view, width - len('backprop: '))}"[:width])
         self._drawn = True
 
     def _write(self, text: str) -> None:
@@ -66,13 +68,25 @@ class Display:
             self._live = self._drawn = False  # the terminal was closed
 
 
-def line_of(view: View) -> str:
-    """A run in one line: time left, step, loss, rate, epoch, checkpoints, memory, GPUs; what matters most first."""
+def line_of(view: View, width: float = math.inf) -> str:
+    """A run in one line: time left, step, loss, rate, epoch, checkpoints, memory, GPUs; what matters most first.
+
+    Args:
+        width: columns; what does not fit is left out whole, from the end.
+    """
+    line, *others = _parts(view)
+    for part in others:
+        longer = f"{line} | {part}"
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def _parts(view: View) -> list[str]:
     parts = ["paused" if view.paused else f"{duration_text(max(0.0, view.deadline - view.now))} left"]
     parts += progress_parts(_progress(view))
-    saved = len(view.session.checkpoints) + len(view.heard.checkpoints)
-    if saved:
-        parts.append(f"{saved} checkpoint{'s' if saved > 1 else ''}")
+    parts += filter(None, [_checkpoints(view)])
     if view.memory_bytes:
         parts.append(f"{view.memory_bytes / 1024**3:.1f} GB")
     for gpu in view.gpus:
@@ -80,7 +94,23 @@ def line_of(view: View) -> str:
         facts += [f"{gpu.memory_used_bytes / 1024**3:.1f} GB"] if gpu.memory_used_bytes is not None else []
         facts += [f"{gpu.temperature_c:g} °C"] if gpu.temperature_c is not None else []
         parts.append(" ".join(facts))
-    return " | ".join(parts)
+    return parts
+
+
+def _checkpoints(view: View) -> str:
+    """How many there are, and when the next is due: as the session said, less the time since then."""
+    saved = len(view.session.checkpoints) + len(view.heard.checkpoints)
+    text = f"{saved} checkpoint{'s' if saved > 1 else ''}" if saved else ""
+    progress = view.session.progress
+    if progress is None or "next_save_s" not in progress or view.paused:
+        return text
+    wait_s, said_at = progress["next_save_s"], progress.get("monotonic")
+    due = "at the end"
+    if isinstance(wait_s, int | float):
+        since_s = view.now - said_at if isinstance(said_at, int | float) else 0.0
+        left_s = wait_s - max(0.0, since_s)
+        due = f"in {duration_text(left_s)}" if left_s > 0 else "now"
+    return f"{text}, next {due}" if text else f"first checkpoint {due}"
 
 
 def progress_parts(progress: Mapping[str, Any]) -> list[str]:

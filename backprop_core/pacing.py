@@ -154,15 +154,26 @@ class Pacer:
         return max(0.0, self.last_save + save_s - at)
 
     def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
-        if self.steps == 0:
+        if self.steps == 0 or now < self._next_save_at(save_s):
             return False
-        if self.forecast.saves_seen == 0 and self.last_save == self.began:
-            share_s = min(
-                FIRST_SAVE_SHARE * self.budget_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf
-            )
-            return self.steps >= 3 and now - self.began >= share_s
-        every_s = interval_s(max(save_s, 1e-3), self.asked_every_s)
-        return now - self.last_save >= every_s and remaining_s > 3 * save_s + self.exit_s()
+        if self._first_save_is_to_come():
+            return self.steps >= 3
+        return remaining_s > 3 * save_s + self.exit_s()
+
+    def _first_save_is_to_come(self) -> bool:
+        return self.forecast.saves_seen == 0 and self.last_save == self.began
+
+    def _next_save_at(self, save_s: float) -> float:
+        if self._first_save_is_to_come():
+            share_s = FIRST_SAVE_SHARE * self.budget_s
+            return self.began + min(share_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf)
+        return self.last_save + interval_s(max(save_s, 1e-3), self.asked_every_s)
+
+    def next_save_s(self, now: float, remaining_s: float) -> float | None:
+        """Seconds until the next periodic save is due; None if the one at the deadline comes first."""
+        save_s = 0.0 if self.save_is_hopeless() else self.save_s()
+        wait_s = max(0.0, self._next_save_at(save_s) - now)
+        return None if remaining_s - wait_s <= 3 * save_s + self.exit_s() else wait_s
 
     # -- the guard ---------------------------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ class Reporter:
             values=values,
             remaining_s=session.remaining_s(),
             rate=rate,
+            next_save_s=session.pacer.next_save_s(now, session.remaining_s()),
         )
         if not self._told_fit and session.steps >= FIT_AFTER_STEPS and rate:
             self._told_fit = True

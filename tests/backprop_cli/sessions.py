@@ -43,7 +43,7 @@ while step < total:
     time.sleep(0.02)
     if not paused:
         step += 1
-        attempt.events.append("progress", step=step, epoch=0, batch=step, loss=1 / step, rate=50.0)
+        attempt.events.append("progress", step=step, epoch=0, batch=step, loss=1 / step, rate=50.0, next_save_s=5.0)
 attempt.events.append("session_finished", outcome=outcome, reason=f"The stand-in was {outcome}.", steps=step,
                       step=step, checkpoint=checkpoint, used_s=1.0, slack_s=0.25, measured={"step_s": 0.02})
 print("argv", *sys.argv[1:])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,37 @@ def test_the_line_says_what_matters_most_first() -> None:
     assert line_of(full) == (
         "6 min 00 s left | step 7 | loss 0.125 | 12.3 steps/s | epoch 2 | 1 checkpoint | 3.0 GB | GPU 1 61 °C"
     )
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "saved", "words"),
+    [
+        (125.0, 0, "first checkpoint in 2 min 00 s"),
+        (125.0, 3, "3 checkpoints, next in 2 min 00 s"),
+        (2.0, 1, "1 checkpoint, next now"),
+        (None, 1, "1 checkpoint, next at the end"),
+        ("soon", 1, "1 checkpoint, next at the end"),
+    ],
+)
+def test_the_line_says_when_the_next_checkpoint_is_due(wait_s: object, saved: int, words: str) -> None:
+    """What the session said five seconds ago has moved on by five seconds; a pause says nothing about it."""
+    progress = {"step": 7, "next_save_s": wait_s, "monotonic": 95.0}
+    shown = View(100.0, 460.0, SessionView(progress=progress, checkpoints=["c"] * saved), Heard())
+    assert line_of(shown) == f"6 min 00 s left | step 7 | {words}"
+    assert "next" not in line_of(replace(shown, paused=True))
+
+
+def test_a_narrow_terminal_gets_whole_parts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is left out from the end, nothing is cut in the middle, and the line never wraps."""
+    for columns in range(30, 120):
+        monkeypatch.setattr("backprop_cli.display._width", lambda columns=columns: columns)
+        Display(live=True).tick(view(memory_bytes=3 * 1024**3))
+        line = capsys.readouterr().err.removeprefix("\r\x1b[K")
+        assert len(line) < columns
+        whole = ["backprop: 6 min 00 s left", "step 7", "loss 0.125", "12.3 steps/s", "epoch 2", "3.0 GB"]
+        assert line.split(" | ") == whole[: line.count(" | ") + 1]
 
 
 def test_what_a_script_prints_counts_where_it_has_no_session() -> None:

@@ -1,0 +1,41 @@
+"""What the pacer tells about the saves to come."""
+
+from __future__ import annotations
+
+import pytest
+
+from backprop_core.budget import Limit
+from backprop_core.forecast import Forecast, Phase
+from backprop_core.pacing import Asks, Pacer
+
+
+def pacer(asked_every_s: float | None = 60.0) -> Pacer:
+    """Ten steps into a box of ten minutes, with saves of half a second."""
+    made = Pacer(Forecast(), began=100.0, budget_s=600.0, asked_every_s=asked_every_s)
+    for step in range(10):
+        made.passed(101.0 + step, 1)
+        made.goes_on(101.0 + step, Phase.PLAIN)
+    return made
+
+
+@pytest.mark.parametrize("asked_every_s", [None, 60.0, 5.0])
+def test_the_next_save_is_due_when_it_was_said_to_be(asked_every_s: float | None) -> None:
+    """Before the instant no save is due, behind it one is: for the first and for those after it."""
+    made = pacer(asked_every_s)
+    deadline = Limit(700.0, "test")
+    for _ in range(2):
+        now = made.last_save + 3.0
+        wait_s = made.next_save_s(now, deadline.at - now)
+        assert wait_s is not None
+        assert not made.facts(now + wait_s - 0.01, deadline, Phase.PLAIN, None, Asks()).save_due
+        assert made.facts(now + wait_s + 0.01, deadline, Phase.PLAIN, None, Asks()).save_due
+        made.forecast.observe_save(1_000, 0.5)
+        made.saved(now + wait_s)
+
+
+def test_near_the_end_no_periodic_save_is_promised() -> None:
+    """Where the save at the deadline comes first there is no next periodic one."""
+    made = pacer()
+    made.forecast.observe_save(1_000, 0.5)
+    made.saved(650.0)
+    assert made.next_save_s(660.0, 40.0) is None
