@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
 
 CONTEXT = 64
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--output", default=None, help="Trainer's folder; default: a temporary one")
     options = parser.parse_args()
 
+    set_seed(0)
     text = Path(pydoc_data.topics.__file__).read_bytes()
     train, test = Pieces(text[CONTEXT * 256 :]), Pieces(text[: CONTEXT * 256])
     model = GPT2LMHeadModel(
