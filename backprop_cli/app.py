@@ -53,7 +53,29 @@ class LazyGroup(click.Group):
             near = difflib.get_close_matches(word, COMMANDS, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
             raise click.UsageError(f"There is no command {word!r}. {hint}", ctx=ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, [*_handed_on(ctx, command), *rest]
+
+
+def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
+    """The options that stood before the command, as words for it; a later one of its own holds over them.
+
+    Raises:
+        click.UsageError: the command has no such option, and to pass over it would surprise.
+    """
+    words: list[str] = []
+    known = (
+        {flag for parameter in command.params for flag in parameter.opts} if command is not None else set()
+    )
+    for name, value in ctx.params.items():
+        flag = f"--{name.replace('_', '-')}"
+        if not value:
+            continue
+        if flag in known:
+            words += [flag] if value is True else [flag, value]
+        elif name in ("dry_run", "json") and command is not None:
+            raise click.UsageError(f"'backprop {command.name}' has no {flag}, so nothing was done.", ctx=ctx)
+    return words
 
 
 @click.group(
@@ -62,5 +84,9 @@ class LazyGroup(click.Group):
     epilog="Begin with:  backprop run train.py --name my-first-run",
 )
 @click.version_option(__version__, prog_name="backprop")
-def cli() -> None:
+@click.option("--config", metavar="PATH", help="Configuration file to use instead of the one that is found.")
+@click.option("--verbose", is_flag=True, help="Show every setting, and where something goes wrong.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", is_flag=True, help="Print JSON, where a table would be printed.")
+def cli(**options: object) -> None:
     """Give a training run a time budget: it ends in time with a checkpoint, and goes on where it was."""

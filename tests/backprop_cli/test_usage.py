@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -87,6 +88,41 @@ def test_good_options_are_taken_before_and_behind_the_script(
     for order in ([*arguments, "train.py"], ["train.py", *arguments]):
         ran = backprop("run", *order, "--dry-run")
         assert ran.returncode == 0, ran.stderr
+
+
+def test_global_options_may_stand_before_the_command(backprop: CommandLine) -> None:
+    """--config, --verbose, --dry-run and --json reach the command; its own value holds over the one before it."""
+    backprop.script("open('ran', 'w')")
+    for name, minutes in (("a.json", 7), ("b.json", 8)):
+        (backprop.folder / name).write_text(json.dumps({"maxRunMinutes": minutes}))
+    ran = backprop("--config", "a.json", "--verbose", "--dry-run", "run", "train.py")
+    assert ran.returncode == 0, ran.stderr
+    assert "for at most 7 min" in ran.stderr
+    assert "a.json (maxRunMinutes)" in ran.stderr
+    assert (
+        "for at most 8 min"
+        in backprop("--config", "a.json", "--dry-run", "run", "train.py", "--config", "b.json").stderr
+    )
+    assert not (backprop.folder / "ran").exists()
+    assert json.loads(backprop("--json", "list").stdout) == []
+    assert (
+        json.loads(backprop("--config", "a.json", "--json", "config").stdout)["max-run-minutes"]["value"] == 7
+    )
+    assert backprop("--verbose", "list").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--dry-run", "list"], ["--json", "run", "train.py"], ["--colour", "list"]]
+)
+def test_a_global_option_that_the_command_does_not_know_is_refused(
+    backprop: CommandLine, arguments: list[str]
+) -> None:
+    """Status 2 and a sentence with the option's name, and nothing was done."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop(*arguments)
+    assert ran.returncode == 2
+    assert arguments[0] in ran.stderr
+    assert not (backprop.folder / "ran").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
