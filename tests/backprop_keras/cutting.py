@@ -21,6 +21,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from backprop_core.clock import SYSTEM
@@ -28,6 +29,10 @@ from backprop_core.clock import SYSTEM
 ROOT = Path(__file__).parents[2]
 CUTS = 2
 HOW = ("sigterm", "deadline", "ctrl-c")
+_COMPILED_ONCE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 class LeapingClock:
@@ -162,14 +167,21 @@ def cut_points(kind: str, total: int, cuts: int = CUTS) -> list[int]:
     return sorted(random.Random(f"cut {kind}").sample(range(1, total + 1), cuts))
 
 
-def run_pieces(backend: str, kinds: list[str], folder: Path) -> dict[str, dict[str, Any]]:
+def run_pieces(
+    backend: str, kinds: list[str], folder: Path, *, cuts: int = CUTS, compile_once: bool = False
+) -> dict[str, dict[str, Any]]:
     """Train `kinds` whole and in pieces on `backend`.
+
+    Args:
+        cuts: each is cut so often.
+        compile_once: JAX keeps what it has compiled for the next process; compiling takes longer than all the rest.
 
     Returns:
         By kind: `whole` and `cut` (digests of the parts of the state), `outcomes`, `at`, `said`, `pieces`.
     """
-    whole = process(backend, folder, {kind: {"run": None} for kind in kinds}, piece=0)
-    at = {kind: cut_points(kind, whole[kind]["executions"]) for kind in kinds}
+    kept = _COMPILED_ONCE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")} if compile_once else {}
+    whole = process(backend, folder, {kind: {"run": None} for kind in kinds}, piece=0, more=kept)
+    at = {kind: cut_points(kind, whole[kind]["executions"], cuts) for kind in kinds}
     results = {
         kind: {
             "whole": whole[kind]["parts"],
@@ -181,13 +193,13 @@ def run_pieces(backend: str, kinds: list[str], folder: Path) -> dict[str, dict[s
         }
         for kind in kinds
     }
-    for piece in range(CUTS + 1):
+    for piece in range(cuts + 1):
         orders = {}
         for number, kind in enumerate(kinds):
             orders[kind] = {"run": f"{kind}-{backend}", "how": HOW[(piece + number) % len(HOW)]}
-            if piece < CUTS:
+            if piece < cuts:
                 orders[kind]["at"] = at[kind][piece]
-        for kind, made in process(backend, folder, orders, piece=piece).items():
+        for kind, made in process(backend, folder, orders, piece=piece, more=kept).items():
             results[kind]["outcomes"].append(made["outcome"])
             results[kind]["said"] += made["said"]
             results[kind]["cut"] = made["parts"]
@@ -195,12 +207,19 @@ def run_pieces(backend: str, kinds: list[str], folder: Path) -> dict[str, dict[s
     return results
 
 
-def process(backend: str, folder: Path, orders: Mapping[str, Any], *, piece: int) -> dict[str, Any]:
-    """One fresh process that trains a piece of each kind in `orders`."""
+def process(
+    backend: str,
+    folder: Path,
+    orders: Mapping[str, Any],
+    *,
+    piece: int,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """One fresh process that trains a piece of each kind in `orders`; `more` is added to its environment."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.backprop_keras.cutting", str(piece), str(folder)],
         input=json.dumps(orders),
-        env=environment(backend, folder),
+        env={**environment(backend, folder), **more},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -304,6 +304,19 @@ class ShufflesItself(Batches):
         self.drawn.shuffle(self.indices)
 
 
+@kind()
+def shuffled_dataset_cut_in_a_validation(cut: Cut) -> dict[str, Any]:
+    """The dataset has shuffled for the next epoch already when the validation is interrupted."""
+    cut.in_validation = True
+    x, y = data()
+    model = compiled(network())
+    history = model.fit(
+        ShufflesItself(workers=1), epochs=4, verbose=0, shuffle=False, validation_data=(x, y),
+        validation_batch_size=5, callbacks=cut.callbacks(),
+    )  # fmt: skip
+    return state(model, history)
+
+
 @kind(seeded=True)
 def generator(cut: Cut) -> dict[str, Any]:
     """A Python generator without an end, steps_per_epoch."""

@@ -30,18 +30,14 @@ QUICK = {
     "arrays_shuffled", "stock_callbacks", "brain_floats", "py_dataset_that_shuffles_itself", "tf_data", "data_loader",
     "model_without_shapes", "cut_in_a_validation", "own_loop",
 }  # fmt: skip
-"""Kinds that every test run trains; all of them are trained by `make test-faults`, which has the time."""
+"""Kinds that every test run trains, cut once; `make test-faults` trains all of them and cuts each twice."""
 
 
-def _quick_kinds(backend: str) -> list[str]:
-    return [kind for kind in kinds_on(backend) if kind in QUICK]
-
-
-def assert_exact(results: dict[str, Any]) -> None:
+def assert_exact(results: dict[str, Any], cuts: int = CUTS) -> None:
     for kind, result in results.items():
-        early = result["outcomes"][:CUTS]
+        early = result["outcomes"][:cuts]
         assert set(early) <= {"timeboxed", "preempted", "stopped"}, (kind, early, result["cut"].get("error"))
-        assert result["outcomes"][CUTS] == "completed", (kind, result["cut"].get("error"))
+        assert result["outcomes"][cuts] == "completed", (kind, result["cut"].get("error"))
         heard = [epoch for piece in result["pieces"] for epoch in piece["epochs_ended"]]
         assert heard == sorted(set(heard)), f"{kind}: an epoch's end was told twice: {heard}"
     wrong = {
@@ -55,19 +51,16 @@ def assert_exact(results: dict[str, Any]) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
-    """Kinds of fit, cut twice at random executions, each piece in a fresh process, end with the same weights, optimizer,
-    metrics, History, callbacks and generators as a fit without BackpropCallback.
+    """Kinds of fit, cut at a random execution, each piece in a fresh process, end with the same weights, optimizer, metrics,
+    History, callbacks and generators as a fit without BackpropCallback.
     """
-    assert_exact(run_pieces(backend, _quick_kinds(backend), tmp_path))
+    kinds = [kind for kind in kinds_on(backend) if kind in QUICK]
+    assert_exact(run_pieces(backend, kinds, tmp_path, cuts=1, compile_once=True), cuts=1)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_cut_training_equals_its_whole_one(backend: str, tmp_path: Path) -> None:
-    """The same for every other data source and option that docs/keras.md names."""
-    assert_exact(
-        run_pieces(
-            backend, [kind for kind in kinds_on(backend) if kind not in _quick_kinds(backend)], tmp_path
-        )
-    )
+def test_every_training_cut_twice_equals_its_whole_one(backend: str, tmp_path: Path) -> None:
+    """The same for every data source and option that docs/keras.md names, each cut at two random executions."""
+    assert_exact(run_pieces(backend, kinds_on(backend), tmp_path))
