@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backprop_cli.checkpoints import committed, is_own, newest_matches, usable
+from backprop_cli.checkpoints import committed, damage_in, is_own, newest_matches, usable, whole
 from backprop_cli.contract import Start
 from backprop_cli.launch import Launch
 from backprop_cli.scripts import Kind, argv_of
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
 from backprop_core.config import Settings
+from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
@@ -36,16 +38,31 @@ class Chain:
     rest_s: float = 0.0
 
 
-def resumed_start(store: RunStore, record: RunRecord, settings: Settings, asked: str | None = None) -> Start:
+def resumed_start(
+    store: RunStore,
+    record: RunRecord,
+    settings: Settings,
+    asked: str | None = None,
+    *,
+    told: Callable[[str], None],
+) -> Start:
     """How the next attempt of a run begins.
 
     Args:
         asked: a checkpoint that the user named, instead of the newest.
+        told: gets a sentence about each checkpoint that is passed over because it is damaged.
+
+    Raises:
+        UsageError: the one that was asked for is damaged, and the script would be handed it.
     """
-    checkpoint = asked or usable(store, record) or _matched(record, settings)
+    flag = settings["resume-flag"]
+    if asked and flag and (damage := damage_in(asked)):
+        raise UsageError(damage, "Leave out --resume-from: then the newest one that is whole is taken.")
+    newest = (whole(store, record, told) if flag else usable(store, record)) if asked is None else asked
+    checkpoint = newest or _matched(record, settings)
     argv = argv_of(kind_of(record), record.interpreter, record.command)
-    if checkpoint is not None and settings["resume-flag"]:
-        argv += [settings["resume-flag"], checkpoint]
+    if checkpoint is not None and flag:
+        argv += [flag, checkpoint]
     # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
     finds_one = (checkpoint is not None and is_own(checkpoint)) or committed(store.checkpoints_dir(record))
     named = checkpoint if asked or not finds_one else None
@@ -83,7 +100,7 @@ def run_chain(
             return verdict
         if chain.rest_s and not _rested(chain.rest_s, clock, observer, record.id):
             return verdict
-        start = resumed_start(store, record, settings)
+        start = resumed_start(store, record, settings, told=observer.say)
 
 
 def _rested(rest_s: float, clock: Clock, observer: Observer, run_id: str) -> bool:

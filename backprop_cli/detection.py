@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,13 @@ class Detected:
     uses_us: bool = False
 
 
-def detect(kind: Kind, script: str, cwd: Path) -> Detected:
-    """What `script` imports, by itself and through modules beside it."""
-    start = _file_of(kind, script, cwd)
+def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
+    """What a script imports, by itself and through modules beside it.
+
+    Args:
+        command: the script and its arguments. Of a program, such as torchrun, the first Python file among them.
+    """
+    start = _file_of(kind, command, cwd)
     if start is None:
         return Detected()
     root = cwd if kind is Kind.MODULE else start.parent
@@ -102,13 +106,15 @@ def described(kind: Kind, detected: Detected, asked: str, interpreter: str) -> s
     return f"framework {detected.framework} ({detected.because})."
 
 
-def _file_of(kind: Kind, script: str, cwd: Path) -> Path | None:
+def _file_of(kind: Kind, command: Sequence[str], cwd: Path) -> Path | None:
+    if kind is Kind.PROGRAM:
+        files = (cwd / word for word in command[1:] if word.endswith(".py"))
+        return next((path for path in files if path.is_file()), None)
+    script = command[0]
     if kind is Kind.SCRIPT:
         path = cwd / script
         return path / "__main__.py" if path.is_dir() else path
-    if kind is Kind.MODULE:
-        return _module_file(script, cwd)
-    return None
+    return _module_file(script, cwd)
 
 
 def _module_file(name: str, root: Path) -> Path | None:

@@ -28,6 +28,7 @@ from backprop_core.raw_listener import RawLoopListener
 from backprop_core.session import Session
 from backprop_core.settings import make_settings
 from backprop_core.takeback import Takeback
+from backprop_core.together import FollowingSession, LeadingSession
 
 _MAKE_IT_EXACT = (
     "This script got its state back, and the interrupted pass over its data, but not its own counters: it begins to count "
@@ -48,26 +49,23 @@ class AttachedBox:
 
     def __init__(self, framework_name: str, clock: Clock = SYSTEM) -> None:
         self._name = framework_name
+        self._clock = clock
         settings = make_settings(origin="backprop run")
+        self._settings = replace(settings, attached=True, framework=framework_name)
         self.keeping = Keeping(frameworks_in_use())
         self.keeping.found = True
-        self.session = Session(
-            replace(settings, attached=True, framework=framework_name), self.keeping, clock=clock
-        )
-        self._takeback = Takeback(self.session, self.keeping)
-        self._loops = Loops(self.session, self.keeping, self._takeback, clock)
-        self._listener = RawLoopListener(self._loops, self._takeback, clock, advice=_MAKE_IT_EXACT)
         self._hooks = ExitStack()
         self._stage = _Stage.WAITING
         self._owner = os.getpid()
 
-    def watch(self, framework: Framework, is_near: Callable[[], bool]) -> None:
+    def watch(self, framework: Framework, is_near: Callable[[], bool], is_ours: Callable[[], bool]) -> None:
         """Watch the loops of `framework` from now on.
 
         Args:
             is_near: whether a pass over a loader that begins now may be one that trains: then the session opens.
+            is_ours: whether the training that begins now is a plain loop, and not another adapter's.
         """
-        self._is_near = is_near
+        self._is_near, self._is_ours = is_near, is_ours
         raw = framework.raw_loop(self, self.keeping, None)
         if raw is None:
             return
@@ -102,9 +100,12 @@ class AttachedBox:
     # -- from beginning to end -----------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        attaching.stand_by(lambda: None)
         self._stage = _Stage.ASIDE
+        if not self._is_ours():
+            return
+        attaching.stand_by(lambda: None)
         try:
+            self.session = self._session()
             self.session.open()
         except NotJoinedError:
             return
@@ -116,7 +117,17 @@ class AttachedBox:
         attaching.stand_by(self._step_aside)
         self._guarded(self._set_up)
 
+    def _session(self) -> Session:
+        ranks = None if self.keeping.raw is None else self.keeping.raw.ranks()
+        if ranks is None:
+            return Session(self._settings, self.keeping, clock=self._clock)
+        kind = LeadingSession if ranks.rank == 0 else FollowingSession
+        return kind(self._settings, self.keeping, ranks, self._clock)
+
     def _set_up(self) -> None:
+        self._takeback = Takeback(self.session, self.keeping)
+        self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
+        self._listener = RawLoopListener(self._loops, self._takeback, self._clock, advice=_MAKE_IT_EXACT)
         self._takeback.restore()
         self.session.weigh()
         if self.session.restored is None:

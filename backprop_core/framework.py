@@ -18,6 +18,8 @@ from backprop_core.checkpoints.arrays import Translator
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from backprop_core.outcome import Outcome
+
 GROUP = "backprop.frameworks"
 
 
@@ -93,6 +95,41 @@ class LoopListener(Protocol):
         ...
 
 
+class Ranks(Protocol):
+    """The processes of one training, and how they talk; all come to the same boundaries."""
+
+    count: int
+    rank: int
+
+    def share(self, opening: Any) -> Any:
+        """What the first rank gives, on every rank."""
+        ...
+
+    def hear(self, number: int) -> int:
+        """The highest signal number that any rank has received, or 0."""
+        ...
+
+    def ask_for_states(self) -> None:
+        """The first rank is about to save: the others take part."""
+        ...
+
+    def gather(self, own: Any) -> list[Any]:
+        """What every rank gave, in the order of ranks, on the first."""
+        ...
+
+    def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
+        """The first rank lets the others go on for `batches` boundaries, or leave."""
+        ...
+
+    def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
+        """The others do what the first rank says until it lets go: whether to leave, boundaries to the next, outcome."""
+        ...
+
+    def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
+        """How many boundaries may pass without a word."""
+        ...
+
+
 class RawLoop(Protocol):
     """An unchanged training loop seen from outside: what it uses, where it is, and when it is between two steps."""
 
@@ -114,6 +151,10 @@ class RawLoop(Protocol):
 
     def resume(self, position: Any, when_begun: Callable[[], object]) -> None:
         """The next training pass over the matching loader is to start at `position`; `when_begun` is called there, last."""
+        ...
+
+    def ranks(self) -> Ranks | None:
+        """The processes that this one trains with, None if it is alone. All of them have to ask at the same time."""
         ...
 
     def goes_on_at_a_step(self, position: Any) -> bool:

@@ -18,7 +18,7 @@ from backprop_core.session import Position
 from backprop_core.tracked import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all, track
 
 _OWN = "backprop."
-_RANDOM, _REST, _LOOPS, _RAW = (_OWN + part for part in ("random", "rest", "loops", "raw"))
+_RANDOM, _REST, _LOOPS, _RAW, _RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
 
 
 @dataclass(slots=True)
@@ -54,6 +54,8 @@ class Keeping:
         raw: the unchanged loop that is watched, or None.
         found: whether objects are to be found rather than named.
         optimizer_steps: steps that any optimizer took in this box.
+        other_ranks: asks the processes that train with this one for their part of the state; None where it is
+            alone, or they are not listening.
         count_steps: brings `step` up to date, for a loop that does not count each one.
     """
 
@@ -68,6 +70,7 @@ class Keeping:
         self.steps_planned: int | None = None
         self.batches_over = 0
         self.optimizer_steps = 0
+        self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.count_steps: Callable[[], None] = lambda: None
         self._tracked: dict[str, Tracked] = {}
         self._companions: dict[str, Tracked] = {}
@@ -155,15 +158,28 @@ class Keeping:
         self.count_steps()
         states: dict[str, object] = {name: tracked.capture() for name, tracked in self._tracked.items()}
         states[_REST] = {name: tracked.capture() for name, tracked in self._companions.items()}
-        states[_RANDOM] = self.randomness()
         frames = [
             replace(frame, opening=frame.opening.position(midway=frame.midway) if frame.opening else None)
             for frame in self.cursor.saved_frames()
         ]
         states[_LOOPS] = {"frames": frames_to_state(frames), "step": self.step}
-        if self.raw is not None:
-            states[_RAW] = self.raw.position()
+        states |= self.own_part()
+        if self.other_ranks is not None:
+            states[_RANKS] = self.other_ranks(self.own_part())
         return states
+
+    def own_part(self) -> dict[str, object]:
+        """What is another in each process of one training: random generators, and the place in the loader's pass."""
+        part: dict[str, object] = {_RANDOM: self.randomness()}
+        if self.raw is not None:
+            part[_RAW] = self.raw.position()
+        return part
+
+    @staticmethod
+    def for_rank(states: Mapping[str, Any], rank: int, count: int) -> dict[str, Any]:
+        """`states` as one of `count` processes has to restore them; the first's, if another number of them saved."""
+        parts = states.get(_RANKS)
+        return {**states, **(parts[rank] if isinstance(parts, list) and len(parts) == count else {})}
 
     def position(self) -> Position:
         self.count_steps()

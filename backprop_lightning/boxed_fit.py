@@ -15,8 +15,8 @@ from backprop_core.session import Session
 from backprop_core.settings import Settings
 from backprop_lightning.doors import Doors
 from backprop_lightning.following_fit import Opening
-from backprop_lightning.ranks import Alone, Together
-from backprop_lightning.spacing import batches_to_next_talk
+from backprop_torch.ranks import Alone, Together
+from backprop_torch.spacing import batches_to_next_talk
 
 LEAVE_S = 0.15
 """Lightning's own tear-down: workers of loaders, loggers."""

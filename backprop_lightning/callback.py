@@ -19,7 +19,7 @@ from backprop_lightning.boxed_fit import BoxedFit
 from backprop_lightning.doors import Doors
 from backprop_lightning.following_fit import FollowingFit
 from backprop_lightning.package import at_home, callback_bases
-from backprop_lightning.ranks import ranks_of
+from backprop_torch.ranks import ranks_of_process
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks.callback import Callback
@@ -119,7 +119,7 @@ class BackpropCallback(Callback):
         """The box opens before anything is restored, so that Lightning restores ours."""
         tuning = any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)
         if stage == "fit" and not trainer.fast_dev_run and not tuning and not self._stands_back(trainer):
-            ranks = ranks_of(trainer)
+            ranks = ranks_of_process()
             if ranks is not None and ranks.rank > 0:
                 self._fit = FollowingFit(trainer, self._clock, ranks)
             else:

@@ -21,9 +21,9 @@ from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_lightning import checkpoint_file
 from backprop_lightning.package import early_exit, migrated
-from backprop_lightning.ranks import Ranks
 from backprop_lightning.trainee import OURS, LightningTrainee, is_ours
 from backprop_lightning.training_loop import TrainingLoop
+from backprop_torch.ranks import Ranks
 
 
 class Doors(ABC):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backprop_core.attaching import session_opens
 from backprop_core.checkpoints.store import CheckpointStore, Loaded
 from backprop_core.clock import Clock
 from backprop_core.errors import UsageError
@@ -13,7 +14,7 @@ from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.signals import SignalWatch
 from backprop_lightning.doors import Doors
-from backprop_lightning.ranks import Together
+from backprop_torch.ranks import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class FollowingFit(Doors):
             UsageError: the first rank could not open its session.
             CheckpointError: the checkpoint cannot be read from this rank.
         """
+        session_opens()
         self._opening = self._together.share(None)
         if self._opening.error:
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")

@@ -17,7 +17,7 @@ def attach() -> None:
     from backprop_core import attaching
 
     try:
-        if attaching.may_attach("pytorch"):
+        if attaching.may_attach("pytorch", every_rank=True):
             from backprop_torch.waiting import wait_for_training
 
             wait_for_training()

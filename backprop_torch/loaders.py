@@ -156,6 +156,7 @@ def pass_start(loader: Any, randomness: RandomnessKeeper, generators: Generators
         "global": randomness.randomness(),
         "own": generators.capture(),
         "stayed": getattr(loader, "_iterator", None) is not None,
+        "epoch": getattr(loader.sampler, "epoch", None),
     }
 
 
@@ -168,6 +169,8 @@ def restore_start(
     elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
         loader._iterator._shutdown_workers()
         loader._iterator = None
+    if isinstance(start.get("epoch"), int) and hasattr(loader.sampler, "set_epoch"):
+        loader.sampler.set_epoch(start["epoch"])
     randomness.set_randomness(start["global"])
     generators.restore(start["own"])
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from backprop_core.outcome import Outcome
+from backprop_torch.spacing import batches_to_next_talk
 
 _GIVE, _GO_ON, _LEAVE = 1, 2, 3
 _OUTCOMES = tuple(Outcome)
@@ -88,6 +89,10 @@ class Together:
         message[: len(words)] = torch.tensor(words)
         dist.broadcast(message, src=0, group=self._group)
 
+    def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
+        """See `spacing.py`; a boundary of a plain loop is an optimizer step."""
+        return batches_to_next_talk(session, talked_s, 1)
+
     # -- the others --------------------------------------------------------------------------------------------
 
     def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
@@ -101,8 +106,8 @@ class Together:
             dist.gather_object(give(), None, dst=0, group=self._group)
 
 
-def ranks_of(trainer: Any) -> Together | None:
-    """How this Trainer's processes talk; None if there is one only."""
-    if trainer.world_size > 1 and dist.is_available() and dist.is_initialized():
+def ranks_of_process() -> Together | None:
+    """How the processes of this training talk; None if there is one only. All have to ask at the same time."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return Together()
     return None

@@ -26,9 +26,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from backprop_core.framework import LoopListener, RandomnessKeeper
+from backprop_core.framework import LoopListener, RandomnessKeeper, Ranks
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
+from backprop_torch.ranks import ranks_of_process
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class RawTorchLoop:
     def _meet_subclass(self, own_iter: list[tuple[type[Any], Any]]) -> Any:
         """A loader class that is defined later, with a way of its own to begin a pass, is watched as well."""
 
-        def init_subclass(kind: type[Any], **kwargs: Any) -> None:
+        def init_subclass(kind: type[DataLoader[Any]], /, **kwargs: Any) -> None:
             super(DataLoader, kind).__init_subclass__(**kwargs)
             if "__iter__" in vars(kind):
                 own_iter.append((kind, vars(kind)["__iter__"]))
@@ -152,6 +153,9 @@ class RawTorchLoop:
             self._to_resume = (position, when_begun)
         elif kind == "optimizer":
             self._step_to_resume = when_begun
+
+    def ranks(self) -> Ranks | None:
+        return ranks_of_process()
 
     def goes_on_at_a_step(self, position: Any) -> bool:
         return isinstance(position, Mapping) and position.get("kind") == "optimizer"

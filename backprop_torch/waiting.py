@@ -6,6 +6,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from torch.optim import Optimizer
@@ -37,9 +39,23 @@ class _Waiting:
             from backprop_core.attached import AttachedBox
             from backprop_torch.framework import TorchFramework
 
-            AttachedBox("pytorch").watch(TorchFramework(), lambda: self._optimizer_made)
+            AttachedBox("pytorch").watch(TorchFramework(), lambda: self._optimizer_made, _in_a_plain_loop)
         except Exception as error:
             attaching.give_up("pytorch", error)
+
+
+def _in_a_plain_loop() -> bool:
+    """Whether no Trainer that has an adapter of its own is at work: on a rank that is not the first it opens no session."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "") == "transformers.trainer" and _has_adapter("transformers"):
+            return False
+        frame = frame.f_back
+    return True
+
+
+def _has_adapter(framework: str) -> bool:
+    return attaching.may_attach(framework, every_rank=True) and find_spec(f"backprop_{framework}") is not None
 
 
 def wait_for_training() -> None:

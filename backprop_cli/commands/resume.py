@@ -78,7 +78,7 @@ def command(run: str, **parameters: Any) -> int:
     asked = _existing(parameters["resume_from"])
     if kind_of(record) is not Kind.PROGRAM:
         record = replace(record, interpreter=find_interpreter(raw["python"] or record.interpreter or None))
-    start = resumed_start(store, record, settings, asked)
+    start = resumed_start(store, record, settings, asked, told=tell)
     _warn_of_changes(record, cwd)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
@@ -112,7 +112,7 @@ def _continue(
             + (f", from {start.checkpoint}." if start.checkpoint else ".")
         )
         kind = kind_of(record)
-        seen = detect(kind, record.command[0], Path(record.cwd))
+        seen = detect(kind, record.command, Path(record.cwd))
         display.say(described(kind, seen, settings["framework"], record.interpreter))
         launch = Launch(store, hold, settings, SYSTEM, display)
         chain = chain_plan(parameters)

@@ -100,7 +100,7 @@ def _start(
     hold = store.hold(record.id)
     with hold:
         display.say(f"run {record.id}, time box of {settings['max-run-minutes']:g} min.")
-        seen = detect(kind, record.command[0], Path(record.cwd))
+        seen = detect(kind, record.command, Path(record.cwd))
         display.say(described(kind, seen, settings["framework"], record.interpreter))
         launch = Launch(store, hold, settings, SYSTEM, display)
         start = Start(argv, resume_from=resume_from, checkpoint=resume_from)

@@ -20,7 +20,7 @@ def _hand_over() -> None:
 _hand_over()
 _ours = sys.modules.pop("sitecustomize", None)
 try:
-    import sitecustomize  # noqa: F401 - the next one on the path, as without us
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401 - the next one on the path, as without us
 except ImportError as error:
     if error.name != "sitecustomize":
         raise

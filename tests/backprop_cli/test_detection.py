@@ -27,7 +27,7 @@ from backprop_cli.scripts import Kind
 def test_the_framework_is_read_from_the_imports(tmp_path: Path, text: str, framework: str | None) -> None:
     """The most specific framework wins; text that cannot be parsed says nothing and does no harm."""
     (tmp_path / "train.py").write_text(text)
-    assert detect(Kind.SCRIPT, "train.py", tmp_path).framework == framework
+    assert detect(Kind.SCRIPT, ["train.py"], tmp_path).framework == framework
 
 
 def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> None:
@@ -37,13 +37,17 @@ def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> N
     (tmp_path / "parts" / "__init__.py").write_text("")
     (tmp_path / "parts" / "model.py").write_text("from . import deep\nfrom .deep import net\nimport train")
     (tmp_path / "parts" / "deep.py").write_text("import torch\nopen('made', 'w')")
-    seen = detect(Kind.SCRIPT, "train.py", tmp_path)
+    seen = detect(Kind.SCRIPT, ["train.py"], tmp_path)
     assert (seen.framework, seen.because) == ("pytorch", "parts/deep.py imports torch")
+    assert (
+        detect(Kind.PROGRAM, ["torchrun", "--nproc-per-node", "2", "train.py"], tmp_path).framework
+        == "pytorch"
+    )
     assert not (tmp_path / "made").exists()
-    assert detect(Kind.MODULE, "parts.model", tmp_path).framework == "pytorch"
+    assert detect(Kind.MODULE, ["parts.model"], tmp_path).framework == "pytorch"
 
 
 def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:
     """So that the first line can say so."""
     (tmp_path / "train.py").write_text("import torch, backprop")
-    assert detect(Kind.SCRIPT, "train.py", tmp_path).uses_us
+    assert detect(Kind.SCRIPT, ["train.py"], tmp_path).uses_us

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backprop_lightning.spacing import batches_to_next_talk
+from backprop_torch.spacing import batches_to_next_talk
 from tests.backprop_torch.cutting import environment
 
 SCRIPT = ("-m", "tests.backprop_lightning.two_ranks")

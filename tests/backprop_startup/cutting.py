@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "unmodified"
 
 
-def whole(command: CommandLine, script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def whole(
+    command: CommandLine, script: Path, *arguments: str, launcher: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """The script without backprop."""
     return subprocess.run(
-        [sys.executable, str(script), *arguments],
+        [*(launcher or [sys.executable]), str(script), *arguments],
         cwd=command.folder,
         env=command.environment,
         capture_output=True,
@@ -37,9 +40,15 @@ def events(command: CommandLine, run: str, attempt: int = 1) -> list[dict[str, A
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def cut(command: CommandLine, run: str, script: Path, *arguments: str) -> None:
-    """Start the script under `backprop run`, and stop it from outside once it trains."""
-    child = command.start("run", str(script), "-m", "5", "--run-id", run, "--", *arguments)
+def cut(command: CommandLine, run: str, script: Path, *arguments: str, launcher: Sequence[str] = ()) -> None:
+    """Start the script under `backprop run`, and stop it from outside once it trains.
+
+    Args:
+        launcher: a program and arguments of its own that start the script, such as torchrun.
+    """
+    words = [str(script), *arguments]
+    how = ["--exec", launcher[0], "--", *launcher[1:], *words] if launcher else [words[0], "--", *words[1:]]
+    child = command.start("run", "-m", "5", "--run-id", run, *how)
     try:
         wait_for(
             lambda: child.poll() is not None or any(e["kind"] == "progress" for e in events(command, run)),

@@ -151,7 +151,7 @@ def test_an_interpreter_without_backprop_is_governed_from_outside(
 
 
 def test_another_model_than_the_saved_one_is_refused_in_one_sentence(backprop: CommandLine) -> None:
-    """A resume that does not fit ends with status 1 and no traceback; nothing is restored, nothing trained from the start."""
+    """A resume that does not fit ends with status 1 and no traceback; nothing is restored, nothing trained."""
     text = (EXAMPLES / "digits_torch.py").read_text()
     script = backprop.script(text)
     cut(backprop, "cut", script, "--epochs", "3", "--pause", "0.02")

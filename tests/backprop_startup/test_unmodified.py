@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.backprop_cli.commandline import CommandLine
@@ -68,6 +71,23 @@ def test_a_loop_without_a_loader_goes_on_with_all_its_optimizers_and_averages(ba
     ours = [line.split()[1] for line in _trace(backprop, "cut")]
     assert steps < 150
     assert ours[:150] == theirs
+
+
+def test_two_ranks_are_one_run_and_stop_at_the_same_step(backprop: CommandLine) -> None:
+    """Under torchrun both stop after the same step; resumed, each rank has the batches and the weights of the uncut run."""
+    script = EXAMPLES / "digits_ddp.py"
+    torchrun = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2")
+    with_environment(backprop, OMP_NUM_THREADS="1")
+    assert whole(backprop, script, "--epochs", "2", "--trace", "whole.txt", launcher=torchrun).returncode == 0
+    cut(backprop, "cut", script, "--epochs", "2", "--trace", "cut.txt", "--pause", "0.05", launcher=torchrun)
+    first, second = (len(_trace(backprop, f"cut.{rank}")) for rank in "01")
+    assert 0 < first == second < 94
+    resumed(backprop, "cut")
+    assert len(backprop.runs()) == 1
+    for rank in "01":
+        theirs, ours = _trace(backprop, f"whole.{rank}"), _trace(backprop, f"cut.{rank}")
+        common = min(47 * (1 + first // 47), len(ours))  # to the end of the interrupted epoch
+        assert ours[:common] == theirs[:common]
 
 
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
