@@ -5,6 +5,7 @@ digests.
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from backprop_core.runs.record import RunRecord
@@ -18,11 +19,49 @@ def usable(store: RunStore, record: RunRecord) -> str | None:
     """The newest checkpoint that is still there: a committed folder of ours, or what the script announced
     itself.
     """
+    return next(iter(candidates(store, record)), None)
+
+
+def whole(store: RunStore, record: RunRecord, told: Callable[[str], None]) -> str | None:
+    """Like `usable`, for a script that is handed the path and cannot check it: every byte of one of ours is read first.
+
+    A damaged one is told in a sentence, and the one before it is taken.
+    """
+    for place in candidates(store, record):
+        damage = damage_in(place)
+        if not damage:
+            return place
+        told(f"{damage} Going back to the checkpoint before it.")
+    return None
+
+
+def damage_in(place: str) -> str:
+    """A sentence if a checkpoint of ours is not what was written; of others nothing is known, so the empty string."""
+    if not is_own(place):
+        return ""
+    from backprop_core.checkpoints.store import open_store
+    from backprop_core.clock import SYSTEM
+    from backprop_core.errors import BackpropError
+
+    folder = place.rstrip("/").rpartition("/")[0]
+    try:
+        problems = open_store(folder, clock=SYSTEM).verify(Path(place))
+    except BackpropError as error:
+        problems = [str(error)]
+    return problems[0] if problems else ""
+
+
+def candidates(store: RunStore, record: RunRecord) -> Iterator[str]:
+    """All that is still there, newest first: what the record knows, and those of ours that it does not know yet."""
+    folder = store.checkpoints_dir(record)
+    unknown = [str(path) for path in committed(folder) if str(path) not in record.checkpoints]
     for known in reversed(record.checkpoints):
-        if is_remote(known) or is_there(Path(known)):
-            return known
-    own = committed(store.checkpoints_dir(record))
-    return str(own[-1]) if own else None
+        if not (is_remote(known) or is_there(Path(known))):
+            continue
+        while unknown and Path(known).parent == folder and unknown[-1] > known:
+            yield unknown.pop()
+        yield known
+    yield from reversed(unknown)
 
 
 def is_remote(place: str) -> bool:

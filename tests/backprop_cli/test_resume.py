@@ -236,3 +236,70 @@ def test_the_npm_tools_run_can_be_resumed(backprop: CommandLine) -> None:
     assert ran.stdout == f"['--from', '{checkpoint}'] {checkpoint}\n"
     assert backprop.runs()[0]["status"] == "completed"
     assert (backprop.home / "runs" / "npm-1").is_dir()
+
+
+SAVES_TWICE = """
+    import os, sys
+    from pathlib import Path
+    from backprop_core.checkpoints import NumpyTranslator, capture
+    from backprop_core.checkpoints.store import CheckpointStore
+    from backprop_core.clock import SYSTEM
+    from tests.backprop_core.checkpoints.states import facts
+    print(sys.argv[1:], flush=True)
+    if "--from" not in sys.argv:
+        store = CheckpointStore(Path(os.environ["BACKPROP_CHECKPOINT_DIR"]), clock=SYSTEM)
+        for step in (10, 20):
+            store.commit(capture({"model": {"w": list(range(step))}}, [NumpyTranslator()]), facts(step))
+        raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def saved_twice(backprop: CommandLine) -> Path:
+    """Run `d`, with a --resume-flag and two checkpoints of our own format at steps 10 and 20; their folder."""
+    backprop.script(SAVES_TWICE)
+    backprop.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    ran = backprop("run", "train.py", "--run-id", "d", "--resume-flag", "--from")
+    assert ran.returncode == 3, ran.stderr
+    return backprop.home / "runs" / "d" / "checkpoints"
+
+
+def spoil(checkpoint: Path) -> None:
+    """Change one byte of the largest file of a checkpoint that is not its manifest."""
+    files = [path for path in checkpoint.iterdir() if path.name != "manifest.json"]
+    file = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_the_resume_flag_hands_over_the_newest_checkpoint_that_is_whole(
+    backprop: CommandLine, saved_twice: Path
+) -> None:
+    """Every byte is read first: a damaged one is named in a line, and the script gets the one before it."""
+    newest, older = saved_twice / "step-000000000020", saved_twice / "step-000000000010"
+    assert backprop("resume", "d").stdout == f"['--from', '{newest}']\n"
+    record = backprop.home / "runs" / "d" / "run.json"
+    record.write_text(record.read_text().replace('"completed"', '"failed"'))
+    spoil(newest)
+    ran = backprop("resume", "d", "--dry-run")
+    assert f"--from {older}" in ran.stderr
+    assert f"{newest}/" in ran.stderr
+    assert "Going back to the checkpoint before it." in ran.stderr
+    spoil(older)
+    ran = backprop("resume", "d")
+    assert ran.stdout == "[]\n"
+    assert "STARTS AFRESH" in ran.stderr
+
+
+def test_a_damaged_checkpoint_that_was_asked_for_is_not_handed_over(
+    backprop: CommandLine, saved_twice: Path
+) -> None:
+    """-r of a damaged checkpoint gets status 2 and what to do; the script is not started."""
+    newest = saved_twice / "step-000000000020"
+    spoil(newest)
+    ran = backprop("resume", "d", "-r", str(newest))
+    assert ran.returncode == 2
+    assert "is damaged" in ran.stderr
+    assert "Leave out --resume-from" in ran.stderr
+    assert len(backprop.record("d")["attempts"]) == 1
