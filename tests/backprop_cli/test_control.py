@@ -138,6 +138,23 @@ def test_extend_makes_the_time_box_longer(backprop: CommandLine, unaware: subpro
     assert backprop.record("u")["attempts"][0]["measured"]["governor"]["used_s"] > 14.0
 
 
+def test_a_frozen_script_can_be_given_more_time(backprop: CommandLine) -> None:
+    """extend and checkpoint reach a paused script without a session: its box grows, and that it cannot save is said."""
+    backprop.script(COUNTS)
+    process = backprop.start("run", "train.py", "--run-id", "u", "-m", "0.1")
+    pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+    backprop("pause", "u")
+    wait_for(lambda: state(pid) == "T")
+    assert backprop("extend", "u", "2s").returncode == 0
+    assert backprop("checkpoint", "u").returncode == 0
+    assert state(pid) == "T"
+    assert backprop("continue", "u").returncode == 0
+    _, err = process.communicate(timeout=40)
+    assert "no session of backprop" in err
+    governor = backprop.record("u")["attempts"][0]["measured"]["governor"]
+    assert governor["used_s"] > 6.0 + 2.0 + governor["pauses"][0]["seconds"] - 0.7
+
+
 @pytest.mark.parametrize("command", [["stop"], ["pause"], ["continue"], ["checkpoint"], ["extend"]])
 def test_what_does_not_run_cannot_be_asked(backprop: CommandLine, command: list[str]) -> None:
     """A run that is over, and one that is unknown, get a sentence and status 2."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
 from pathlib import Path
 
-from tests.backprop_cli.commandline import CommandLine, wait_for
+from tests.backprop_cli.commandline import CommandLine, end, wait_for
 
 TRAINS = """
     import hashlib, random, sys, time
@@ -104,6 +105,39 @@ def test_requests_from_another_terminal_reach_a_real_session(backprop: CommandLi
     record = backprop.record("r")
     assert record["status"] == "stopped"
     assert len(record["attempts"][0]["measured"]["governor"]["pauses"]) == 1
+
+
+def remaining_s(backprop: CommandLine, run: str) -> float:
+    """What the newest progress says is left of the time box."""
+    lines = [json.loads(line) for line in progress(backprop, run).splitlines() if '"progress"' in line]
+    return float(lines[-1]["remaining_s"])
+
+
+def test_what_is_asked_of_a_paused_session_is_done_when_it_goes_on(backprop: CommandLine) -> None:
+    """While it is held nothing is saved; after `continue` the checkpoint is made, and the box has grown by both."""
+    backprop.script(TRAINS)
+    process = backprop.start("run", "train.py", "-m", "0.3", "--run-id", "h", "--", "100000")
+    try:
+        wait_for(lambda: '"progress"' in progress(backprop, "h"))
+        assert backprop("pause", "h").returncode == 0
+        wait_for(lambda: '"paused"' in progress(backprop, "h"))
+        before, left_s = progress(backprop, "h").count('"progress"'), remaining_s(backprop, "h")
+        for words in (["extend", "h", "1m"], ["checkpoint", "h"]):
+            assert backprop(*words).returncode == 0
+        assert '"requested"' not in progress(backprop, "h")
+        assert backprop("continue", "h").returncode == 0
+        wait_for(lambda: '"reason": "requested"' in progress(backprop, "h"))
+        wait_for(lambda: progress(backprop, "h").count('"progress"') > before + 1)
+        # Without the minute it could not be more than before the pause; the pause itself is given back as well.
+        assert left_s + 60.0 - 10.0 < remaining_s(backprop, "h") <= left_s + 60.0
+        assert backprop("stop", "h").returncode == 0
+        _, err = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert "extended by 60 s" in err
+    governor = backprop.record("h")["attempts"][0]["measured"]["governor"]
+    assert governor["unused_s"] > 50.0
+    assert len(governor["pauses"]) == 1
 
 
 def state(pid: int) -> str:
