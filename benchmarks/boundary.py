@@ -131,6 +131,28 @@ def lightning_rows() -> list[dict[str, Any]]:
     ]
 
 
+def keras_loop_rows() -> list[dict[str, Any]]:
+    """A small Keras model with our callback beside a stock batch callback; one process for each backend."""
+    if importlib.util.find_spec("keras") is None:
+        return []
+    import keras_rows
+
+    rows = []
+    for measured in keras_rows.boundary_rows():
+        bare_ns, stock_ns, ours_ns = (
+            1e3 * measured[f"{form} us"] for form in ("bare", "stock callback", "BackpropCallback")
+        )
+        for form, ns in (("a stock batch callback", stock_ns), ("our callback", ours_ns)):
+            rows.append(
+                {
+                    "loop": f"Keras on {measured['backend']} with {form}",
+                    "ns an iteration": ns,
+                    "over the bare loop": ns - bare_ns,
+                }
+            )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
@@ -176,6 +198,7 @@ def main() -> None:
     for row in rows:
         row["goal"] = "" if not str(row["loop"]).startswith("box.") else f"<= {GOAL_NS:.0f}"
     rows += lightning_rows()
+    rows += keras_loop_rows()
     show("A boundary, in nanoseconds", rows)
     print(f"\nWritten to {write('boundary', {'rows': rows, 'goal_ns': GOAL_NS})}")
 

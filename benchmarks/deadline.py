@@ -3,7 +3,7 @@
     python benchmarks/deadline.py                 # 10,000 simulated and 100 real boxes
     python benchmarks/deadline.py --real 20       # fewer real ones
     python benchmarks/deadline.py --text 10       # also ten boxes of 15 s of the text example
-    python benchmarks/deadline.py --peers         # also Lightning's Timer + ModelCheckpoint and timeout(1), same work
+    python benchmarks/deadline.py --peers         # also timeout(1) and what Lightning and Keras offer themselves, same work
 
 A real box is `backprop run` of benchmarks/boxed_training.py. Late means that the process was there after the deadline: the
 session's last word, and how long the process lived after it as the governor saw. A process that was ended before its box was
@@ -14,6 +14,7 @@ beyond two of the longest recent steps, a quarter of a save and half a second co
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -157,7 +158,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def peers() -> list[dict[str, Any]]:
-    """The same work under timeout(1) and, where it is installed, Lightning's Timer + ModelCheckpoint."""
+    """The same work under timeout(1) and, where they are installed, what Lightning and Keras offer themselves."""
     rows = []
     for state_mb, step_ms, budget_s in ((30, 50, 8.0), (300, 50, 12.0)):
         work = ["--state-mb", str(state_mb), "--step-ms", str(step_ms)]
@@ -167,11 +168,15 @@ def peers() -> list[dict[str, Any]]:
         end_s = time.monotonic() - began
         rows.append({"peer": "timeout(1)", "state MB": state_mb, "budget s": budget_s, "slack s": budget_s - end_s,
                      "last checkpoint": "whatever was periodic"})  # fmt: skip
-    try:
+    if importlib.util.find_spec("pytorch_lightning") is not None:
         import lightning_rows
-    except ImportError:
-        return rows
-    return rows + list(getattr(lightning_rows, "deadline_rows", list)())
+
+        rows += lightning_rows.deadline_rows()
+    if importlib.util.find_spec("keras") is not None:
+        import keras_rows
+
+        rows += keras_rows.peer_rows()
+    return rows
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
     python benchmarks/keras_rows.py                    # 10 boxes and the step costs on each backend
     python benchmarks/keras_rows.py --backends jax --boxes 3
 
-A box is `backprop run` of benchmarks/keras_training.py. Lost are steps that the last checkpoint does not hold. The peer is a
-callback that sets stop_training at the deadline, beside BackupAndRestore(save_freq=50). Its clock begins with the fit, ours
-with the process.
+A box is `backprop run` of benchmarks/keras_training.py. Late means that the process was there after the deadline: the
+session's last word, and how long the process lived after it as the governor saw. Lost are steps that the last checkpoint
+does not hold. `leave s` is the time from the last checkpoint to the session's last word, for which GOVERNED_LEAVE_S in
+backprop_keras/box.py stands; `exit s` is the time from there to the end of the process. The peer is a callback that sets
+stop_training at the deadline, beside BackupAndRestore(save_freq=50). Its clock begins with the fit, ours with the process.
 
-`deadline_rows` and `boundary_rows` are also called by benchmarks/deadline.py and benchmarks/boundary.py.
+`peer_rows` and `boundary_rows` are also called by benchmarks/deadline.py and benchmarks/boundary.py.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ from side_by_side import quantile, show, write
 HERE = Path(__file__).parent
 SCRIPT = HERE / "keras_training.py"
 BACKENDS = ("tensorflow", "torch", "jax")
+BUDGETS_S = (15.0, 25.0)
 
 
 def _environment(backend: str, home: str) -> dict[str, str]:
     return {
-        **os.environ, "BACKPROP_HOME": home, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1",
+        **os.environ, "BACKPROP_HOME": home, "BACKPROP_RUNTIME_DIR": f"{home}/runtime", "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu",
     }  # fmt: skip
 
@@ -53,6 +57,7 @@ def box(backend: str, number: int, home: str, budgets_s: Sequence[float]) -> dic
         str(budget_s / 60),
         "--run-id",
         run,
+        "--no-wait",
     ]
     command += [
         "--min-free-ram",
@@ -75,16 +80,25 @@ def box(backend: str, number: int, home: str, budgets_s: Sequence[float]) -> dic
     if not (folder / "run.json").exists():
         raise RuntimeError(f"status {done.returncode}: {done.stderr[-1000:]}")
     attempt = json.loads((folder / "run.json").read_text())["attempts"][-1]
-    row: dict[str, Any] = {"backend": backend, "budget_s": budget_s, "status": done.returncode}
+    row: dict[str, Any] = {
+        "backend": backend,
+        "budget_s": budget_s,
+        "status": done.returncode,
+        "killed": attempt["exit_status"] == 137,
+    }
     if finished is None:
-        return {**row, "slack_s": float("nan"), "lost": float("nan"), "reason": attempt["reason"]}
-    saved = [e["step"] for e in map(json.loads, lines) if e["kind"] == "checkpoint_saved"]
+        return {**row, "reason": attempt["reason"]}
+    saved = [e for e in map(json.loads, lines) if e["kind"] == "checkpoint_saved"]
+    exit_s = attempt["measured"].get("exit_s", 0.0)
     return {
         **row,
-        "slack_s": finished["slack_s"] - attempt["measured"].get("exit_s", 0.0),
-        "lost": finished["steps"] - max(saved, default=0),
+        "slack_s": finished["slack_s"] - exit_s,
+        "lost": finished["steps"] - max((e["step"] for e in saved), default=0),
         "steps": finished["steps"],
-        "longest_step_s": finished["measured"]["longest_s"].get("plain"),
+        "step s": finished["measured"]["longest_s"].get("plain"),
+        "save s": max((e["seconds"] for e in saved), default=float("nan")),
+        "leave s": finished["monotonic"] - saved[-1]["monotonic"] if saved else float("nan"),
+        "exit s": exit_s,
         "reason": finished["reason"],
     }
 
@@ -113,18 +127,23 @@ def peer(backend: str, budget_s: float = 20.0) -> dict[str, Any]:
         left = list((Path(folder) / "backup").glob("*"))
         steps, slack_s = json.loads(done.stdout.splitlines()[-1])
     return {
-        "callback": "stop_training + BackupAndRestore", "backend": backend, "boxes": 1, "late": int(slack_s < 0),
-        "slack median s": slack_s, "steps lost at most": steps if not left else "",
+        "peer": f"Keras on {backend}: stop_training + BackupAndRestore", "budget s": budget_s, "slack s": slack_s,
+        "last checkpoint": "yes" if left else f"deleted by itself, {steps} steps lost",
     }  # fmt: skip
+
+
+def peer_rows(backends: Sequence[str] = BACKENDS) -> list[dict[str, Any]]:
+    """What Keras itself offers, at a deadline."""
+    return [peer(backend) for backend in backends]
 
 
 def deadline_rows(
     backends: Sequence[str] = BACKENDS,
     boxes: int = 1,
     at_once: int = 1,
-    budgets_s: Sequence[float] = (25.0, 40.0),
-) -> list[dict[str, Any]]:
-    """A row for our callback and one for the peer, for each backend."""
+    budgets_s: Sequence[float] = BUDGETS_S,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row of our callback for each backend, and the boxes."""
     with (
         tempfile.TemporaryDirectory(prefix="backprop-bench-") as home,
         ThreadPoolExecutor(at_once) as pool,
@@ -138,14 +157,19 @@ def deadline_rows(
         joined = [row for row in here if "steps" in row]
         rows.append(
             {
-                "callback": "BackpropCallback", "backend": backend, "boxes": len(here), "joined": len(joined),
+                "backend": backend,
+                "boxes": len(here),
+                "joined": len(joined),
                 "late": sum(row["slack_s"] < 0 for row in joined),
+                "killed": sum(row["killed"] for row in here),
                 "slack median s": quantile([row["slack_s"] for row in joined], 0.5),
+                "slack least s": min((row["slack_s"] for row in joined), default=""),
                 "steps lost at most": max((row["lost"] for row in joined), default=""),
+                "leave at most s": max((row["leave s"] for row in joined), default=""),
+                "exit at most s": max((row["exit s"] for row in joined), default=""),
             }
-        )  # fmt: skip
-        rows.append(peer(backend))
-    return rows
+        )
+    return rows, ours
 
 
 def boundary_rows(backends: Sequence[str] = BACKENDS, rounds: int = 5) -> list[dict[str, Any]]:
@@ -200,7 +224,9 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
     parser.add_argument("--boxes", type=int, default=10)
     parser.add_argument("--at-once", type=int, default=1, help="boxes beside each other")
-    parser.add_argument("--budgets", nargs=2, type=float, default=[25.0, 40.0], help="seconds, from and to")
+    parser.add_argument(
+        "--budgets", nargs=2, type=float, default=list(BUDGETS_S), help="seconds, from and to"
+    )
     parser.add_argument("--only", choices=["boundary", "deadline"])
     parser.add_argument("--steps-here", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -212,8 +238,12 @@ def main() -> None:
         results["boundary"] = boundary_rows(options.backends)
         show("A step with Keras, in microseconds", results["boundary"])
     if options.only != "boundary":
-        results["deadline"] = deadline_rows(options.backends, options.boxes, options.at_once, options.budgets)
-        show("Boxes with Keras, beside a callback that sets stop_training", results["deadline"])
+        began = os.getloadavg()
+        rows, boxes = deadline_rows(options.backends, options.boxes, options.at_once, options.budgets)
+        results |= {"deadline": rows, "boxes": boxes, "load": [began, os.getloadavg()]}
+        show("Boxes with Keras, by backend", rows)
+        results["peers"] = peer_rows(options.backends)
+        show("What Keras itself offers", results["peers"])
     print(f"\nWritten to {write('keras' + ('-' + options.only if options.only else ''), results)}")
 
 
