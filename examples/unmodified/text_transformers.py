@@ -64,7 +64,7 @@ def main() -> None:
             warmup_steps=50,
             logging_steps=50,
             eval_strategy="steps",
-            eval_steps=200,
+            eval_steps=100,
             save_strategy="no",
             report_to="none",
             use_cpu=True,

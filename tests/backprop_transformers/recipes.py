@@ -115,7 +115,7 @@ def model(width: int = 16) -> Model:
 
 def arguments(kind: type = TrainingArguments, **keywords: Any) -> Any:
     defaults = {
-        "output_dir": tempfile.mkdtemp(prefix="trainer-"), "num_train_epochs": 3, "per_device_train_batch_size": 4,
+        "output_dir": tempfile.mkdtemp(prefix="trainer-"), "num_train_epochs": 2, "per_device_train_batch_size": 4,
         "per_device_eval_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 3, "save_strategy": "no",
         "report_to": "none", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False,
     }  # fmt: skip
@@ -140,7 +140,7 @@ def plain() -> Any:
 
 @recipe
 def two_workers() -> Any:
-    return trainer(dataloader_num_workers=2, num_train_epochs=2)
+    return trainer(dataloader_num_workers=2)
 
 
 @recipe
@@ -177,7 +177,7 @@ def accumulation() -> Any:
 
 @recipe
 def bf16() -> Any:
-    return trainer(bf16=True, num_train_epochs=2)
+    return trainer(bf16=True)
 
 
 @recipe
@@ -269,7 +269,7 @@ def derived() -> Any:
 
 @recipe
 def sequences() -> Any:
-    args = arguments(Seq2SeqTrainingArguments, eval_strategy="steps", eval_steps=6, num_train_epochs=2)
+    args = arguments(Seq2SeqTrainingArguments, eval_strategy="steps", eval_steps=6)
     return trainer(Seq2SeqTrainer, args=args)
 
 

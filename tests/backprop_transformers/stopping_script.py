@@ -15,7 +15,7 @@ original = transformers.Trainer.training_step
 
 
 def stop_when_half_done(self: Any, *args: Any, **kwargs: Any) -> Any:
-    if self.state.global_step == 90 and os.environ["BACKPROP_ATTEMPT"] == "1":
+    if self.state.global_step == 60 and os.environ["BACKPROP_ATTEMPT"] == "1":
         folder = Path(os.environ["BACKPROP_RUN_DIR"]) / "attempts" / os.environ["BACKPROP_ATTEMPT"]
         send_control(folder, Action.STOP)
     return original(self, *args, **kwargs)
