@@ -109,6 +109,8 @@ class Governor:
         self._monitor = monitor
         self._first_step: Callable[[], None] | None = first_step
         self._looked = looked
+        self._poll = select.poll()
+        self._wanted: list[tuple[int, int]] = []
         self._catches = (-math.inf, True)
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
@@ -160,22 +162,29 @@ class Governor:
 
     def _watch(self) -> None:
         with keep_keys(self._streams.keys):
-            looked_at = -math.inf
-            while self._process.poll() is None:
+            looked_at, stirred = -math.inf, True
+            while True:
                 now = self._clock.monotonic()
-                if now - looked_at >= TICK_S:
+                looks = now - looked_at >= TICK_S
+                if (looks or stirred) and self._process.poll() is not None:
+                    return
+                stirred = False
+                if looks:
                     looked_at = now
                     self._look()
-                plan = self._plan(now)
+                    plan = self._plan(
+                        now
+                    )  # nothing that it rests on changes when there is only output to pass on
                 if plan.due(now):
                     self._look()  # the script may have joined, or been extended, a moment ago
                     plan = self._plan(now)
                 if plan.due(now):
                     self._make(plan.move)
-                    plan = self._plan(now)
+                    plan, stirred = self._plan(now), True
                 self._wait(min(looked_at + TICK_S, plan.at) - self._clock.monotonic())
                 for number in self._inbox.take():
                     self._on_signal(number)
+                    plan, stirred = self._plan(self._clock.monotonic()), True
 
     def _plan(self, now: float) -> Plan:
         steering = self._steering
@@ -208,11 +217,16 @@ class Governor:
             self._wait(0.02)
 
     def _wait(self, timeout_s: float) -> None:
-        poll = select.poll()
-        poll.register(self._inbox.fd, select.POLLIN)
-        self._streams.register(poll)
-        for fd, _ in poll.poll(max(0, math.ceil(timeout_s * 1000))):
-            self._streams.ready(fd)
+        wanted = [(self._inbox.fd, select.POLLIN), *self._streams.waited_for()]
+        if wanted != self._wanted:
+            self._wanted, self._poll = wanted, select.poll()
+            for fd, events in wanted:
+                self._poll.register(fd, events)
+        for fd, _ in self._poll.poll(max(0, math.ceil(timeout_s * 1000))):
+            if fd == self._inbox.fd:
+                self._inbox.drain()
+            else:
+                self._streams.ready(fd)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number in STOP_SIGNALS:

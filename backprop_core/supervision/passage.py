@@ -27,6 +27,8 @@ class Sink:
         self.fd = fd
         self.gone = False
         self._waiting = bytearray()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
         try:
             self._always_ready = stat.S_ISREG(os.fstat(fd).st_mode)
         except OSError:
@@ -71,9 +73,7 @@ class Sink:
         del self._waiting[:written]
 
     def _writable(self, timeout_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self.fd, select.POLLOUT)
-        return bool(poll.poll(timeout_s * 1000))
+        return bool(self._poll.poll(timeout_s * 1000))
 
 
 class Log:

@@ -49,11 +49,14 @@ class SignalInbox:
         self._read.close()
         self._write.close()
 
-    def take(self) -> list[signal.Signals]:
-        """The signals that came since the last call, in order."""
+    def drain(self) -> None:
+        """`fd` is readable: empty it."""
         with suppress(BlockingIOError):
             while self._read.recv(256):
                 pass
+
+    def take(self) -> list[signal.Signals]:
+        """The signals that came since the last call, in order."""
         taken = []
         while self._arrived:
             taken.append(self._arrived.popleft())

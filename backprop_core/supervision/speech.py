@@ -39,6 +39,9 @@ class Listener:
 
     def feed(self, data: bytes) -> list[str]:
         """Take the next bytes; return the checkpoints announced in them."""
+        if b"{" not in data and not self._part and not self._too_long:  # nothing for us in it: most output
+            self._collect(data.rpartition(b"\n")[2])
+            return []
         before = len(self.heard.checkpoints)
         *lines, rest = data.split(b"\n")
         for line in lines:

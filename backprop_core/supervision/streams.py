@@ -59,15 +59,17 @@ class Streams:
         """Whether nothing waits to be shown and every stream stands at the start of a line."""
         return all(stream.at_line_start and not stream.sink.waiting for stream in self.sources)
 
-    def register(self, poll: select.poll) -> None:
-        """Enter every file descriptor that can make progress now."""
+    def waited_for(self) -> list[tuple[int, int]]:
+        """Every file descriptor that can make progress now, with what it waits for."""
+        found = []
         for stream in self.sources:
             if stream.open and not stream.sink.full:
-                poll.register(stream.fd, select.POLLIN)
+                found.append((stream.fd, select.POLLIN))
             if stream.sink.waiting:
-                poll.register(stream.sink.fd, select.POLLOUT)
+                found.append((stream.sink.fd, select.POLLOUT))
         if self.keys is not None and self.keys.active:
-            poll.register(self.keys.fd, select.POLLIN)
+            found.append((self.keys.fd, select.POLLIN))
+        return found
 
     def ready(self, fd: int) -> None:
         """Something can be done with `fd`: do it."""
