@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backprop_core.clock import SYSTEM
-from backprop_core.config import Settings, resolve
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from backprop_core.config import Settings
 
 
 def open_store(*, write: bool = True) -> RunStore:
@@ -29,6 +31,8 @@ def settings_for(
     remembered: Mapping[str, Any] | None = None,
 ) -> Settings:
     """All settings for a command. ConfigError names what is wrong and where."""
+    from backprop_core.config import resolve  # late: `list` and most commands have no settings
+
     file = None if config is None else Path(config).expanduser().absolute()
     return resolve(command_line=raw, environ=os.environ, cwd=cwd, file=file, remembered=remembered)
 

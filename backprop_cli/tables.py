@@ -35,8 +35,8 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under columns as plain text."""
     table = [list(columns), *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    form = "  ".join(f"{{:<{width}}}" for width in widths)
-    return "\n".join(form.format(*row).rstrip() for row in table)
+    form = "  ".join(f"%-{width}s" for width in widths)
+    return "\n".join([(form % tuple(row)).rstrip() for row in table])
 
 
 def _show_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], styled: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import click
@@ -35,6 +36,7 @@ def command(wanted: tuple[str, ...], name: str | None, limit: int | None, as_jso
       backprop list --status timeboxed --status lost
       backprop list --json
     """
+    gc.disable()  # ten thousand rows make no garbage in circles, and looking for some takes a tenth of the time
     store = open_store(write=False)
     rows = [row for row in store.list_rows() if _matches(row, wanted, name)]
     tell_warnings(store)
