@@ -135,6 +135,10 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
     directory = environ.get("BACKPROP_CHECKPOINT_DIR") or str(Path(run_dir) / "checkpoints")
     asked = settings.resume if settings.resume not in ("auto", True, False) else None
     resume_from = str(asked or environ.get("BACKPROP_RESUME_FROM") or "")
+    resuming = environ.get("BACKPROP_RESUME") == "1"
+    foreign = bool(resume_from) and not asked and resuming and not _may_be_ours(resume_from)
+    if foreign:  # what the script has saved and announced itself: it was named for the script
+        resume_from = ""
     enrolment = Enrolment(
         run_id=run_id,
         attempt=attempt,
@@ -142,7 +146,7 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
             _box_folder(settings.checkpoint_dir or directory, box), settings, clock
         ),
         resume_from=resume_from if resume_from and box == 1 else None,
-        resuming=settings.resume is not False and environ.get("BACKPROP_RESUME") == "1",
+        resuming=settings.resume is not False and resuming,
         earlier=_earlier(RunStore(Path(run_dir).parent.parent, clock), run_id),
         governed=True,
         box=box,
@@ -151,6 +155,14 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
     if settings.run is not None and settings.run != run_id:
         enrolment.notes.append(f"Under backprop run this is run {run_id}; run={settings.run!r} is left out.")
     return enrolment
+
+
+def _may_be_ours(place: str) -> bool:
+    """Whether a checkpoint of our own format, or a folder of some, can be at `place`."""
+    if "://" in place:
+        return True
+    path = Path(place)
+    return (path / "manifest.json").is_file() or any(path.glob("step-*/manifest.json"))
 
 
 def _count_box(run_id: str) -> int:
