@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backprop_cli.checkpoints import committed, damage_in, is_own, newest_matches, usable, whole
+from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, newest_matches, usable, whole
 from backprop_cli.contract import Start
 from backprop_cli.launch import Launch
 from backprop_cli.scripts import Kind, argv_of
@@ -58,15 +58,25 @@ def resumed_start(
     flag = settings["resume-flag"]
     if asked and flag and (damage := damage_in(asked)):
         raise UsageError(damage, "Leave out --resume-from: then the newest one that is whole is taken.")
-    newest = (whole(store, record, told) if flag else usable(store, record)) if asked is None else asked
-    checkpoint = newest or _matched(record, settings)
+    if asked is not None:
+        checkpoint: str | None = asked
+    elif flag:  # the script restores itself, from what it has saved itself if there is such a thing
+        checkpoint = _scripts_own(store, record) or _matched(record, settings) or whole(store, record, told)
+    else:
+        checkpoint = usable(store, record) or _matched(record, settings)
     argv = argv_of(kind_of(record), record.interpreter, record.command)
     if checkpoint is not None and flag:
         argv += [flag, checkpoint]
     # The session finds and verifies its own newest checkpoint; only what it cannot find is named to it.
     finds_one = (checkpoint is not None and is_own(checkpoint)) or committed(store.checkpoints_dir(record))
     named = checkpoint if asked or not finds_one else None
-    return Start(argv, resume=True, resume_from=named, checkpoint=checkpoint)
+    itself = bool(flag) and checkpoint is not None and not is_own(checkpoint)
+    return Start(argv, resume=True, resume_from=named, checkpoint=checkpoint, script_resumes=itself)
+
+
+def _scripts_own(store: RunStore, record: RunRecord) -> str | None:
+    """The newest checkpoint that is not of our format."""
+    return next((place for place in candidates(store, record) if not is_own(place)), None)
 
 
 def kind_of(record: RunRecord) -> Kind:

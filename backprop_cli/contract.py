@@ -17,7 +17,7 @@ from backprop_startup.path_entry import put_in_front
 _OURS = (
     "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
     "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL"
+    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES"
 )
 _CONTRACT = tuple(f"BACKPROP_{name}" for name in _OURS.split())
 
@@ -32,12 +32,14 @@ class Start:
         resume_from: a checkpoint named by the user, or the newest that is not in the run's own store; or
             None.
         checkpoint: where the attempt goes on, for people; None for the beginning.
+        script_resumes: the script is handed a checkpoint of its own, so a session it did not ask for restores nothing.
     """
 
     argv: Sequence[str]
     resume: bool = False
     resume_from: str | None = None
     checkpoint: str | None = None
+    script_resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Contract:
             "BACKPROP_GRACE_S": repr(settings["grace"]),
             "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
             "BACKPROP_RESUME": "1" if self.start.resume else None,
+            "BACKPROP_SCRIPT_RESUMES": "1" if self.start.script_resumes else None,
             "BACKPROP_RESUME_FROM": self.start.resume_from,
             "BACKPROP_CHECKPOINT_DIR": self.checkpoint_dir,
             "BACKPROP_GOVERNOR_PID": str(os.getpid()),

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from enum import Enum
 
 from backprop_core import attaching
@@ -26,7 +25,7 @@ from backprop_core.loops import LeaveBox, Loops
 from backprop_core.outcome import Outcome
 from backprop_core.raw_listener import RawLoopListener
 from backprop_core.session import Session
-from backprop_core.settings import make_settings
+from backprop_core.settings import attached_settings
 from backprop_core.takeback import Takeback
 from backprop_core.together import FollowingSession, LeadingSession
 
@@ -50,8 +49,7 @@ class AttachedBox:
     def __init__(self, framework_name: str, clock: Clock = SYSTEM) -> None:
         self._name = framework_name
         self._clock = clock
-        settings = make_settings(origin="backprop run")
-        self._settings = replace(settings, attached=True, framework=framework_name)
+        self._settings = attached_settings(framework_name)
         self.keeping = Keeping(frameworks_in_use())
         self.keeping.found = True
         self._hooks = ExitStack()
@@ -66,6 +64,8 @@ class AttachedBox:
             is_ours: whether the training that begins now is a plain loop, and not another adapter's.
         """
         self._is_near, self._is_ours = is_near, is_ours
+        if attaching.a_session_was_opened():
+            return
         raw = framework.raw_loop(self, self.keeping, None)
         if raw is None:
             return
@@ -80,6 +80,8 @@ class AttachedBox:
         """A pass over a loader begins: state that exists already is given back before its first batch."""
         if self._stage is _Stage.WAITING and self._is_near():
             self._open()
+            if not self._is_open():
+                self._hooks.close()
 
     def first_step(self) -> None:
         """Just before the first optimizer step."""
@@ -116,6 +118,9 @@ class AttachedBox:
         atexit.register(self._process_ends)
         attaching.stand_by(self._step_aside)
         self._guarded(self._set_up)
+
+    def _is_open(self) -> bool:
+        return self._stage is _Stage.OPEN
 
     def _session(self) -> Session:
         ranks = None if self.keeping.raw is None else self.keeping.raw.ranks()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+
+TYPE_CHECKING = False  # typing itself would cost every start 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _MAY_ATTACH: Mapping[str, frozenset[str]] = {
     "auto": frozenset({"pytorch", "lightning", "keras", "transformers"}),
@@ -20,6 +23,7 @@ _MAY_ATTACH: Mapping[str, frozenset[str]] = {
 }
 
 _standing_by: Callable[[], None] | None = None
+_sessions = 0
 
 
 def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
@@ -50,9 +54,15 @@ def stand_by(step_aside: Callable[[], None]) -> None:
     _standing_by = step_aside
 
 
+def a_session_was_opened() -> bool:
+    """Whether this process has or had a session: then nobody need wait for another training in it."""
+    return _sessions > 0
+
+
 def session_opens() -> None:
     """A session opens in this process: whoever stood by steps aside."""
-    global _standing_by
+    global _standing_by, _sessions
+    _sessions += 1
     step_aside, _standing_by = _standing_by, None
     if step_aside is not None:
         step_aside()

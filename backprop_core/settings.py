@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -109,6 +109,17 @@ def make_settings(
         framework=framework,
         environ=environ,
     )
+
+
+def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """Those of a session that the script did not ask for.
+
+    A script that is handed its own checkpoint (`--resume-flag`) restores itself: nothing is restored over it.
+    """
+    environ = os.environ if environ is None else environ
+    resume: Resume = False if environ.get("BACKPROP_SCRIPT_RESUMES") else "auto"
+    settings = make_settings(origin="backprop run", framework=framework, resume=resume, environ=environ)
+    return replace(settings, attached=True)
 
 
 def _directory_text(value: str | os.PathLike[str]) -> str:

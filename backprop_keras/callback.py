@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -18,7 +17,7 @@ from backprop_core.enrolment import NotJoinedError
 from backprop_core.errors import BackpropError, BoxError, StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.session import Session
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
+from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_keras.box import FitBox
 from backprop_keras.seat import running_fit
 
@@ -78,7 +77,7 @@ class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def attached(cls) -> BackpropCallback:
         """One that the script did not ask for: it leaves the script alone where it cannot help."""
         callback = cls()
-        callback._settings = replace(callback._settings, attached=True, origin="backprop run")
+        callback._settings = attached_settings("keras")
         return callback
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.enrolment import NotJoinedError
 from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
+from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_lightning.boxed_fit import BoxedFit
 from backprop_lightning.doors import Doors
 from backprop_lightning.following_fit import FollowingFit
@@ -83,7 +82,7 @@ class BackpropCallback(Callback):
     def attached(cls) -> BackpropCallback:
         """One that the script did not ask for: it leaves the script alone where it cannot help."""
         callback = cls()
-        callback._settings = replace(callback._settings, attached=True, origin="backprop run")
+        callback._settings = attached_settings("lightning")
         return callback
 
     # -- what it tells -----------------------------------------------------------------------------------------

@@ -6,14 +6,16 @@ switched off, does not. Installing costs one entry in `sys.meta_path`; whatever 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib import import_module
+
+TYPE_CHECKING = False  # typing itself would cost the script 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 ATTACH_TO = {
     "keras": ("keras", "backprop_keras.attach"),
@@ -48,47 +50,56 @@ def _wanted() -> dict[str, list[_Step]]:
         for name, function in LIMITED.items():
             wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
     for name, (framework, attachment) in ATTACH_TO.items():
-        if may_attach(framework):
+        if may_attach(framework, every_rank=framework == "pytorch"):
             wanted.setdefault(name, []).append((framework, attachment, "attach"))
     return wanted
 
 
-class _Waiting(MetaPathFinder):
-    """Finds nothing itself: it lets the others find, and asks to be told when the module is there."""
+class _Waiting:
+    """A finder on `sys.meta_path` that lets the others find, and has the loader tell when the module is there."""
 
     def __init__(self, wanted: dict[str, list[_Step]]) -> None:
         self._wanted = wanted
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname not in self._wanted:
             return None
-        steps = self._wanted.pop(fullname)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, steps)
-        return spec
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Telling(spec.loader, self._wanted, fullname)  # type: ignore[assignment]
+                return spec
+        return None
 
 
-class _Telling(Loader):
-    """Loads as the module's own loader does, and takes the steps behind it."""
+class _Telling:
+    """Loads as the module's own loader does, and takes the steps behind it. Looking a module up takes none."""
 
-    def __init__(self, loader: Loader, steps: list[_Step]) -> None:
+    def __init__(self, loader: Any, wanted: dict[str, list[_Step]], name: str) -> None:
         self._loader = loader
-        self._steps = steps
+        self._wanted = wanted
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        for framework, name, function in self._steps:
+        for framework, name, function in self._wanted.pop(self._name, []):
             try:
-                getattr(importlib.import_module(name), function)()
+                getattr(import_module(name), function)()
             except Exception as error:
                 _say(framework, error)
 

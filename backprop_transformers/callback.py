@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers.trainer_callback import TrainerCallback
 from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.outcome import Outcome
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, make_settings
+from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_transformers.boundaries import Boundaries
 from backprop_transformers.boxed_training import BoxedTraining
 from backprop_transformers.front_door import open_front_door
@@ -75,7 +74,7 @@ class BackpropCallback(TrainerCallback):
     def attached(cls) -> BackpropCallback:
         """One that the script did not ask for: it leaves the script alone where it cannot help."""
         callback = cls()
-        callback._settings = replace(callback._settings, attached=True, origin="backprop run")
+        callback._settings = attached_settings("transformers")
         return callback
 
     # -- what it tells -----------------------------------------------------------------------------------------

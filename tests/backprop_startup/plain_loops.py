@@ -1,0 +1,132 @@
+"""A script with many shapes of training loop: plain_loops.py SHAPE TRACE PAUSE. It has never heard of us."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+SHAPE, TRACE, PAUSE = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+EPOCHS, BATCHES = 3, 30
+
+
+def data() -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    return TensorDataset(
+        torch.randn(BATCHES * 4, 6, generator=generator),
+        torch.randint(0, 3, (BATCHES * 4,), generator=generator),
+    )
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 3))
+
+
+def note(model: nn.Module) -> None:
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    with TRACE.open("a") as trace:
+        trace.write(digest.hexdigest()[:16] + "\n")
+    time.sleep(PAUSE)
+
+
+def batches() -> Any:
+    return DataLoader(data(), batch_size=4, shuffle=True)
+
+
+def closure() -> None:
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    for _ in range(EPOCHS):
+        for x, y in LOADER:
+
+            def evaluate(x: Any = x, y: Any = y) -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                return loss
+
+            optimizer.step(evaluate)
+            note(model)
+
+
+def accumulation() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(EPOCHS):
+        for number, (x, y) in enumerate(LOADER):
+            (nn.functional.cross_entropy(model(x), y) / 2).backward()
+            if number % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+                note(model)
+
+
+def compiled() -> None:
+    model = network()
+    fast = torch.compile(model, backend="aot_eager")
+    optimizer = torch.optim.Adam(fast.parameters())
+    for _ in range(EPOCHS):
+        for x, y in LOADER:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(fast(x), y).backward()
+            optimizer.step()
+            note(model)
+
+
+def scaler() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scaling = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * BATCHES)
+    for _ in range(EPOCHS):
+        for x, y in LOADER:
+            optimizer.zero_grad()
+            scaling.scale(nn.functional.cross_entropy(model(x), y)).backward()
+            scaling.step(optimizer)
+            scaling.update()
+            schedule.step()
+            note(model)
+
+
+def inside_a_function() -> None:
+    for _ in range(1):  # model and optimizer are made behind the first fetch
+        parts: dict[str, Any] = {}
+        for _ in range(EPOCHS):
+            for x, y in LOADER:
+                if not parts:
+                    parts["model"] = network()
+                    parts["optimizer"] = torch.optim.Adam(parts["model"].parameters())
+                parts["optimizer"].zero_grad()
+                nn.functional.cross_entropy(parts["model"](x), y).backward()
+                parts["optimizer"].step()
+                note(parts["model"])
+
+
+def two_loaders() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    held_out = DataLoader(data(), batch_size=10)
+    for _ in range(EPOCHS):
+        for number, (x, y) in enumerate(LOADER):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            note(model)
+            if number == BATCHES // 2:
+                model.eval()
+                with torch.no_grad():
+                    sum(model(z).sum() for z, _ in held_out)
+                model.train()
+
+
+torch.manual_seed(0)
+LOADER = batches()
+globals()[SHAPE]()
