@@ -142,7 +142,7 @@ def test_what_is_asked_of_a_paused_session_is_done_when_it_goes_on(backprop: Com
 
 
 def test_a_file_that_the_script_has_announced_is_not_taken_for_the_sessions(backprop: CommandLine) -> None:
-    """Killed before the session's first save, the run knows only the script's own file: the session begins afresh, loudly."""
+    """Killed before the session's first save, the run knows only the script's own file: the session begins anew, loudly."""
     announces = 'open("own.pt", "w").write("w"); print(\'{"event": "checkpoint_saved", "path": "own.pt"}\', flush=True)'
     backprop.script(TRAINS.replace("random.seed(1)", f"random.seed(1); {announces}"))
     whole = hash_in(backprop("run", "train.py", "--", "100").stdout)
