@@ -85,7 +85,7 @@ class Launch:
             run_id=record.id,
             home=self._store.home,
             run_dir=self._store.run_dir(record.id),
-            checkpoint_dir=str(self._store.checkpoints_dir(record)),
+            checkpoint_dir=self._store.checkpoints_place(record),
             attempt=attempt.number,
             start=start,
             deadline=deadline,

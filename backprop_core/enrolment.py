@@ -175,7 +175,7 @@ def _box_folder(directory: str, box: int) -> str:
 
 
 def _open_checkpoints(directory: str, settings: Settings, clock: Clock) -> CheckpointStore:
-    return open_store(directory, clock=clock, keep=settings.keep)
+    return open_store(directory, clock=clock, keep=settings.keep, keep_every=settings.keep_every)
 
 
 def _earlier(store: RunStore, run_id: str) -> list[Mapping[str, Any]]:
@@ -236,7 +236,7 @@ def _begin(
     clock: Clock,
 ) -> Enrolment:
     notes: list[str] = []
-    directory = settings.checkpoint_dir or str(store.checkpoints_dir(record))
+    directory = settings.checkpoint_dir or store.checkpoints_place(record)
     checkpoints = _open_checkpoints(directory, settings, clock)
     present = checkpoints.list()
     strangers = [info for info in present if info.facts.run_id != record.id]

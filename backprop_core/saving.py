@@ -65,6 +65,16 @@ class Saver:
         self.copy_s = self._clock.monotonic() - start
         return staged
 
+    def reserve(self, states: Mapping[str, object]) -> None:
+        """Allocate what copies of these states need, in a thread of its own: once, before a deadline can press."""
+        snapshot = self.take(states)
+
+        def allocate() -> None:
+            with self._lock:
+                snapshot.reserve(self._buffers)
+
+        threading.Thread(target=allocate, name="backprop-reserve", daemon=True).start()
+
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""
         return not self._writer.busy and self._writer.submit(self.copied(states), facts)

@@ -33,6 +33,8 @@ from backprop_core.trainee import Position, Trainee
 
 __all__ = ["BLOCK_S", "Position", "Session", "Trainee"]
 
+RESERVE_AFTER_STEPS = 2
+"""After so many steps an optimizer has all of its state: memory for copies is taken then."""
 BLOCK_S = 0.02
 """Boundaries closer together than this are looked at as one block; see forecast.py."""
 
@@ -70,6 +72,7 @@ class Session:
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
         self._looked = Verdict(Action.CONTINUE)
+        self._reserved = False
         self.reserve_kept_s: float | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------
@@ -188,6 +191,9 @@ class Session:
         self._obey(now)
         facts = self._act(phase, then)
         if self.leaving is None:
+            if not self._reserved and self.pacer.steps >= RESERVE_AFTER_STEPS:
+                self._reserved = True
+                self.saver.reserve(self.trainee.states())
             self.reporter.progress(now)
             self._arm_guard(facts)
             self.pacer.goes_on(self.clock.monotonic(), phase)

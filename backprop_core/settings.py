@@ -26,6 +26,7 @@ class Settings:
         until: a fixed deadline.
         checkpoint_every_s: seconds between periodic checkpoints; None lets the cost of a save decide.
         keep: committed checkpoints kept, 2 or more.
+        keep_every: besides those, the first at or after every multiple of so many steps; None for none.
         checkpoint_dir: where checkpoints go; None for the run's own folder.
         run: id of the run to create or continue; None makes one up.
         name: a label for people.
@@ -41,6 +42,7 @@ class Settings:
     until: datetime | None = None
     checkpoint_every_s: float | None = None
     keep: int = 2
+    keep_every: int | None = None
     checkpoint_dir: str | None = None
     run: str | None = None
     name: str | None = None
@@ -58,6 +60,7 @@ def make_settings(
     until: datetime | None = None,
     checkpoint_every: Duration | None = None,
     keep: int = 2,
+    keep_every: int | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     run: str | None = None,
     name: str | None = None,
@@ -78,6 +81,12 @@ def make_settings(
     if not isinstance(keep, int) or isinstance(keep, bool) or keep < 2:
         raise UsageError(
             f"keep={keep!r} is not allowed.", "Keep 2 or more checkpoints: the newest may be damaged."
+        )
+    if keep_every is not None and (
+        not isinstance(keep_every, int) or isinstance(keep_every, bool) or keep_every < 1
+    ):
+        raise UsageError(
+            f"keep_every={keep_every!r} is not a number of steps.", "Give 1 or more, or leave it out."
         )
     if not (resume == "auto" or isinstance(resume, bool | str | os.PathLike)):
         raise UsageError(
@@ -100,6 +109,7 @@ def make_settings(
         if checkpoint_every is None
         else parse_duration(checkpoint_every, "checkpoint_every"),
         keep=keep,
+        keep_every=keep_every,
         checkpoint_dir=None if checkpoint_dir is None else _directory_text(checkpoint_dir),
         run=run,
         name=name,

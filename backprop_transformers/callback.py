@@ -27,6 +27,7 @@ class BackpropCallback(TrainerCallback):
         until: a fixed deadline, an aware datetime.
         checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
         keep: committed checkpoints kept, 2 or more.
+        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
         checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
         run: the id of a run to create or continue; None makes one up.
         name: a label for people.
@@ -46,6 +47,7 @@ class BackpropCallback(TrainerCallback):
         until: datetime | None = None,
         checkpoint_every: Duration | None = None,
         keep: int = 2,
+        keep_every: int | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
         run: str | None = None,
         name: str | None = None,
@@ -58,6 +60,7 @@ class BackpropCallback(TrainerCallback):
             until=until,
             checkpoint_every=checkpoint_every,
             keep=keep,
+            keep_every=keep_every,
             checkpoint_dir=checkpoint_dir,
             run=run,
             name=name,

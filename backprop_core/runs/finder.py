@@ -80,10 +80,16 @@ class RunFinder:
         return attempt_dir(self.run_dir(run_id), number)
 
     def checkpoints_dir(self, record: RunRecord) -> Path:
-        """Where the run's checkpoints go: the place that was asked for, else its own folder."""
-        if record.checkpoint_dir is None:
+        """The folder of the run's checkpoints: the one that was asked for, else its own, also where they go elsewhere."""
+        if record.checkpoint_dir is None or "://" in record.checkpoint_dir:
             return self.run_dir(record.id) / "checkpoints"
         return Path(record.cwd, record.checkpoint_dir)
+
+    def checkpoints_place(self, record: RunRecord) -> str:
+        """Where the run's checkpoints go: a folder, or the address of an object store."""
+        if record.checkpoint_dir is not None and "://" in record.checkpoint_dir:
+            return record.checkpoint_dir
+        return str(self.checkpoints_dir(record))
 
     def _read(self, run_id: str) -> RunRecord:
         return read_record(self.run_dir(run_id) / RECORD_FILE, run_id)

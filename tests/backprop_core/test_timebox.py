@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"budget": "abc"},
         {"budget": 0},
         {"keep": 1},
+        {"keep_every": 0},
+        {"keep_every": True},
         {"resume": 3},
         {"resume": True},
         {"resume": "/no/such/checkpoint"},
@@ -51,6 +54,38 @@ def test_a_box_inside_a_box_is_refused_clearly() -> None:
     assert str(box.outcome) == "completed"
     with pytest.raises(backprop.BoxError, match="used already"):
         box.__enter__()
+
+
+def test_milestones_stay_beside_the_newest(tmp_path: Path) -> None:
+    """With keep_every=10 the first checkpoint at or after each tenth step stays, beside the newest two."""
+    losses: list[int] = []
+    with backprop.timebox(
+        checkpoint_dir=tmp_path / "kept", checkpoint_every="0.001s", keep_every=10, losses=losses
+    ) as box:
+        session = box._inside().loops.session
+        for step in box.steps(36):
+            losses.append(step)
+            session.requests.save_asked = True
+            session.wake = 0.0
+            session.saver.wait()
+    steps = sorted(int(path.name.split("-")[1].split(".")[0]) for path in (tmp_path / "kept").glob("step-*"))
+    for milestone in (10, 20, 30):
+        assert min(step for step in steps if step >= milestone) < milestone + 5
+    assert len(steps) < 12
+
+
+def test_memory_for_copies_is_taken_before_the_deadline_presses() -> None:
+    """After a few steps, in a thread of its own, the buffers hold the whole state; no checkpoint was due until then."""
+    import numpy as np
+
+    with backprop.timebox("1h", checkpoint_every="1h", weights=np.zeros(100_000)) as box:
+        session = box._inside().loops.session
+        for _ in box.steps(5):
+            session.wake = 0.0
+        threads = [thread for thread in threading.enumerate() if thread.name == "backprop-reserve"]
+        for thread in threads:
+            thread.join(30)
+        assert session.saver._buffers.nbytes >= 800_000
 
 
 def test_a_completed_run_is_not_continued_by_accident() -> None:

@@ -33,6 +33,7 @@ with backprop.timebox(
     until=datetime.now(tz=UTC),
     checkpoint_every=timedelta(minutes=5),
     keep=3,
+    keep_every=1000,
     checkpoint_dir=Path("checkpoints"),
     run="digits",
     name="a label",

@@ -378,6 +378,9 @@ def test_where_checkpoints_go(store: RunStore, make: Make, tmp_path: Path) -> No
     assert store.checkpoints_dir(make("r1")) == store.run_dir("r1") / "checkpoints"
     assert store.checkpoints_dir(make("r2", checkpoint_dir="ckpt")) == tmp_path / "ckpt"
     assert store.checkpoints_dir(make("r3", checkpoint_dir="/ckpt")) == Path("/ckpt")
+    remote = make("r4", checkpoint_dir="s3://bucket/runs")
+    assert store.checkpoints_place(remote) == "s3://bucket/runs"
+    assert store.checkpoints_dir(remote) == store.run_dir("r4") / "checkpoints"
 
 
 def test_a_removed_run_is_gone_everywhere(store: RunStore, make: Make, home: Path) -> None:
