@@ -8,6 +8,7 @@ that runs the loop. Every other hook is an ordinary callback hook.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -175,6 +176,8 @@ class Doors(ABC):
             pending=ours is not None and bool(ours["pending"]),
         )
         self.loop.install()
+        if ours is not None:  # Lightning sees a loader that cannot be resumed; it is brought to its place by us
+            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
         try:
             result = trainer._run_stage()
         finally:
