@@ -176,8 +176,12 @@ class Doors(ABC):
             pending=ours is not None and bool(ours["pending"]),
         )
         self.loop.install()
-        if ours is not None:  # Lightning sees a loader that cannot be resumed; it is brought to its place by us
-            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+        if (
+            ours is not None
+        ):  # Lightning sees a loader that cannot be resumed; it is brought to its place by us
+            warnings.filterwarnings(
+                "ignore", message="You're resuming from a checkpoint that ended before the epoch"
+            )
         try:
             result = trainer._run_stage()
         finally:

@@ -49,7 +49,9 @@ def main():
             time.sleep(options.pause)
             if options.trace:
                 with options.trace.with_suffix(f".{rank}").open("a") as trace:
-                    trace.write(f"{hashlib.sha256(x.numpy().tobytes()).hexdigest()[:8]} {digest(model.module)}\n")
+                    trace.write(
+                        f"{hashlib.sha256(x.numpy().tobytes()).hexdigest()[:8]} {digest(model.module)}\n"
+                    )
         if rank == 0:
             print(f"epoch {epoch}: loss {loss.item():.3f}", flush=True)
     if rank == 0:
