@@ -27,9 +27,12 @@ def kinds_on(backend: str) -> list[str]:
 
 
 QUICK = {
-    "arrays_shuffled", "stock_callbacks", "brain_floats", "py_dataset_that_shuffles_itself", "tf_data", "data_loader",
-    "model_without_shapes", "cut_in_a_validation", "own_loop",
-}  # fmt: skip
+    "arrays_shuffled",
+    "stock_callbacks",
+    "py_dataset_that_shuffles_itself",
+    "cut_in_a_validation",
+    "own_loop",
+}
 """Kinds that every test run trains, cut once; `make test-faults` trains all of them and cuts each twice."""
 
 
