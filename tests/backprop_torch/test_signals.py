@@ -16,11 +16,6 @@ from tests.backprop_torch.cutting import environment
 Start = Callable[[str], "subprocess.Popen[str]"]
 
 
-def _hear_ctrl_c() -> None:
-    """A job in the background of a shell inherits SIGINT ignored, and these tests may be one."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the child in a mode and waits until it trains; whatever is left of it is ended afterwards."""
@@ -35,7 +30,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - nothing else runs yet
         )
         children.append(child)
         assert child.stdout is not None
