@@ -90,6 +90,16 @@ class AttachedBox:
         if self._stage is _Stage.OPEN:
             self._guarded(self._listener.first_step)
 
+    def training_begins(self, number: int) -> None:
+        """Just before the first step of a further training."""
+        if self._stage is _Stage.OPEN:
+            self._guarded(lambda: self._listener.training_begins(number))
+
+    def objects_joined(self) -> None:
+        """Just before the first step of an optimizer that joins the others."""
+        if self._stage is _Stage.OPEN:
+            self._listener.objects_joined()
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; ends the process when its time is over."""
         if self._stage is _Stage.OPEN:

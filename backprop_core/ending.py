@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -16,9 +17,12 @@ def leave_process() -> NoReturn:
     of every module, which lasts a second and more with a framework loaded, and is of no use to anybody.
 
     Raises:
-        SystemExit: always.
+        SystemExit: in the main thread. From another one the process ends here and now.
     """
-    atexit.register(_Last().words)
+    last = _Last()
+    if threading.current_thread() is not threading.main_thread():
+        last.words()  # SystemExit would end this thread alone, and the main one go on as if the training were over
+    atexit.register(last.words)
     raise SystemExit(0)
 
 

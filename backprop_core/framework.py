@@ -86,6 +86,14 @@ class LoopListener(Protocol):
         """Just before the first optimizer step of the block."""
         ...
 
+    def training_begins(self, number: int) -> None:
+        """Just before the first optimizer step of a further training, with objects of its own; the process's first is 0."""
+        ...
+
+    def objects_joined(self) -> None:
+        """Just before the first step of an optimizer that trains beside those that were known."""
+        ...
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; may raise the private signal that leaves the block."""
         ...
@@ -149,12 +157,20 @@ class RawLoop(Protocol):
         """Where the running loader stands, as values that a checkpoint can hold, or None."""
         ...
 
-    def resume(self, position: Any, when_begun: Callable[[], object]) -> None:
-        """The next training pass over the matching loader is to start at `position`; `when_begun` is called there, last."""
+    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> None:
+        """The next training pass over the matching loader is to start at `position`; `when_begun` is called there, last.
+
+        Args:
+            midway: a pass is under way already, and goes on as that one.
+        """
         ...
 
     def ranks(self) -> Ranks | None:
         """The processes that this one trains with, None if it is alone. All of them have to ask at the same time."""
+        ...
+
+    def training_of(self, position: Any) -> int:
+        """In which of the process's trainings `position` lies, the first is 0."""
         ...
 
     def goes_on_at_a_step(self, position: Any) -> bool:

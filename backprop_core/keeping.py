@@ -72,6 +72,7 @@ class Keeping:
         self.optimizer_steps = 0
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.count_steps: Callable[[], None] = lambda: None
+        self._names_found: set[str] = set()
         self._tracked: dict[str, Tracked] = {}
         self._companions: dict[str, Tracked] = {}
         self._loaders: list[object] = []
@@ -150,7 +151,15 @@ class Keeping:
             if id(value) not in known and name not in self.objects
         }
         self.track(fresh)
+        self._names_found |= set(fresh)
         return list(fresh)
+
+    def forget_found(self) -> None:
+        """Another training begins: what was found for the one before is not kept any more."""
+        for name in self._names_found:
+            for kept in (self.objects, self._tracked, self._companions):
+                kept.pop(name, None)
+        self._names_found.clear()
 
     # -- Trainee -----------------------------------------------------------------------------------------------
 

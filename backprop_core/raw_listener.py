@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backprop_core.clock import Clock
 from backprop_core.forecast import Phase
-from backprop_core.loops import Loops
+from backprop_core.loops import LeaveBox, Loops
 from backprop_core.takeback import Takeback
 
 _MAKE_IT_EXACT = (
@@ -32,13 +32,27 @@ class RawLoopListener:
         session, keeping = self._loops.session, self._loops.keeping
         if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
             keeping.raw.nullify_until_boundary()
-        if not self._loops.used and session.restored is not None:
+        if not self._loops.used and session.restored is not None and self._takeback.awaited is None:
             session.teller.say_once(self._advice)
+
+    def training_begins(self, number: int) -> None:
+        """Called by the watched loop just before the first step of a further training of the process."""
+        if not self._loops.used and self._takeback.training_begins(number):
+            self.first_step()
+
+    def objects_joined(self) -> None:
+        """Called by the watched loop before the first step of an optimizer that joins those that are known."""
+        self._takeback.searched = False
 
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Called by the watched loop between two steps; may raise `LeaveBox`."""
         loops = self._loops
         if loops.used:
+            return
+        if self._takeback.awaited is not None:
+            if self._clock.monotonic() >= loops.session.wake and loops.session.look():
+                loops.session.leave(save=False)
+                raise LeaveBox(loops)
             return
         if self._takeback.late:
             self._takeback.find()

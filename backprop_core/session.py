@@ -269,14 +269,22 @@ class Session:
         self.wake = now + BLOCK_S
         return self._looked.action in (Action.STOP, Action.SAVE_AND_WAIT)
 
-    def leave(self) -> None:
-        """What `look` asked for: save, and end the attempt."""
+    def leave(self, *, save: bool = True) -> None:
+        """What `look` asked for: save, and end the attempt.
+
+        Args:
+            save: the state is worth it; otherwise the newest checkpoint is what there is.
+        """
         seen = self._looked
         if seen.action is not Action.STOP:
             seen = Verdict(
                 Action.STOP, SaveReason.DEADLINE, Outcome.TIMEBOXED, "no time is left for the validation"
             )
-        self._stop(seen)
+        if save:
+            self._stop(seen)
+        else:
+            self.guard.stand_down()
+            self.leaving = seen
 
     def leave_at_once(self, why: str, *, save: bool = True) -> None:
         """The loop is being left for a reason of its own (a stop signal killed the loader's workers).

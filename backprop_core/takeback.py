@@ -15,6 +15,8 @@ class Takeback:
     Attributes:
         late: the objects did not exist when the block was entered; they are restored at the first boundary.
         searched: what training uses has been looked for.
+        awaited: the checkpoint was made in a later training of the process, this one counted from 0; what comes
+            before it runs again first, without checkpoints. None: nothing is awaited.
     """
 
     def __init__(self, session: Session, keeping: Keeping) -> None:
@@ -22,6 +24,7 @@ class Takeback:
         self.keeping = keeping
         self.late = False
         self.searched = False
+        self.awaited: int | None = None
 
     def restore(self) -> None:
         session, keeping = self.session, self.keeping
@@ -29,6 +32,14 @@ class Takeback:
         if loaded is None:
             return
         self.late = False
+        number = self._training(loaded.states)
+        if number and keeping.found and self.awaited is None and not self.searched:
+            self.awaited = number
+            session.teller.say(
+                f"{self.source} was made in training {number + 1} of this script's process: what comes before it runs again "
+                "first, without checkpoints."
+            )
+            return
         keeping.take_back_place(loaded.states, self.source)
         if keeping.found and keeping.raw is not None:
             wanted = set(keeping.saved_names(loaded.states)) - set(keeping.objects)
@@ -62,12 +73,34 @@ class Takeback:
         keeping.take_back_randomness(states)
         return missing
 
-    def _resume_raw_loop(self, when_begun: Callable[[], object]) -> None:
+    def _training(self, states: Mapping[str, object]) -> int:
+        raw = self.keeping.raw
+        return 0 if raw is None else raw.training_of(self.keeping.raw_position(states))
+
+    def training_begins(self, number: int) -> bool:
+        """A further training begins in the process. True: it is the one that is awaited."""
+        session, keeping = self.session, self.keeping
+        if self.awaited is not None and number < self.awaited:
+            return False
+        if self.awaited is None:
+            keeping.forget_found()
+            self.searched = False
+            session.teller.say_once(
+                "Another training begins in this process: a resume runs what came before it again, and then goes on in it."
+            )
+            return False
+        self.awaited = None
+        assert session.restored is not None
+        keeping.take_back_place(session.restored.states, self.source)
+        self.late = self.searched = True
+        return True
+
+    def _resume_raw_loop(self, when_begun: Callable[[], object], *, midway: bool = False) -> None:
         session, keeping = self.session, self.keeping
         if keeping.raw is None or session.restored is None:
             return
         position = keeping.raw_position(session.restored.states)
-        keeping.raw.resume(position, when_begun)
+        keeping.raw.resume(position, when_begun, midway=midway)
 
     def restore_at_first_step(self) -> bool:
         """The objects did not exist when the block was entered. True: they do now, and the training goes on at this step."""
@@ -98,7 +131,7 @@ class Takeback:
             )
         self.take_back()
         states = session.restored.states
-        self._resume_raw_loop(lambda: keeping.take_back_randomness(states))
+        self._resume_raw_loop(lambda: keeping.take_back_randomness(states), midway=True)
 
     def find(self) -> None:
         """What training uses is known now."""

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
@@ -71,7 +72,11 @@ class RawTorchLoop:
         self._randomness = randomness
         self._caller = caller
         self._owner = os.getpid()
-        self._optimizers: dict[int, Optimizer] = {}
+        self._active: dict[int, Optimizer] = {}
+        self._earlier: list[WeakSet[Optimizer]] = []
+        self._retired: WeakSet[nn.Module] = WeakSet()
+        self._first_cycle = True
+        self._begin_anew = False
         self._stepped: set[int] = set()
         self._passes: WeakKeyDictionary[Any, Pass] = WeakKeyDictionary()
         self._instead: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -123,11 +128,17 @@ class RawTorchLoop:
         return classmethod(init_subclass)
 
     def objects(self) -> Mapping[str, object]:
-        return self._named(in_use_with(self._optimizers.values(), live_objects()))
+        return self._named(in_use_with(self._active.values(), self._live()))
 
     def candidates(self) -> Mapping[str, object]:
+        live = self._live()
+        return self._named(in_use_with(self._active.values() if self._earlier else live[Optimizer], live))
+
+    def _live(self) -> dict[type, list[Any]]:
+        """Everything that exists, without the models of earlier trainings: they are no copies of this one's."""
         live = live_objects()
-        return self._named(in_use_with(live[Optimizer], live))
+        live[nn.Module] = [module for module in live[nn.Module] if module not in self._retired]
+        return live
 
     def _named(self, values: list[object]) -> Mapping[str, object]:
         if self._caller is not None:
@@ -135,27 +146,35 @@ class RawTorchLoop:
         return named(values, script_names(sys._getframe(1), outermost_wins=True))
 
     def position(self) -> Any:
+        number = len(self._earlier)
         if self._by_optimizer:
-            return {"kind": "optimizer"}
+            return {"kind": "optimizer", "training": number}
         current = self._at
         if current is None or current.over or current.yielded == current.length:
-            return None
+            return {"kind": "between", "training": number}
         return {
             "kind": "loader",
+            "training": number,
             "signature": current.signature,
             "yielded": current.yielded,
             "before": current.before,
         }
 
-    def resume(self, position: Any, when_begun: Callable[[], object]) -> None:
+    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> None:
         kind = position.get("kind") if isinstance(position, Mapping) else None
         if kind == "loader":
             self._to_resume = (position, when_begun)
         elif kind == "optimizer":
             self._step_to_resume = when_begun
+        elif midway:
+            self._begin_anew = True
 
     def ranks(self) -> Ranks | None:
         return ranks_of_process()
+
+    def training_of(self, position: Any) -> int:
+        number = position.get("training", 0) if isinstance(position, Mapping) else 0
+        return number if isinstance(number, int) else 0
 
     def goes_on_at_a_step(self, position: Any) -> bool:
         return isinstance(position, Mapping) and position.get("kind") == "optimizer"
@@ -176,16 +195,46 @@ class RawTorchLoop:
         if id(optimizer) in self._stepped and self._trained is None:
             self._by_optimizer = True
             self._at_boundary(epoch_end=False)
-        if not self._optimizers:
-            self._optimizers[id(optimizer)] = optimizer
-            self._listener.first_step()
-        self._optimizers[id(optimizer)] = optimizer
+        self._meet(optimizer)
         if self._step_to_resume is not None:
             go_on, self._step_to_resume = self._step_to_resume, None
             go_on()
         if self._nullifying:
-            for known in self._optimizers.values():
+            for known in self._active.values():
                 known.zero_grad(set_to_none=True)
+
+    def _meet(self, optimizer: Optimizer) -> None:
+        """Which training of the process the step belongs to: another one begins with an optimizer that steps alone."""
+        if id(optimizer) in self._active:
+            return
+        if self._trained is not None and self._last_asked is not self._trained:
+            self._stepped.clear()  # the last step of another pass, which ended without a boundary
+        if not self._active:
+            self._active[id(optimizer)] = optimizer
+            self._listener.first_step()
+        elif self._stepped:
+            self._active[id(optimizer)] = optimizer
+            if not self._first_cycle:
+                self._listener.objects_joined()
+        else:
+            self._begin_training(optimizer)
+
+    def _begin_training(self, optimizer: Optimizer) -> None:
+        back = [known for known in self._earlier if optimizer in known]
+        if back:  # they take turns: one training
+            for known in back:
+                self._earlier.remove(known)
+                self._active |= {id(one): one for one in known}
+            self._listener.objects_joined()
+            return
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for value in in_use_with(self._active.values(), self._live()):
+            if isinstance(value, nn.Module) and not any(id(p) in trained for p in value.parameters()):
+                self._retired.add(value)
+        self._earlier.append(WeakSet(self._active.values()))
+        self._active = {id(optimizer): optimizer}
+        self._first_cycle = True
+        self._listener.training_begins(len(self._earlier))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._stepped.add(id(optimizer))
@@ -194,7 +243,7 @@ class RawTorchLoop:
 
     def _at_boundary(self, *, epoch_end: bool) -> None:
         self._stepped.clear()
-        self._nullifying = False
+        self._nullifying = self._first_cycle = False
         self._listener.at_boundary(epoch_end=epoch_end)
 
     def _patched_next(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -206,7 +255,7 @@ class RawTorchLoop:
             current = loop._passes.get(iterator)
             if loop._stepped:
                 loop._between(current)
-                if loop._to_resume is not None and current is not None:
+                if (loop._to_resume is not None or loop._begin_anew) and current is not None:
                     loop._begin_instead(iterator, current)
             loop._last_asked = current
             try:
@@ -241,8 +290,8 @@ class RawTorchLoop:
 
     def _begin_instead(self, iterator: Any, current: Pass) -> None:
         """The state was restored while this pass was running already: go on with the pass that was interrupted."""
-        assert self._to_resume is not None
-        if self._to_resume[0]["signature"] != current.signature:
+        self._begin_anew = False
+        if self._to_resume is not None and self._to_resume[0]["signature"] != current.signature:
             return
         self._inside = True
         try:

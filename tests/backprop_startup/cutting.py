@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,29 @@ def events(command: CommandLine, run: str, attempt: int = 1) -> list[dict[str, A
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def cut(command: CommandLine, run: str, script: Path, *arguments: str, launcher: Sequence[str] = ()) -> None:
+def cut(
+    command: CommandLine,
+    run: str,
+    script: Path,
+    *arguments: str,
+    launcher: Sequence[str] = (),
+    when: Callable[[], bool] = lambda: True,
+) -> None:
     """Start the script under `backprop run`, and stop it from outside once it trains.
 
     Args:
         launcher: a program and arguments of its own that start the script, such as torchrun.
+        when: what has to be true besides.
     """
     words = [str(script), *arguments]
     how = ["--exec", launcher[0], "--", *launcher[1:], *words] if launcher else [words[0], "--", *words[1:]]
     child = command.start("run", "-m", "5", "--run-id", run, *how)
     try:
         wait_for(
-            lambda: child.poll() is not None or any(e["kind"] == "progress" for e in events(command, run)),
+            lambda: (
+                child.poll() is not None
+                or (any(e["kind"] == "progress" for e in events(command, run)) and when())
+            ),
             180,
         )
         assert child.poll() is None, child.communicate()

@@ -127,6 +127,50 @@ def two_loaders() -> None:
                 model.train()
 
 
+def teacher_and_student() -> None:
+    for rate in (0.1, 0.01):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        for _ in range(EPOCHS):
+            for x, y in LOADER:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                note(model)
+
+
+def fine_tuning() -> None:
+    model = network()
+    other = DataLoader(data(), batch_size=5, shuffle=True)
+    for loader, parameters in ((LOADER, model[0].parameters()), (other, model.parameters())):  # type: ignore[index]
+        optimizer = torch.optim.Adam(parameters)
+        for _ in range(EPOCHS):
+            for x, y in loader:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                note(model)
+
+
+def critic_first() -> None:
+    model, critic = network(), nn.Linear(3, 1)
+    often, seldom = (
+        torch.optim.SGD(critic.parameters(), lr=0.05),
+        torch.optim.SGD(model.parameters(), lr=0.05),
+    )
+    both = nn.ModuleList([model, critic])
+    for _ in range(EPOCHS):
+        for x, _ in LOADER:
+            often.zero_grad()
+            critic(model(x).detach()).mean().backward()
+            often.step()
+            if torch.rand(()).item() < 0.2:
+                seldom.zero_grad()
+                (-critic(model(x))).mean().backward()
+                seldom.step()
+            note(both)
+
+
 torch.manual_seed(0)
 LOADER = batches()
 globals()[SHAPE]()

@@ -17,7 +17,8 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "shape", ["closure", "accumulation", "compiled", "scaler", "inside_a_function", "two_loaders"]
+    "shape",
+    ["closure", "accumulation", "compiled", "scaler", "inside_a_function", "two_loaders", "critic_first"],
 )
 def test_every_shape_goes_on_with_the_same_bits(backprop: CommandLine, shape: str) -> None:
     """After the resume each further optimizer step leaves the weights that it leaves in the uncut run."""
@@ -66,3 +67,24 @@ def test_a_script_that_restores_itself_is_not_restored_a_second_time(backprop: C
     kinds = [e["kind"] for e in events(backprop, "own", 2)]
     assert "session_started" in kinds
     assert "checkpoint_restored" not in kinds
+
+
+@pytest.mark.parametrize("shape", ["teacher_and_student", "fine_tuning"])
+def test_a_second_training_in_one_process_is_saved_and_goes_on(backprop: CommandLine, shape: str) -> None:
+    """Cut in the second training: the first runs again with the same bits, the second goes on where it was cut."""
+    assert whole(backprop, SHAPES, shape, "whole", "0").returncode == 0
+    theirs = _trace(backprop, "whole")
+    first = 3 * 30
+    cut(backprop, "cut", SHAPES, shape, "cut", "0.03", when=lambda: len(_trace(backprop, "cut")) > first + 20)
+    steps = len(_trace(backprop, "cut"))
+    assert first < steps < len(theirs)
+    done = resumed(backprop, "cut")
+    assert "runs again first" in done.stderr
+    again = _trace(backprop, "cut")[steps:]
+    assert again[:first] == theirs[:first]
+    on = again[
+        first + 1 :
+    ]  # the first step of the second training has no effect: its state comes back behind it
+    common = min(len(on), len(theirs) - steps)
+    assert common > 0
+    assert on[:common] == theirs[steps : steps + common]
