@@ -59,9 +59,16 @@ def _outcome(ending: Ending) -> tuple[Outcome, str]:
     told = _told_by_session(ending)
     if ending.cause is None:
         return _by_itself(ending, told)
-    if told is not None and told[0] is Outcome.COMPLETED and ending.returncode == 0:
+    if told is not None and told[0] is Outcome.COMPLETED and (ending.returncode == 0 or _was_exiting(ending)):
         return told
     return _OUTCOMES[ending.cause], _sentence_for_cause(ending)
+
+
+def _was_exiting(ending: Ending) -> bool:
+    """The time box ended while the interpreter was being taken down: a plain loop's attached session ends with its script."""
+    started = ending.session.started or {}
+    plain = bool(started.get("attached")) and started.get("framework") == "pytorch"
+    return plain and ending.cause is Cause.DEADLINE and ending.returncode < 0
 
 
 def _by_itself(ending: Ending, told: tuple[Outcome, str] | None) -> tuple[Outcome, str]:
