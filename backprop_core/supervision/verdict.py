@@ -65,7 +65,7 @@ def _outcome(ending: Ending) -> tuple[Outcome, str]:
 
 
 def _was_exiting(ending: Ending) -> bool:
-    """The time box ended while the interpreter was being taken down: a plain loop's attached session ends with its script."""
+    """The time box ended while the interpreter was being taken down: a plain loop's session ends with the script."""
     started = ending.session.started or {}
     plain = bool(started.get("attached")) and started.get("framework") == "pytorch"
     return plain and ending.cause is Cause.DEADLINE and ending.returncode < 0

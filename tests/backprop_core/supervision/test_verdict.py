@@ -128,7 +128,7 @@ def test_the_last_error_line_is_found(tail: bytes, line: str) -> None:
     ("framework", "outcome"), [("pytorch", Outcome.COMPLETED), ("lightning", Outcome.TIMEBOXED)]
 )
 def test_a_script_that_was_killed_while_it_exited_has_completed(framework: str, outcome: Outcome) -> None:
-    """A plain loop's session ends when its script has come to its end; that of a `fit` says nothing of the code behind it."""
+    """A plain loop's session ends when its script has come to its end; a `fit`'s says nothing of the code behind it."""
     seen = ending(-15, Cause.DEADLINE, finished={"outcome": "completed"})
     seen.session.started = {"kind": "session_started", "attached": True, "framework": framework}
     assert judge(seen, resumable=True).outcome is outcome
