@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A job in the background of a shell inherits SIGINT ignored, and so would all children: Ctrl-C could not be tested.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A job in the background of a shell inherits SIGINT ignored, one under nohup SIGHUP, and so would all that tests start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
