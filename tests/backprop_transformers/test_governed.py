@@ -78,7 +78,7 @@ def test_an_unmodified_script_is_stopped_in_time_and_resumed_to_the_same_bits(tm
 
 @pytest.mark.faults
 def test_a_small_box_ends_in_time(tmp_path: Path) -> None:
-    """The script ends with status 0 and a checkpoint, and its attempt is called timeboxed; importing may take half the box."""
+    """It ends with status 0 and a checkpoint, and is called timeboxed; importing may take half of the box."""
     words = ["run", "-m", "0.67", "--run-id", "text", "--no-wait", str(SCRIPT), "--", "--epochs", "90"]
     ended = command(tmp_path, "-m", "backprop_cli", *words)
     assert ended.returncode == 0, ended.stderr[-3000:]
