@@ -58,7 +58,8 @@ class Pacer:
         leave_s: upper bound for what a framework does between the last save and giving the script its turn again.
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
-        copy_s: what the last copy of the state took.
+        copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
+            held up says little about the next.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
             every attempt at the same place, so in the first half of a box it is begun, and the guard sees to the rest.
     """
@@ -71,6 +72,7 @@ class Pacer:
     asked_every_s: float | None = None
     state_bytes: int = 0
     copy_s: float = 0.0
+    copy_least_s: float = math.inf
     steps: int = 0
     copies_spent_s: float = 0.0
     phase: Phase = Phase.FIRST
@@ -199,7 +201,7 @@ class Pacer:
         allowance_s = COPY_SHARE * (now - self.began + left_s) - self.copies_spent_s
         if self.copy_s <= 0:
             return True
-        affordable = allowance_s / self.copy_s
+        affordable = allowance_s / self.copy_least_s
         if affordable < 1:
             return False
         to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
@@ -208,5 +210,6 @@ class Pacer:
     def copied(self, now: float, copy_s: float) -> None:
         """A copy was made, and took `copy_s` seconds."""
         self.copy_s = copy_s
+        self.copy_least_s = min(self.copy_least_s, max(copy_s, 1e-9))
         self.copies_spent_s += copy_s
         self.last_copy = now

@@ -356,7 +356,7 @@ class Governor:
             exit_s=self._exit_s(),
             unused_s=unused_s,
             leftovers=leftovers,
-            pauses=tuple(steering.pauses),
+            pauses=steering.pauses_until_now(),
             lost_bytes=self._streams.log.lost_bytes,
             tail=b"".join(self._tail),
         )

@@ -69,6 +69,12 @@ class Steering:
     def paused(self) -> bool:
         return bool(self.pauses) and self.pauses[-1].seconds is None
 
+    def pauses_until_now(self) -> tuple[Pause, ...]:
+        """All pauses, the last one over: the script may have gone on and ended before the governor looked again."""
+        if self.paused:
+            self.pauses[-1].seconds = self._clock.monotonic() - self.pauses[-1].began
+        return tuple(self.pauses)
+
     # Asking to end
 
     def hear(self, number: signal.Signals) -> bool:

@@ -18,7 +18,15 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "shape",
-    ["closure", "accumulation", "compiled", "scaler", "inside_a_function", "two_loaders", "critic_first"],
+    [
+        "accumulation",
+        "scaler",
+        "critic_first",
+        *(
+            pytest.param(shape, marks=pytest.mark.faults)
+            for shape in ("closure", "compiled", "inside_a_function", "two_loaders")
+        ),
+    ],
 )
 def test_every_shape_goes_on_with_the_same_bits(backprop: CommandLine, shape: str) -> None:
     """After the resume each further optimizer step leaves the weights that it leaves in the uncut run."""
@@ -69,7 +77,9 @@ def test_a_script_that_restores_itself_is_not_restored_a_second_time(backprop: C
     assert "checkpoint_restored" not in kinds
 
 
-@pytest.mark.parametrize("shape", ["teacher_and_student", "fine_tuning"])
+@pytest.mark.parametrize(
+    "shape", ["teacher_and_student", pytest.param("fine_tuning", marks=pytest.mark.faults)]
+)
 def test_a_second_training_in_one_process_is_saved_and_goes_on(backprop: CommandLine, shape: str) -> None:
     """Cut in the second training: the first runs again with the same bits, the second goes on where it was cut."""
     assert whole(backprop, SHAPES, shape, "whole", "0").returncode == 0
