@@ -14,7 +14,7 @@ import faulthandler
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,21 @@ if TYPE_CHECKING:
     from backprop_core.session import Session
 
 
+TURN_S = 0.0002
+"""How long the running step may keep the interpreter while the guard saves."""
 LISTEN_S = 1.0
 """How often the thread looks whether a signal has come that no boundary has dealt with."""
+
+
+@contextlib.contextmanager
+def _taking_turns_quickly() -> Iterator[None]:
+    """A step that computes in Python lets go of the interpreter every 5 ms only; a save asks for it a hundred times."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 class Guard:
@@ -118,7 +131,8 @@ class Guard:
             if now >= last_at:
                 self._end_process()
             if now >= alarm_at:
-                self._sound()
+                with _taking_turns_quickly():
+                    self._sound()
                 continue
             wake_at = min(last_at, alarm_at, now + LISTEN_S)
             self._changed.clear()
