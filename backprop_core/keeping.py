@@ -218,11 +218,15 @@ class Keeping:
 
     def release(self) -> None:
         """The box is closed: hold on to nothing of the script's."""
+        self.raw = None
+        self.objects.clear()
+        self._tracked.clear()
         self._loaders.clear()
         self._companions.clear()
         for frame in self.cursor.frames:
             frame.opening = None
         del self.cursor.frames[1:]
+        self.cursor.boundary = None
 
     # -- giving back -------------------------------------------------------------------------------------------
 

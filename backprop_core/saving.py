@@ -123,6 +123,7 @@ class Saver:
         self._writer.join(None)
 
     def close(self) -> None:
-        """Wait for the save in flight and end the thread."""
+        """Wait for the save in flight, end the thread, and let go of the buffers."""
         self._writer.join(None)
         self._writer.close()
+        self._buffers = StagingBuffers(self._translators)

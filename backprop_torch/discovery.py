@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -102,9 +103,22 @@ def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> di
     return names
 
 
+def _locals(frame: FrameType) -> dict[str, object]:
+    """The local variables of `frame`, of which nothing is left behind.
+
+    Up to Python 3.12 a function's frame keeps the dictionary that it made for who asked, and all values in it, until it is
+    asked again: the script's `del model` would free nothing.
+    """
+    asked = frame.f_locals
+    values = dict(asked)
+    if type(asked) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        asked.clear()
+    return values
+
+
 def _variables(frames: Iterable[FrameType]) -> Iterator[tuple[int, str]]:
     for one in frames:
-        for scope in (one.f_globals, one.f_locals):
+        for scope in (one.f_globals, _locals(one)):
             for name, value in list(scope.items()):
                 if name.startswith("_"):
                     continue
