@@ -166,7 +166,12 @@ def run_pieces(kinds: list[str], folder: Path) -> dict[str, dict[str, Any]]:
     Returns:
         By kind: `whole`, `cut` (digests), `outcomes` of the pieces, `said` (their lines), `at` (the steps of the cuts).
     """
-    whole = _process(folder, {kind: {"run": f"{kind}-whole"} for kind in kinds}, piece=0)
+    with _Processes(folder) as processes:
+        return _run_pieces(kinds, processes)
+
+
+def _run_pieces(kinds: list[str], processes: _Processes) -> dict[str, dict[str, Any]]:
+    whole = processes.train({kind: {"run": f"{kind}-whole"} for kind in kinds}, piece=0)
     at = {kind: cut_points(kind, whole[kind]["steps"]) for kind in kinds}
     results = {
         kind: {"whole": whole[kind]["digest"], "at": at[kind], "outcomes": [], "said": [], "cut": None}
@@ -178,28 +183,52 @@ def run_pieces(kinds: list[str], folder: Path) -> dict[str, dict[str, Any]]:
             orders[kind] = {"run": f"{kind}-cut", "how": HOW[(piece + number) % len(HOW)]}
             if piece < CUTS:
                 orders[kind]["at"] = at[kind][piece]
-        for kind, made in _process(folder, orders, piece=piece).items():
+        for kind, made in processes.train(orders, piece=piece).items():
             results[kind]["outcomes"].append(made["outcome"])
             results[kind]["said"] += made["said"]
             results[kind]["cut"] = made["digest"]
     return results
 
 
-def _process(folder: Path, orders: Mapping[str, Any], *, piece: int) -> dict[str, Any]:
-    """One fresh process that trains a piece of each kind in `orders`."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.backprop_torch.cutting", str(piece)],
-        input=json.dumps(orders),
-        env=environment(folder),
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
-    made: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return made
+class _Processes:
+    """A process that has imported torch and trains nothing, and forks a fresh one for every piece.
+
+    Importing torch and what its first optimizer imports takes 4 s, as long as a piece of every kind together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._said = folder / "stderr"
+        with self._said.open("wb") as said:
+            self._parent = subprocess.Popen(
+                [sys.executable, "-m", "tests.backprop_torch.cutting"],
+                env=environment(folder),
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._parent.stdin is not None
+        self._parent.stdin.close()
+        self._parent.wait(240)
+
+    def train(self, orders: Mapping[str, Any], *, piece: int) -> dict[str, Any]:
+        """One fresh process that trains a piece of each kind in `orders`."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        print(json.dumps({"piece": piece, "orders": orders}), file=self._parent.stdin, flush=True)
+        lines = []
+        while not lines or not lines[-1].startswith("status "):
+            lines.append(self._parent.stdout.readline())
+            assert lines[-1], f"the process that forks is gone: {self._said.read_text()[-4000:]}"
+        assert lines[-1] == "status 0\n", f"{''.join(lines)[-2000:]}\n{self._said.read_text()[-4000:]}"
+        made: dict[str, Any] = json.loads(lines[-2])
+        return made
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -230,9 +259,20 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Child process: orders on standard input, results as JSON on standard output."""
-    piece = int(sys.argv[1])
-    orders = json.loads(sys.stdin.read())
+    """Fork a child for every line of orders on standard input; its results go to standard output, as JSON."""
+    import torch._dynamo  # noqa: F401
+
+    import tests.backprop_torch.kinds  # noqa: F401
+
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _train(**json.loads(line))
+            return
+        print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _train(piece: int, orders: Mapping[str, Any]) -> None:
     made = {}
     for kind, order in orders.items():
         cut = Cut(order["run"], order.get("at"), order.get("how", "sigterm"), piece)
@@ -245,7 +285,7 @@ def main() -> None:
                 "steps": 0,
                 "said": [],
             }
-    print(json.dumps(made))
+    print(json.dumps(made), flush=True)
 
 
 if __name__ == "__main__":
