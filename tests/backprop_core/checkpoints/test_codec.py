@@ -236,15 +236,15 @@ def test_staging_reuses_its_memory() -> None:
     assert buffers.nbytes == sum(allocated)
 
 
-def test_staging_memory_stays_out_of_forked_processes() -> None:
-    """The kernel keeps staging buffers out of loader workers, and shares loaded arrays with them as usual."""
+def test_staging_memory_is_empty_in_forked_processes() -> None:
+    """The kernel empties staging buffers in loader workers, and shares loaded arrays with them as usual."""
     flags = {staging: vm_flags(allocate_ram(4 << 20, staging=staging)) for staging in (True, False)}
-    assert "dc" in flags[True]
-    assert "dc" not in flags[False]
+    assert "wf" in flags[True]
+    assert "wf" not in flags[False]
 
 
 def vm_flags(view: memoryview) -> list[str]:
-    """What the kernel says of the memory behind `view`; `dc` is "do not copy on fork" (proc(5), smaps)."""
+    """What the kernel says of the memory behind `view`; `wf` is "wipe on fork" (proc(5), smaps)."""
     address = np.frombuffer(view, np.uint8).ctypes.data
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
