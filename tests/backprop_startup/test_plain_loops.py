@@ -19,12 +19,10 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 @pytest.mark.parametrize(
     "shape",
     [
-        "accumulation",
-        "scaler",
         "critic_first",
         *(
             pytest.param(shape, marks=pytest.mark.faults)
-            for shape in ("closure", "compiled", "inside_a_function", "two_loaders")
+            for shape in ("accumulation", "scaler", "closure", "compiled", "inside_a_function", "two_loaders")
         ),
     ],
 )

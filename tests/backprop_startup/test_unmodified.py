@@ -63,16 +63,17 @@ def test_a_plain_loop_goes_on_with_the_right_batches_and_bits(backprop: CommandL
 def test_a_loop_without_a_loader_goes_on_with_all_its_optimizers_and_averages(backprop: CommandLine) -> None:
     """A Trainer class with two optimizers, bfloat16, an average, files of its own: every further step has the same bits."""
     script = EXAMPLES / "text_torch.py"
-    assert whole(backprop, script, "--steps", "150", "--trace", "whole").returncode == 0
-    cut(backprop, "cut", script, "--steps", "150", "--trace", "cut", *SLOWLY)
+    assert whole(backprop, script, "--steps", "80", "--trace", "whole").returncode == 0
+    cut(backprop, "cut", script, "--steps", "80", "--trace", "cut", *SLOWLY)
     steps = len(_trace(backprop, "cut"))
     resumed(backprop, "cut")
     theirs = [line.split()[1] for line in _trace(backprop, "whole")]
     ours = [line.split()[1] for line in _trace(backprop, "cut")]
-    assert steps < 150
-    assert ours[:150] == theirs
+    assert 0 < steps < 80
+    assert ours[:80] == theirs
 
 
+@pytest.mark.faults
 def test_two_ranks_are_one_run_and_stop_at_the_same_step(backprop: CommandLine) -> None:
     """Under torchrun both stop after the same step; resumed, each rank has the batches and the weights of the uncut run."""
     script = EXAMPLES / "digits_ddp.py"
