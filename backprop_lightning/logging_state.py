@@ -1,15 +1,18 @@
 """What Lightning knows of logged values between two batches, which its own checkpoint leaves out.
 
 Sums of an epoch that is half over, the metrics that plateau schedulers and EarlyStopping look at, and the states of
-torchmetrics: without them the first epoch end after a resume would report the second half of the epoch alone.
+torchmetrics: without them the first epoch end after a resume would report the second half of the epoch alone. And the rows
+of a CSVLogger, which deletes its file when it is made again with the same version.
 """
 
 from __future__ import annotations
 
 import builtins
+import csv
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +38,8 @@ _META = (
     "dataloader_idx",
     "metric_attribute",
 )
+_LARGEST_CSV = 16 << 20
+"""Bytes. A longer metrics.csv would make each save longer than it is worth."""
 _SUMS = ("_forward_cache", "_computed", "_update_count", "has_reset")
 
 
@@ -45,6 +50,7 @@ def capture(trainer: Any) -> dict[str, Any]:
         "connector": {name: _copied(getattr(connector, name, None)) for name in _CONNECTOR},
         "results": [_result(key, value) for key, value in results.items() if value.meta.sync.group is None],
         "metrics": {name: _metric(metric) for name, metric in _metrics(trainer.lightning_module)},
+        "csv": {str(path): _rows(writer, path) for writer, path in _csv_writers(trainer)},
     }
 
 
@@ -60,6 +66,40 @@ def restore(trainer: Any, saved: Mapping[str, Any]) -> None:
         results[one["key"]] = _rebuilt(trainer, one, device)
     for name, value in saved["connector"].items():
         setattr(trainer._logger_connector, name, _copied(value))
+    for writer, path in _csv_writers(trainer):
+        rows = saved.get("csv", {}).get(str(path))
+        if rows is not None:
+            _restore_rows(writer, path, rows)
+
+
+def _csv_writers(trainer: Any) -> Iterator[tuple[Any, Path]]:
+    """What writes the `metrics.csv` of each CSVLogger, and where that is."""
+    for logger in trainer.loggers:
+        writer: Any = getattr(logger, "_experiment", None)
+        if all(hasattr(writer, name) for name in ("metrics_file_path", "metrics_keys", "metrics")):
+            yield writer, Path(writer.metrics_file_path)
+
+
+def _rows(writer: Any, path: Path) -> dict[str, Any] | None:
+    """The file's text and the rows that are not in it yet; None where that is too much, or cannot be read."""
+    try:
+        if path.exists() and path.stat().st_size > _LARGEST_CSV:
+            return None
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        text = ""
+    except OSError:
+        return None
+    return {"text": text, "rows": [dict(row) for row in writer.metrics]}
+
+
+def _restore_rows(writer: Any, path: Path, saved: Mapping[str, Any]) -> None:
+    if saved["text"]:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(saved["text"])
+        writer.metrics_keys = next(csv.reader(saved["text"].splitlines()))
+    writer.metrics[:0] = [dict(row) for row in saved["rows"]]
 
 
 def _copied(value: Any) -> Any:

@@ -192,6 +192,33 @@ def left_alone(folder: Path) -> Any:
 
 
 @case
+def csv_rows(folder: Path) -> Any:
+    """A CSVLogger with a fixed version, cut twice: once flushed after every row, once with rows that are not in the file."""
+
+    def logged(name: str, every: int, at: list[int | None]) -> str:
+        outcomes = []
+        for number, stop_at in enumerate(at):
+            seed(1)
+            made = pl.loggers.CSVLogger(folder, name=name, version="", flush_logs_every_n_steps=every)
+            ours = boxed(f"csv-{name}", checkpoint_every=0.001)
+            striking = [] if stop_at is None else [Striking(stop_at, "control", ours)]
+            fit(trainer(*striking, ours, logger=made, log_every_n_steps=1))
+            outcomes.append(str(ours.outcome))
+            if number == 0 and stop_at is not None:  # what a killed attempt would leave behind
+                with (folder / name / "metrics.csv").open("a") as file:
+                    file.write("9,9,9\n")
+        assert outcomes == ["stopped"] * (len(at) - 1) + ["completed"], outcomes
+        return (folder / name / "metrics.csv").read_text()
+
+    whole = logged("whole", 100, [None])
+    return {
+        "rows": len(whole.splitlines()),
+        "flushed": logged("flushed", 1, [15, 7, None]) == whole,
+        "buffered": logged("buffered", 100, [15, 7, None]) == whole,
+    }
+
+
+@case
 def inside_validation(folder: Path) -> Any:
     """A deadline inside a validation is kept, and the validation is done again from its start."""
     seed(1)

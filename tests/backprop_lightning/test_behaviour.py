@@ -56,6 +56,12 @@ def test_a_stop_closes_what_fit_opened(made: dict[str, Any]) -> None:
     assert stop["instance"] == []
 
 
+def test_the_rows_of_a_csv_logger_are_not_lost(made: dict[str, Any]) -> None:
+    """With a fixed version Lightning deletes the file at each start: after two cuts it is that of an uncut training."""
+    assert made["csv_rows"] == {"rows": made["csv_rows"]["rows"], "flushed": True, "buffered": True}
+    assert made["csv_rows"]["rows"] > 30
+
+
 def test_lightning_opens_the_checkpoint(made: dict[str, Any]) -> None:
     """`load_from_checkpoint`, `torch.load(weights_only=True)` and `fit(ckpt_path=...)` take lightning.ckpt as it is."""
     assert made["lightning_opens_it"] == {
