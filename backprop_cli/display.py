@@ -1,8 +1,7 @@
-"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere. All on standard error."""
+"""What a person sees while a run goes on: one live panel on a terminal, plain lines elsewhere. All on standard error."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -13,27 +12,32 @@ from backprop_core.supervision.account import View
 
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 30.0
+MOST_LINES = 3
+"""The panel takes what it needs of these; a wide terminal shows everything in one."""
 _ERASE = "\r\x1b[K"
+_ERASE_AND_UP = "\r\x1b[K\x1b[A"
+_HEAD = "backprop: "
+_INDENT = " " * len(_HEAD)
 
 
 class Display:
     """Watches a governor (see `backprop_core.supervision.governor.Observer`).
 
     Args:
-        live: draw the live line; None finds out whether standard error is a terminal that can.
+        live: draw the live panel; None finds out whether standard error is a terminal that can.
     """
 
     def __init__(self, live: bool | None = None) -> None:
         able = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._live = able if live is None else live
-        self._drawn = False
+        self._drawn = 0
         self._next_at = 0.0
         self._shown_step: object = None
 
     def before_output(self) -> None:
         if self._drawn:
-            self._write(_ERASE)
-            self._drawn = False
+            self._write(_ERASE_AND_UP * (self._drawn - 1) + _ERASE)
+            self._drawn = 0
 
     def event(self, event: Mapping[str, Any]) -> None:
         """The session prints its own messages on the script's standard error: nothing to repeat."""
@@ -56,31 +60,42 @@ class Display:
             self._write(f"backprop: {line_of(view)}\n")
 
     def _draw(self, view: View) -> None:
+        self.before_output()
         width = max(10, _width() - 1)
-        self._write(_ERASE + f"backprop: {line_of(view, width - len('backprop: '))}"[:width])
-        self._drawn = True
+        lines = lines_of(view, width - len(_HEAD))
+        shown = [
+            f"{head}{line}"[:width]
+            for head, line in zip((_HEAD, *[_INDENT] * len(lines)), lines, strict=False)
+        ]
+        self._write(_ERASE + "\r\n".join(shown))
+        self._drawn = len(shown)
 
     def _write(self, text: str) -> None:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
-            self._live = self._drawn = False  # the terminal was closed
+            self._live, self._drawn = False, 0  # the terminal was closed
 
 
-def line_of(view: View, width: float = math.inf) -> str:
-    """A run in one line: time left, step, loss, rate, epoch, checkpoints, memory, GPUs; what matters most first.
+def line_of(view: View) -> str:
+    """A run in one line: time left, step, loss, rate, epoch, checkpoints, memory, GPUs; what matters most first."""
+    return " | ".join(_parts(view))
 
-    Args:
-        width: columns; what does not fit is left out whole, from the end.
-    """
+
+def lines_of(view: View, width: int) -> list[str]:
+    """The same in at most `MOST_LINES` lines of `width` columns; what does not fit is left out whole, from the end."""
     line, *others = _parts(view)
+    lines = [line]
     for part in others:
-        longer = f"{line} | {part}"
-        if len(longer) > width:
+        longer = f"{lines[-1]} | {part}"
+        if len(longer) <= width:
+            lines[-1] = longer
+        elif len(lines) < MOST_LINES and len(part) <= width:
+            lines.append(part)
+        else:
             break
-        line = longer
-    return line
+    return lines
 
 
 def _parts(view: View) -> list[str]:

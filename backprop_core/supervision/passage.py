@@ -108,7 +108,7 @@ class Stream:
         sink: where the bytes go.
         log: where they are kept.
         listen: called with every piece, or None.
-        before: called before a piece is shown (the live line is erased then).
+        before: called before a piece is shown (the live panel is erased then).
     """
 
     def __init__(

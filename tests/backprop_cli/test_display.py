@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -43,17 +44,22 @@ def test_the_line_says_when_the_next_checkpoint_is_due(wait_s: object, saved: in
     assert "next" not in line_of(replace(shown, paused=True))
 
 
-def test_a_narrow_terminal_gets_whole_parts(
+def test_a_narrow_terminal_gets_whole_parts_in_several_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What does not fit is left out from the end, nothing is cut in the middle, and the line never wraps."""
+    """Nothing is cut in the middle and no line wraps; three lines hold all of it but on the narrowest terminals."""
+    whole = ["6 min 00 s left", "step 7", "loss 0.125", "12.3 steps/s", "epoch 2", "3.0 GB"]
     for columns in range(30, 120):
         monkeypatch.setattr("backprop_cli.display._width", lambda columns=columns: columns)
         Display(live=True).tick(view(memory_bytes=3 * 1024**3))
-        line = capsys.readouterr().err.removeprefix("\r\x1b[K")
-        assert len(line) < columns
-        whole = ["backprop: 6 min 00 s left", "step 7", "loss 0.125", "12.3 steps/s", "epoch 2", "3.0 GB"]
-        assert line.split(" | ") == whole[: line.count(" | ") + 1]
+        lines = capsys.readouterr().err.removeprefix("\r\x1b[K").split("\r\n")
+        assert len(lines) <= 3
+        assert all(len(line) < columns for line in lines)
+        assert [line[:10] for line in lines] == ["backprop: ", *[" " * 10] * (len(lines) - 1)]
+        parts = " | ".join(line[10:] for line in lines).split(" | ")
+        assert parts == whole[: len(parts)]
+        assert parts == whole or columns < 38
+        assert len(lines) == 1 or columns < 90
 
 
 def test_what_a_script_prints_counts_where_it_has_no_session() -> None:
@@ -86,3 +92,29 @@ def test_the_live_line_is_erased_before_anything_else_is_shown(capsys: pytest.Ca
     assert shown.startswith("\r\x1b[Kbackprop: 6 min")
     assert shown.endswith("\r\x1b[Kbackprop: words\n")
     assert shown.count("left") == 1
+
+
+def test_a_panel_of_several_lines_is_erased_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that does what it is told shows the script's words and the newest panel, and no line twice."""
+    monkeypatch.setattr("backprop_cli.display._width", lambda: 40)
+    display = Display(live=True)
+    for second in range(3):
+        display.tick(view(now=101.0 + second))
+    display.say("words")
+    display.tick(view(now=110.0))
+    screen, row = [""], 0
+    for piece in re.split(r"(\r\x1b\[K|\x1b\[A|\r?\n)", capsys.readouterr().err):
+        if piece == "\r\x1b[K":
+            screen[row] = ""
+        elif piece == "\x1b[A":
+            row -= 1
+        elif piece.endswith("\n"):
+            row += 1
+            screen += [""] * (row == len(screen))
+        else:
+            screen[row] += piece
+    assert screen[0] == "backprop: words"
+    assert "5 min 50 s left" in screen[1]
+    assert " ".join(screen).count("left") == 1

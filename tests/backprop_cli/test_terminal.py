@@ -72,17 +72,17 @@ def test_what_is_typed_reaches_the_script_and_is_shown_once(backprop: CommandLin
         assert termios.tcgetattr(terminal.slave) == terminal.modes
 
 
-def test_the_live_line_comes_and_goes(backprop: CommandLine) -> None:
-    """Time left, step, rate and loss stand in one line that is erased before the script's next output."""
+def test_the_live_panel_comes_and_goes(backprop: CommandLine) -> None:
+    """Time left, step, rate and loss stand in lines that fit, and are erased before the script's next output."""
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "120"
     with Terminal(backprop, "run", "train.py", columns=60) as terminal:
         terminal.wait_for(b"loss")
         assert terminal.finish() == 0
-        lines = [part for part in terminal.shown.split(b"\r\x1b[K") if b" left | " in part]
-        assert lines
-        assert all(len(line) < 60 for line in lines)
-        assert b"loss" in lines[-1]
+        panels = [part for part in terminal.shown.split(b"\r\x1b[K") if b" left | " in part]
+        assert panels
+        assert all(len(line) < 60 for panel in panels for line in panel.split(b"\r\n"))
+        assert b"loss" in panels[-1]
         assert b"\r\x1b[Kargv" in terminal.shown
 
 
