@@ -36,7 +36,9 @@ class Reporter:
         where = "starting afresh"
         if loaded is not None:
             facts = loaded.info.facts
-            where = f"resumed from step {facts.step} (epoch {facts.epoch}, batch {facts.batch})"
+            where = f"resumed from step {facts.step}"
+            if facts.epoch or facts.batch:  # a loop that is not ours tells neither
+                where += f" (epoch {facts.epoch}, batch {facts.batch})"
             session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
             self._compare(facts.environment)
         until = local_text(deadline_wall)
@@ -146,9 +148,8 @@ class Reporter:
         parts.append(f"checkpoint {newest.address}" if newest else "no checkpoint")
         if session.outcome is not Outcome.COMPLETED:
             governed = session.enrolment.governed
-            parts.append(
-                f"go on with {f'backprop resume {session.run_id}' if governed else f'run={session.run_id!r}'}"
-            )
+            how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"
+            parts.append(f"{'go on' if newest else 'start again'} with {how}")
         session.teller.say("; ".join(parts) + ".")
         session.teller.event(
             "session_finished", outcome=session.outcome.value, reason=session.reason, **facts

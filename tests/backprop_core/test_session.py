@@ -188,6 +188,22 @@ def test_the_first_and_the_last_line(
     assert box.events("fit")
 
 
+def test_the_lines_say_only_what_is_known(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a checkpoint there is nothing to go on with; a loop without epochs is resumed from a step alone."""
+    empty = Box(tmp_path, clock).open()
+    empty.session.close(Outcome.STOPPED)
+    assert "no checkpoint; start again with run='counted'" in capsys.readouterr().err
+    saved = Box(tmp_path, clock).open()
+    saved.train(10_000)
+    saved.session.close(Outcome.TIMEBOXED)
+    assert "go on with run='counted'" in capsys.readouterr().err
+    resumed = Box(tmp_path, clock).open()
+    resumed.session.close(Outcome.STOPPED)
+    assert f"resumed from step {saved.trainee.step}: " in capsys.readouterr().err
+
+
 def test_a_state_too_large_for_the_box_is_said_with_numbers(
     tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
