@@ -135,8 +135,6 @@ class Pacer:
             self.fits_no_box_s = gap_s
             if now - self.began <= EARLY_SHARE * self.budget_s:
                 gap_s = 0.0
-        if self.in_zone(remaining_s, gap_s):
-            gap_s += self.copy_s
         return Facts(
             remaining_s=remaining_s,
             gap_s=gap_s,
@@ -191,9 +189,10 @@ class Pacer:
         """Whether this boundary is to copy the state for the guard.
 
         Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes
-        one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes.
+        one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes. None
+        is made where it would take the place of a step.
         """
-        if not self.in_zone(facts.remaining_s, facts.gap_s):
+        if not self.in_zone(facts.remaining_s, facts.gap_s) or facts.remaining_s < facts.reserve_s + self.copy_s:
             return False
         left_s = facts.remaining_s - facts.save_s - facts.exit_s
         if left_s <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backprop_core.budget import Limit
+from backprop_core.decision import Action, decide
 from backprop_core.forecast import Forecast, Phase
 from backprop_core.pacing import Asks, Pacer
 
@@ -39,3 +40,19 @@ def test_near_the_end_no_periodic_save_is_promised() -> None:
     made.forecast.observe_save(1_000, 0.5)
     made.saved(650.0)
     assert made.next_save_s(660.0, 40.0) is None
+
+
+def test_a_copy_for_the_guard_never_takes_the_place_of_a_step() -> None:
+    """Copies are not reserved for: where a step fits but not a copy before it, the step is taken without one."""
+    made = pacer()
+    made.forecast.observe_save(1_000, 0.5)
+    deadline = Limit(700.0, "test")
+    before = made.facts(698.0, deadline, Phase.PLAIN, None, Asks())
+    made.saved(690.0)
+    made.copied(690.0, 0.25)
+    last = deadline.at - before.reserve_s
+    for now, affordable in ((last - 0.3, True), (last - 0.2, False)):
+        facts = made.facts(now, deadline, Phase.PLAIN, None, Asks())
+        assert facts.reserve_s == pytest.approx(before.reserve_s)
+        assert decide(facts).action is Action.CONTINUE
+        assert made.copy_now(now, facts) is affordable
