@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def saved_by_hand(path: str, every_s: float, *parts: Any) -> Iterator[int]:
+    """Step numbers for ever; the state is saved as a careful script does it, beside the file and then renamed."""
+    import torch
+
+    saved = time.monotonic()
+    for step in itertools.count():
+        yield step
+        if time.monotonic() - saved >= every_s:
+            torch.save([part.state_dict() for part in parts], f"{path}.part")
+            Path(f"{path}.part").replace(path)
+            saved = time.monotonic()
 
 
 def main() -> None:
@@ -15,7 +32,8 @@ def main() -> None:
     parser.add_argument("--spikes", type=float, default=0.0, help="share of steps that take 20 times as long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", default=None)
-    parser.add_argument("--peer", choices=["none", "lightning", "timeout"], default="none")
+    parser.add_argument("--save-to", help="without backprop: torch.save there every --save-every seconds")
+    parser.add_argument("--save-every", type=float, default=3.0)
     options = parser.parse_args()
 
     import torch
@@ -32,8 +50,9 @@ def main() -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()  # makes the optimizer's state, outside the box as a warm-up would
     optimizer.zero_grad()
-    with backprop.timebox(options.budget, model=model, optimizer=optimizer) as box:
-        for _ in box.steps(1_000_000):
+
+    def train(steps: Iterator[int]) -> None:
+        for _ in steps:
             began = time.monotonic()
             with torch.no_grad():
                 model[0][:1000] += 1.0
@@ -41,6 +60,12 @@ def main() -> None:
             if rng.random() < options.spikes:
                 target_s *= 20
             time.sleep(max(0.0, target_s - (time.monotonic() - began)))
+
+    if options.save_to:
+        train(saved_by_hand(options.save_to, options.save_every, model, optimizer))
+        return
+    with backprop.timebox(options.budget, model=model, optimizer=optimizer) as box:
+        train(iter(box.steps(1_000_000)))
 
 
 if __name__ == "__main__":
