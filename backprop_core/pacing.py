@@ -192,7 +192,10 @@ class Pacer:
         one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes. None
         is made where it would take the place of a step.
         """
-        if not self.in_zone(facts.remaining_s, facts.gap_s) or facts.remaining_s < facts.reserve_s + self.copy_s:
+        if (
+            not self.in_zone(facts.remaining_s, facts.gap_s)
+            or facts.remaining_s < facts.reserve_s + self.copy_s
+        ):
             return False
         left_s = facts.remaining_s - facts.save_s - facts.exit_s
         if left_s <= 0:

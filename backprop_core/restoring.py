@@ -28,7 +28,9 @@ def load_for(
     if not enrolment.resuming:
         return None
     loaded = enrolment.checkpoints.load_newest(translators, told=warn)
-    if loaded is None and enrolment.box == 1:  # a later training of the process may not have been reached before
+    if (
+        loaded is None and enrolment.box == 1
+    ):  # a later training of the process may not have been reached before
         warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS AFRESH.")
     return loaded
 
