@@ -25,6 +25,10 @@ MAX_TREE_BYTES: Final = 256 << 20
 RAW_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\.[A-Za-z0-9_-]{1,20}"
 """Names of raw files: no folder, no hidden file, an extension that is not ours."""
 
+_LARGE_BYTES = 16 << 20
+"""From here on a thread costs less than it gains."""
+_READERS: Final = 2
+
 ReadVerified = Callable[[str, FileFacts], memoryview]
 """Gives the bytes of a file whose size and digest are right; ValueError or OSError otherwise."""
 
@@ -111,8 +115,24 @@ def read_states(
         StateMismatchError: a framework that is not in use here.
         OSError: a file that is there but cannot be read.
     """
-    data = {name: _read(name, path, read, facts) for name, facts in manifest.files.items()}
+    data = _read_all(manifest, path, read)
     return {name: _state(name, path, parts, data, translators) for name, parts in manifest.objects.items()}
+
+
+def _read_all(manifest: Manifest, path: Path, read: ReadVerified) -> dict[str, memoryview]:
+    """All files, the large ones beside each other: one is hashed while another is read."""
+    large = [name for name, facts in manifest.files.items() if facts.nbytes >= _LARGE_BYTES]
+    if len(large) < 2:
+        return {name: _read(name, path, read, facts) for name, facts in manifest.files.items()}
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="backprop-read") as pool:
+        by_size = sorted(manifest.files.items(), key=lambda item: -item[1].nbytes)
+        reads = {name: pool.submit(_read, name, path, read, facts) for name, facts in by_size}
+        try:
+            return {name: reads[name].result() for name in manifest.files}
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _read(name: str, path: Path, read: ReadVerified, facts: FileFacts) -> memoryview:

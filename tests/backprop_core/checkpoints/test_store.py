@@ -92,6 +92,24 @@ def test_the_newest_whole_one_is_loaded_and_damage_set_aside(tmp_path: Path) -> 
     ]
 
 
+def test_large_files_are_read_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states are the same as when read one by one, and damage is found in whichever file it is."""
+    store = store_at(tmp_path)
+    info = store.commit(small_snapshot(4), facts(1))
+    monkeypatch.setattr("backprop_core.checkpoints.folder._LARGE_BYTES", 1)
+    assert_same(store.load(info, NUMPY).states, small_states(4))
+    for path in sorted(info.path.glob("*.safetensors")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(CheckpointDamagedError, match=path.name):
+            store.load(info, NUMPY)
+        path.unlink()
+        with pytest.raises(CheckpointDamagedError, match="missing"):
+            store.load(info, NUMPY)
+        path.write_bytes(whole)
+    assert_same(store.load(info, NUMPY).states, small_states(4))
+
+
 def test_nothing_to_load_is_none(tmp_path: Path) -> None:
     """An empty or absent folder holds no checkpoint, and looking does not create it."""
     store = store_at(tmp_path / "none")
