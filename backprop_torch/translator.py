@@ -44,6 +44,10 @@ class TorchTranslator:
 
     name = "torch"
 
+    def __init__(self) -> None:
+        self._copying: set[torch.device] = set()
+        """Devices whose copies may still be under way."""
+
     def handles(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
 
@@ -76,15 +80,16 @@ class TorchTranslator:
             raise TypeError("is quantized or has no data, so it cannot be stored as plain bytes")
         meta: dict[str, JSON] = {"size": list(tensor.shape)}
         if tensor.layout is torch.strided:
-            return _node("tensor", meta, {"": tensor})
+            return self._node("tensor", meta, {"": tensor})
         if tensor.layout is torch.sparse_coo:
             meta["coalesced"] = tensor.is_coalesced()
-            return _node("sparse_coo", meta, {"indices": tensor._indices(), "values": tensor._values()})
+            parts = {"indices": tensor._indices(), "values": tensor._values()}
+            return self._node("sparse_coo", meta, parts)
         if tensor.layout not in _COMPRESSED:
             raise TypeError(f"has the layout {tensor.layout}, which cannot be stored as plain bytes")
         outer, inner = _COMPRESSED[tensor.layout]
         parts = {outer: getattr(tensor, outer)(), inner: getattr(tensor, inner)(), "values": tensor.values()}
-        return _node(str(tensor.layout).removeprefix("torch."), meta, parts)
+        return self._node(str(tensor.layout).removeprefix("torch."), meta, parts)
 
     def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
         facts: Any = meta
@@ -115,19 +120,18 @@ class TorchTranslator:
         return allocate_ram(nbytes)
 
     def synchronize(self) -> None:
-        if cuda_in_use():
-            torch.cuda.synchronize()
+        while self._copying:  # each of them: torch's own call waits for the current device alone
+            torch.cuda.synchronize(self._copying.pop())
+
+    def _node(self, tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> Node:
+        meta["parts"] = {
+            name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+            for name, tensor in tensors.items()
+        }
+        return Node(tag, meta, {name: _dense(tensor, self._copying) for name, tensor in tensors.items()})
 
 
-def _node(tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> Node:
-    meta["parts"] = {
-        name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-        for name, tensor in tensors.items()
-    }
-    return Node(tag, meta, {name: _dense(tensor) for name, tensor in tensors.items()})
-
-
-def _dense(tensor: torch.Tensor) -> Dense:
+def _dense(tensor: torch.Tensor, copying: set[torch.device]) -> Dense:
     if tensor.is_complex():  # safetensors has no complex128: store the real and imaginary parts side by side
         tensor = torch.view_as_real(tensor.resolve_conj())
     tensor = tensor.resolve_neg()
@@ -136,7 +140,7 @@ def _dense(tensor: torch.Tensor) -> Dense:
     nbytes = tensor.numel() * tensor.element_size()
     if name is None:  # a dtype that safetensors does not name: its bytes, and the dtype in the tree
         name, shape = "U8", (nbytes,)
-    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor))
+    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor, copying))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
@@ -146,7 +150,7 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(cast("Buffer", flat.numpy())).cast("B")
 
 
-def _copier(tensor: torch.Tensor) -> Callable[[memoryview], None]:
+def _copier(tensor: torch.Tensor, copying: set[torch.device]) -> Callable[[memoryview], None]:
     def copy_into(buffer: memoryview) -> None:
         if tensor.numel() == 0:
             return
@@ -156,7 +160,9 @@ def _copier(tensor: torch.Tensor) -> Callable[[memoryview], None]:
             numpy.copyto(numpy.frombuffer(buffer, numpy.uint8), tensor.reshape(-1).view(torch.uint8).numpy())
         else:
             target = torch.frombuffer(buffer, dtype=tensor.dtype, count=tensor.numel())
-            target.view(tensor.shape).copy_(tensor, non_blocking=True)
+            if tensor.is_cuda:  # any other accelerator's copy is waited for at once
+                copying.add(tensor.device)
+            target.view(tensor.shape).copy_(tensor, non_blocking=tensor.is_cuda)
 
     return copy_into
 

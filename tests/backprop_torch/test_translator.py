@@ -182,3 +182,29 @@ def test_hostile_sparse_indices_are_refused(tmp_path: Path) -> None:
         )
         with pytest.raises(CheckpointDamagedError):
             CheckpointStore(tmp_path, clock=FakeClock()).load(folder, TRANSLATORS)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies on the second GPU, which this machine lacks."""
+
+    is_cuda = True  # type: ignore[assignment]
+    device = torch.device("cuda", 1)  # type: ignore[assignment]
+
+
+def test_copies_from_every_gpu_are_waited_for_before_a_snapshot_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not the current device alone: the parts of a model may lie on several; and each copy is waited for once."""
+    from backprop_torch.translator import _dense
+
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    translator = TorchTranslator()
+    source = torch.arange(6.0)
+    for tensor in (source, source.as_subclass(Elsewhere), source.as_subclass(Elsewhere)):
+        buffer = bytearray(24)
+        _dense(tensor, translator._copying).copy_into(memoryview(buffer))
+        assert bytes(buffer) == bits(source)
+    translator.synchronize()
+    translator.synchronize()
+    assert waited == [torch.device("cuda", 1)]
