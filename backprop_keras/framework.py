@@ -27,7 +27,7 @@ class KerasFramework:
         return objects.tracked(value)
 
     def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
-        return None
+        return objects.MetricSums(value) if isinstance(value, keras.Model) else None
 
     def randomness(self) -> Tracked:
         return objects.KerasRandomness()

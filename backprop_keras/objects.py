@@ -40,6 +40,29 @@ class VariablesTracked:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricSums:
+    """The running sums of a compiled model's metrics. `train_on_batch` of most versions goes on adding to them, and
+    returns the means so far.
+    """
+
+    model: Any
+
+    def capture(self) -> object:
+        return variables.arrays(variables.metric_variables(self.model))
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, Mapping) else "is not a set of variables"
+
+    def restore(self, state: Any) -> None:
+        """Those that are there. Metrics given to `compile` beside the loss are made by the first batch: they begin anew."""
+        here = variables.metric_variables(self.model)
+        both = {path: variable for path, variable in here.items() if path in state}
+        saved = {path: state[path] for path in both}
+        if variables.mismatch(both, saved, exact=True) is None:
+            variables.assign(both, saved)
+
+
+@dataclass(frozen=True, slots=True)
 class VariableTracked:
     """A single `keras.Variable`, or the state of a `SeedGenerator`."""
 

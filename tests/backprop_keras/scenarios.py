@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 
+import backprop
 from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StateMismatchError, UsageError
@@ -217,6 +218,23 @@ def a_finished_run_gives_its_final_state(folder: Path) -> None:
     assert history.epoch == [0, 1]
     for here, there in zip(fresh.variables, model.variables, strict=True):
         assert np.array_equal(np.array(here), np.array(there)), there.path
+
+
+@scenario
+def an_own_loop_keeps_the_running_sums_of_the_loss(folder: Path) -> None:
+    """What train_on_batch of older versions adds to from batch to batch is there again; another model is no error."""
+    x, y = data(16)
+    first, again = compiled(network()), compiled(network())
+    for model in (first, again):
+        model.optimizer.build(model.trainable_variables)
+    with backprop.timebox("1h", run="sums", model=first, optimizer=first.optimizer) as box:
+        for _ in box.steps(3):
+            first.train_on_batch(x, y)
+    sums = [np.array(variable).tolist() for variable in first.metrics_variables[:2]]
+    assert sums[1] > 0
+    with backprop.timebox("1h", run="sums", resume=True, model=again, optimizer=again.optimizer) as box:
+        assert box.resumed_from is not None
+        assert [np.array(variable).tolist() for variable in again.metrics_variables[:2]] == sums
 
 
 @scenario
