@@ -15,7 +15,6 @@ anything was seen, what earlier attempts of the run measured stands in.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +28,12 @@ LONE = 4.0
 SAVE_MARGIN = 1.12
 WIDEST_SAVE_MARGIN = 1.5
 SAVE_FLOOR_S = 0.03
+FEW_SAVES = 3
+FEW_SAVES_MARGIN = 0.38
+FEW_SAVES_AT_MOST_S = 0.4
+"""One save says little of the next: with fewer than three it may take this part of it longer, or these seconds."""
 EXIT_PRIOR_S = 0.15
+_MOST = 1e15
 UNSEEN_WRITE_BYTES_PER_S = 200e6
 """A slow laptop disk with fsync; the first save replaces it."""
 
@@ -154,6 +158,12 @@ class Forecast:
         margin = min(max(SAVE_MARGIN, 1.0 + 1.2 * spread), WIDEST_SAVE_MARGIN)  # a disk that varies gets more
         return margin * longest + SAVE_FLOOR_S
 
+    def unsure_save_s(self, nbytes: int) -> float:
+        """By how much more than `save_bound_s` a save may take while few were seen, in seconds; 0 before the first."""
+        if not 0 < len(self.saves) < FEW_SAVES:
+            return 0.0
+        return min(FEW_SAVES_MARGIN * self.save_likely_s(nbytes), FEW_SAVES_AT_MOST_S) / len(self.saves)
+
     def save_likely_s(self, nbytes: int) -> float:
         """What a save of `nbytes` bytes took at most so far, without a margin, in seconds."""
         return (
@@ -196,5 +206,5 @@ class Forecast:
 
 
 def _is_duration(value: object) -> bool:
-    """A finite number that is not negative; a record may hold anything."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    """A number of seconds or bytes that can be meant; a record may hold anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST

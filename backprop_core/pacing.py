@@ -110,8 +110,8 @@ class Pacer:
 
     def exit_s(self) -> float:
         """Upper bound for what comes after the save, seconds."""
-        if not self.governed:
-            return self.leave_s
+        if not self.governed:  # no process has to end, so no reserve for that covers a save that takes longer
+            return self.leave_s + self.forecast.unsure_save_s(self.state_bytes)
         return self.leave_s + max(self.forecast.exit_bound_s() + GOVERNED_KILL_S, GOVERNED_END_S)
 
     def save_is_worth_trying(self, remaining_s: float) -> bool:

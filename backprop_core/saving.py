@@ -35,6 +35,7 @@ class Saver:
         self.newest: CheckpointInfo | None = None
         self.state_bytes = 0
         self.copy_s = 0.0
+        self._copied_s = 0.0
         self._clock = clock
         self._forecast = forecast
         self._translators = translators
@@ -77,7 +78,12 @@ class Saver:
 
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""
-        return not self._writer.busy and self._writer.submit(self.copied(states), facts)
+        if self._writer.busy:
+            return False
+        staged = self.copied(states)
+        made_of_files = any(state.raw for state in staged.objects.values())
+        self._copied_s = self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
+        return self._writer.submit(staged, facts)
 
     def save_now(self, states: Mapping[str, object], facts: CheckpointFacts) -> CheckpointInfo:
         """Save and return when it is on disk. A save in flight is waited for first.
@@ -113,7 +119,7 @@ class Saver:
         results = self._writer.poll()
         for result in results:
             if isinstance(result, CheckpointInfo):
-                self._forecast.observe_save(result.nbytes, result.save_s)
+                self._forecast.observe_save(result.nbytes, result.save_s + self._copied_s)
                 if self.newest is None or result.step >= self.newest.step:
                     self.newest = result
         return results

@@ -39,7 +39,10 @@ from backprop_core.testing.nvml import FakeGpu, FakeNvml
 RUNS = 10_000
 BARE = (sys.executable, "-c", "pass")
 BACKPROP = (sys.executable, "-m", "backprop_cli")
-NEIGHBOURS = {"gpustat": ("gpustat", "--version"), "submitit": (sys.executable, "-c", "import submitit")}
+NEIGHBOURS = {
+    "gpustat": (sys.executable, "-m", "gpustat", "--version"),
+    "submitit": (sys.executable, "-c", "import submitit"),
+}
 
 Row = dict[str, Any]
 

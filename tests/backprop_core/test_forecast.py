@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backprop_core.forecast import (
@@ -94,6 +94,21 @@ def test_before_any_save_the_size_decides() -> None:
     assert forecast.save_bound_s(2 * 10**9) > 2.0
 
 
+def test_the_fewer_saves_were_seen_the_less_is_known() -> None:
+    """One save of a short while may be exceeded by half; three say enough; minutes do not vary by half."""
+    forecast = Forecast()
+    unsure = [forecast.unsure_save_s(10**8)]
+    for _ in range(3):
+        forecast.observe_save(10**8, 0.6)
+        unsure.append(forecast.unsure_save_s(10**8))
+    assert forecast.save_bound_s(10**8) + unsure[1] >= 1.5 * 0.6
+    assert unsure[1] > unsure[2] > 0.0
+    assert unsure[0] == unsure[3] == 0.0
+    forecast = Forecast()
+    forecast.observe_save(10**10, 60.0)
+    assert forecast.unsure_save_s(10**10) < 0.5
+
+
 def test_a_disk_that_varies_gets_a_wider_margin() -> None:
     """After saves of 1 s and 2 s the bound is more than 12% above the longest."""
     forecast = Forecast()
@@ -116,6 +131,7 @@ def test_what_was_measured_comes_back_as_prior() -> None:
 
 
 @given(NONSENSE)
+@example([[0.0, 1.6e302]])
 def test_a_record_of_nonsense_is_left_out(nonsense: object) -> None:
     """Whatever the record holds where durations belong, learning from it raises nothing and gives finite bounds."""
     forecast = Forecast()

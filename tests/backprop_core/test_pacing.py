@@ -56,3 +56,14 @@ def test_a_copy_for_the_guard_never_takes_the_place_of_a_step() -> None:
         assert facts.reserve_s == pytest.approx(before.reserve_s)
         assert decide(facts).action is Action.CONTINUE
         assert made.copy_now(now, facts) is affordable
+
+
+def test_a_block_without_a_governor_keeps_more_for_a_save_seen_once() -> None:
+    """A governed process has a reserve for its exit; a block has none, so it is left earlier while one save says little."""
+    free, governed = pacer(), pacer()
+    governed.governed = True
+    before = free.exit_s(), governed.exit_s()
+    for made in (free, governed):
+        made.forecast.observe_save(1_000, 0.5)
+    assert free.exit_s() > before[0] + 0.15
+    assert governed.exit_s() == before[1]
