@@ -97,13 +97,30 @@ def running_fit(callback: Any, frame: FrameType | None) -> Fit:
     )
 
 
+def _batches_are_heard(callback_list: Any) -> bool:
+    """Whether any callback has a hook behind a batch. If none has, Keras still hands every batch to a thread, which calls
+    nothing and takes longer than a small step.
+    """
+    if type(callback_list) is not keras.callbacks.CallbackList:
+        return True
+    hooks = ("on_batch_end", "on_train_batch_end")
+    return not all(  # Keras marks its own empty hooks so
+        getattr(getattr(callback, hook, None), "_is_default", False)
+        for callback in callback_list.callbacks
+        for hook in hooks
+    )
+
+
 def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
     """Have `listener` follow the hooks of `callback_list`. Returns what gives the seat back."""
     kind = type(callback_list)
     alive = weakref.ref(callback_list)  # no cycle, so that an abandoned fit is noticed with its last frame
+    batches_are_heard = True
 
     def on_epoch_begin(epoch: int, logs: Any = None) -> None:
+        nonlocal batches_are_heard
         kind.on_epoch_begin(alive(), epoch, logs)
+        batches_are_heard = _batches_are_heard(alive())
         listener.epoch_begun(epoch)
 
     def on_train_batch_begin(batch: int, logs: Any = None) -> None:
@@ -112,7 +129,7 @@ def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
             kind.on_train_batch_begin(alive(), batch, logs)
 
     def on_train_batch_end(batch: int, logs: Any = None) -> None:
-        if not listener.passing_over:
+        if batches_are_heard and not listener.passing_over:
             kind.on_train_batch_end(alive(), batch, logs)
         listener.batch_ended(batch, logs)
 

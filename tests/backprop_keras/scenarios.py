@@ -238,6 +238,33 @@ def an_own_loop_keeps_the_running_sums_of_the_loss(folder: Path) -> None:
 
 
 @scenario
+def every_hook_behind_a_batch_is_heard(folder: Path) -> None:
+    """Old and new names, lambdas, and a hook that is set between two epochs; with none of them nobody is called."""
+
+    class Old(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_batch_end(self, batch: int, logs: Any = None) -> None:
+            heard.append("old")
+
+    class Later(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                self.on_train_batch_end = lambda batch, logs=None: heard.append("later")
+
+    new = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: heard.append("new"))
+    x, y = data(64)
+    for callbacks, batches in (
+        ([Old()], {"old": 8}),
+        ([new], {"new": 8}),
+        ([Later()], {"later": 4}),
+        ([], {}),
+    ):
+        heard: list[str] = []
+        model = compiled(network())
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[*callbacks, BackpropCallback("1h")])
+        assert {name: heard.count(name) for name in heard} == batches, (callbacks, heard)
+
+
+@scenario
 def outside_fit_it_says_so(folder: Path) -> None:
     """Called by hand, or asked before a fit, it answers with a sentence."""
     callback = BackpropCallback()
