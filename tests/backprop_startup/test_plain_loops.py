@@ -75,9 +75,8 @@ def test_a_script_that_restores_itself_is_not_restored_a_second_time(backprop: C
     assert "checkpoint_restored" not in kinds
 
 
-@pytest.mark.parametrize(
-    "shape", ["teacher_and_student", pytest.param("fine_tuning", marks=pytest.mark.faults)]
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("shape", ["teacher_and_student", "fine_tuning"])
 def test_a_second_training_in_one_process_is_saved_and_goes_on(backprop: CommandLine, shape: str) -> None:
     """Cut in the second training: the first runs again with the same bits, the second goes on where it was cut."""
     assert whole(backprop, SHAPES, shape, "whole", "0").returncode == 0
