@@ -84,13 +84,15 @@ def warm_up() -> None:
 
 def begin(folder: str, progress_path: str, mode: str) -> int:
     """Fork a child that saves as soon as it gets SIGUSR1; its pid."""
+    # Opened here: strace may take hold of the child before it has run a line, and is to meet saves alone.
+    progress = os.open(progress_path, os.O_RDWR | os.O_CREAT, 0o600)
     child = os.fork()
     if child:
+        os.close(progress)
         return child
     try:
         if mode == "inline":
             threading.Thread.start = no_threads  # type: ignore[method-assign,assignment]
-        progress = os.open(progress_path, os.O_RDWR | os.O_CREAT, 0o600)
         signal.sigwait({signal.SIGUSR1})
         save(CheckpointStore(Path(folder), clock=SYSTEM), progress)
     except BaseException:
