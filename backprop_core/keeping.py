@@ -103,12 +103,14 @@ class Keeping:
             self._add_companion(name, value)
 
     def _add_companion(self, name: str, value: object) -> bool:
+        """Every framework's: a Keras model on torch is a module of torch's as well. Ordinary names hold no slash."""
+        found = False
         for framework in self.frameworks:
             companion = framework.companion(value, self.objects)
             if companion is not None:
-                self._companions[name] = companion
-                return True
-        return False
+                self._companions[f"{name}/{framework.name}" if found else name] = companion
+                found = True
+        return found
 
     def meet_loader(self, loader: object, states: Mapping[str, object] | None) -> None:
         """A loader is read from: its own generators are kept under its number, and restored when first met."""
@@ -157,8 +159,10 @@ class Keeping:
     def forget_found(self) -> None:
         """Another training begins: what was found for the one before is not kept any more."""
         for name in self._names_found:
-            for kept in (self.objects, self._tracked, self._companions):
+            for kept in (self.objects, self._tracked):
                 kept.pop(name, None)
+            for companion in [key for key in self._companions if key.partition("/")[0] == name]:
+                del self._companions[companion]
         self._names_found.clear()
 
     # -- Trainee -----------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,7 @@ class ModuleRest:
         persistent = set(module.state_dict(keep_vars=True))
         return {
             "evaluating": [name for name, child in module.named_modules() if not child.training],
+            "parameters": [name for name, _ in module.named_parameters()],
             "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
             "buffers": {name: b for name, b in module.named_buffers() if name not in persistent},
             "gradients": {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
@@ -95,9 +97,13 @@ class ModuleRest:
         evaluating, frozen = set(state["evaluating"]), set(state["frozen"])
         for name, child in module.named_modules():
             child.training = name not in evaluating
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name not in frozen)
-            set_gradient(parameter, state["gradients"].get(name))
+        parameters = dict(module.named_parameters())
+        saved_names = _saved_names(parameters, state.get("parameters", list(parameters)))
+        for name, parameter in parameters.items():
+            saved_name = saved_names.get(name)
+            if saved_name is not None:
+                parameter.requires_grad_(saved_name not in frozen)
+                set_gradient(parameter, state["gradients"].get(saved_name))
         buffers = dict(module.named_buffers())
         with torch.no_grad():
             for name, saved in state["buffers"].items():
@@ -277,6 +283,22 @@ class TorchRandomness:
 def set_gradient(parameter: torch.Tensor, saved: torch.Tensor | None) -> None:
     """Give `parameter` the gradient it had, or none."""
     parameter.grad = None if saved is None else saved.to(parameter.device).clone()
+
+
+def _saved_names(here: Collection[str], saved: Collection[str]) -> dict[str, str]:
+    """The name that each parameter had when it was saved. Keras counts its layers on through the process: where a
+    second model's names are others and as many, `dense_9` and `dense_10` are what `dense` and `dense_1` were.
+    """
+    if set(here) == set(saved):
+        return {name: name for name in saved}
+    if len(here) != len(saved):
+        return {}
+    return dict(zip(sorted(here, key=_by_number), sorted(saved, key=_by_number), strict=True))
+
+
+def _by_number(name: str) -> list[str | int]:
+    """Sorts `dense_10` behind `dense_9`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:

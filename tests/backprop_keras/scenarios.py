@@ -238,6 +238,29 @@ def an_own_loop_keeps_the_running_sums_of_the_loss(folder: Path) -> None:
 
 
 @scenario
+def a_model_on_torch_keeps_what_torch_adds(folder: Path) -> None:
+    """Gradients that wait for their step come back beside the sums of the loss: the model belongs to both frameworks."""
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    def gradients(model: Any) -> list[Any]:
+        return [variable.value.grad for variable in model.trainable_variables]
+
+    first, again = network(), network()
+    for variable in first.trainable_variables:
+        variable.value.grad = torch.full_like(variable.value, 0.5)
+    with backprop.timebox("1h", run="pending", model=first) as box:
+        for _ in box.steps(3):
+            pass
+    with backprop.timebox("1h", run="pending", resume=True, model=again) as box:
+        assert box.resumed_from is not None
+        assert all(grad is not None and bool((grad == 0.5).all()) for grad in gradients(again)), gradients(
+            again
+        )
+
+
+@scenario
 def every_hook_behind_a_batch_is_heard(folder: Path) -> None:
     """Old and new names, lambdas, and a hook that is set between two epochs; with none of them nobody is called."""
 
