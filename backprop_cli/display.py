@@ -62,11 +62,8 @@ class Display:
     def _draw(self, view: View) -> None:
         self.before_output()
         width = max(10, _width() - 1)
-        lines = lines_of(view, width - len(_HEAD))
-        shown = [
-            f"{head}{line}"[:width]
-            for head, line in zip((_HEAD, *[_INDENT] * len(lines)), lines, strict=False)
-        ]
+        first, *others = lines_of(view, width - len(_HEAD))
+        shown = [(_HEAD + first)[:width], *(_INDENT + line for line in others)]
         self._write(_ERASE + "\r\n".join(shown))
         self._drawn = len(shown)
 
