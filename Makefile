@@ -28,7 +28,7 @@ test: $(VENV)/.dev-ready
 
 # What failed in the last run, alone on the machine: tells a broken test from a crowded moment.
 test-failed: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not faults"
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --timeout 1800
 
 # Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone.
 FAULTS ?= tests
