@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from backprop_core.framework import RandomnessKeeper
 from backprop_core.reading import begun
@@ -32,20 +32,49 @@ _GENERATORS = (torch.Generator, random.Random)
 
 def generators_of(loader: Any) -> GeneratorsTracked:
     """The generators that a loader, its samplers and its dataset hold as attributes, each once, in a fixed order."""
-    owners = [loader]
-    for name in ("sampler", "batch_sampler", "dataset"):
-        owner = getattr(loader, name, None)
-        while owner is not None and all(owner is not known for known in owners):
-            owners.append(owner)
-            owner = getattr(owner, "dataset" if name == "dataset" else "sampler", None)
     found: dict[int, Any] = {}
     numpy = sys.modules.get("numpy")
     kinds = _GENERATORS if numpy is None else (*_GENERATORS, numpy.random.Generator)
-    for owner in owners:
+    for owner in _owners(loader):
+        if _is_seeded(owner):
+            continue
         for value in getattr(owner, "__dict__", {}).values():
             if isinstance(value, kinds):
                 found.setdefault(id(value), value)
     return GeneratorsTracked(list(found.values()))
+
+
+_INNER = {
+    "sampler": ("sampler", "batch_sampler"),
+    "batch_sampler": ("sampler", "batch_sampler"),
+    "dataset": ("dataset",),
+}
+
+
+def _owners(loader: Any) -> list[Any]:
+    """The loader, its samplers and datasets, and those that they wrap."""
+    owners = [loader]
+    for name, inner in _INNER.items():
+        owner = getattr(loader, name, None)
+        while owner is not None and all(owner is not known for known in owners):
+            owners.append(owner)
+            owner = next((held for of in inner if (held := getattr(owner, of, None)) is not None), None)
+    return owners
+
+
+def _is_seeded(owner: Any) -> bool:
+    """Whether it is a sampler that seeds its generator in each pass, with a seed that it drew long before: accelerate's."""
+    return isinstance(owner, Sampler) and isinstance(getattr(owner, "initial_seed", None), int)
+
+
+def _seed_of(loader: Any) -> int | None:
+    return next((owner.initial_seed for owner in _owners(loader) if _is_seeded(owner)), None)
+
+
+def _restore_seed(loader: Any, seed: int | None) -> None:
+    for owner in _owners(loader):
+        if seed is not None and _is_seeded(owner):
+            owner.initial_seed = seed
 
 
 _STAYING_CAVEAT = (
@@ -135,11 +164,12 @@ class LoaderRest:
 
     @property
     def is_empty(self) -> bool:
-        return not self._generators.generators and not getattr(self._loader, "persistent_workers", False)
+        stay = getattr(self._loader, "persistent_workers", False)
+        return not self._generators.generators and not stay and _seed_of(self._loader) is None
 
     def capture(self) -> object:
         stayed = self._loader.persistent_workers and self._loader._iterator is not None
-        return {"own": self._generators.capture(), "stayed": stayed}
+        return {"own": self._generators.capture(), "stayed": stayed, "seed": _seed_of(self._loader)}
 
     def mismatch(self, state: Any) -> str | None:
         return self._generators.mismatch(state["own"])
@@ -147,6 +177,7 @@ class LoaderRest:
     def restore(self, state: Any) -> None:
         if state["stayed"]:
             _make_workers_that_stay(self._loader)
+        _restore_seed(self._loader, state.get("seed"))
         self._generators.restore(state["own"])
 
 
@@ -157,6 +188,7 @@ def pass_start(loader: Any, randomness: RandomnessKeeper, generators: Generators
         "own": generators.capture(),
         "stayed": getattr(loader, "_iterator", None) is not None,
         "epoch": getattr(loader.sampler, "epoch", None),
+        "seed": _seed_of(loader),
     }
 
 
@@ -171,6 +203,7 @@ def restore_start(
         loader._iterator = None
     if isinstance(start.get("epoch"), int) and hasattr(loader.sampler, "set_epoch"):
         loader.sampler.set_epoch(start["epoch"])
+    _restore_seed(loader, start.get("seed"))
     randomness.set_randomness(start["global"])
     generators.restore(start["own"])
 
