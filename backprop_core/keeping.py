@@ -18,7 +18,7 @@ from backprop_core.session import Position
 from backprop_core.tracked import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all, track
 
 _OWN = "backprop."
-_RANDOM, _REST, _LOOPS, _RAW, _RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
+_RANDOM, _REST, _LOOPS, _RAW, RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ class Keeping:
         states[_LOOPS] = {"frames": frames_to_state(frames), "step": self.step}
         states |= self.own_part()
         if self.other_ranks is not None:
-            states[_RANKS] = self.other_ranks(self.own_part())
+            states[RANKS] = self.other_ranks(self.own_part())
         return states
 
     def own_part(self) -> dict[str, object]:
@@ -191,7 +191,7 @@ class Keeping:
     @staticmethod
     def for_rank(states: Mapping[str, Any], rank: int, count: int) -> dict[str, Any]:
         """`states` as one of `count` processes has to restore them; the first's, if another number of them saved."""
-        parts = states.get(_RANKS)
+        parts = states.get(RANKS)
         return {**states, **(parts[rank] if isinstance(parts, list) and len(parts) == count else {})}
 
     def position(self) -> Position:

@@ -24,7 +24,7 @@ def load_for(
         CheckpointDamagedError: the one asked for by path is damaged; another was not asked for.
     """
     if enrolment.resume_from is not None:
-        return _load_path(enrolment.resume_from, translators, warn)
+        return load_path(enrolment.resume_from, translators, warn)
     if not enrolment.resuming:
         return None
     loaded = enrolment.checkpoints.load_newest(translators, told=warn)
@@ -35,7 +35,13 @@ def load_for(
     return loaded
 
 
-def _load_path(path: str, translators: Sequence[Translator], warn: Callable[[str], None]) -> Loaded:
+def load_path(path: str, translators: Sequence[Translator], warn: Callable[[str], None]) -> Loaded:
+    """The checkpoint at `path`, a folder or an address that fsspec knows; the newest good one of those that it holds.
+
+    Raises:
+        UsageError: nothing is there.
+        CheckpointDamagedError: the one that `path` names is damaged.
+    """
     if "://" not in path and not Path(path).is_dir():
         raise UsageError(f"There is no checkpoint at {path}.", _WHAT_TO_GIVE)
     parent, _, name = path.rstrip("/").rpartition("/")

@@ -134,6 +134,11 @@ class Session:
         return self.enrolment.run_id
 
     @property
+    def governed(self) -> bool:
+        """Whether a governor outside waits for this process to end."""
+        return self.enrolment.governed
+
+    @property
     def resumed_from(self) -> str | None:
         return None if self.restored is None else self.restored.info.address
 
@@ -387,6 +392,11 @@ class Session:
         self.guard.stop()
         self.teller.event("session_withdrawn")
         self.enrolment.release()
+
+    def complete(self, steps: int) -> None:
+        """The loop ran to its end; it took `steps` since the last boundary. Of several processes all come here."""
+        self.pacer.steps += steps
+        self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`."""

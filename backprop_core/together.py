@@ -1,4 +1,4 @@
-"""Sessions of several processes that train together in a loop that has never heard of us.
+"""Sessions of several processes that train together.
 
 The first rank has the session: it decides, saves and talks. All count the same boundaries, and at those they have agreed on
 they hear of each other's signals and the others wait for the first, which may ask for their part of a checkpoint. So no
@@ -7,23 +7,41 @@ collective is paid for each step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from backprop_core.checkpoints.store import CheckpointStore, Loaded
+from backprop_core import attaching
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
 from backprop_core.decision import Action, Verdict
 from backprop_core.enrolment import NotJoinedError
-from backprop_core.errors import BackpropError
 from backprop_core.forecast import Phase
 from backprop_core.framework import Ranks
 from backprop_core.keeping import Keeping
 from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.restoring import load_path
 from backprop_core.session import Session
 from backprop_core.settings import Settings
 from backprop_core.signals import SignalWatch
+from backprop_core.trainee import Trainee
+
+
+class SharedTrainee(Trainee, Protocol):
+    """What a session asks of an adapter whose training runs in several processes.
+
+    Attributes:
+        other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
+            `keeping.RANKS`. None where it is not the time for it.
+    """
+
+    other_ranks: Callable[[Mapping[str, object]], list[Any]] | None
+
+    def own_part(self) -> dict[str, object]:
+        """What of the state is another in each process."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +51,23 @@ class Opening:
     Attributes:
         error: why it is not, or empty.
         resumed_from: the checkpoint to go on from.
+        until: the deadline, in seconds since 1970.
     """
 
     error: str = ""
     resumed_from: str | None = None
+    run_id: str = ""
+    until: float = 0.0
+    governed: bool = False
 
 
 class LeadingSession(Session):
     """The first rank's."""
 
-    def __init__(self, settings: Settings, keeping: Keeping, ranks: Ranks, clock: Clock) -> None:
-        super().__init__(settings, keeping, clock=clock)
+    def __init__(
+        self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock, *, leave_s: float = 0.02
+    ) -> None:
+        super().__init__(settings, keeping, clock=clock, leave_s=leave_s)
         self._keeping = keeping
         self._ranks = ranks
         self._countdown = 0
@@ -52,10 +76,11 @@ class LeadingSession(Session):
     def open(self) -> None:
         try:
             super().open()
-        except BackpropError as error:
-            self._ranks.share(Opening(error=str(error)))
+        except Exception as error:
+            self._ranks.share(Opening(error=str(error) or type(error).__name__))
             raise
-        self._ranks.share(Opening(resumed_from=self.resumed_from))
+        until = self.clock.wall() + self.remaining_s()
+        self._ranks.share(Opening("", self.resumed_from, self.run_id, until, self.governed))
         if self.restored is not None:
             self.restored.states.update(Keeping.for_rank(self.restored.states, 0, self._ranks.count))
 
@@ -69,14 +94,13 @@ class LeadingSession(Session):
         talked_s = self.clock.monotonic() - began
         if number:
             self.requests.hear_of(number)
-        self._keeping.other_ranks = self._ask
         try:
-            leave = super().boundary(self._waiting_steps, phase=phase, then=then)
+            with self._others_give():
+                leave = super().boundary(self._waiting_steps, phase=phase, then=then)
         except BaseException:
             ranks.release(True, 0, Outcome.FAILED)
             raise
         finally:
-            self._keeping.other_ranks = None
             self._waiting_steps = 0
             self.wake = 0.0  # every boundary counts
         self._countdown = ranks.boundaries_to_next_talk(self, talked_s)
@@ -84,6 +108,23 @@ class LeadingSession(Session):
             leave, self._countdown, Outcome.RUNNING if self.leaving is None else self.leaving.outcome
         )
         return leave
+
+    @contextmanager
+    def _others_give(self) -> Iterator[None]:
+        """Inside, the others wait, and give their part of the state when it is asked for."""
+        self._keeping.other_ranks = self._ask
+        try:
+            yield
+        finally:
+            self._keeping.other_ranks = None
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        try:
+            with self._others_give():
+                super().complete(self._waiting_steps + steps)
+        finally:
+            self._ranks.release(True, 0, Outcome.COMPLETED)
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
@@ -97,11 +138,12 @@ class LeadingSession(Session):
 class FollowingSession(Session):
     """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
 
-    def __init__(self, settings: Settings, keeping: Keeping, ranks: Ranks, clock: Clock) -> None:
+    def __init__(self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
         super().__init__(settings, keeping, clock=clock, silent=True)
         self._keeping = keeping
         self._ranks = ranks
         self._countdown = 0
+        self._opening = Opening()
         self._signals = SignalWatch(clock.monotonic, lambda: None)
 
     def open(self) -> None:
@@ -111,15 +153,31 @@ class FollowingSession(Session):
             NotJoinedError: the first rank has no session.
             CheckpointError: the checkpoint cannot be read from this rank.
         """
-        opening: Opening = self._ranks.share(None)
-        if opening.error:
-            raise NotJoinedError(opening.error)
-        if opening.resumed_from is not None:
-            path = Path(opening.resumed_from)
-            loaded = CheckpointStore(path.parent, clock=self.clock).load(path, self.trainee.translators)
+        attaching.session_opens()
+        self._opening = self._ranks.share(None)
+        if self._opening.error:
+            raise NotJoinedError(self._opening.error)
+        if self._opening.resumed_from is not None:
+            loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
             states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
             self.restored = Loaded(loaded.info, states)
         self._signals.start()
+
+    @property
+    def run_id(self) -> str:
+        return self._opening.run_id
+
+    @property
+    def governed(self) -> bool:
+        return self._opening.governed
+
+    @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        """The one resumed from: of newer ones the first rank knows."""
+        return None if self.restored is None else self.restored.info
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._opening.until - self.clock.wall())
 
     def weigh(self) -> None:
         """The first rank does."""
@@ -144,6 +202,11 @@ class FollowingSession(Session):
 
     def withdraw(self) -> None:
         self._signals.stop()
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        self._ranks.follow(self._keeping.own_part)
+        self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         self._signals.stop()

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.errors import BackpropError
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.session import Session
 from backprop_core.settings import Settings
+from backprop_core.together import Opening
 from backprop_lightning.doors import Doors
-from backprop_lightning.following_fit import Opening
 from backprop_torch.ranks import Alone, Together
 from backprop_torch.spacing import batches_to_next_talk
 
@@ -81,14 +80,14 @@ class BoxedFit(Doors):
         """
         try:
             self.session.open()
-        except BackpropError as error:
+        except Exception as error:
             if self._together is not None:
-                self._together.share(Opening(error=str(error)))
+                self._together.share(Opening(error=str(error) or type(error).__name__))
             raise
         atexit.register(self._forgotten)
         if self._together is not None:
             until = self.clock.wall() + self.remaining_s()
-            self._together.share(Opening("", self.run_id, self.session.resumed_from, until, self.governed))
+            self._together.share(Opening("", self.session.resumed_from, self.run_id, until, self.governed))
         self.open_doors()
 
     def take_signals(self, lightning: Any) -> None:

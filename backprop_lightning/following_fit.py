@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backprop_core.attaching import session_opens
-from backprop_core.checkpoints.store import CheckpointStore, Loaded
+from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
 from backprop_core.errors import UsageError
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
+from backprop_core.restoring import load_path
 from backprop_core.signals import SignalWatch
+from backprop_core.together import Opening
 from backprop_lightning.doors import Doors
 from backprop_torch.ranks import Together
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What the first rank tells the others when its session is open.
-
-    Attributes:
-        error: why it could not be opened, or empty.
-        until: the deadline in seconds since 1970.
-    """
-
-    error: str = ""
-    run_id: str = ""
-    resumed_from: str | None = None
-    until: float = 0.0
-    governed: bool = False
 
 
 class FollowingFit(Doors):
@@ -87,10 +72,9 @@ class FollowingFit(Doors):
         self._opening = self._together.share(None)
         if self._opening.error:
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
-        path = self.resumed_from
+        path = self._opening.resumed_from
         if path is not None:
-            store = CheckpointStore(path.parent, clock=self.clock)
-            self._loaded = store.load(path, self.trainee.translators)
+            self._loaded = load_path(path, self.trainee.translators, self.tell)
         self._signals.start()
         self.open_doors()
 

@@ -50,7 +50,7 @@ def _wanted() -> dict[str, list[_Step]]:
         for name, function in LIMITED.items():
             wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
     for name, (framework, attachment) in ATTACH_TO.items():
-        if may_attach(framework, every_rank=framework == "pytorch"):
+        if may_attach(framework, every_rank=framework != "keras"):
             wanted.setdefault(name, []).append((framework, attachment, "attach"))
     return wanted
 

@@ -77,7 +77,7 @@ class Together:
 
     def gather(self, own: Any) -> list[Any]:
         parts: list[Any] = [None] * self.count
-        dist.gather_object(own, parts, dst=0, group=self._group)
+        dist.gather_object(_on_processor(own), parts, dst=0, group=self._group)
         return parts
 
     def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
@@ -103,7 +103,16 @@ class Together:
             word, batches, outcome = (int(number) for number in message)
             if word != _GIVE:
                 return word == _LEAVE, batches, _OUTCOMES[outcome]
-            dist.gather_object(give(), None, dst=0, group=self._group)
+            dist.gather_object(_on_processor(give()), None, dst=0, group=self._group)
+
+
+def _on_processor(value: Any) -> Any:
+    """`value` with its tensors on the processor: unpickled, they would come to life on the giver's accelerator."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_processor(one) for key, one in value.items()}
+    return [_on_processor(one) for one in value] if type(value) is list else value
 
 
 def ranks_of_process() -> Together | None:

@@ -162,10 +162,10 @@ class Boundaries:
             self.end()
         return self.ending
 
-    def count_rest(self) -> None:
-        """Training is over: behind its last steps there was no boundary."""
+    def steps_untold(self) -> int:
+        """Training is over: behind so many of its last steps there was no boundary."""
         pending, self._pending = self._pending, 0
-        self._session.pacer.steps += pending
+        return pending
 
     # -- resuming ----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.ending import leave_process
+from backprop_core.framework import Ranks
 from backprop_core.outcome import Outcome
 from backprop_core.session import Session
 from backprop_core.settings import Settings
+from backprop_core.together import FollowingSession, LeadingSession
+from backprop_torch.ranks import ranks_of_process
 from backprop_transformers.doors import Doors
 from backprop_transformers.keeping import OURS, TrainerKeeping, is_ours
 
@@ -36,8 +39,9 @@ class BoxedTraining:
         self._began = clock.monotonic()
         self._earlier_s = 0.0
         self._closed = False
-        keeping = TrainerKeeping(trainer, self._elapsed_s)
-        self.session = Session(settings, keeping, clock=clock, leave_s=LEAVE_S)
+        ranks = ranks_of_process()
+        keeping = TrainerKeeping(trainer, self._elapsed_s, 1 if ranks is None else ranks.count)
+        self.session = _session(settings, keeping, ranks, clock)
         self.doors = Doors(self.session, keeping, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
@@ -79,11 +83,14 @@ class BoxedTraining:
         except BaseException as error:
             self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
-        self.doors.boundaries.count_rest()
         leaving = self.session.leaving
-        self._close(Outcome.COMPLETED if leaving is None else leaving.outcome, "")
-        if leaving is not None and self.session.enrolment.governed:
-            leave_process()
+        if leaving is not None:
+            self._close(leaving.outcome, "")
+            if self.session.governed:
+                leave_process()
+        else:
+            self._closes()
+            self.session.complete(self.doors.boundaries.steps_untold())
         return result
 
     def _resumed(self, train: Callable[[Any], Any], users_checkpoint: Any) -> Any:
@@ -105,10 +112,21 @@ class BoxedTraining:
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         if not self._closed:
-            self._closed = True
-            atexit.unregister(self._forgotten)
+            self._closes()
             self.session.close(outcome, reason)
+
+    def _closes(self) -> None:
+        self._closed = True
+        atexit.unregister(self._forgotten)
 
     def _forgotten(self) -> None:
         """The process ends and `train` never came back: the record gets its end all the same."""
         self._close(Outcome.FAILED, "")
+
+
+def _session(settings: Settings, keeping: TrainerKeeping, ranks: Ranks | None, clock: Clock) -> Session:
+    if ranks is None:
+        return Session(settings, keeping, clock=clock, leave_s=LEAVE_S)
+    if ranks.rank == 0:
+        return LeadingSession(settings, keeping, ranks, clock, leave_s=LEAVE_S)
+    return FollowingSession(settings, keeping, ranks, clock)

@@ -48,6 +48,7 @@ class Doors:
         self._rest: Mapping[str, Any] = {}
         self._ignored_keys: Any = None
         self._skips_epoch_end = False
+        self._replays = False
         self.boundaries = Boundaries(session, keeping, clock, self._trainer._maybe_log_save_evaluate)
 
     # -- in place ----------------------------------------------------------------------------------------------
@@ -98,6 +99,13 @@ class Doors:
                 "Resume it with the script that made it, or start afresh with resume=False (a new run).",
             )
         own: Any = states[OURS]
+        before, now = own.get("processes", 1), self._keeping.processes
+        if before != now:
+            raise StateMismatchError(
+                f"Checkpoint {source} was made by {before} processes and now there are {now}: Trainer's steps, epochs and "
+                "schedule would mean something else.",
+                f"Resume with {before} (torchrun --nproc-per-node {before}), or take the weights alone: backprop export.",
+            )
         self._own, self._rest = own, rest_of(states)
         trainer, replace = self._trainer, self._replace
 
@@ -109,7 +117,7 @@ class Doors:
         replace(trainer, "_load_from_checkpoint", _nothing)
         replace(trainer, "_load_optimizer_and_scheduler", take_back)
         replace(trainer, "_load_scaler", _nothing)
-        replace(trainer, "_load_rng_state", _nothing)
+        replace(trainer, "_load_rng_state", self._first_batches_fetched)
         replace(trainer.args, "ignore_data_skip", False)
         replace(trainer.args, "eval_on_start", False)  # it was done when the run began
         self._init_training_state = replace(trainer, "_init_training_state", self._place)
@@ -129,7 +137,7 @@ class Doors:
         if self._keeping.loader is not None:
             self._keeping.loader.uninstall()
         self._keeping.loader = watch = LoaderWatch(loader, self._keeping.randomness)
-        if not watch.watching:
+        if not watch.watching and not watch.dispatches:
             self._session.teller.say_once(
                 f"The training loader, a {type(loader).__name__}, cannot be watched: a resumed epoch begins its data anew.",
                 "warning",
@@ -141,7 +149,9 @@ class Doors:
             return self._get_batch_samples(*args, **kwargs)
         except RuntimeError as error:
             session = self._session
-            if not (session.requests.signalled and self._keeping.framework.is_stop_debris(error)):
+            if self._keeping.processes > 1 or not (
+                session.requests.signalled and self._keeping.framework.is_stop_debris(error)
+            ):
                 raise
             session.leave_at_once("a stop signal ended the loader's workers")
             self.boundaries.end()
@@ -214,9 +224,16 @@ class Doors:
         if over or self.boundaries.ending or control.should_training_stop or control.should_epoch_stop:
             return []
         if not keeping.loader.fits(own["loader"]):
+            self._replays = True
             return self._skip_first_batches(loader, batches)
         keeping.loader.resume(own["loader"], place["batch"], keeping.randomness.randomness())
         return loader
+
+    def _first_batches_fetched(self, *args: Any) -> None:
+        """In place of Trainer's own: a loader that cannot be watched has drawn for all that it has read again."""
+        if self._replays and self._own is not None:
+            self._replays = False
+            self._keeping.randomness.set_randomness(self._own["random"])
 
     def _run_pending(self) -> None:
         trainer = self._trainer

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from accelerate import DistributedType
 from transformers import trainer as trainer_module
 
 from backprop_core import attaching
@@ -104,7 +105,9 @@ def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwar
 def _opened(callback: BackpropCallback, trainer: Any) -> Any:
     try:
         return callback.begin(trainer)
-    except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
+    except NotJoinedError as error:  # another process of this run trains, or the first of several has no box
+        if not callback.is_attached:
+            raise UsageError(f"The first rank could not open the box: {error}") from error
         return None
     except Exception as error:
         if not callback.is_attached:
@@ -115,10 +118,14 @@ def _opened(callback: BackpropCallback, trainer: Any) -> Any:
 
 def _out_of_reach(trainer: Any) -> str | None:
     """Why this training cannot have a box of its own."""
-    if trainer.args.world_size > 1:
-        return f"The Trainer runs in {trainer.args.world_size} processes"
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+    sharded = ("is_deepspeed_enabled", "is_fsdp_enabled", "is_distributed_loading_by_transformers")
+    if any(getattr(trainer, name, False) for name in sharded):
         return "The Trainer's model is sharded"
+    kind = trainer.accelerator.distributed_type
+    if getattr(trainer.accelerator, "parallelism_config", None) is not None or not (
+        kind == DistributedType.NO or kind.value.startswith("MULTI_")
+    ):
+        return f"The Trainer's processes do not each hold the whole model ({kind.value})"
     return None
 
 

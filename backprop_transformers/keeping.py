@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.framework import Tracked
+from backprop_core.keeping import RANKS
 from backprop_core.session import Position
 from backprop_core.tracked import StateDictTracked, restore_all
 from backprop_torch.framework import TorchFramework
@@ -56,10 +57,14 @@ class TrainerKeeping:
         step_values: what Trainer logs of the newest step besides its loss: `grad_norm` and `learning_rate`.
         steps_planned: the training's length, once Trainer knows it.
         elapsed_s: tells the seconds that training has taken in all attempts.
+        processes: how many train together, each with the whole model.
+        other_ranks: see `together.SharedTrainee`.
     """
 
-    def __init__(self, trainer: Any, elapsed_s: Callable[[], float]) -> None:
+    def __init__(self, trainer: Any, elapsed_s: Callable[[], float], processes: int = 1) -> None:
         self.trainer = trainer
+        self.processes = processes
+        self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.framework = TorchFramework()
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
         self.randomness = Randomness()
@@ -75,11 +80,17 @@ class TrainerKeeping:
     # -- Trainee -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
-        return {
+        own = self.own_part()
+        states = {
             **{name: tracked.capture() for name, tracked in self._tracked().items()},
             _REST: {name: tracked.capture() for name, tracked in self._rests().items()},
-            OURS: self._own() if self._frozen is None else self._frozen,
+            **own,
         }
+        return states if self.other_ranks is None else {**states, RANKS: self.other_ranks(own)}
+
+    def own_part(self) -> dict[str, object]:
+        """What only Trainer has. Each process has its own place in the data, random generators and running loss."""
+        return {OURS: self._own() if self._frozen is None else self._frozen}
 
     def position(self) -> Position:
         epoch, batch, stage = self._place()
@@ -93,6 +104,7 @@ class TrainerKeeping:
             "numpy": np.__version__,
             "transformers": transformers.__version__,
             "accelerate": accelerate.__version__,
+            "ranks": self.processes,
             "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
             **self.framework.environment(),
         }
@@ -163,6 +175,7 @@ class TrainerKeeping:
         state["log_history"] = list(trainer.state.log_history)
         state["stateful_callbacks"] = callback_states.exported([*others, trainer.control])
         return {
+            "processes": self.processes,
             "place": {"epoch": epoch, "batch": batch, "stage": stage.value},
             "state": state,
             "control": {

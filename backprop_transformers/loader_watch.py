@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from accelerate.data_loader import DataLoaderDispatcher
 from torch.utils.data import DataLoader
 
 from backprop_core.framework import RandomnessKeeper
@@ -28,6 +29,7 @@ class LoaderWatch:
     Attributes:
         loader: the same.
         watching: it lets itself be watched; otherwise nothing is known about its place.
+        dispatches: one process reads for all, so that they have to begin, skip and read together.
     """
 
     def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
@@ -43,7 +45,8 @@ class LoaderWatch:
         self._fetched = 0
         self._resume: tuple[Mapping[str, Any], int, Mapping[str, Any]] | None = None
         self._at_rest = False
-        self.watching = self._install()
+        self.dispatches = isinstance(loader, DataLoaderDispatcher) and loader.state.num_processes > 1
+        self.watching = not self.dispatches and self._install()
 
     def _install(self) -> bool:
         """The loader becomes one of a class derived from its own, whose `__iter__` asks us."""

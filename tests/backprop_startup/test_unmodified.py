@@ -92,6 +92,26 @@ def test_two_ranks_are_one_run_and_stop_at_the_same_step(backprop: CommandLine) 
         assert ours[:common] == theirs[:common]
 
 
+@pytest.mark.faults
+def test_two_ranks_of_a_trainer_are_one_run_and_end_with_the_uncut_weights(backprop: CommandLine) -> None:
+    """An unchanged transformers script under torchrun, stopped from outside: both ranks end as the uncut ones did."""
+    script = EXAMPLES / "text_transformers.py"
+    torchrun = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2")
+    with_environment(backprop, OMP_NUM_THREADS="1")
+    uncut = _last_words(whole(backprop, script, "--steps", "300", launcher=torchrun).stdout)
+    cut(backprop, "cut", script, "--steps", "300", launcher=torchrun)
+    assert _last_words(resumed(backprop, "cut").stdout) == uncut
+    assert len(uncut) == 2
+    assert len(backprop.runs()) == 1
+    first, second = backprop.record("cut")["attempts"]
+    assert first["outcome"] == "stopped"
+    assert first["steps"] + second["steps"] == 300
+
+
+def _last_words(stdout: str) -> list[str]:
+    return [line for line in stdout.splitlines() if " steps, loss " in line]
+
+
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
     """The session joined by itself and ended the process before the deadline; a chain that might never end is not begun."""
     script = EXAMPLES / "digits_torch.py"
