@@ -19,7 +19,7 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.ending import leave_process
 from backprop_core.enrolment import NotJoinedError
 from backprop_core.errors import CheckpointError, StateMismatchError
-from backprop_core.framework import Framework, frameworks_in_use
+from backprop_core.framework import Framework, frameworks_in_use, ranks_among
 from backprop_core.keeping import Keeping
 from backprop_core.loops import LeaveBox, Loops
 from backprop_core.outcome import Outcome
@@ -27,7 +27,7 @@ from backprop_core.raw_listener import RawLoopListener
 from backprop_core.session import Session
 from backprop_core.settings import attached_settings
 from backprop_core.takeback import Takeback
-from backprop_core.together import FollowingSession, LeadingSession
+from backprop_core.together import session_among
 
 _MAKE_IT_EXACT = (
     "This script got its state back, and the interrupted pass over its data, but not its own counters: it begins to count "
@@ -117,7 +117,8 @@ class AttachedBox:
             return
         attaching.stand_by(lambda: None)
         try:
-            self.session = self._session()
+            ranks = ranks_among(self.keeping.frameworks)
+            self.session: Session = session_among(ranks, self._settings, self.keeping, self._clock)
             self.session.open()
         except NotJoinedError:
             return
@@ -131,13 +132,6 @@ class AttachedBox:
 
     def _is_open(self) -> bool:
         return self._stage is _Stage.OPEN
-
-    def _session(self) -> Session:
-        ranks = None if self.keeping.raw is None else self.keeping.raw.ranks()
-        if ranks is None:
-            return Session(self._settings, self.keeping, clock=self._clock)
-        kind = LeadingSession if ranks.rank == 0 else FollowingSession
-        return kind(self._settings, self.keeping, ranks, self._clock)
 
     def _set_up(self) -> None:
         self._takeback = Takeback(self.session, self.keeping)

@@ -7,7 +7,7 @@ in `sys.modules` wakes it. `backprop_torch` is one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from types import FrameType
@@ -165,10 +165,6 @@ class RawLoop(Protocol):
         """
         ...
 
-    def ranks(self) -> Ranks | None:
-        """The processes that this one trains with, None if it is alone. All of them have to ask at the same time."""
-        ...
-
     def training_of(self, position: Any) -> int:
         """In which of the process's trainings `position` lies, the first is 0."""
         ...
@@ -240,6 +236,14 @@ class Framework(Protocol):
         """Watch and steer an unchanged loop; `caller` is the frame that opened the block. None: it cannot be watched."""
         ...
 
+    def ranks(self) -> Ranks | None:
+        """The processes that this one trains with, None if it is alone. All of them have to ask at the same time."""
+        ...
+
+    def is_replicated(self, value: object) -> bool:
+        """Whether all of them hold the same `value`, such as a model whose gradients are averaged, so that one saves it."""
+        ...
+
     def is_stop_debris(self, error: BaseException) -> bool:
         """Whether `error` is what a stop signal to a whole process group leaves behind (a killed loader worker)."""
         ...
@@ -267,3 +271,8 @@ def frameworks_in_use() -> list[Framework]:
                 _loaded[entry.name] = entry.load()()
             found.append(_loaded[entry.name])
     return found
+
+
+def ranks_among(frameworks: Iterable[Framework]) -> Ranks | None:
+    """The processes that this one trains with, as one of `frameworks` knows; None if it is alone."""
+    return next((ranks for framework in frameworks if (ranks := framework.ranks()) is not None), None)

@@ -19,6 +19,8 @@ from backprop_core.tracked import NumpyGlobalRandomTracked, PythonRandomTracked,
 
 _OWN = "backprop."
 _RANDOM, _REST, _LOOPS, _RAW, RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
+_LOADER = "loader "
+"""So the names of loaders' companions begin."""
 
 
 @dataclass(slots=True)
@@ -54,8 +56,8 @@ class Keeping:
         raw: the unchanged loop that is watched, or None.
         found: whether objects are to be found rather than named.
         optimizer_steps: steps that any optimizer took in this box.
-        other_ranks: asks the processes that train with this one for their part of the state; None where it is
-            alone, or they are not listening.
+        processes: how many train together; each has a keeping of its own.
+        other_ranks: asks the others for their part of the state; None where there is none, or they are not listening.
         count_steps: brings `step` up to date, for a loop that does not count each one.
     """
 
@@ -70,6 +72,7 @@ class Keeping:
         self.steps_planned: int | None = None
         self.batches_over = 0
         self.optimizer_steps = 0
+        self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.count_steps: Callable[[], None] = lambda: None
         self._names_found: set[str] = set()
@@ -117,7 +120,7 @@ class Keeping:
         if any(known is loader for known in self._loaders):
             return
         self._loaders.append(loader)
-        name = f"loader {len(self._loaders)}"
+        name = f"{_LOADER}{len(self._loaders)}"
         rest = None if states is None else states.get(_REST)
         if self._add_companion(name, loader) and isinstance(rest, Mapping) and name in rest:
             restore_all({name: self._companions[name]}, rest, "The checkpoint")
@@ -125,7 +128,7 @@ class Keeping:
     def take_back_loader(self, loader: object, states: Mapping[str, object]) -> None:
         """Set the generators of a loader that was met to where they were when the checkpoint was made."""
         number = next((n for n, known in enumerate(self._loaders, 1) if known is loader), None)
-        name, rest = f"loader {number}", states.get(_REST)
+        name, rest = f"{_LOADER}{number}", states.get(_REST)
         if name in self._companions and isinstance(rest, Mapping) and name in rest:
             self._companions[name].restore(rest[name])
 
@@ -168,22 +171,37 @@ class Keeping:
     # -- Trainee -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
+        own = self.own_part()
+        states: dict[str, object] = {
+            name: own[name] if name in own else tracked.capture() for name, tracked in self._tracked.items()
+        }
+        rest = {name: one.capture() for name, one in self._companions.items() if not _is_of_loader(name)}
+        states |= _with_part({_REST: rest}, own)
+        if self.other_ranks is not None:
+            states[RANKS] = self.other_ranks(own)
+        return states
+
+    def own_part(self) -> dict[str, object]:
+        """What is another in each process of one training: random generators, the place in the data, and objects that
+        are neither model nor optimizer.
+        """
         self.count_steps()
-        states: dict[str, object] = {name: tracked.capture() for name, tracked in self._tracked.items()}
-        states[_REST] = {name: tracked.capture() for name, tracked in self._companions.items()}
+        part: dict[str, object] = {
+            name: tracked.capture()
+            for name, tracked in self._tracked.items()
+            if not any(framework.is_replicated(self.objects[name]) for framework in self.frameworks)
+        }
         frames = [
             replace(frame, opening=frame.opening.position(midway=frame.midway) if frame.opening else None)
             for frame in self.cursor.saved_frames()
         ]
-        states[_LOOPS] = {"frames": frames_to_state(frames), "step": self.step}
-        states |= self.own_part()
-        if self.other_ranks is not None:
-            states[RANKS] = self.other_ranks(self.own_part())
-        return states
-
-    def own_part(self) -> dict[str, object]:
-        """What is another in each process of one training: random generators, and the place in the loader's pass."""
-        part: dict[str, object] = {_RANDOM: self.randomness()}
+        part[_REST] = {name: one.capture() for name, one in self._companions.items() if _is_of_loader(name)}
+        part[_LOOPS] = {
+            "frames": frames_to_state(frames),
+            "step": self.step,
+            "processes": self.processes,
+        }
+        part[_RANDOM] = self.randomness()
         if self.raw is not None:
             part[_RAW] = self.raw.position()
         return part
@@ -192,7 +210,12 @@ class Keeping:
     def for_rank(states: Mapping[str, Any], rank: int, count: int) -> dict[str, Any]:
         """`states` as one of `count` processes has to restore them; the first's, if another number of them saved."""
         parts = states.get(RANKS)
-        return {**states, **(parts[rank] if isinstance(parts, list) and len(parts) == count else {})}
+        return _with_part(states, parts[rank] if isinstance(parts, list) and len(parts) == count else {})
+
+    def processes_then(self, states: Mapping[str, Any]) -> int:
+        """How many trained together when a checkpoint was made."""
+        loops = states.get(_LOOPS)
+        return int(loops.get("processes", 1)) if isinstance(loops, Mapping) else 1
 
     def position(self) -> Position:
         self.count_steps()
@@ -287,3 +310,13 @@ class Keeping:
     def raw_position(self, states: Mapping[str, object]) -> Any:
         """Where an unchanged loop stood, or None."""
         return states.get(_RAW)
+
+
+def _is_of_loader(companion: str) -> bool:
+    return companion.startswith(_LOADER)
+
+
+def _with_part(states: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """`states` with those of one process in their place; what belongs to objects of all stays beside them."""
+    rest = {**(states.get(_REST) or {}), **(part.get(_REST) or {})}
+    return {**states, **part, _REST: rest}

@@ -193,7 +193,7 @@ class Loops:
                 self.boundary(pending, Phase.EPOCH_END)
         except RuntimeError as error:  # only the fetch of a batch raises one here
             cursor.boundary = frame
-            if session.requests.signalled and self.is_debris(error):
+            if session.may_leave_by_itself and self.is_debris(error):
                 raise LeaveBox(self) from error
             raise
         finally:

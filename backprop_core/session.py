@@ -398,6 +398,11 @@ class Session:
         self.pacer.steps += steps
         self.close(Outcome.COMPLETED)
 
+    @property
+    def may_leave_by_itself(self) -> bool:
+        """Whether a stop signal has come, and no other process waits for this one at the next boundary."""
+        return bool(self.requests.signalled)
+
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`."""
         self.guard.stand_down()

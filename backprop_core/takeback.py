@@ -40,6 +40,13 @@ class Takeback:
                 "first, without checkpoints."
             )
             return
+        then = keeping.processes_then(loaded.states)
+        if then != keeping.processes:
+            session.teller.say_once(
+                f"{self.source} was made by {then} processes and now there are {keeping.processes}: models, optimizers and "
+                "counters go on, but the order of samples and the random numbers are not the same.",
+                "warning",
+            )
         keeping.take_back_place(loaded.states, self.source)
         if keeping.found and keeping.raw is not None:
             wanted = set(keeping.saved_names(loaded.states)) - set(keeping.objects)

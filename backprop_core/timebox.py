@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.ending import leave_process
-from backprop_core.errors import BackpropError, BoxError
-from backprop_core.framework import frameworks_in_use
+from backprop_core.errors import BackpropError, BoxError, UsageError
+from backprop_core.framework import Framework, frameworks_in_use, ranks_among
 from backprop_core.keeping import Keeping
 from backprop_core.loops import LeaveBox, Loops
 from backprop_core.outcome import Outcome
@@ -24,6 +24,7 @@ from backprop_core.raw_listener import RawLoopListener
 from backprop_core.session import Session
 from backprop_core.settings import DEFAULT_GRACE_S, Resume, Settings, make_settings
 from backprop_core.takeback import Takeback
+from backprop_core.together import session_among
 
 T = TypeVar("T")
 
@@ -93,7 +94,10 @@ class TimeBox:
             )
         keeping = Keeping(frameworks_in_use())
         keeping.track(self._named)
-        session = Session(self._settings, keeping, clock=self._clock)
+        ranks = ranks_among(keeping.frameworks)
+        if ranks is None:
+            _check_alone(self._settings.environ, keeping.frameworks)
+        session = session_among(ranks, self._settings, keeping, self._clock)
         session.open()
         takeback = Takeback(session, keeping)
         self._session, self._parts = (
@@ -130,7 +134,7 @@ class TimeBox:
     ) -> bool:
         session, loops = self._running(), self._inside().loops
         ours = isinstance(error, LeaveBox) and error.loops is loops
-        if error is not None and not ours and session.requests.signalled and session.leaving is None:
+        if error is not None and not ours and session.may_leave_by_itself and session.leaving is None:
             ours = loops.is_debris(error)
         leaving = session.leaving
         if ours or (leaving is not None and isinstance(error, GeneratorExit | type(None))):
@@ -143,7 +147,7 @@ class TimeBox:
         else:
             self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
         ended_early = session.outcome in (Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED)
-        if ended_early and session.enrolment.governed and (ours or error is None):
+        if ended_early and session.governed and (ours or error is None):
             leave_process()
         return ours
 
@@ -154,7 +158,10 @@ class TimeBox:
             self._hooks.close()
         finally:
             _open_box = None
-            session.close(outcome, reason)
+            if outcome is Outcome.COMPLETED:
+                session.complete(0)
+            else:
+                session.close(outcome, reason)
             # A loader must not wait for the garbage collector: its workers would then end ten seconds late.
             self._inside().keeping.release()
             if session.restored is not None:
@@ -223,6 +230,20 @@ class TimeBox:
                 },
                 f"Checkpoint {session.resumed_from}",
             )
+
+
+def _check_alone(environ: Mapping[str, str], frameworks: Iterable[Framework]) -> None:
+    """A launcher has started several processes, and a box of its own for each would stop each at another step.
+
+    Raises:
+        UsageError: they do not know of each other yet.
+    """
+    count, launched = environ.get("WORLD_SIZE", ""), environ.get("MASTER_ADDR")
+    if launched and count.isdigit() and int(count) > 1 and any(one.name == "torch" for one in frameworks):
+        raise UsageError(
+            f"This is one of {count} processes (WORLD_SIZE), and torch.distributed does not know of the others yet.",
+            "Call torch.distributed.init_process_group before the time box, in every process.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
 from backprop_core.decision import Action, Verdict
 from backprop_core.enrolment import NotJoinedError
+from backprop_core.errors import UsageError
 from backprop_core.forecast import Phase
 from backprop_core.framework import Ranks
 from backprop_core.keeping import Keeping
@@ -33,15 +34,28 @@ class SharedTrainee(Trainee, Protocol):
     """What a session asks of an adapter whose training runs in several processes.
 
     Attributes:
+        processes: how many there are.
         other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
             `keeping.RANKS`. None where it is not the time for it.
     """
 
+    processes: int
     other_ranks: Callable[[Mapping[str, object]], list[Any]] | None
 
     def own_part(self) -> dict[str, object]:
         """What of the state is another in each process."""
         ...
+
+
+def session_among(
+    ranks: Ranks | None, settings: Settings, trainee: SharedTrainee, clock: Clock, *, leave_s: float = 0.02
+) -> Session:
+    """The session of this process, which is alone or one of `ranks`."""
+    if ranks is None:
+        return Session(settings, trainee, clock=clock, leave_s=leave_s)
+    if ranks.rank == 0:
+        return LeadingSession(settings, trainee, ranks, clock, leave_s=leave_s)
+    return FollowingSession(settings, trainee, ranks, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,18 @@ class Opening:
     governed: bool = False
 
 
+@dataclass(slots=True)
+class _Countdown:
+    """Boundaries until the ranks talk; each rank counts the same."""
+
+    left: int = 0
+
+    def is_over(self, phase: Phase, then: Phase | None) -> bool:
+        """Count a boundary. What is longer than a step is not begun without a talk."""
+        self.left -= 1
+        return self.left <= 0 or phase is not Phase.PLAIN or then is not None
+
+
 class LeadingSession(Session):
     """The first rank's."""
 
@@ -68,9 +94,10 @@ class LeadingSession(Session):
         self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock, *, leave_s: float = 0.02
     ) -> None:
         super().__init__(settings, keeping, clock=clock, leave_s=leave_s)
+        keeping.processes = ranks.count
         self._keeping = keeping
         self._ranks = ranks
-        self._countdown = 0
+        self._countdown = _Countdown()
         self._waiting_steps = 0
 
     def open(self) -> None:
@@ -86,8 +113,7 @@ class LeadingSession(Session):
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         self._waiting_steps += steps
-        self._countdown -= 1
-        if self._countdown > 0 and phase is Phase.PLAIN:
+        if not self._countdown.is_over(phase, then):
             return False
         ranks, began = self._ranks, self.clock.monotonic()
         number = ranks.hear(int(self.requests.heard or 0))
@@ -103,10 +129,9 @@ class LeadingSession(Session):
         finally:
             self._waiting_steps = 0
             self.wake = 0.0  # every boundary counts
-        self._countdown = ranks.boundaries_to_next_talk(self, talked_s)
-        ranks.release(
-            leave, self._countdown, Outcome.RUNNING if self.leaving is None else self.leaving.outcome
-        )
+        self._countdown.left = ranks.boundaries_to_next_talk(self, talked_s)
+        outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
+        ranks.release(leave, self._countdown.left, outcome)
         return leave
 
     @contextmanager
@@ -134,15 +159,20 @@ class LeadingSession(Session):
         """An evaluation is not left: not every rank may be in one."""
         return False
 
+    @property
+    def may_leave_by_itself(self) -> bool:
+        return False
+
 
 class FollowingSession(Session):
     """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
 
     def __init__(self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
         super().__init__(settings, keeping, clock=clock, silent=True)
+        keeping.processes = ranks.count
         self._keeping = keeping
         self._ranks = ranks
-        self._countdown = 0
+        self._countdown = _Countdown()
         self._opening = Opening()
         self._signals = SignalWatch(clock.monotonic, lambda: None)
 
@@ -150,13 +180,15 @@ class FollowingSession(Session):
         """Hear what the first rank has found, and load the same checkpoint, verified here as well.
 
         Raises:
-            NotJoinedError: the first rank has no session.
+            UsageError, or NotJoinedError if nobody asked for a session: the first rank could not open its own.
             CheckpointError: the checkpoint cannot be read from this rank.
         """
         attaching.session_opens()
         self._opening = self._ranks.share(None)
         if self._opening.error:
-            raise NotJoinedError(self._opening.error)
+            if self.settings.attached:
+                raise NotJoinedError(self._opening.error)
+            raise UsageError(f"The first rank could not open the box: {self._opening.error}")
         if self._opening.resumed_from is not None:
             loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
             states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
@@ -183,17 +215,20 @@ class FollowingSession(Session):
         """The first rank does."""
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
-        self._countdown -= 1
-        if self._countdown > 0 and phase is Phase.PLAIN:
+        if not self._countdown.is_over(phase, then):
             return False
         self._ranks.hear(int(self._signals.received or 0))
-        leave, self._countdown, outcome = self._ranks.follow(self._keeping.own_part)
+        leave, self._countdown.left, outcome = self._ranks.follow(self._keeping.own_part)
         if leave:
             self.leaving = Verdict(Action.STOP, SaveReason.DEADLINE, outcome, "the first rank says so")
         return leave
 
     def look(self) -> bool:
         """An evaluation is not left."""
+        return False
+
+    @property
+    def may_leave_by_itself(self) -> bool:
         return False
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, RawLoop, Tracked
+from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.translator import KerasTranslator
@@ -55,6 +55,12 @@ class KerasFramework:
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
     ) -> RawLoop | None:
         return None
+
+    def ranks(self) -> Ranks | None:
+        return None  # on the torch backend they are torch's
+
+    def is_replicated(self, value: object) -> bool:
+        return isinstance(value, keras.Model | keras.optimizers.Optimizer)
 
     def is_stop_debris(self, error: BaseException) -> bool:
         return False

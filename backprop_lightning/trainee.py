@@ -17,10 +17,10 @@ from backprop_lightning import checkpoint_file, logging_state
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.loaders import LoaderWatch
 from backprop_lightning.package import version_of
-from backprop_lightning.randomness import Randomness
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
+from backprop_torch.randomness import Randomness
 from backprop_torch.ranks import Ranks
 
 OURS = "backprop.lightning"

@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
-from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, RawLoop, Tracked
+from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
 from backprop_torch import loaders, objects
 from backprop_torch.objects import cuda_in_use
+from backprop_torch.ranks import ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.translator import TorchTranslator
 
@@ -97,6 +98,12 @@ class TorchFramework:
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
     ) -> RawLoop:
         return RawTorchLoop(listener, randomness, caller)
+
+    def ranks(self) -> Ranks | None:
+        return ranks_of_process()
+
+    def is_replicated(self, value: object) -> bool:
+        return isinstance(value, nn.Module | Optimizer)
 
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)

@@ -27,10 +27,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from backprop_core.framework import LoopListener, RandomnessKeeper, Ranks
+from backprop_core.framework import LoopListener, RandomnessKeeper
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
-from backprop_torch.ranks import ranks_of_process
 
 
 @dataclass(slots=True)
@@ -168,9 +167,6 @@ class RawTorchLoop:
             self._step_to_resume = when_begun
         elif midway:
             self._begin_anew = True
-
-    def ranks(self) -> Ranks | None:
-        return ranks_of_process()
 
     def training_of(self, position: Any) -> int:
         number = position.get("training", 0) if isinstance(position, Mapping) else 0

@@ -12,6 +12,8 @@ TALK_SHARE = 0.0005
 """Of the training's time, talking may take this part."""
 AT_LEAST_EVERY_S = 0.25
 """Where steps are long, talking costs nothing: a signal is heard this soon."""
+GRACE_SHARE = 0.25
+"""Of the time that a stop signal gives, so much may pass before it is heard of."""
 TALK_S = 0.001
 """Two collectives of a few numbers, before they were measured."""
 
@@ -19,7 +21,8 @@ TALK_S = 0.001
 def batches_to_next_talk(session: Session, talked_s: float, window: int) -> int:
     """Batches until the next boundary at which the ranks talk.
 
-    Half of those that still fit before the deadline at most: the closer it comes, the more often they talk.
+    Half of those that still fit before the deadline at most: the closer it comes, the more often they talk. And no more than
+    what leaves most of a stop signal's grace for the save, even where talking is dear (one rank waits for a slower one).
 
     Args:
         session: knows the time left and how long steps and saves take.
@@ -34,4 +37,5 @@ def batches_to_next_talk(session: Session, talked_s: float, window: int) -> int:
     fit = spare_s / (1.1 * step_s) / 2
     cost_s = min(2 * talked_s, 10 * TALK_S) if talked_s > 0 else TALK_S
     steps = max(ceil(cost_s / (TALK_SHARE * step_s)), int(AT_LEAST_EVERY_S / step_s))
-    return max(1, int(min(fit, steps))) * max(1, window)
+    heard_in_time = max(AT_LEAST_EVERY_S, GRACE_SHARE * session.settings.grace_s) / step_s
+    return max(1, int(min(fit, steps, heard_in_time))) * max(1, window)

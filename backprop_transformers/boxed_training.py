@@ -9,11 +9,9 @@ from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.ending import leave_process
-from backprop_core.framework import Ranks
 from backprop_core.outcome import Outcome
-from backprop_core.session import Session
 from backprop_core.settings import Settings
-from backprop_core.together import FollowingSession, LeadingSession
+from backprop_core.together import session_among
 from backprop_torch.ranks import ranks_of_process
 from backprop_transformers.doors import Doors
 from backprop_transformers.keeping import OURS, TrainerKeeping, is_ours
@@ -39,9 +37,8 @@ class BoxedTraining:
         self._began = clock.monotonic()
         self._earlier_s = 0.0
         self._closed = False
-        ranks = ranks_of_process()
-        keeping = TrainerKeeping(trainer, self._elapsed_s, 1 if ranks is None else ranks.count)
-        self.session = _session(settings, keeping, ranks, clock)
+        keeping = TrainerKeeping(trainer, self._elapsed_s)
+        self.session = session_among(ranks_of_process(), settings, keeping, clock, leave_s=LEAVE_S)
         self.doors = Doors(self.session, keeping, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
@@ -122,11 +119,3 @@ class BoxedTraining:
     def _forgotten(self) -> None:
         """The process ends and `train` never came back: the record gets its end all the same."""
         self._close(Outcome.FAILED, "")
-
-
-def _session(settings: Settings, keeping: TrainerKeeping, ranks: Ranks | None, clock: Clock) -> Session:
-    if ranks is None:
-        return Session(settings, keeping, clock=clock, leave_s=LEAVE_S)
-    if ranks.rank == 0:
-        return LeadingSession(settings, keeping, ranks, clock, leave_s=LEAVE_S)
-    return FollowingSession(settings, keeping, ranks, clock)

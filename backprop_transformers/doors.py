@@ -149,9 +149,7 @@ class Doors:
             return self._get_batch_samples(*args, **kwargs)
         except RuntimeError as error:
             session = self._session
-            if self._keeping.processes > 1 or not (
-                session.requests.signalled and self._keeping.framework.is_stop_debris(error)
-            ):
+            if not (session.may_leave_by_itself and self._keeping.framework.is_stop_debris(error)):
                 raise
             session.leave_at_once("a stop signal ended the loader's workers")
             self.boundaries.end()

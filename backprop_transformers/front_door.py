@@ -105,9 +105,7 @@ def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwar
 def _opened(callback: BackpropCallback, trainer: Any) -> Any:
     try:
         return callback.begin(trainer)
-    except NotJoinedError as error:  # another process of this run trains, or the first of several has no box
-        if not callback.is_attached:
-            raise UsageError(f"The first rank could not open the box: {error}") from error
+    except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
         return None
     except Exception as error:
         if not callback.is_attached:

@@ -23,9 +23,9 @@ from backprop_core.session import Position
 from backprop_core.tracked import StateDictTracked, restore_all
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
+from backprop_torch.randomness import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.loader_watch import LoaderWatch
-from backprop_transformers.randomness import Randomness
 
 OURS = "backprop.transformers"
 _REST = "backprop.rest"
@@ -57,13 +57,12 @@ class TrainerKeeping:
         step_values: what Trainer logs of the newest step besides its loss: `grad_norm` and `learning_rate`.
         steps_planned: the training's length, once Trainer knows it.
         elapsed_s: tells the seconds that training has taken in all attempts.
-        processes: how many train together, each with the whole model.
-        other_ranks: see `together.SharedTrainee`.
+        processes, other_ranks: see `together.SharedTrainee`.
     """
 
-    def __init__(self, trainer: Any, elapsed_s: Callable[[], float], processes: int = 1) -> None:
+    def __init__(self, trainer: Any, elapsed_s: Callable[[], float]) -> None:
         self.trainer = trainer
-        self.processes = processes
+        self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.framework = TorchFramework()
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]

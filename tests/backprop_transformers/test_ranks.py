@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.backprop_torch.cutting import environment
+from tests.backprop_torch.on_two_ranks import made, train, trained
 
-SCRIPT = ("-m", "tests.backprop_transformers.two_ranks")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+SCRIPT = "tests.backprop_transformers.two_ranks"
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def train(
-    folder: Path, *words: str, launcher: tuple[str, ...] = TORCHRUN
-) -> subprocess.CompletedProcess[str]:
-    """Train one piece on two ranks, or on one."""
-    return subprocess.run(
-        [sys.executable, *launcher, *SCRIPT, str(folder), *words], env=environment(folder), cwd=Path(__file__).parents[2],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-
-
-def made(folder: Path, name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-    return loaded
 
 
 @pytest.mark.parametrize(
@@ -46,8 +26,7 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
 ) -> None:
     """A SIGTERM to either rank stops both with one checkpoint; each finds its samples, sums and random numbers again."""
     for words in (("whole", recipe), ("cut", recipe, at, rank), ("cut", recipe)):
-        ended = train(tmp_path, *words)
-        assert ended.returncode == 0, ended.stderr[-5000:]
+        trained(SCRIPT, tmp_path, *words)
     for number in (0, 1):
         whole, first, second = (
             made(tmp_path, f"{name}-{number}") for name in ("whole-0", f"cut-{at}", "cut-0")
@@ -65,8 +44,8 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
 
 def test_another_number_of_processes_is_refused_with_one_sentence(tmp_path: Path) -> None:
     """Trainer's steps and epochs would mean something else: nothing is trained, and the checkpoint stays for two."""
-    assert train(tmp_path, "cut", "noise_in_data", "2", "1").returncode == 0
-    alone = train(tmp_path, "cut", "noise_in_data", launcher=())
+    trained(SCRIPT, tmp_path, "cut", "noise_in_data", "2", "1")
+    alone = train(SCRIPT, tmp_path, "cut", "noise_in_data", launcher=())
     assert alone.returncode == 2, alone.stderr
     assert "was made by 2 processes and now there are 1" in alone.stderr
     assert "torchrun --nproc-per-node 2" in alone.stderr
