@@ -157,8 +157,10 @@ class RawLoop(Protocol):
         """Where the running loader stands, as values that a checkpoint can hold, or None."""
         ...
 
-    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> None:
+    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> bool:
         """The next training pass over the matching loader is to start at `position`; `when_begun` is called there, last.
+
+        True: it will be.
 
         Args:
             midway: a pass is under way already, and goes on as that one.

@@ -55,15 +55,16 @@ class Takeback:
                 self.late = True
                 return
             keeping.track(there)
+        own = keeping.randomness()
         missing = self.take_back()
         if missing:
             session.teller.say(
                 f"{self.source} holds nothing for {', '.join(missing)}: kept as the script made it.",
                 "warning",
             )
-        if not keeping.cursor.finding_back:
-            # Code before the interrupted pass runs again and may change things: an evaluation, say.
-            self._resume_raw_loop(self.take_back)
+        # Code before the interrupted pass runs again and may change things: an evaluation, say. It draws what it drew.
+        if not keeping.cursor.finding_back and self._resume_raw_loop(self.take_back):
+            keeping.set_randomness(own)
 
     @property
     def source(self) -> str:
@@ -102,12 +103,12 @@ class Takeback:
         self.late = self.searched = True
         return True
 
-    def _resume_raw_loop(self, when_begun: Callable[[], object], *, midway: bool = False) -> None:
+    def _resume_raw_loop(self, when_begun: Callable[[], object], *, midway: bool = False) -> bool:
         session, keeping = self.session, self.keeping
         if keeping.raw is None or session.restored is None:
-            return
+            return False
         position = keeping.raw_position(session.restored.states)
-        keeping.raw.resume(position, when_begun, midway=midway)
+        return keeping.raw.resume(position, when_begun, midway=midway)
 
     def restore_at_first_step(self) -> bool:
         """The objects did not exist when the block was entered. True: they do now, and the training goes on at this step."""

@@ -126,21 +126,27 @@ def _skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
             staying._index_sampler = sampler
 
 
-def iterator_behind(loader: DataLoader[Any], skip: int, *, replay: bool = False) -> Iterator[Any]:
+def iterator_behind(
+    loader: DataLoader[Any], skip: int, *, replay: bool = False, made: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
     """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
 
     Args:
         replay: load the batches and throw them away.
+        made: called between the making of the iterator and its first batch, where these are two moments.
     """
     if skip and not replay and not isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 0:
             with _skipping(loader, skip):
                 return iter(loader)  # asks the sampler at once, to fill the workers' queues
         iterator = iter(loader)
+        made()
         next(islice(iterator._sampler_iter, skip - 1, skip), None)
         iterator._num_yielded = skip
         return iterator
     iterator = iter(loader)
+    if skip and loader.num_workers == 0:
+        made()
     next(islice(iterator, skip - 1, skip), None) if skip else None
     return iterator
 

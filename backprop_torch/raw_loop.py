@@ -15,12 +15,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -30,35 +30,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from backprop_core.framework import LoopListener, RandomnessKeeper
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
-
-
-@dataclass(slots=True)
-class Pass:
-    """One pass over a loader that the script makes.
-
-    Attributes:
-        loader: what it reads from.
-        signature: what the loader looks like, to know it again in another process.
-        before: what decided the pass when it began, see `pass_start`.
-        length: batches, where known.
-        yielded: batches the script has got.
-        over: it is exhausted.
-    """
-
-    loader: Any
-    signature: str
-    before: Any
-    length: int | None
-    yielded: int = 0
-    over: bool = False
-
-
-def _signature(loader: DataLoader[Any]) -> str:
-    try:
-        size = len(loader.dataset)  # type: ignore[arg-type]
-    except TypeError:
-        size = -1
-    return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
+from backprop_torch.passes import Pass, Passes, Resumption, signature_of
 
 
 class RawTorchLoop:
@@ -86,7 +58,9 @@ class RawTorchLoop:
         self._inside = False
         self._nullifying = False
         self._step_to_resume: Callable[[], object] | None = None
-        self._to_resume: tuple[Mapping[str, Any], Callable[[], object]] | None = None
+        self._book = Passes()
+        self._replacing = False
+        self._missed = False
 
     # -- the RawLoop port --------------------------------------------------------------------------------------
 
@@ -145,28 +119,27 @@ class RawTorchLoop:
         return named(values, script_names(sys._getframe(1), outermost_wins=True))
 
     def position(self) -> Any:
-        number = len(self._earlier)
+        number = {"training": len(self._earlier)}
         if self._by_optimizer:
-            return {"kind": "optimizer", "training": number}
-        current = self._at
-        if current is None or current.over or current.yielded == current.length:
-            return {"kind": "between", "training": number}
-        return {
-            "kind": "loader",
-            "training": number,
-            "signature": current.signature,
-            "yielded": current.yielded,
-            "before": current.before,
-        }
+            return {"kind": "optimizer", **number}
+        at = self._at if self._at is not None and self._at.has_batches else None
+        return {**self._book.place(at, self._trained, self._passes.values()), **number}
 
-    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> None:
-        kind = position.get("kind") if isinstance(position, Mapping) else None
-        if kind == "loader":
-            self._to_resume = (position, when_begun)
-        elif kind == "optimizer":
+    def resume(self, position: Any, when_begun: Callable[[], object], *, midway: bool = False) -> bool:
+        if not isinstance(position, Mapping):
+            return False
+        kind = position.get("kind")
+        if kind == "optimizer":
             self._step_to_resume = when_begun
-        elif midway:
-            self._begin_anew = True
+            return True
+        self._begin_anew = midway and kind == "between"
+        self._replacing = midway
+        beside = position.get("beside", [])
+        self._book.resumptions = [Resumption(place, None) for place in beside]
+        if kind == "loader" or (not midway and position.get("signature")):
+            self._book.resumptions.append(Resumption(position, when_begun, anew=kind == "between"))
+            return True
+        return False
 
     def training_of(self, position: Any) -> int:
         number = position.get("training", 0) if isinstance(position, Mapping) else 0
@@ -195,9 +168,25 @@ class RawTorchLoop:
         if self._step_to_resume is not None:
             go_on, self._step_to_resume = self._step_to_resume, None
             go_on()
+        if self._came_too_early():
+            if (
+                _one_of_several()
+            ):  # a step that this rank alone took back would set it apart from the others for good
+                self._book.resumptions.clear()
+            else:
+                self._missed = self._nullifying = True
         if self._nullifying:
             for known in self._active.values():
                 known.zero_grad(set_to_none=True)
+
+    def _came_too_early(self) -> bool:
+        """Whether this step is of the pass that was to go on, which began with fewer passes before it than it had once."""
+        last = self._last_asked
+        return last is not None and any(
+            one.when_begun is not None and not one.begun and not one.anew
+            and one.fits(last.signature, last.number, any_number=True)
+            for one in self._book.resumptions
+        )  # fmt: skip
 
     def _meet(self, optimizer: Optimizer) -> None:
         """Which training of the process the step belongs to: another one begins with an optimizer that steps alone."""
@@ -230,12 +219,16 @@ class RawTorchLoop:
         self._earlier.append(WeakSet(self._active.values()))
         self._active = {id(optimizer): optimizer}
         self._first_cycle = True
+        self._book.another_training()
         self._listener.training_begins(len(self._earlier))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._stepped.add(id(optimizer))
         if self._last_asked is not None:
             self._trained = self._last_asked
+        if not self._nullifying:
+            self._book.step_taken()
+            self._replacing = False
 
     def _at_boundary(self, *, epoch_end: bool) -> None:
         self._stepped.clear()
@@ -251,8 +244,13 @@ class RawTorchLoop:
             current = loop._passes.get(iterator)
             if loop._stepped:
                 loop._between(current)
-                if (loop._to_resume is not None or loop._begin_anew) and current is not None:
+            if current is not None:
+                if loop._replacing:
                     loop._begin_instead(iterator, current)
+                if torch.is_grad_enabled():
+                    loop._book.asked(current)
+                if not current.yielded:
+                    current.asked = loop._reigns(current.loader)
             loop._last_asked = current
             try:
                 data = original(loop._instead.get(iterator, iterator))
@@ -269,12 +267,14 @@ class RawTorchLoop:
     def _between(self, current: Pass | None) -> None:
         """Steps were taken, and a batch of `current` is asked for: a boundary, unless an epoch is not quite over."""
         trained = self._trained
-        if trained is not None and trained.yielded == trained.length and current is trained:
-            trained.over = (
-                True  # what is asked for is the end of the pass: the code behind the loop comes first
-            )
+        if self._missed:
+            self._replacing = True
             return
-        if trained is None or current is None or current.signature == trained.signature:
+        among = current is not None and torch.is_grad_enabled() and self._book.trains(current)
+        if current is not None and current.yielded == current.length and (among or current is trained):
+            current.over = True  # what is asked for is its end: the code behind the loop comes first
+            return
+        if trained is None or current is None or among or current.signature == trained.signature:
             self._at = current
             last = (
                 current is not None and current.length is not None and current.yielded == current.length - 1
@@ -286,17 +286,17 @@ class RawTorchLoop:
 
     def _begin_instead(self, iterator: Any, current: Pass) -> None:
         """The state was restored while this pass was running already: go on with the pass that was interrupted."""
-        self._begin_anew = False
-        if self._to_resume is not None and self._to_resume[0]["signature"] != current.signature:
+        if self._resumption(current.signature, current.number, late=True) is None and not self._begin_anew:
             return
+        self._begin_anew = False
         self._inside = True
         try:
-            other = self._begin_pass(current.loader)
+            other = self._begin_pass(current.loader, instead_of=current)
         finally:
             self._inside = False
         self._instead[iterator] = other
         mine = self._passes.pop(other)
-        current.before, current.yielded = mine.before, mine.yielded
+        current.before, current.asked, current.yielded = mine.before, mine.asked, mine.yielded
         self._passes[iterator] = current
 
     def _patched_iter(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -315,21 +315,66 @@ class RawTorchLoop:
 
         return begin_pass
 
-    def _begin_pass(self, loader: Any) -> Any:
-        signature, generators = _signature(loader), generators_of(loader)
-        skip, when_begun = 0, None
-        trains = torch.is_grad_enabled()  # an evaluation over the same data is another pass
-        if trains and self._to_resume is not None and self._to_resume[0]["signature"] == signature:
-            position, when_begun = self._to_resume
-            self._to_resume = None
-            skip = int(position["yielded"])
-            restore_start(loader, self._randomness, generators, position["before"])
-        before = pass_start(loader, self._randomness, generators)
-        iterator = iterator_behind(loader, skip)
-        if when_begun is not None:
-            when_begun()
-        self._passes[iterator] = Pass(loader, signature, before, loader_length(loader), yielded=skip)
+    def _resumption(self, signature: str, number: int, *, late: bool) -> Resumption | None:
+        """Which pass of an earlier process the one goes on with that begins now, or is under way already."""
+        return next(
+            (
+                one
+                for one in self._book.resumptions
+                if not (late and one.begun) and one.fits(signature, number, any_number=late)
+            ),
+            None,
+        )
+
+    def _begin_pass(self, loader: Any, *, instead_of: Pass | None = None) -> Any:
+        signature, generators = signature_of(loader), generators_of(loader)
+        found, number = None, 0
+        if instead_of is not None:
+            number = instead_of.number
+            found = self._resumption(signature, number, late=True)
+        elif torch.is_grad_enabled():  # an evaluation over the same data is another pass
+            number = self._book.next_number(signature)
+            found = self._resumption(signature, number, late=False)
+        if found is None or found.anew:
+            if found is not None:
+                self._goes_on(found)
+            before = pass_start(loader, self._randomness, generators)
+            iterator, skip = iterator_behind(loader, 0), 0
+        else:
+            skip, now = int(found.saved["yielded"]), self._randomness.randomness()
+            restore_start(loader, self._randomness, generators, found.saved["before"])
+            before = pass_start(loader, self._randomness, generators)
+            asked = found.saved.get("asked")
+            iterator = iterator_behind(loader, skip, made=lambda: self._let_reign(loader, asked))
+            self._randomness.set_randomness(now)
+            self._goes_on(found)
+        asked = None if found is None else found.saved.get("asked")
+        length = loader_length(loader)
+        self._passes[iterator] = Pass(
+            loader, signature, number, before, length, ref(iterator), skip, asked=asked
+        )
         return iterator
+
+    def _reigns(self, loader: Any) -> dict[str, Any]:
+        """All random generators that a loader's sampler may draw from."""
+        return {"global": self._randomness.randomness(), "own": generators_of(loader).capture()}
+
+    def _let_reign(self, loader: Any, generators: Mapping[str, Any] | None) -> None:
+        if generators is not None:
+            self._randomness.set_randomness(generators["global"])
+            generators_of(loader).restore(generators["own"])
+
+    def _goes_on(self, found: Resumption) -> None:
+        found.begun = True
+        if found.when_begun is not None:
+            if self._missed:  # the steps so far had no effect
+                self._missed = self._nullifying = False
+                self._stepped.clear()
+            found.when_begun()
+
+
+def _one_of_several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _loader_classes() -> list[type[Any]]:

@@ -115,16 +115,66 @@ def two_loaders() -> None:
     optimizer = torch.optim.Adam(model.parameters())
     held_out = DataLoader(data(), batch_size=10)
     for _ in range(EPOCHS):
-        for number, (x, y) in enumerate(LOADER):
+        for x, y in LOADER:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
             note(model)
-            if number == BATCHES // 2:
-                model.eval()
-                with torch.no_grad():
-                    sum(model(z).sum() for z, _ in held_out)
-                model.train()
+            model.eval()
+            with torch.no_grad():  # behind each batch: a count of batches begins anew on a resume
+                sum(model(z).sum() for z, _ in held_out)
+            model.train()
+
+
+def looked_at_first() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    first = iter(LOADER)
+    model(next(first)[0])  # as tutorials look at a batch, and keep the iterator
+    mean = sum(x.mean() for x, _ in LOADER) / BATCHES
+    for _ in range(EPOCHS):
+        spare = iter(LOADER)  # as tqdm.auto does
+        for x, y in LOADER:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x - mean), y).backward()
+            optimizer.step()
+            note(model)
+        del spare
+
+
+def mean_from_a_file() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    kept = TRACE.with_suffix(".mean")
+    if not kept.exists():
+        torch.save(sum(x.mean() for x, _ in LOADER) / BATCHES, kept)
+    mean = torch.load(kept)
+    for _ in range(EPOCHS):
+        for x, y in LOADER:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x - mean), y).backward()
+            optimizer.step()
+            note(model)
+
+
+def two_at_once() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    twin = DataLoader(data(), batch_size=4, shuffle=True)  # looks as LOADER does
+    seldom = DataLoader(data(), batch_size=12, shuffle=True)
+    few = iter(seldom)
+    for _ in range(EPOCHS):
+        for (x, y), (u, _) in zip(LOADER, twin, strict=True):
+            try:
+                v, _ = next(few)
+            except StopIteration:
+                few = iter(seldom)
+                v, _ = next(few)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y) + model(u).square().mean() + model(v).abs().mean()
+            loss.backward()
+            optimizer.step()
+            note(model)
 
 
 def teacher_and_student() -> None:

@@ -1,0 +1,179 @@
+"""Which passes over loaders train, where each stands, and how another process finds them again.
+
+A pass is known by the looks of its loader and by its number among the passes with such a loader. Not every one trains:
+people look at a batch first, measure a mean, and `tqdm.auto` begins each pass once for nothing. So a checkpoint says with
+which number training began, and where every pass stands that is under way: several where a loop reads two loaders.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+
+@dataclass(slots=True, eq=False)
+class Pass:
+    """One pass over a loader that the script makes.
+
+    Attributes:
+        loader: what it reads from.
+        signature: what the loader looks like, to know it again in another process.
+        number: passes over loaders of this look that the process began before it.
+        before: what decided the pass when it began, see `pass_start`.
+        length: batches, where known.
+        asked: what decided it when its first batch was asked for: a sampler draws its seed only then, and a loop that
+            reads two loaders has begun the other one meanwhile.
+        iterator: what the script reads, as long as it holds it.
+        yielded: batches the script has got.
+        over: it is exhausted.
+    """
+
+    loader: Any
+    signature: str
+    number: int
+    before: Any
+    length: int | None
+    iterator: Callable[[], Any]
+    yielded: int = 0
+    over: bool = False
+    asked: Any = None
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether it may give more."""
+        return not self.over and self.yielded != self.length
+
+
+@dataclass(slots=True)
+class Resumption:
+    """A pass of an earlier process that is to go on here.
+
+    Attributes:
+        saved: its place, as the checkpoint holds it.
+        when_begun: called when it is begun; None for one that is read beside the one that decides.
+        anew: nothing of it was read: only the state is to be that of the boundary when it begins.
+        begun: a pass was begun as this one. Another may still be, until a step is taken.
+    """
+
+    saved: Mapping[str, Any]
+    when_begun: Callable[[], object] | None
+    anew: bool = False
+    begun: bool = False
+
+    def fits(self, signature: str, number: int, *, any_number: bool = False) -> bool:
+        """Whether the pass with this number is that one; `any_number` where it is known to train."""
+        since = number - int(self.saved.get("first", 0))
+        if self.saved.get("signature") != signature or (since < 0 and not any_number):
+            return False
+        return max(since, 0) % int(self.saved.get("of", 1)) == int(self.saved.get("place", 0))
+
+
+@dataclass(slots=True)
+class Passes:
+    """All passes of a process.
+
+    Attributes:
+        resumptions: those that are still to go on.
+    """
+
+    resumptions: list[Resumption] = field(default_factory=list)
+    _begun: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, int] = field(default_factory=dict)
+    _asked: dict[int, Pass] = field(default_factory=dict)
+    _in_use: dict[int, Pass] = field(default_factory=dict)
+
+    def next_number(self, signature: str) -> int:
+        """The number of a pass that begins now."""
+        self._begun[signature] += 1
+        return self._begun[signature] - 1
+
+    def asked(self, current: Pass) -> None:
+        """A batch of it is asked for, with gradients on."""
+        self._asked[id(current.loader)] = current
+
+    def step_taken(self) -> None:
+        """What was read since the last step, and is not exhausted or dropped, is what trains."""
+        if self.resumptions:
+            self.resumptions = [one for one in self.resumptions if not (one.begun or one.anew)]
+        if not self._asked:
+            return
+        for key, one in self._asked.items():
+            if not one.over and one.iterator() is not None:
+                self._in_use[key] = one
+                self._first.setdefault(one.signature, one.number)
+        if len(self._in_use) > 1:
+            self._in_use = {
+                key: one for key, one in self._in_use.items() if key in self._asked or _is_read(one)
+            }
+        self._asked.clear()
+
+    def trains(self, current: Pass) -> bool:
+        """Whether it is one of those that train, or another pass over the loader of one."""
+        return id(current.loader) in self._in_use
+
+    def another_training(self) -> None:
+        """What trained until now is over."""
+        self._in_use.clear()
+
+    def place(self, at: Pass | None, trained: Pass | None, alive: Iterable[Pass]) -> dict[str, Any]:
+        """Where the passes stand at a boundary.
+
+        Args:
+            at: the one that is asked next; None: its turn is over.
+            trained: the one that was asked before.
+            alive: all that the script still holds.
+        """
+        newest: dict[int, Pass] = {}
+        for one in sorted(alive, key=lambda one: one.number):
+            newest[id(one.loader)] = one
+        reading = [newest[key] for key in self._in_use if key in newest and not newest[key].over]
+        if at is None:
+            looks = "" if trained is None else trained.signature
+            reading = [one for one in reading if trained is None or one.loader is not trained.loader]
+            return {
+                "kind": "between",
+                "signature": looks,
+                "first": self._first.get(looks, 0),
+                "beside": self._places(reading),
+            }
+        reading = sorted(
+            [at, *(one for one in reading if one.loader is not at.loader)], key=lambda one: one.number
+        )
+        places = self._places(reading)
+        return {"kind": "loader", **places.pop(reading.index(at)), "beside": places}
+
+    def _places(self, reading: list[Pass]) -> list[dict[str, Any]]:
+        of: Counter[str] = Counter(one.signature for one in reading)
+        seen: Counter[str] = Counter()
+        places = []
+        for one in reading:
+            places.append(
+                {
+                    "signature": one.signature,
+                    "yielded": one.yielded,
+                    "before": one.before,
+                    "asked": one.asked,
+                    "first": self._first.get(one.signature, 0),
+                    "place": seen[one.signature],
+                    "of": of[one.signature],
+                }
+            )
+            seen[one.signature] += 1
+        return places
+
+
+def _is_read(one: Pass) -> bool:
+    return not one.over and one.iterator() is not None
+
+
+def signature_of(loader: DataLoader[Any]) -> str:
+    """What a loader looks like."""
+    try:
+        size = len(loader.dataset)  # type: ignore[arg-type]
+    except TypeError:
+        size = -1
+    return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
