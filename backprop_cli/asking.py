@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.errors import UsageError
 from backprop_core.runs.control import Action, send_control
+from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
 
@@ -24,9 +28,13 @@ def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -
     record = store.load(run)
     tell_warnings(store)
     attempt = record.last_attempt
+    holder = store.holder(record)
+    if holder is not None:
+        return _ask_idle(record, action, holder)
     if record.status is not RunStatus.RUNNING or attempt is None:
-        state = "waiting to start" if record.status is RunStatus.RUNNING else record.status.value
-        raise UsageError(f"Run {record.id} is {state}, so there is nothing to {action.value}.", _hint(record))
+        raise UsageError(
+            f"Run {record.id} is {record.status.value}, so there is nothing to {action.value}.", _hint(record)
+        )
     send_control(
         store.attempt_dir(record.id, attempt.number),
         action,
@@ -34,6 +42,18 @@ def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -
         why=f"'backprop {action.value}'",
     )
     tell(done.format(record.id))
+    return record
+
+
+def _ask_idle(record: RunRecord, action: Action, holder: ProcessIdentity) -> RunRecord:
+    """Nothing of the run goes on, but a backprop process waits to begin its next box: it can only be told to leave."""
+    if action is not Action.STOP:
+        raise UsageError(
+            f"Run {record.id} waits to begin a box, so there is nothing to {action.value}.",
+            f"'backprop stop {record.id}' ends the wait.",
+        )
+    os.kill(holder.pid, signal.SIGTERM)
+    tell(f"run {record.id} was waiting to begin a box; asked process {holder.pid} to leave it at that.")
     return record
 
 

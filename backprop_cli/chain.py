@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 from backprop_core.supervision.governor import Observer
+from backprop_core.supervision.signals import STOP_SIGNALS, SignalInbox
 from backprop_core.supervision.verdict import Verdict
 
 LEAST_BOX_S = 1.0
+LOOK_EVERY_S = 0.1
+_ENDED = "The {} was ended. Continue with: backprop resume {} --until-done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,9 @@ def run_chain(
         verdict = launch.attempt(record, start, most_s=left_s)
         if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
             return verdict
+        if launch.told_to_leave:
+            observer.say(_ENDED.format("chain", record.id))
+            return verdict
         before, record = record, store.load(record.id)
         why_not = _why_not_again(before, record, end, clock.monotonic() + chain.rest_s)
         if why_not:
@@ -114,13 +121,18 @@ def run_chain(
 
 
 def _rested(rest_s: float, clock: Clock, observer: Observer, run_id: str) -> bool:
-    """Rest; False if the user has ended it with Ctrl-C."""
+    """Rest; False if somebody has ended it: Ctrl-C, a scheduler, a closed terminal, 'backprop stop'."""
     observer.say(f"resting for {duration_text(rest_s)}.")
-    try:
-        clock.sleep(rest_s)
-    except KeyboardInterrupt:
-        observer.say(f"The rest was ended. Continue with: backprop resume {run_id} --until-done")
-        return False
+    end = clock.monotonic() + rest_s
+    with SignalInbox() as inbox:
+        while (left_s := end - clock.monotonic()) > 0:
+            clock.sleep(min(LOOK_EVERY_S, left_s))
+            arrived = inbox.take()
+            if STOP_SIGNALS.intersection(arrived):
+                observer.say(_ENDED.format("rest", run_id))
+                return False
+            if signal.SIGTSTP in arrived:
+                inbox.stop_oneself()
     return True
 
 

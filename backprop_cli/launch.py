@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from backprop_core.runs.store import RunStore
 from backprop_core.supervision.account import Ending
 from backprop_core.supervision.governor import Governor, Observer, Order
 from backprop_core.supervision.monitor import Monitor
-from backprop_core.supervision.oom import explain, kill_counts
+from backprop_core.supervision.oom import KillCounts, explained, kill_counts
+from backprop_core.supervision.signals import SignalInbox
 from backprop_core.supervision.verdict import Verdict, judge
 
 REMEMBER_EVERY_S = 2.0
@@ -55,6 +55,8 @@ class Launch:
         self._matches: Matches | None = None
         self._remembered_at = 0.0
         self._trouble = ""
+        self.told_to_leave = False
+        """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
     def attempt(self, record: RunRecord, start: Start, *, most_s: float | None = None) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
@@ -68,9 +70,15 @@ class Launch:
         """
         with admitted(self._settings, record, self._clock, self._observer) as grant:
             box_s = self._settings["max-run-minutes"] * 60.0
-            return self._run(record, start, grant, box_s if most_s is None else min(box_s, most_s))
+            budget_s = box_s if most_s is None else min(box_s, most_s)
+            with SignalInbox() as inbox:  # a second Ctrl-C must not cut off the writing of the record
+                verdict = self._run(record, start, grant, budget_s, inbox)
+                self.told_to_leave = inbox.told_to_leave()
+            return verdict
 
-    def _run(self, record: RunRecord, start: Start, grant: Grant, budget_s: float) -> Verdict:
+    def _run(
+        self, record: RunRecord, start: Start, grant: Grant, budget_s: float, inbox: SignalInbox
+    ) -> Verdict:
         own = ProcessIdentity.own()
         attempt = self._store.begin_attempt(
             self._hold,
@@ -121,18 +129,19 @@ class Launch:
             monitor=self._monitor,
             first_step=lambda: self._noted(grant.place.warmed_up),
             looked=self._look_for_files,
+            inbox=inbox,
         )
         self._watch_for_files(record, governor.written_files)
         try:
             ending = governor.run()
+            self._monitor.ended()
         except BaseException as error:
             reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
             self._finish(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
             raise
         finally:
             self._monitor.close()
-        oom = explain(kills, kill_counts(), self._monitor.last_bytes) if ending.returncode == -9 else None
-        return self._conclude(record, attempt.number, ending, None if ending.killed else oom)
+        return self._conclude(record, attempt.number, ending, kills)
 
     def _noted(self, note: Callable[[], object]) -> None:
         """Write something down; that it cannot be written (a full disk) is said, and ends no training."""
@@ -185,7 +194,7 @@ class Launch:
 
     # The end
 
-    def _conclude(self, record: RunRecord, number: int, ending: Ending, oom: str | None) -> Verdict:
+    def _conclude(self, record: RunRecord, number: int, ending: Ending, kills: KillCounts) -> Verdict:
         self._pending += ending.session.checkpoints
         doubtful: list[str] = []
         if self._matches is not None:
@@ -195,8 +204,8 @@ class Launch:
         known = self._store.load(record.id)
         resumable = usable(self._store, known) is not None
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
-        if oom is not None:
-            verdict = replace(verdict, reason=oom)
+        own_bytes = self._monitor.last_bytes if self._monitor is not None else 0
+        verdict = explained(verdict, ending, kills, kill_counts(), own_bytes)
         if ending.lost_bytes:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."

@@ -122,12 +122,15 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
     if record.last_step is not None:
         loss = "" if record.last_loss is None else f", loss {record.last_loss:.6g}"
         lines.append(f"  last step    {record.last_step}{loss}")
+    holder = store.holder(record)
+    if holder is not None:
+        lines.append(f"  waits        process {holder.pid}, to begin a box")
     lines.append("attempts")
     for attempt in record.attempts:
         lines += _attempt(attempt)
     if not record.attempts:
         lines.append("  none")
-    return [*lines, "checkpoints", *_checkpoints(store, record), *_how_to_go_on(record)]
+    return [*lines, "checkpoints", *_checkpoints(store, record), *([] if holder else _how_to_go_on(record))]
 
 
 def _attempt(attempt: AttemptRecord) -> list[str]:

@@ -16,6 +16,7 @@ MIN_PAUSE_S = 10.0
 BLIND_PAUSE_S = 60.0
 _FLOOR_BYTES = 256 * MIB
 _FLOOR_SHARE = 0.03
+_SMALL_PART = 8
 _LOW_SAMPLES = 2
 _HEADROOM = 4.0  # below this many floors the speed at which memory vanishes is looked at
 _OVER_SHARE = 1.05
@@ -100,9 +101,10 @@ def gpu_allowance_bytes(limit: str | None, total_bytes: int | None) -> int | Non
 
 def memory_floor_bytes(total_bytes: int | None) -> int:
     """Free memory below which a run is asked to save and end: 256 MB, or 3% of all where that is more, at
-    most 2 GB.
+    most 2 GB, and in a small container no more than an eighth of it.
     """
-    return min(2 * GIB, max(_FLOOR_BYTES, round((total_bytes or 0) * _FLOOR_SHARE)))
+    floor = min(2 * GIB, max(_FLOOR_BYTES, round((total_bytes or 0) * _FLOOR_SHARE)))
+    return floor if total_bytes is None else min(floor, total_bytes // _SMALL_PART)
 
 
 def _memory(state: RunningState, sample: Sample, save_s: float) -> Judgement:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from backprop_core.errors import RunNotFoundError, StoreError
+from backprop_core.outcome import Outcome
 from backprop_core.runs import experiments
 from backprop_core.runs.attempt import attempt_dir
+from backprop_core.runs.hold import holder_of
 from backprop_core.runs.identifiers import is_run_id, valid_run_id
 from backprop_core.runs.listing import RunRow, list_rows, run_names
 from backprop_core.runs.liveness import observed
+from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.record_json import read_record
 
@@ -78,6 +81,16 @@ class RunFinder:
     def attempt_dir(self, run_id: str, number: int) -> Path:
         """The folder of an attempt, for its events, its output and `send_control`."""
         return attempt_dir(self.run_dir(run_id), number)
+
+    def holder(self, record: RunRecord) -> ProcessIdentity | None:
+        """The process of this machine that holds a run of which no attempt goes on: it waits for resources, or rests
+        between two boxes.
+        """
+        attempt = record.last_attempt
+        if attempt is not None and (attempt.outcome is Outcome.RUNNING or attempt.governor is None):
+            return None  # without a governor it is a training that is about to let go of the run
+        holder = holder_of(self.run_dir(record.id)) if is_run_id(record.id) else None
+        return holder if holder is not None and holder.alive() else None
 
     def checkpoints_dir(self, record: RunRecord) -> Path:
         """The folder of the run's checkpoints: the one that was asked for, else its own, also where they go elsewhere."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backprop_core.clock import Clock, local_text
 from backprop_core.errors import RunBusyError, StoreError
 from backprop_core.runs.atomic import read_regular
 from backprop_core.runs.jsontext import decode, encode, finite
-from backprop_core.runs.locks import FileLock
+from backprop_core.runs.locks import FileLock, is_locked
 from backprop_core.runs.process import ProcessIdentity
 
 LOCK_FILE = "lock"
@@ -77,11 +77,20 @@ def busy_with(run_id: str, process: ProcessIdentity, since_wall: float | None) -
     )
 
 
-def _busy(run_id: str, run_dir: Path) -> RunBusyError:
+def holder_of(run_dir: Path) -> ProcessIdentity | None:
+    """The process that holds the run now, where it is known."""
+    return ProcessIdentity.from_json(_note(run_dir)) if is_locked(run_dir / LOCK_FILE) else None
+
+
+def _note(run_dir: Path) -> Any:
     try:
-        note = decode(read_regular(run_dir / LOCK_FILE, 4096))
+        return decode(read_regular(run_dir / LOCK_FILE, 4096))
     except (OSError, ValueError):
-        note = None
+        return None
+
+
+def _busy(run_id: str, run_dir: Path) -> RunBusyError:
+    note = _note(run_dir)
     holder = ProcessIdentity.from_json(note)
     if holder is None:
         return RunBusyError(

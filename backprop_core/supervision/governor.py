@@ -11,7 +11,7 @@ import select
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +24,10 @@ from backprop_core.supervision.account import Cause, Ending, Event, SessionView,
 from backprop_core.supervision.keeper import Charge, Keeper
 from backprop_core.supervision.monitor import Monitor
 from backprop_core.supervision.plan import Facts, Move, Plan, next_move
-from backprop_core.supervision.signals import SignalInbox
+from backprop_core.supervision.signals import STOP_SIGNALS, SignalInbox
 from backprop_core.supervision.spawn import Child, spawn
 from backprop_core.supervision.speech import Listener
-from backprop_core.supervision.steering import STOP_SIGNALS, Steering
+from backprop_core.supervision.steering import Steering
 from backprop_core.supervision.streams import Streams, keep_keys
 from backprop_core.supervision.tree import Family
 
@@ -85,6 +85,7 @@ class Governor:
         monitor: samples the machine and judges; None for no such watch.
         first_step: called once, when the script is seen to train.
         looked: called at each look, four times a second.
+        inbox: where signals arrive; open, and what comes after the script's end stays in it. None: one of its own.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Governor:
         monitor: Monitor | None = None,
         first_step: Callable[[], None] = lambda: None,
         looked: Callable[[], None] = lambda: None,
+        inbox: SignalInbox | None = None,
     ) -> None:
         self.order = order
         self.session = SessionView()
@@ -109,6 +111,7 @@ class Governor:
         self._monitor = monitor
         self._first_step: Callable[[], None] | None = first_step
         self._looked = looked
+        self._given_inbox = inbox
         self._poll = select.poll()
         self._wanted: list[tuple[int, int]] = []
         self._catches = (-math.inf, True)
@@ -128,7 +131,8 @@ class Governor:
             UsageError: it could not be started.
         """
         kernel.become_subreaper()
-        with SignalInbox() as self._inbox:
+        given = self._given_inbox
+        with SignalInbox() if given is None else nullcontext(given) as self._inbox:
             began = self._clock.monotonic()
             child = spawn(self.order.argv, cwd=self.order.cwd, env=self.order.env)
             self._take_charge(child)
@@ -335,7 +339,6 @@ class Governor:
             if not alive or self._clock.monotonic() >= end:
                 return alive
             self._wait(0.02)
-            self._inbox.take()
 
     def _exit_s(self) -> float | None:
         """What the script took to end after its session was over; the next attempt keeps that much back."""

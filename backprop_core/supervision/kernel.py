@@ -133,6 +133,13 @@ def _for_writing(pid: int, number: str) -> bool:
     return False
 
 
+def largest_child_bytes() -> int:
+    """The most that any one descendant that has ended and was waited for ever had resident."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if LINUX else 1)
+
+
 def process_table() -> dict[int, tuple[int, int, str]]:
     """Every process that can be seen: pid to (parent's pid, session id, state letter)."""
     if not LINUX:

@@ -52,6 +52,7 @@ class Monitor:
         self._complained: set[str] = set()
         self._asking: threading.Thread | None = None
         self._gpu_memory: dict[str, dict[int, int]] = {}
+        self._children_bytes = kernel.largest_child_bytes()
 
     def due(self, now: float) -> bool:
         """Whether a second has passed since the last sample."""
@@ -112,6 +113,12 @@ class Monitor:
 
         self._asking = threading.Thread(target=ask, name="backprop-gpu-memory", daemon=True)
         self._asking.start()
+
+    def ended(self) -> None:
+        """The script is gone: what its largest process had between two samples counts, too."""
+        most = kernel.largest_child_bytes()
+        if most > self._children_bytes:  # else it is an earlier attempt's
+            self.peak_bytes, self.last_bytes = max(self.peak_bytes, most), max(self.last_bytes, most)
 
     def close(self) -> None:
         """End the sampling."""

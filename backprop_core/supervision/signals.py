@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
+"""Those that ask to end."""
 _HEARD = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGCONT", "SIGWINCH", "SIGCHLD")
 
 
@@ -61,6 +63,10 @@ class SignalInbox:
         while self._arrived:
             taken.append(self._arrived.popleft())
         return taken
+
+    def told_to_leave(self) -> bool:
+        """Whether one has come that asks to end; takes all of them."""
+        return bool(STOP_SIGNALS.intersection(self.take()))
 
     def stop_oneself(self) -> None:
         """Do what Ctrl-Z does to a program that does not listen; returns when it is continued."""

@@ -26,7 +26,6 @@ _CAUSES = {
     signal.SIGTERM: Cause.TERMINATED,
     signal.SIGHUP: Cause.HANGUP,
 }
-STOP_SIGNALS = frozenset(_CAUSES)
 
 
 class Steering:

@@ -191,20 +191,26 @@ def test_samples_are_kept_once_a_second_and_the_peak_in_the_record(backprop: Com
     ]
     assert 2 <= kinds.count("sample") <= 4
     assert backprop.record("mem")["attempts"][0]["measured"]["peak_rss_bytes"] > 200_000_000
+    backprop.script("x = b'1' * 300_000_000")  # gone before the second sample
+    assert backprop("run", "train.py", "--run-id", "brief").returncode == 0
+    assert backprop.record("brief")["attempts"][0]["measured"]["peak_rss_bytes"] > 300_000_000
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75), (None, 75)]
 )
 def test_a_wait_that_is_ended_leaves_nothing(
-    backprop: CommandLine, number: signal.Signals, status: int
+    backprop: CommandLine, number: signal.Signals | None, status: int
 ) -> None:
-    """Ctrl-C, a scheduler and a closed terminal end the wait at once, and no run stays behind."""
+    """Ctrl-C, a scheduler, a closed terminal and 'backprop stop' end the wait at once, and no run stays behind."""
     backprop.script("open('ran', 'w')")
-    process = backprop.start("run", "train.py", "--min-free-ram", "60000")
+    process = backprop.start("run", "train.py", "--min-free-ram", "60000", "--run-id", "w")
     assert process.stderr is not None
     wait_for(lambda: "waiting since" in process.stderr.readline())  # type: ignore[union-attr]
-    process.send_signal(number)
+    if number is None:
+        assert backprop("stop", "w").returncode == 0
+    else:
+        process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == status
     assert backprop.runs() == []

@@ -66,6 +66,29 @@ def test_ctrl_c_during_a_rest_ends_the_chain_as_the_last_box_ended(backprop: Com
     assert len(backprop.record("r")["attempts"]) == 1
 
 
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_a_rest_is_ended_from_outside(backprop: CommandLine, how: str) -> None:
+    """'backprop stop' from another terminal, or a scheduler's SIGTERM, ends the chain as the last box ended; nothing
+    else can be asked of it then, and its story says that it waits.
+    """
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    process = backprop.start("run", "train.py", "-m", "0.03", "--until-done", "--rest", "10", "--run-id", "r")
+    assert process.stderr is not None
+    wait_for(lambda: "resting" in process.stderr.readline())  # type: ignore[union-attr]
+    assert f"process {process.pid}, to begin a box" in backprop("status", "r").stdout
+    assert backprop("pause", "r").returncode == 2
+    if how == "stop":
+        assert backprop("stop", "r").returncode == 0
+    else:
+        process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "backprop resume r --until-done" in err
+    assert len(backprop.record("r")["attempts"]) == 1
+    assert backprop("stop", "r").returncode == 2
+
+
 @pytest.mark.parametrize(
     "arguments", [["--total", "8h"], ["--until-done", "--total", "soon"], ["--until-done", "--rest", "-1"]]
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.backprop_cli.commandline import CommandLine, gone, number_in, wait_for
+from tests.backprop_cli.sessions import STANDIN
 
 
 def test_ctrl_c_asks_the_script_and_a_second_means_now(backprop: CommandLine) -> None:
@@ -58,6 +59,49 @@ def test_ctrl_c_reaches_an_unaware_script_as_the_interrupt_it_knows(backprop: Co
     process.send_signal(2)
     out, _ = process.communicate(timeout=20)
     assert out == "saving at once\n"
+
+
+LATE_CTRL_C = """
+import os, signal, sys
+from backprop_core.runs.store import RunStore
+finish = RunStore.finish_attempt
+def late(*args, **facts):
+    os.kill(os.getpid(), signal.SIGINT)
+    return finish(*args, **facts)
+RunStore.finish_attempt = late
+from backprop_cli.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_ctrl_c_while_the_end_is_written_down_does_not_lose_it(backprop: CommandLine) -> None:
+    """The record has the end, the status is the attempt's, and a chain goes no further."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            LATE_CTRL_C,
+            "run",
+            "train.py",
+            "-m",
+            "0.03",
+            "--until-done",
+            "--run-id",
+            "late",
+        ],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "The chain was ended" in ran.stderr
+    (attempt,) = backprop.record("late")["attempts"]
+    assert attempt["outcome"] == "timeboxed"
 
 
 @pytest.mark.parametrize(("number", "status"), [(15, "preempted"), (1, "preempted")])

@@ -286,6 +286,7 @@ def test_memory_that_runs_out_stops_the_run_in_time() -> None:
     """Twice below the floor, once below half of it, or vanishing too fast for a save."""
     floor = memory_floor_bytes(32 * GIB) / GIB
     assert floor == pytest.approx(0.96)
+    assert memory_floor_bytes(512 * MIB) == 64 * MIB  # a small container is not stopped for being small
     quiet = [sample(free_gib=8, at=1), sample(free_gib=7.9, at=2)]
     assert drive(*quiet) == [Course.GO_ON] * 2
     twice = [sample(free_gib=floor * 0.9, at=1), sample(free_gib=floor * 0.9, at=2)]
