@@ -19,7 +19,8 @@ _OURS = (
     "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
     "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES"
 )
-_CONTRACT = tuple(f"BACKPROP_{name}" for name in _OURS.split())
+CONTRACT_VARIABLES = tuple(f"BACKPROP_{name}" for name in _OURS.split())
+"""What a script is told; none of it is passed on from a governor around this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,6 @@ class Contract:
 
 def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:
     """An environment with our variables in it, and none that is left over from a governor around this one."""
-    environment = {key: value for key, value in base.items() if key not in _CONTRACT}
+    environment = {key: value for key, value in base.items() if key not in CONTRACT_VARIABLES}
     environment.update({key: value for key, value in ours.items() if value is not None})
     return environment

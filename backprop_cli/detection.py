@@ -50,7 +50,7 @@ def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
     Args:
         command: the script and its arguments. Of a program, such as torchrun, the first Python file among them.
     """
-    start = _file_of(kind, command, cwd)
+    start = script_file(kind, command, cwd)
     if start is None:
         return Detected()
     root = cwd if kind is Kind.MODULE else start.parent
@@ -106,7 +106,8 @@ def described(kind: Kind, detected: Detected, asked: str, interpreter: str) -> s
     return f"framework {detected.framework} ({detected.because})."
 
 
-def _file_of(kind: Kind, command: Sequence[str], cwd: Path) -> Path | None:
+def script_file(kind: Kind, command: Sequence[str], cwd: Path) -> Path | None:
+    """The Python file that a script, a module, or a program such as torchrun begins with; None where it is not known."""
     if kind is Kind.PROGRAM:
         files = (cwd / word for word in command[1:] if word.endswith(".py"))
         return next((path for path in files if path.is_file()), None)

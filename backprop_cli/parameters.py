@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from backprop_core.budget import parse_duration
 from backprop_core.errors import UsageError
-from backprop_core.options import BY_NAME, number
+from backprop_core.options import BY_NAME, FRAMEWORKS, PROBES, number
 
 if TYPE_CHECKING:
     from backprop_cli.chain import Chain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem] | list[str]]
 
 _SHORT = {
     "max-run-minutes": "-m",
@@ -45,6 +47,22 @@ _METAVARS = {
 }
 
 
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Whatever files the shell finds."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _words(*words: str) -> Complete:
+    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+_PROPOSALS: Mapping[str, Complete] = {
+    "framework": _words(*FRAMEWORKS),
+    "gpu-probe": _words(*PROBES),
+    "python": complete_files,
+}
+
+
 def config_options(command: Command) -> Command:
     """Add every option that may also stand in a configuration file. Values arrive unchecked, as text."""
     command = click.option(
@@ -55,7 +73,12 @@ def config_options(command: Command) -> Command:
         flags = [_SHORT[name]] if name in _SHORT else []
         default = "" if option.default is None else f"  [default: {_plain(option.default)}]"
         decorate = click.option(
-            *flags, f"--{name}", default=None, metavar=_METAVARS[name], help=option.help + default
+            *flags,
+            f"--{name}",
+            default=None,
+            metavar=_METAVARS[name],
+            help=option.help + default,
+            shell_complete=_PROPOSALS.get(name),
         )
         command = decorate(command)
     return command
@@ -72,6 +95,7 @@ def common_options(command: Command) -> Command:
         metavar="PATH",
         default=None,
         help="Configuration file to use instead of the one that is found.",
+        shell_complete=complete_files,
     )(command)
 
 

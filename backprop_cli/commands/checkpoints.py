@@ -10,6 +10,8 @@ from backprop_cli.tables import show_table
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 
+_SPARE = ("saved in", "why", "when", "size")
+"""What a narrow terminal is not shown."""
 _COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
 
 
@@ -37,7 +39,7 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
         click.echo(dump_json([_entry(info, good) for info, good in rows], indent=1).decode())
         return 0
     if rows:
-        show_table(_COLUMNS, [_cells(info, good) for info, good in rows])
+        show_table(_COLUMNS, [_cells(info, good) for info, good in rows], spare=_SPARE, folded=_COLUMNS[-1])
     else:
         tell("There are no checkpoints.")
     for other in found.others:

@@ -20,6 +20,11 @@ def command(config: str | None, as_json: bool) -> int:
 
     The command line holds over the environment (BACKPROP_...), that over backprop.config.json, .backprop.json
     or [tool.backprop] in pyproject.toml, that over the default.
+
+    \b
+    Examples:
+      backprop config
+      BACKPROP_MAX_PARALLEL=1 backprop config --json
     """
     settings = settings_for({}, cwd=working_folder(), config=config)
     if as_json:
@@ -35,7 +40,9 @@ def command(config: str | None, as_json: bool) -> int:
         (name, _plain(setting.value), setting.origin, BY_NAME[name].env, BY_NAME[name].key)
         for name, setting in settings.by_name.items()
     ]
-    show_table(("option", "value", "from", "environment", "key"), rows)
+    show_table(
+        ("option", "value", "from", "environment", "key"), rows, spare=("key", "environment"), folded="from"
+    )
     return 0
 
 

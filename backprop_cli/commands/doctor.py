@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 
 import click
 
+from backprop_cli.contract import CONTRACT_VARIABLES
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
 from backprop_core import __version__
@@ -27,16 +28,21 @@ _LIBRARIES = (
     "pytorch-lightning",
     "keras",
     "tensorflow",
+    "tensorflow-cpu",
     "jax",
+    "transformers",
+    "accelerate",
     "numpy",
     "nvidia-ml-py",
 )
+_ADAPTERS = {
+    "backprop_torch": ("torch",),
+    "backprop_lightning": ("pytorch_lightning", "lightning"),
+    "backprop_keras": ("keras",),
+    "backprop_transformers": ("transformers",),
+}
+"""Each with the packages of which it needs one."""
 _BROKEN_LIGHTNING = ("2.6.2", "2.6.3")
-_KNOWN = (
-    "HOME RUNTIME_DIR RUN_ID RUN_DIR ATTEMPT BOOT_ID DEADLINE_MONOTONIC DEADLINE_WALL BUDGET_S GRACE_S RESUME "
-    "CHECKPOINT_EVERY_S RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID"
-)
-_KNOWN_VARIABLES = frozenset(f"BACKPROP_{word}" for word in re.split(" ", _KNOWN))
 _LEAST_FREE_BYTES = 1 << 30
 
 Finding = tuple[str, str]
@@ -47,7 +53,13 @@ Finding = tuple[str, str]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quick", is_flag=True, help="Do not import the frameworks, which takes seconds.")
 def command(as_json: bool, quick: bool) -> int:
-    """Look at the installation, the settings and the machine. The status is 1 if something is wrong."""
+    """Look at the installation, the settings and the machine. The status is 1 if something is wrong.
+
+    \b
+    Examples:
+      backprop doctor
+      backprop doctor --quick --json
+    """
     findings = list(examine(quick=quick))
     if as_json:
         import json
@@ -69,6 +81,7 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
     yield from _adapters()
     if not quick:
         yield from _imports()
+        yield from _callbacks()
     yield from _home()
     yield from _variables()
     try:
@@ -96,14 +109,13 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _adapters() -> Iterator[Finding]:
-    for name, needs in (("torch", "torch"), ("lightning", "pytorch_lightning"), ("keras", "keras")):
-        package = f"backprop_{name}"
+    for package, needs in _ADAPTERS.items():
         if find_spec(package) is None:
             continue
-        there = find_spec(needs) is not None
+        there = any(find_spec(need) is not None for need in needs)
         yield (
             "ok" if there else "note",
-            f"{package}: {'ready' if there else f'waits for {needs} to be installed'}",
+            f"{package}: {'ready' if there else f'waits for {needs[0]} to be installed'}",
         )
 
 
@@ -113,6 +125,18 @@ def _imports() -> Iterator[Finding]:
             entry.load()
         except Exception as error:  # a plugin may fail in any way
             yield "wrong", f"The framework {entry.name} ({entry.value}) does not load: {error!r:.200}."
+
+
+def _callbacks() -> Iterator[Finding]:
+    """Whether each adapter whose framework is installed can be used: its callback, which imports the framework."""
+    for package, needs in _ADAPTERS.items():
+        if find_spec(package) is None or not any(find_spec(need) is not None for need in needs):
+            continue
+        try:
+            module = import_module(package)
+            _ = getattr(module, "BackpropCallback", None)
+        except Exception as error:  # a framework may fail in any way
+            yield "wrong", f"{package} does not load: {error!r:.200}."
 
 
 def _home() -> Iterator[Finding]:
@@ -131,7 +155,7 @@ def _home() -> Iterator[Finding]:
 
 
 def _variables() -> Iterator[Finding]:
-    known = _KNOWN_VARIABLES | {option.env for option in OPTIONS}
+    known = {*CONTRACT_VARIABLES, "BACKPROP_RUNTIME_DIR", *(option.env for option in OPTIONS)}
     for name in sorted(os.environ):
         if name.startswith("BACKPROP_") and name not in known:
             yield "note", f"{name} is set, and backprop has no option of that name."

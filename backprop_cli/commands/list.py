@@ -15,6 +15,8 @@ from backprop_core.runs.listing import RunRow
 from backprop_core.runs.status import RunStatus
 
 _ON_A_SCREEN = 50
+_SPARE = ("checkpoints", "when", "loss", "step", "name", "duration")
+"""What a narrow terminal is not shown; an id is never cut, because it is typed again."""
 _COLUMNS = ("id", "name", "status", "duration", "step", "loss", "checkpoints", "when")
 
 
@@ -53,7 +55,7 @@ def command(wanted: tuple[str, ...], name: str | None, limit: int | None, as_jso
             else "No run matches."
         )
         return 0
-    show_table(_COLUMNS, [_cells(row) for row in shown], styled="status")
+    show_table(_COLUMNS, [_cells(row) for row in shown], styled="status", spare=_SPARE)
     if len(shown) < len(rows):
         tell(f"{len(rows) - len(shown)} older runs are not shown; --limit {len(rows)} shows them.")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from backprop_cli.checkpoints import committed
+from backprop_cli.checkpoints import committed, damage_in
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.budget import parse_duration
 from backprop_core.clock import SYSTEM, local_text
@@ -26,7 +26,7 @@ _ENDED = [str(status) for status in RunStatus if status is not RunStatus.RUNNING
 )
 @click.option("--status", "wanted", type=click.Choice(_ENDED), multiple=True, help="Only runs that ended so.")
 @click.option("--checkpoints", "only_checkpoints", is_flag=True,
-              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} checkpoints.")  # fmt: skip
+              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} checkpoints that are whole.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def command(
@@ -34,7 +34,8 @@ def command(
 ) -> int:
     """Remove runs that ended long ago, with the checkpoints in their folders.
 
-    Runs that go on are never touched, nor are checkpoints outside of $BACKPROP_HOME.
+    Runs that go on are never touched, nor are checkpoints outside of $BACKPROP_HOME. With --checkpoints every
+    byte of those that stay is read first: one that is damaged does not count.
 
     \b
     Examples:
@@ -78,7 +79,14 @@ def _doomed(store: RunStore, row: RunRow, only_checkpoints: bool) -> list[Path]:
         return [folder] if folder.is_dir() else []
     found = committed(folder / "checkpoints")
     damaged = sorted((folder / "checkpoints").glob("damaged-*"))
-    return [*damaged, *found[:-KEPT_CHECKPOINTS]]
+    if len(found) <= KEPT_CHECKPOINTS and not damaged:
+        return []
+    whole = 0
+    for place, path in reversed(list(enumerate(found))):
+        whole += not damage_in(str(path))
+        if whole == KEPT_CHECKPOINTS:
+            return [*damaged, *found[:place]]
+    return []  # too few are whole: even a damaged one may still be of use
 
 
 def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpoints: bool) -> int:

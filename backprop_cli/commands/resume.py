@@ -12,7 +12,7 @@ import click
 from backprop_cli.chain import kind_of, resumed_start, run_chain
 from backprop_cli.checkpoints import is_remote
 from backprop_cli.contract import Start
-from backprop_cli.detection import described, detect
+from backprop_cli.detection import described, detect, script_file
 from backprop_cli.display import Display
 from backprop_cli.launch import Launch
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
@@ -20,6 +20,7 @@ from backprop_cli.parameters import (
     chain_options,
     chain_plan,
     common_options,
+    complete_files,
     complete_runs,
     config_options,
     raw_settings,
@@ -49,7 +50,11 @@ Examples:
 @config_options
 @chain_options
 @click.option(
-    "-r", "--resume-from", metavar="PATH", help="Continue from this checkpoint instead of the newest."
+    "-r",
+    "--resume-from",
+    metavar="PATH",
+    help="Continue from this checkpoint instead of the newest.",
+    shell_complete=complete_files,
 )
 def command(run: str, **parameters: Any) -> int:
     """Continue RUN from its newest checkpoint.
@@ -102,7 +107,7 @@ def _continue(
             options={**record.options, **settings.stated()},
             interpreter=record.interpreter,
             git_commit=git_commit(Path(record.cwd)),
-            script_digest=script_digest(Path(record.cwd, record.command[0])),
+            script_digest=_digest(record),
         )
         tell_warnings(store)
         if start.checkpoint is None:
@@ -130,10 +135,18 @@ def _existing(asked: str | None) -> str | None:
     return str(path)
 
 
+def _digest(record: RunRecord) -> str | None:
+    """Of the script as it is now; of a module, or of the script behind torchrun, too."""
+    script = script_file(kind_of(record), record.command, Path(record.cwd))
+    return script_digest(script or Path(record.cwd, record.command[0]))
+
+
 def _warn_of_changes(record: RunRecord, cwd: Path) -> None:
-    digest = script_digest(cwd / record.command[0])
+    digest = _digest(record)
     if record.script_digest and digest and digest != record.script_digest:
-        tell(f"{record.command[0]} has changed since the last attempt: the result may differ.")
+        script = script_file(kind_of(record), record.command, cwd)
+        name = script.relative_to(cwd) if script is not None and script.is_relative_to(cwd) else script
+        tell(f"{name or record.command[0]} has changed since the last attempt: the result may differ.")
     commit = git_commit(cwd)
     if record.git_commit and commit and commit != record.git_commit:
         tell(f"The git commit has changed: it was {record.git_commit[:10]} and is {commit[:10]}.")

@@ -13,6 +13,7 @@ from backprop_cli.parameters import (
     chain_options,
     chain_plan,
     common_options,
+    complete_files,
     config_options,
     raw_settings,
     working_folder,
@@ -35,8 +36,14 @@ Examples:
 @click.command(
     "run", cls=ScriptCommand, epilog=_EXAMPLES, short_help="Run a training script inside a time box."
 )
-@click.argument("script")
-@click.argument("script_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT ARGS...]")
+@click.argument("script", shell_complete=complete_files)
+@click.argument(
+    "script_args",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[-- SCRIPT ARGS...]",
+    shell_complete=complete_files,
+)
 @common_options
 @config_options
 @chain_options
@@ -44,7 +51,9 @@ Examples:
     "--module", "kind", flag_value=Kind.MODULE.value, help="SCRIPT is a module, as behind python -m."
 )
 @click.option("--exec", "kind", flag_value=Kind.PROGRAM.value, help="SCRIPT is a program of any kind.")
-@click.option("-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.")
+@click.option(
+    "-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.", shell_complete=complete_files
+)
 @click.option("--run-id", metavar="ID", help="Id of the run; one is made up without it.")
 @click.option("-n", "--name", metavar="NAME", help="Label for people.")
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
@@ -85,7 +94,7 @@ def _start(
 ) -> int:
     from backprop_cli.chain import run_chain
     from backprop_cli.contract import Start
-    from backprop_cli.detection import described, detect
+    from backprop_cli.detection import described, detect, script_file
     from backprop_cli.display import Display
     from backprop_cli.launch import Launch
     from backprop_core.clock import SYSTEM
@@ -94,7 +103,10 @@ def _start(
     store = open_store()
     kind = facts.pop("kind")
     options = settings.stated() | ({} if kind is Kind.SCRIPT else {"kind": kind.value})
-    record = store.create(run_id=parameters["run_id"], name=parameters["name"], options=options, **facts)
+    script = script_file(kind, facts["command"], facts["cwd"])
+    record = store.create(
+        run_id=parameters["run_id"], name=parameters["name"], options=options, script=script, **facts
+    )
     tell_warnings(store)
     display = Display()
     hold = store.hold(record.id)

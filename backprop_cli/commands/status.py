@@ -39,12 +39,11 @@ def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> 
     """
     with closing(_Resources(config) if run is None else _Story(run)) as view:
         while True:
-            text = view.json() if as_json else view.text()
+            if watch and not as_json:
+                click.clear()
+            view.show(as_json)
             if not watch:
-                click.echo(text)
                 return 0
-            click.clear()
-            click.echo(text)
             SYSTEM.sleep(WATCH_EVERY_S)
 
 
@@ -55,14 +54,11 @@ class _Story:
         self._store = open_store(write=False)
         self._run = run
 
-    def text(self) -> str:
-        record = self._load()
-        return "\n".join(story(self._store, record))
-
-    def json(self) -> str:
+    def show(self, as_json: bool) -> None:
         from backprop_core.runs.record_json import to_text
 
-        return to_text(self._load())
+        record = self._load()
+        click.echo(to_text(record) if as_json else "\n".join(story(self._store, record)))
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -81,25 +77,23 @@ class _Resources:
 
         self._resources = Resources(settings_for({}, cwd=working_folder(), config=config))
 
-    def text(self) -> str:
+    def show(self, as_json: bool) -> None:
+        from backprop_cli.resources import as_json as content
         from backprop_cli.resources import resource_rows
-        from backprop_cli.tables import table_text
-
-        sample, verdict, holders = self._resources.look()
-        columns = ("resource", "now", "limit", "verdict", "detail")
-        lines = [table_text(columns, resource_rows(sample, verdict))]
-        lines += [f"running: {', '.join(holder.run_id for holder in holders)}"] if holders else []
-        lines += list(verdict.notes)
-        lines.append(
-            "a run may start" if verdict.admitted else f"a run would have to wait: {verdict.sentence}"
-        )
-        return "\n".join(lines)
-
-    def json(self) -> str:
-        from backprop_cli.resources import as_json
+        from backprop_cli.tables import show_table
         from backprop_core.runs.jsontext import encode
 
-        return encode(as_json(*self._resources.look()), indent=2)
+        sample, verdict, holders = self._resources.look()
+        if as_json:
+            click.echo(encode(content(sample, verdict, holders), indent=2))
+            return
+        columns = ("resource", "now", "limit", "verdict", "detail")
+        show_table(columns, resource_rows(sample, verdict), styled="verdict", spare=("detail",), folded="now")
+        if holders:
+            click.echo(f"running: {', '.join(holder.run_id for holder in holders)}")
+        for note in verdict.notes:
+            click.echo(note)
+        click.echo("a run may start" if verdict.admitted else f"a run would have to wait: {verdict.sentence}")
 
     def close(self) -> None:
         self._resources.close()
@@ -150,7 +144,7 @@ def _attempt(attempt: AttemptRecord) -> list[str]:
     if attempt.exit_status is not None:
         details.append(f"exit status {attempt.exit_status}")
     details += _measured(attempt.measured)
-    return lines + (["     " + ", ".join(details)] if details else [])
+    return lines + (["     " + ", ".join(details)] if details else []) + _pauses(attempt.measured)
 
 
 def _measured(measured: Any) -> list[str]:
@@ -165,14 +159,23 @@ def _measured(measured: Any) -> list[str]:
     if isinstance(peak, int | float) and peak:
         details.append(f"{peak / 1024**3:.2f} GB of memory at most")
     governor = measured.get("governor")
-    if isinstance(governor, dict):
-        pauses = governor.get("pauses") or []
-        if pauses:
-            total = sum(pause.get("seconds") or 0.0 for pause in pauses)
-            details.append(f"paused {len(pauses)} times for {duration_text(total)}")
-        if governor.get("killed"):
-            details.append("killed")
+    if isinstance(governor, dict) and governor.get("killed"):
+        details.append("killed")
     return details
+
+
+def _pauses(measured: Any) -> list[str]:
+    """A line for each time it was held up: how long, what that did to the time box, and why."""
+    governor = measured.get("governor")
+    pauses = governor.get("pauses") if isinstance(governor, dict) else None
+    lines = []
+    for pause in pauses if isinstance(pauses, list) else []:
+        seconds, why = (
+            (pause.get(key) for key in ("seconds", "why")) if isinstance(pause, dict) else (None, "")
+        )
+        if isinstance(seconds, int | float):
+            lines.append(f"     paused for {duration_text(seconds)}, and the time box waited: {why}")
+    return lines
 
 
 def _checkpoints(store: RunStore, record: RunRecord) -> list[str]:

@@ -50,8 +50,12 @@ class RunStore(RunFinder):
         options: Mapping[str, JSON],
         checkpoint_dir: str | Path | None = None,
         versions: Mapping[str, str] | None = None,
+        script: Path | None = None,
     ) -> RunRecord:
         """Make a run; RUNNING from the start, so hold it at once (it counts as lost while nobody does).
+
+        Args:
+            script: the file whose change is to be told on a resume, where that is not the command's first word.
 
         Raises:
             UsageError: `run_id` exists already, or is not an id.
@@ -69,7 +73,7 @@ class RunStore(RunFinder):
             python_version=platform.python_version(),
             versions=dict(versions or {}),
             git_commit=git_commit(Path(where)),
-            script_digest=script_digest(Path(where, command[0])) if command else None,
+            script_digest=script_digest(script or Path(where, command[0])) if command else None,
             options=dict(options),
             checkpoint_dir=None if checkpoint_dir is None else str(checkpoint_dir),
         )

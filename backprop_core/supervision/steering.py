@@ -195,7 +195,9 @@ class Steering:
         self._family.signal_all(signal.SIGSTOP)
         sleep()
         if not self.paused:  # else the pause counts this time already
-            self._grant(self._clock.monotonic() - began)
+            slept_s = self._clock.monotonic() - began
+            self.pauses.append(Pause("You put it to sleep (Ctrl-Z).", began, slept_s))
+            self._grant(slept_s)
         if not (self.paused and self._frozen):
             self._family.signal_all(signal.SIGCONT)
 

@@ -28,6 +28,9 @@ class Terminal:
         self.modes = termios.tcgetattr(self.slave)
         self.shown = b""
         environment = backprop.environment | {"TERM": "xterm-256color"}
+        environment.pop(
+            "COLUMNS", None
+        )  # pytest's workers set it, and it goes before the terminal's own size
         given = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave} | streams
         self.process = subprocess.Popen(
             [sys.executable, "-m", "backprop_cli", *arguments],

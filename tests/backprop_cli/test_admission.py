@@ -162,6 +162,7 @@ def test_a_hot_gpu_pauses_a_script_and_a_cool_one_lets_it_go_on(
     samples = (backprop.attempt_dir("hot") / "governor.jsonl").read_text()
     assert '"temperature_c": 90' in samples
     assert '"kind": "pause"' in samples
+    assert "and the time box waited: The GPU is too hot: 90 °C" in backprop("status", "hot").stdout
 
 
 def test_a_session_is_paused_at_its_safe_point_when_hot(backprop: CommandLine, smi: FakeGpuTools) -> None:

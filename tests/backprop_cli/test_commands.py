@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from backprop_core.checkpoints import NumpyTranslator, capture
+from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import CommandLine, wait_for
+from tests.backprop_core.checkpoints.states import facts
 
 
 def test_logs_show_what_was_printed(backprop: CommandLine) -> None:
@@ -75,17 +80,32 @@ def test_prune_asks_first_and_removes_only_what_is_old(backprop: CommandLine) ->
 
 
 def test_prune_can_thin_out_checkpoints(backprop: CommandLine) -> None:
-    """--checkpoints keeps the run and its newest two checkpoints."""
+    """--checkpoints keeps the run and its newest two checkpoints that are whole; where two are not, it keeps all."""
     backprop.script("")
     backprop("run", "train.py", "--run-id", "many")
     folder = backprop.home / "runs" / "many" / "checkpoints"
-    for step in range(4):
-        path = folder / f"step-{step:012d}"
-        path.mkdir(parents=True)
-        (path / "manifest.json").write_text("{}")
-    assert backprop("prune", "--checkpoints", "--older-than", "0s", "--yes").returncode == 0
-    assert sorted(path.name for path in folder.iterdir()) == [f"step-{step:012d}" for step in (2, 3)]
+    store = CheckpointStore(folder, clock=SYSTEM, keep=10)
+    for step in range(5):
+        store.commit(capture({"model": {"w": np.full(3, step)}}, (NumpyTranslator(),)), facts(step))
+    (folder / "damaged-step-000000000009").mkdir()
+
+    def left() -> list[int]:
+        assert backprop("prune", "--checkpoints", "--older-than", "0s", "--yes").returncode == 0
+        return [int(path.name[-12:]) for path in sorted(folder.iterdir()) if path.is_dir()]
+
+    damage(folder / "step-000000000004")
+    assert left() == [2, 3, 4]
+    damage(folder / "step-000000000003")
+    assert left() == [2, 3, 4]
     assert [row["id"] for row in backprop.runs()] == ["many"]
+
+
+def damage(checkpoint: Path) -> None:
+    """Turn one byte of a checkpoint's tensors over."""
+    (file,) = checkpoint.glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
 
 
 def test_config_shows_values_and_where_they_come_from(backprop: CommandLine) -> None:
@@ -154,6 +174,17 @@ def test_doctor_examines_and_names_what_is_wrong(backprop: CommandLine) -> None:
     assert any("BACKPROP_MAX_PARALLEL" in finding["text"] for finding in json.loads(bad.stdout))
 
 
+def test_doctor_knows_what_a_script_is_told(backprop: CommandLine) -> None:
+    """Asked from inside a run it finds no strange variable; every adapter with its framework is ready."""
+    backprop.script(
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'backprop_cli', 'doctor', '--quick'])"
+    )
+    shown = backprop("run", "train.py", "-g", "80%", "-c", "5", "-r", "train.py").stdout
+    assert "has no option" not in shown
+    for name in ("torch", "lightning", "keras", "transformers"):
+        assert f"backprop_{name}: ready" in shown
+
+
 def test_doctor_names_a_framework_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that breaks on import is a finding, not the end of the examination."""
     from importlib.metadata import EntryPoint
@@ -165,6 +196,10 @@ def test_doctor_names_a_framework_that_does_not_load(monkeypatch: pytest.MonkeyP
     ((kind, text),) = doctor._imports()
     assert kind == "wrong"
     assert "broken" in text
+    monkeypatch.setattr(doctor, "_ADAPTERS", {"tests.no_such_module_of_ours": ("os",), "json": ("os",)})
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name)
+    ((kind, text),) = doctor._callbacks()
+    assert (kind, text.partition(" ")[0]) == ("wrong", "tests.no_such_module_of_ours")
 
 
 def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:
@@ -179,7 +214,7 @@ def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:
 
 
 def test_help_and_version(backprop: CommandLine) -> None:
-    """Every command explains itself, run and resume with examples; the version is the package's."""
+    """Every command explains itself with an example; the version is the package's."""
     from backprop_cli.app import COMMANDS
     from backprop_core import __version__
 
@@ -188,6 +223,7 @@ def test_help_and_version(backprop: CommandLine) -> None:
         shown = backprop(name, "--help")
         assert shown.returncode == 0, name
         assert "Usage:" in shown.stdout
+        assert f"backprop {name}" in shown.stdout.partition("Example")[2], name
     assert "backprop run train.py" in backprop("run", "-h").stdout
 
 
@@ -220,6 +256,27 @@ def test_run_ids_are_completed(backprop: CommandLine) -> None:
         "COMP_CWORD": "2",
     }
     assert "baseline" in backprop().stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        ("run tr", "file,tr"),
+        ("run --config ", "file,"),
+        ("run -f ke", "plain,keras"),
+        ("run --gpu-probe nv", "plain,nvidia-smi"),
+        ("run --max-pa", "plain,--max-parallel"),
+        ("res", "plain,resume"),
+    ],
+)
+def test_files_names_and_options_are_completed(backprop: CommandLine, words: str, proposed: str) -> None:
+    """The shell is told where a file is wanted, and which words there are elsewhere."""
+    backprop.environment |= {
+        "_BACKPROP_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"backprop {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
+    }
+    assert proposed in backprop().stdout.splitlines()
 
 
 def test_the_documentation_names_every_command_and_option() -> None:

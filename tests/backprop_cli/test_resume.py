@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,18 @@ def test_changes_are_warned_of(backprop: CommandLine) -> None:
     ran = backprop("resume", "changed")
     assert "train.py has changed" in ran.stderr
     assert "git commit has changed: it was 1111111111 and is 2222222222" in ran.stderr
+
+
+@pytest.mark.parametrize("how", ["--module", "--exec"])
+def test_a_changed_module_or_script_behind_a_program_is_warned_of(backprop: CommandLine, how: str) -> None:
+    """What is not the command's first word is looked at, too: a module's file, the script that a launcher is given."""
+    backprop.script("raise SystemExit(1)")
+    words = ["train"] if how == "--module" else [sys.executable, "--", "train.py"]
+    backprop("run", how, "--run-id", "changed", *words)
+    assert "has changed" not in backprop("resume", "changed").stderr
+    backprop.script("raise SystemExit(1) # now with a comment")
+    assert "train.py has changed" in backprop("resume", "changed").stderr
+    assert "has changed" not in backprop("resume", "changed").stderr
 
 
 def test_a_checkpoint_that_is_gone_starts_afresh_loudly(backprop: CommandLine) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import termios
+
+import pytest
 
 from tests.backprop_cli.commandline import CommandLine, wait_for
 from tests.backprop_cli.sessions import STANDIN
@@ -164,3 +167,32 @@ def test_a_terminal_killed_governor_does_not_hang_up_the_script(backprop: Comman
         events = backprop.attempt_dir("k") / "events.jsonl"
         wait_for(lambda: "session_finished" in events.read_text())
     assert backprop.runs()[0]["last_checkpoint"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_table_fits_the_terminal_and_never_cuts_an_id(backprop: CommandLine, columns: int) -> None:
+    """A narrow terminal is shown fewer columns, and what is shown of a run's id can be typed again."""
+    backprop.script("")
+    backprop("run", "train.py", "--name", "a rather long name for an experiment")
+    (row,) = backprop.runs()
+    for command, words in (
+        ("list", row["id"]),
+        ("config", "timeboxed-exit-code"),
+        ("status", "a run may start"),
+    ):
+        with Terminal(backprop, command, columns=columns) as terminal:
+            assert terminal.finish() == 0
+            lines = [re.sub(rb"\x1b\[[0-9;]*m", b"", line).decode() for line in terminal.read().splitlines()]
+        assert any(words in line for line in lines), (command, lines)
+        assert max(len(line.rstrip()) for line in lines) <= columns, command
+
+
+def test_no_color_is_obeyed(backprop: CommandLine) -> None:
+    """With NO_COLOR a table on a terminal has none, and without it the status is coloured."""
+    backprop.script("")
+    backprop("run", "train.py")
+    for name, coloured in ((None, True), ("NO_COLOR", False)):
+        backprop.environment |= {} if name is None else {name: "1"}
+        with Terminal(backprop, "list") as terminal:
+            assert terminal.finish() == 0
+            assert (b"\x1b[32m" in terminal.read()) == coloured
