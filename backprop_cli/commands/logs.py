@@ -36,26 +36,36 @@ def command(run: str, follow: bool, lines: int | None, number: int | None) -> in
     store = open_store(write=False)
     record = store.load(run)
     last = len(record.attempts)
+    if number is None and not last:
+        if not follow:
+            tell(f"Run {record.id} has not begun yet.")
+            return 0
+        number = 1
     number = number or last
-    if not 1 <= number <= last:
+    if not 1 <= number <= max(last, follow):
         raise UsageError(f"Run {record.id} has no attempt {number}.", f"It has {last}.")
     path = store.attempt_dir(record.id, number) / OUTPUT_FILE
     if not path.is_file() and not follow:
         tell("Nothing was kept: without 'backprop run' a script's output goes only where it is printed.")
         return 0
-    offset = _offset_of_last_lines(path, lines) if lines is not None else 0
+    offset = _offset_of_last_lines(path, lines) if lines is not None and path.is_file() else 0
     offset = _show(path, offset)
-    if follow and number == last:
-        _follow(store, record.id, path, offset)
+    if follow and number >= last:
+        _follow(store, record.id, number, offset)
     return 0
 
 
-def _follow(store: RunStore, run_id: str, path: Path, offset: int) -> None:
-    running = True
-    while running:
-        running = store.load(run_id).status is RunStatus.RUNNING
-        offset = _show(path, offset)
-        if running:
+def _follow(store: RunStore, run_id: str, number: int, offset: int) -> None:
+    """Show an attempt and those that a chain of boxes makes of it, until nobody is left to begin another."""
+    while True:
+        record = store.load(run_id)
+        goes_on = record.status is RunStatus.RUNNING or store.holder(record) is not None
+        offset = _show(store.attempt_dir(run_id, number) / OUTPUT_FILE, offset)
+        if number < len(record.attempts):
+            number, offset = number + 1, 0
+        elif not goes_on:
+            return
+        else:
             SYSTEM.sleep(_LOOK_EVERY_S)
 
 
@@ -82,7 +92,8 @@ def _offset_of_last_lines(path: Path, lines: int) -> int:
             position -= step
             file.seek(position)
             tail = file.read(step) + tail
-    kept = tail.splitlines(keepends=True)
+    kept = [line + b"\n" for line in tail.split(b"\n")]  # not at the carriage returns of a progress bar
+    kept[-1:] = [kept[-1][:-1]] if kept[-1] != b"\n" else []
     return (
         end - sum(map(len, kept[len(kept) - lines :]))
         if lines and len(kept) > lines

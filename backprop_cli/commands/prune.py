@@ -11,7 +11,7 @@ from backprop_cli.checkpoints import committed, damage_in
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.budget import parse_duration
 from backprop_core.clock import SYSTEM, local_text
-from backprop_core.errors import BackpropError
+from backprop_core.errors import BackpropError, UsageError
 from backprop_core.runs.listing import RunRow
 from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
@@ -60,10 +60,20 @@ def command(
     if dry_run:
         tell(f"would remove from {question}.")
         return 0
-    if not yes and not click.confirm(f"Remove from {question}?", err=True):
+    if not yes and not _wanted(f"Remove from {question}?"):
         tell("Nothing was removed.")
         return 0
     return _remove(store, plan, only_checkpoints)
+
+
+def _wanted(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # Ctrl-C, or nobody is there to ask
+        click.echo(err=True)
+        raise UsageError(
+            "Nothing was removed, because nobody answered.", "Say --yes to be not asked."
+        ) from None
 
 
 def _matches(store: RunStore, row: RunRow, wanted: tuple[str, ...], before_wall: float) -> bool:

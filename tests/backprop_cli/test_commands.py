@@ -12,6 +12,7 @@ from backprop_core.checkpoints import NumpyTranslator, capture
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import CommandLine, wait_for
+from tests.backprop_cli.sessions import STANDIN
 from tests.backprop_core.checkpoints.states import facts
 
 
@@ -27,6 +28,34 @@ def test_logs_show_what_was_printed(backprop: CommandLine) -> None:
     assert backprop("logs", "l", "--attempt", "2").returncode == 2
     assert backprop("logs", "l", "-n", "-1").returncode == 2
     assert backprop("logs", "nobody").returncode == 2
+
+
+def test_a_progress_bar_is_one_line_of_the_log(backprop: CommandLine) -> None:
+    """-n counts lines as a terminal does: what a bar has drawn over itself is one."""
+    backprop.script("print('first'); print('\\r10%\\r20%\\r30%'); print('last', end='')")
+    backprop("run", "train.py", "--run-id", "bar")
+    assert backprop("logs", "bar", "-n", "2").stdout.splitlines() == ["", "10%", "20%", "30%", "last"]
+    assert backprop("logs", "bar", "-n", "1").stdout == "last"
+
+
+def test_logs_follow_a_chain_from_its_wait_to_its_last_box(backprop: CommandLine) -> None:
+    """-f waits for a run that waits itself, and goes on with the next box after a rest."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100"
+    chain = ["-m", "0.03", "--until-done", "--rest", "0.01", "--run-id", "c"]
+    waiting = backprop.start("run", "train.py", "--run-id", "w", "--min-free-ram", "60000")
+    wait_for((backprop.home / "runs" / "w" / "run.json").exists)
+    assert "not begun" in backprop("logs", "w").stderr
+    run = backprop.start("run", "train.py", *chain)
+    wait_for((backprop.home / "runs" / "c" / "run.json").exists)
+    follow = backprop.start(
+        "logs", "c", "-f", "-n", "5"
+    )  # which waits as long as the one before it in the queue
+    waiting.terminate()
+    waiting.communicate(timeout=20)
+    out, _ = follow.communicate(timeout=40)
+    run.communicate(timeout=20)
+    assert out.count("argv") == len(backprop.record("c")["attempts"]) >= 2
 
 
 def test_logs_follow_until_the_run_ends(backprop: CommandLine) -> None:
@@ -70,6 +99,8 @@ def test_prune_asks_first_and_removes_only_what_is_old(backprop: CommandLine) ->
     assert "old" in dry.stdout
     assert "young" not in dry.stdout
     assert "Nothing was removed" in backprop("prune", stdin="n\n").stderr
+    nobody = backprop("prune", stdin="")
+    assert (nobody.returncode, "--yes" in nobody.stderr) == (2, True)
     assert record.exists()
     assert backprop("prune", stdin="y\n").returncode == 0
     assert [row["id"] for row in backprop.runs()] == ["young"]
