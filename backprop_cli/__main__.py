@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,10 @@ def _open_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a name of any bytes, or a degree sign in ASCII, ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _status_of(error: BackpropError) -> int:

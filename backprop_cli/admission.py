@@ -49,8 +49,13 @@ def limits_of(settings: Settings, gpu_name: str | None = None) -> Limits:
 
 
 @contextmanager
-def admitted(settings: Settings, record: RunRecord, clock: Clock, observer: Observer) -> Iterator[Grant]:
+def admitted(
+    settings: Settings, record: RunRecord, clock: Clock, observer: Observer, wait_s: float
+) -> Iterator[Grant]:
     """The right to start, as long as the context lasts; on a GPU of the kind that the run began on, where one will do.
+
+    Args:
+        wait_s: seconds to wait for it at most; 0 refuses at once.
 
     Raises:
         NotAdmittedError: resources did not come free, or waiting was not wanted.
@@ -65,9 +70,9 @@ def admitted(settings: Settings, record: RunRecord, clock: Clock, observer: Obse
                 limits,
                 run_id=record.id,
                 clock=clock,
-                wait_s=settings["wait-minutes"] * 60.0 if settings["wait"] else 0.0,
+                wait_s=wait_s,
                 environ=os.environ,
-                tell=WaitTeller(observer, settings["wait-minutes"] * 60.0),
+                tell=WaitTeller(observer, wait_s),
                 stop=leave.is_set,
             )
         with admission.place:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, newest_matches, usable, whole
 from backprop_cli.contract import Start
-from backprop_cli.launch import Launch
+from backprop_cli.launch import LEAST_BOX_S, Launch
 from backprop_cli.scripts import Kind, argv_of
 from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
@@ -22,7 +22,6 @@ from backprop_core.supervision.governor import Observer
 from backprop_core.supervision.signals import STOP_SIGNALS, SignalInbox
 from backprop_core.supervision.verdict import Verdict
 
-LEAST_BOX_S = 1.0
 LOOK_EVERY_S = 0.1
 _ENDED = "The {} was ended. Continue with: backprop resume {} --until-done"
 
@@ -103,8 +102,7 @@ def run_chain(
     """Run boxes until one completes, fails, is stopped, gains nothing, or the total is used up."""
     end = None if chain.total_s is None else clock.monotonic() + chain.total_s
     while True:
-        left_s = None if end is None else end - clock.monotonic()
-        verdict = launch.attempt(record, start, most_s=left_s)
+        verdict = launch.attempt(record, start, end=end)
         if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
             return verdict
         if launch.told_to_leave:

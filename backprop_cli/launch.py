@@ -30,6 +30,8 @@ from backprop_core.supervision.signals import SignalInbox
 from backprop_core.supervision.verdict import Verdict, judge
 
 REMEMBER_EVERY_S = 2.0
+LEAST_BOX_S = 1.0
+"""Less is not worth a start."""
 
 
 class Launch:
@@ -58,19 +60,22 @@ class Launch:
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
-    def attempt(self, record: RunRecord, start: Start, *, most_s: float | None = None) -> Verdict:
+    def attempt(self, record: RunRecord, start: Start, *, end: float | None = None) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
 
         Args:
-            most_s: seconds that it may take at most, where that is less than the time box.
+            end: monotonic instant at which it has to be over, its wait for resources included; None for no such instant.
 
         Raises:
             NotAdmittedError: resources did not come free; nothing was begun.
         UsageError: the script could not be started.
         """
-        with admitted(self._settings, record, self._clock, self._observer) as grant:
+        wait_s = self._settings["wait-minutes"] * 60.0 if self._settings["wait"] else 0.0
+        if end is not None:
+            wait_s = max(0.0, min(wait_s, end - LEAST_BOX_S - self._clock.monotonic()))
+        with admitted(self._settings, record, self._clock, self._observer, wait_s) as grant:
             box_s = self._settings["max-run-minutes"] * 60.0
-            budget_s = box_s if most_s is None else min(box_s, most_s)
+            budget_s = box_s if end is None else min(box_s, max(LEAST_BOX_S, end - self._clock.monotonic()))
             with SignalInbox() as inbox:  # a second Ctrl-C must not cut off the writing of the record
                 verdict = self._run(record, start, grant, budget_s, inbox)
                 self.told_to_leave = inbox.told_to_leave()

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from backprop_core.budget import parse_duration
 from backprop_core.errors import UsageError
 from backprop_core.options import BY_NAME, FRAMEWORKS, PROBES, number
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from backprop_cli.chain import Chain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem] | list[str]]
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem] | list[str]"]
 
 _SHORT = {
     "max-run-minutes": "-m",
@@ -49,6 +50,8 @@ _METAVARS = {
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Whatever files the shell finds."""
+    from click.shell_completion import CompletionItem  # late: only a shell that completes needs it
+
     return [CompletionItem(incomplete, type="file")]
 
 
@@ -152,7 +155,10 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
 def working_folder() -> Path:
     """The current folder as an absolute path, as the shell names it where that is true."""
     named = os.environ.get("PWD", "")
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("The current folder does not exist any more.", "Change to one that does.") from None
     if named.startswith("/") and Path(named).is_dir() and Path(named).samefile(here):
         return Path(named)
     return here

@@ -48,6 +48,11 @@ def show_table(
         click.echo(table_text(columns, rows))
 
 
+def one_line(text: str) -> str:
+    """Text from outside without line breaks and what else would move the terminal: a run's name may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 def fitting(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str]
 ) -> list[int]:

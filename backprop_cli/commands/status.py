@@ -12,6 +12,7 @@ import click
 from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import open_store, settings_for, tell_warnings
 from backprop_cli.parameters import complete_runs, working_folder
+from backprop_cli.tables import one_line
 from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.outcome import Outcome
@@ -101,11 +102,11 @@ class _Resources:
 
 def story(store: RunStore, record: RunRecord) -> list[str]:
     """A run's story, line by line."""
-    name = f" ({record.name})" if record.name else ""
+    name = f" ({one_line(record.name)})" if record.name else ""
     lines = [
         f"run {record.id}{name}: {record.status.value}",
-        f"  script       {shlex.join(record.command)}",
-        f"  folder       {record.cwd}",
+        f"  script       {one_line(shlex.join(record.command))}",
+        f"  folder       {one_line(record.cwd)}",
         f"  interpreter  {record.interpreter}",
         f"  created      {local_text(record.created_wall)}",
     ]
@@ -135,7 +136,7 @@ def _attempt(attempt: AttemptRecord) -> list[str]:
     if attempt.outcome is Outcome.RUNNING:
         lines.append(f"     process {attempt.process.pid}")
     if attempt.reason:
-        lines.append(f"     {attempt.reason}")
+        lines.append(f"     {one_line(attempt.reason)}")
     if attempt.resumed_from:
         lines.append(f"     began from {attempt.resumed_from}")
     details = []

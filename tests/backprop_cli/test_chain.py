@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -41,6 +42,23 @@ def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
     ran = backprop("resume", "total", "--until-done", "-m", "0.5")
     assert ran.returncode == 0
     assert backprop.record("total")["status"] == "completed"
+
+
+def test_waiting_for_resources_counts_in_the_total(backprop: CommandLine) -> None:
+    """The first box is cut by what the wait before it took, and a wait ends with the total."""
+    backprop.script(STANDIN)
+    backprop.environment |= {"STANDIN_STEPS": "100000", "BACKPROP_MAX_PARALLEL": "1"}
+    chain = ["-m", "10", "--until-done", "--total", "12s", "--run-id", "total"]
+    first = backprop.start("run", "train.py", "--run-id", "first", "-m", "0.1")
+    wait_for(lambda: [row["id"] for row in backprop.runs()] == ["first"])
+    began = time.monotonic()
+    assert backprop("run", "train.py", *chain).returncode == 0
+    assert time.monotonic() - began < 14.0
+    assert backprop.record("total")["attempts"][0]["budget_s"] < 12.0 - 2.0
+    first.communicate(timeout=20)
+    ran = backprop("run", "train.py", "--until-done", "--total", "2s", "--min-free-ram", "60000")
+    assert ran.returncode == 75
+    assert "at most 1.0 s" in ran.stderr
 
 
 def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:

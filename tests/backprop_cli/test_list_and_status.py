@@ -36,6 +36,18 @@ def test_list_shows_runs_and_filters_them(backprop: CommandLine) -> None:
     assert backprop("list", "--status", "asleep").returncode == 2
 
 
+def test_a_name_of_any_bytes_takes_one_line_and_moves_no_terminal(backprop: CommandLine) -> None:
+    """Line breaks, escapes, bytes that are no text, and a locale that knows only ASCII."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "odd", "-n", "a\nb\x1b[31m\udcff°")
+    backprop.environment["PYTHONIOENCODING"] = "ascii"
+    shown = backprop("list")
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[1].split()[:3] == ["odd", "a?b?[31m?°", "completed"]
+    assert "\x1b" not in backprop("status", "odd").stdout
+    assert backprop("status", "odd", "--json").returncode == 0
+
+
 def test_a_damaged_record_is_warned_of_and_the_others_are_shown(backprop: CommandLine) -> None:
     """Neither a damaged run.json nor a damaged experiments.json hides what is whole."""
     backprop.script("raise SystemExit(1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -123,6 +124,24 @@ def test_a_global_option_that_the_command_does_not_know_is_refused(
     assert ran.returncode == 2
     assert arguments[0] in ran.stderr
     assert not (backprop.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("command", [["run", "train.py"], ["config"], ["status"]])
+def test_a_folder_that_was_removed_under_the_shell_is_named(
+    backprop: CommandLine, command: list[str]
+) -> None:
+    """Status 2 and a sentence; what needs no folder works there."""
+    ran = backprop(*command, preexec_fn=lambda: _into_a_removed_folder(backprop))
+    assert ran.returncode == 2
+    assert "current folder does not exist" in ran.stderr
+    assert backprop("list", preexec_fn=lambda: _into_a_removed_folder(backprop)).returncode == 0
+
+
+def _into_a_removed_folder(backprop: CommandLine) -> None:
+    folder = backprop.folder / "removed"
+    folder.mkdir()
+    os.chdir(folder)
+    folder.rmdir()
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
