@@ -9,7 +9,6 @@ import math
 import os
 import select
 import signal
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -32,6 +31,8 @@ from backprop_core.supervision.streams import Streams, keep_keys
 from backprop_core.supervision.tree import Family
 
 TICK_S = 0.25
+TAIL_BYTES = 65_536
+"""Of what the script printed, looked at for the reason of its failure."""
 LEFTOVER_PATIENCE_S = (0.3, 0.7)
 """Seconds that left-over processes get to go by themselves, and then after SIGTERM."""
 
@@ -117,7 +118,7 @@ class Governor:
         self._catches = (-math.inf, True)
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
-        self._tail: deque[bytes] = deque(maxlen=8)
+        self._tail = bytearray()
 
     def written_files(self) -> set[str]:
         """What the script and its descendants have open for writing."""
@@ -154,7 +155,7 @@ class Governor:
             order.attempt_dir, order.deadline, order.grace_s, self.session, self._clock, say, self._family
         )
         self._streams = Streams(
-            child, log, listen=self._listen, keep=self._tail.append, before=self._observer.before_output
+            child, log, listen=self._listen, keep=self._keep, before=self._observer.before_output
         )
         drains = [stream.fd for stream in self._streams.sources]
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
@@ -292,8 +293,13 @@ class Governor:
         if self._steering.follow(judgement):
             monitor.log.append(judgement.course.value, reason=judgement.reason)
 
+    def _keep(self, data: bytes) -> None:
+        self._tail += data
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+
     def _listen(self, data: bytes) -> None:
-        self._tail.append(data)
+        self._keep(data)
         for path in self._listener.feed(data):
             self._announce(path)
 
@@ -361,5 +367,5 @@ class Governor:
             leftovers=leftovers,
             pauses=steering.pauses_until_now(),
             lost_bytes=self._streams.log.lost_bytes,
-            tail=b"".join(self._tail),
+            tail=bytes(self._tail),
         )

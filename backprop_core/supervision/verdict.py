@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ from backprop_core.outcome import Outcome
 from backprop_core.supervision.account import Cause, Ending
 
 EXIT_NOTHING_TO_RESUME = 124
+LONGEST_LINE = 300
+_TRACEBACK = "Traceback (most recent call last)"
+_LAUNCHERS = "ChildFailedError"
+"""torchrun's own, which stands behind that of the worker that failed."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _OUTCOMES = {
     Cause.DEADLINE: Outcome.TIMEBOXED,
@@ -132,7 +138,12 @@ def _sentence_for_status(ending: Ending) -> str:
     memory = _sentence_for_memory(line)
     if memory:
         return memory
-    said = f": {line}" if line else ""
+    last = last_line(ending.tail)
+    said = ""
+    if line and ending.returncode == 1:  # what Python ends with for an exception that nobody caught
+        said = f": {line}"
+    elif last:
+        said = f"; the last that it printed: {last}"
     return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
 
 
@@ -149,14 +160,44 @@ def _sentence_for_memory(line: str) -> str:
 
 
 def last_error_line(tail: bytes) -> str:
-    """The last line of output that names an exception, such as `ValueError: no`; else the empty string."""
-    lines = tail.decode("utf-8", "replace").replace("\r", "\n").splitlines()
+    """The exception of the last traceback in some output, such as `ValueError: no`; else the last line that names an
+    error; else the empty string.
+    """
+    lines = [line.removeprefix("  | ") for line in _lines(tail)]
+    return _of_traceback(lines) or _named_like_an_error(lines)
+
+
+def last_line(tail: bytes) -> str:
+    """The last that was printed, without colours."""
+    lines = (text for line in reversed(_lines(tail)) if (text := line.strip()))
+    text = next(lines, "")
+    return "".join(c for c in text if c.isprintable())[:LONGEST_LINE]
+
+
+def _lines(tail: bytes) -> list[str]:
+    return _COLOUR.sub("", tail.decode("utf-8", "replace")).replace("\r", "\n").splitlines()
+
+
+def _of_traceback(lines: list[str]) -> str:
+    """What stands below the frames of the last traceback that is not a launcher's about its workers."""
+    found = ""
+    for place, line in enumerate(lines):
+        if _TRACEBACK not in line:
+            continue
+        below = (text for text in lines[place + 1 :] if text[:1].strip() and not text.startswith("..."))
+        text = next(below, "").strip()
+        if text and (not found or not text.partition(":")[0].endswith(_LAUNCHERS)):
+            found = text[:LONGEST_LINE]
+    return found
+
+
+def _named_like_an_error(lines: list[str]) -> str:
     for line in reversed(lines):
         text = line.strip()
         name, colon, _ = text.partition(":")
         bare = name.rpartition(".")[2]
         if line[:1].isspace() or not bare.isidentifier():
             continue
-        if bare.endswith(("Error", "Exception", "Interrupt", "Exit", "Warning")) and (colon or text == name):
-            return text[:300]
+        if bare.endswith(("Error", "Exception", "Interrupt", "Exit")) and (colon or text == name):
+            return text[:LONGEST_LINE]
     return ""

@@ -117,11 +117,37 @@ def test_memory_that_ran_out_is_said_in_plain_words(error: str, words: str) -> N
         (b"  ValueError: indented\nloss: 0.1\nno Error here\n", ""),
         (b"\xff\xfe", ""),
         (b"", ""),
+        (b"Traceback (most recent call last):\n  File x\nmine.Bad: custom\nloss: 3\n", "mine.Bad: custom"),
+        (b"  + Exception Group Traceback (most recent call last):\n  |   File x\n  | ExceptionGroup: many (2)\n",
+         "ExceptionGroup: many (2)"),
+        ((b"Traceback (most recent call last):\n  File x\nRuntimeError: Caught ValueError in DataLoader worker process 0.\n"
+         b"Original Traceback (most recent call last):\n  File y\nValueError: no\n"), "ValueError: no"),
+        ((b"Traceback (most recent call last):\n  File x\nValueError: no\nE0101 failed (exitcode: 1)\n"
+         b"Traceback (most recent call last):\n  File y\na.b.ChildFailedError: \n====\n"), "ValueError: no"),
+        (b"Traceback (most recent call last):\n  File x\n\x1b[1mKeyError\x1b[0m: 'k'\n", "KeyError: 'k'"),
     ],
-)
+)  # fmt: skip
 def test_the_last_error_line_is_found(tail: bytes, line: str) -> None:
     """The exception's own line is taken, whatever stands around it."""
     assert last_error_line(tail) == line
+
+
+@pytest.mark.parametrize(
+    ("status", "tail", "words"),
+    [
+        (
+            2,
+            b"usage: t.py\nt.py: error: no --lr\n",
+            "exit status 2; the last that it printed: t.py: error: no --lr.",
+        ),
+        (1, b"a message\n\n", "exit status 1; the last that it printed: a message."),
+        (3, b"Traceback (most recent call last):\n  x\nValueError: logged\nbye\x1b[0m\n", "printed: bye."),
+        (4, b"", "The script failed with exit status 4."),
+    ],
+)
+def test_the_scripts_own_exit_is_told_with_its_last_word(status: int, tail: bytes, words: str) -> None:
+    """Where no exception ended it, what it printed last is the best reason there is."""
+    assert judge(ending(status, tail=tail), resumable=False).reason.endswith(words)
 
 
 @pytest.mark.parametrize(
