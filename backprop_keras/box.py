@@ -15,7 +15,7 @@ from backprop_keras.backends import active
 from backprop_keras.building import is_built
 from backprop_keras.callback_states import training_goes_on
 from backprop_keras.keeping import FitKeeping
-from backprop_keras.seat import Fit, take_seat
+from backprop_keras.seat import Fit, take_seat, when_all_have_begun
 
 _ABSENT = object()
 LEAVE_S = 0.1
@@ -50,11 +50,13 @@ class FitBox:
         try:
             if self.session.restored is not None:
                 self._keeping.meet(self.session.restored)
-                self._set("_initial_epoch", self._keeping.epoch or None)
+                self._set_first_epoch()
         except BaseException as error:
             self._put_back()
             self.session.close(Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
+        if self.session.restored is not None:
+            when_all_have_begun(fit.callback_list(), self._set_first_epoch)
         self._leave_seat = take_seat(fit.callback_list(), self)
 
     # -- what is changed on the model while it trains --------------------------------------------------------------
@@ -63,6 +65,10 @@ class FitBox:
         """Change an attribute of the model until `_put_back`, past Keras' tracking."""
         self._set_aside.setdefault(name, vars(self._model).get(name, _ABSENT))
         vars(self._model)[name] = value
+
+    def _set_first_epoch(self) -> None:
+        """BackupAndRestore sets it, too: here what is restored decides, wherever the two stand among the callbacks."""
+        self._set("_initial_epoch", self._keeping.epoch or None)
 
     def _put_back(self, *names: str) -> None:
         for name in names or tuple(self._set_aside):

@@ -17,8 +17,8 @@ import keras
 from backprop_core.errors import StateMismatchError
 from backprop_keras import random_state
 from backprop_keras.passing_over import PassingOver, loader_behind
+from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.sources import (
-    is_pipeline,
     order_of,
     own_generator_states,
     ready_batches,
@@ -48,6 +48,7 @@ class DataPlace:
         exhausted: there is nothing behind the batches that are passed over, and Keras had found that out already. To ask
             again would move SeedGenerators once more: TensorFlow runs what does not depend on the missing batch.
         caveat: one sentence on what this data needs to come back exactly, or empty.
+        lost_order: one sentence where no process gives the order of another, or empty.
     """
 
     def __init__(self, epoch_iterator: Any, validation: Any = None) -> None:
@@ -59,6 +60,8 @@ class DataPlace:
         self._adapter = epoch_iterator.data_adapter
         self._kind = type(self._adapter).__name__
         self.caveat = _REPLAY if self._kind == "GeneratorDataAdapter" else ""
+        pipeline = getattr(self._adapter, "_dataset", None)
+        self.lost_order = UNSEEDED if is_pipeline(pipeline) and shuffles_without_seed(pipeline) else ""
         self._made: list[list[int]] = []
         self._running: int | None = None
         self._epoch_start: Any = None

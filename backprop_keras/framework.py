@@ -12,6 +12,7 @@ import keras
 from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
 from backprop_keras import objects
 from backprop_keras.backends import active
+from backprop_keras.pipelines import PassesTracked, PassLedger, PipelineReading, is_pipeline
 from backprop_keras.translator import KerasTranslator
 
 
@@ -22,11 +23,14 @@ class KerasFramework:
 
     def __init__(self) -> None:
         self.translator = KerasTranslator()
+        self._ledger = PassLedger()
 
     def adopt(self, value: object) -> Tracked | None:
         return objects.tracked(value)
 
     def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
+        if is_pipeline(value):
+            return PassesTracked(self._ledger.of(value))
         return objects.MetricSums(value) if isinstance(value, keras.Model) else None
 
     def randomness(self) -> Tracked:
@@ -43,7 +47,7 @@ class KerasFramework:
     def reading(
         self, loader: object, randomness: RandomnessKeeper, *, replay: bool = False
     ) -> LoaderReading | None:
-        return None
+        return PipelineReading(loader, self._ledger.of(loader), randomness) if is_pipeline(loader) else None
 
     def synchronize(self) -> None:
         """A step of the user's own returns nothing that we could wait for; `box.log(loss=...)` waits when it is read."""

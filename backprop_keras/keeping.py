@@ -62,7 +62,7 @@ class FitKeeping:
         self.epoch = epoch
         self.data.epoch_begins()
         self._find_edge()
-        lost = active().order_is_lost(self._fit.epoch_iterator)
+        lost = self.data.lost_order or active().order_is_lost(self._fit.epoch_iterator)
         if lost:
             self.say(lost)
 

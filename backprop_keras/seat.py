@@ -97,6 +97,17 @@ def running_fit(callback: Any, frame: FrameType | None) -> Fit:
     )
 
 
+def when_all_have_begun(callback_list: Any, then: Callable[[], None]) -> None:
+    """Called while `callback_list` tells of the training's begin: calls `then` behind the last callback that is told."""
+
+    class Last(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            callback_list.callbacks.remove(self)
+            then()
+
+    callback_list.callbacks.append(Last())  # the list is being walked through: it is the end that grows
+
+
 def _batches_are_heard(callback_list: Any) -> bool:
     """Whether any callback has a hook behind a batch. If none has, Keras still hands every batch to a thread, which calls
     nothing and takes longer than a small step.

@@ -36,14 +36,6 @@ def set_ready_batches(adapter: Any, batches: list[Any]) -> None:
         enqueuer.ready_queue.put(batch)
 
 
-def is_pipeline(data: Any) -> bool:
-    """Whether it is a `tf.data.Dataset`, without importing TensorFlow."""
-    return any(
-        kind.__name__ == "DatasetV2" and kind.__module__.startswith("tensorflow.")
-        for kind in type(data).__mro__
-    )
-
-
 def _plain(batch: Any) -> Any:
     return keras.tree.map_structure(lambda one: one if one is None else np.asarray(one), batch)
 

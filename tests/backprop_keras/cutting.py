@@ -179,7 +179,7 @@ def run_pieces(
     Returns:
         By kind: `whole` and `cut` (digests of the parts of the state), `outcomes`, `at`, `said`, `pieces`.
     """
-    kept = _COMPILED_ONCE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")} if compile_once else {}
+    kept = compiled_once(folder) if compile_once else {}
     whole = process(backend, folder, {kind: {"run": None} for kind in kinds}, piece=0, more=kept)
     at = {kind: cut_points(kind, whole[kind]["executions"], cuts) for kind in kinds}
     results = {
@@ -205,6 +205,11 @@ def run_pieces(
             results[kind]["cut"] = made["parts"]
             results[kind]["pieces"].append(made)
     return results
+
+
+def compiled_once(folder: Path) -> dict[str, str]:
+    """For the environment: what JAX has compiled is kept in `folder`, for the next model of the same shape, too."""
+    return _COMPILED_ONCE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
 
 
 def process(
@@ -244,6 +249,7 @@ def environment(backend: str, folder: Path) -> dict[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
         "JAX_PLATFORMS": "cpu",
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),  # compiled once, in a minute
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -206,13 +206,17 @@ def stock_callbacks(cut: Cut) -> dict[str, Any]:
     x, y = data()
     held_x, held_y = x[:32], 1 - y[:32]  # labels that are wrong: the validation soon gets worse
     log = cut.folder / "log.csv"
+    appended = cut.folder / "appended.csv"
     best = cut.folder / "best.weights.h5"
+    every = cut.folder / "every.weights.h5"
     callbacks = [
         keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, cooldown=1),
         keras.callbacks.ModelCheckpoint(str(best), save_best_only=True, save_weights_only=True),
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
         keras.callbacks.CSVLogger(str(log)),
+        keras.callbacks.CSVLogger(str(appended), append=True),
+        keras.callbacks.ModelCheckpoint(str(every), save_weights_only=True, save_freq=3),
     ]
     model = compiled(network(norm=False), keras.optimizers.Adam(0.05))
     history = model.fit(
@@ -230,7 +234,8 @@ def stock_callbacks(cut: Cut) -> dict[str, Any]:
         history,
         memory=[early.wait, early.stopped_epoch, early.best_epoch, plateau.wait, plateau.cooldown_counter],
         best=[None if c.best is None else float(c.best) for c in (early, plateau, checkpoint)],
-        log=log.read_text() if cut.at is None else "",
+        every=callbacks[-1]._batches_seen_since_last_saving,
+        log=[log.read_text(), appended.read_text()] if cut.at is None else "",
     )
 
 
@@ -471,6 +476,45 @@ def own_loop(cut: Cut) -> dict[str, Any]:
         "optimizer": [np.array(v) for v in model.optimizer.variables],
         "losses": list(losses),
     }
+
+
+@kind(seeded=True)
+def loop_of_the_backends_own(cut: Cut) -> dict[str, Any]:
+    """GradientTape, a JAX step function, backward: over a tf.data pipeline that shuffles anew in every epoch."""
+    import tensorflow as tf
+
+    from tests.backprop_keras.train_loops import OwnLoop
+
+    x, y = data()
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(70, seed=5).batch(16)
+    model, optimizer = network(), keras.optimizers.Adam(0.01)
+    metric = keras.metrics.SparseCategoricalAccuracy()
+    optimizer.build(model.trainable_variables)
+    step, objects = OwnLoop(model, optimizer, metric)
+    losses: list[float] = []
+    with cut.box(losses=losses, **objects) as box:
+        cut.executions = len(losses)
+        for _ in box.epochs(3):
+            for batch_x, batch_y in box.batches(dataset):
+                losses.append(float(step(batch_x.numpy(), batch_y.numpy())))
+                cut.step_done()
+    held = objects.get("holder")
+    kept = [v for part in (model, optimizer, metric) for v in part.variables]
+    return {
+        "variables": [
+            np.array(v) for v in (kept if held is None else [v for part in held["state"] for v in part])
+        ],
+        "losses": list(losses),
+    }
+
+
+@kind("torch")
+def compiled_by_torch(cut: Cut) -> dict[str, Any]:
+    """jit_compile on the torch backend, which is torch.compile."""
+    x, y = data(64)
+    model = compiled(network(norm=False), keras.optimizers.SGD(0.1), jit_compile=True)
+    history = model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
 
 
 @kind("tensorflow", "jax", seeded=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backprop_keras.cutting import ROOT, environment, process
+from tests.backprop_keras.cutting import ROOT, compiled_once, environment, process
 from tests.backprop_keras.test_exactness import BACKENDS
 
 
@@ -19,7 +19,7 @@ def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
     """Each scenario of scenarios.py holds on this backend; what it proves stands in its own docstring."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.backprop_keras.scenarios", str(tmp_path)],
-        env=environment(backend, tmp_path),
+        env=environment(backend, tmp_path) | compiled_once(tmp_path),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -33,12 +33,15 @@ def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_checkpoint_moves_to_another_backend(tmp_path: Path) -> None:
-    """A training begun on PyTorch goes on under JAX where it was, and says that the bits are not promised."""
+    """A training begun on PyTorch goes on under JAX, then TensorFlow, and says that bits are not promised."""
     order = {"arrays_in_order": {"run": "moved", "at": 3, "how": "sigterm"}}
     first = process("torch", tmp_path, order, piece=0)["arrays_in_order"]
     assert first["outcome"] == "preempted"
-    order["arrays_in_order"]["at"] = None
-    moved = process("jax", tmp_path, order, piece=1)["arrays_in_order"]
-    assert moved["outcome"] == "completed", moved
-    assert moved["executions"] == 10
-    assert any("keras_backend: torch then, jax now" in text for text in moved["said"]), moved["said"]
+    for piece, (at, backend, before) in enumerate(((6, "jax", "torch"), (None, "tensorflow", "jax")), 1):
+        order["arrays_in_order"]["at"] = at
+        moved = process(backend, tmp_path, order, piece=piece)["arrays_in_order"]
+        assert moved["outcome"] == ("preempted" if at else "completed"), moved
+        assert moved["executions"] == (at or 10)
+        assert any(f"keras_backend: {before} then, {backend} now" in text for text in moved["said"]), moved[
+            "said"
+        ]

@@ -31,7 +31,7 @@ QUICK = {
     "stock_callbacks",
     "py_dataset_that_shuffles_itself",
     "cut_in_a_validation",
-    "own_loop",
+    "loop_of_the_backends_own",
 }
 """Kinds that every test run trains, cut once; `make test-faults` trains all of them and cuts each twice."""
 

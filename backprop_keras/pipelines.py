@@ -1,0 +1,114 @@
+"""A `tf.data` pipeline in a loop of the user's own, without importing TensorFlow.
+
+A pipeline that shuffles anew in every pass counts the iterators that were made of it, and a fresh process begins to count
+at none. So the passes over each pipeline are counted here and made again, by an iterator that is asked for one item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from backprop_core.framework import RandomnessKeeper
+from backprop_core.reading import begun
+
+UNSEEDED = (
+    "The tf.data pipeline shuffles without a seed, so its order cannot come back after a cut. Give it one, "
+    "shuffle(n, seed=1), or begin the script with keras.utils.set_random_seed(1)."
+)
+
+
+def is_pipeline(data: Any) -> bool:
+    """Whether it is a `tf.data.Dataset`."""
+    return any(
+        kind.__name__ == "DatasetV2" and kind.__module__.startswith("tensorflow.")
+        for kind in type(data).__mro__
+    )
+
+
+def shuffles_without_seed(dataset: Any) -> bool:
+    """Whether a shuffle anywhere in the pipeline draws its order from nothing that another process could know."""
+    ahead, seen = [dataset], 0
+    with suppress(Exception):  # what TensorFlow does not show is no reason to stop a training
+        while ahead and seen < 1_000:
+            one, seen = ahead.pop(), seen + 1
+            seeds: list[Any] = [getattr(one, name, None) for name in ("_seed", "_seed2")]
+            if "Shuffle" in type(one).__name__ and None not in seeds and not any(int(seed) for seed in seeds):
+                return True
+            ahead += one._inputs()
+    return False
+
+
+@dataclass(slots=True)
+class Passes:
+    """Of one pipeline in this process.
+
+    Attributes:
+        begun: iterators made of it.
+        due: iterators that had been made of it when the checkpoint was made.
+    """
+
+    begun: int = 0
+    due: int = 0
+
+
+class PassLedger:
+    """The passes over every pipeline of the process."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, Passes] = WeakKeyDictionary()
+
+    def of(self, dataset: Any) -> Passes:
+        return self._known.setdefault(dataset, Passes())
+
+
+@dataclass(frozen=True, slots=True)
+class PassesTracked:
+    """The number of passes over one pipeline, in every checkpoint."""
+
+    passes: Passes
+
+    def capture(self) -> object:
+        return {"begun": self.passes.begun}
+
+    def mismatch(self, state: Any) -> str | None:
+        fits = isinstance(state, dict) and isinstance(state.get("begun"), int)
+        return None if fits else "is not the number of passes over a tf.data pipeline"
+
+    def restore(self, state: Any) -> None:
+        self.passes.due = state["begun"]
+
+
+class PipelineReading:
+    """One pass over a pipeline: what is trained is read again inside tf.data and dropped."""
+
+    def __init__(self, dataset: Any, passes: Passes, randomness: RandomnessKeeper) -> None:
+        self._dataset, self._passes, self._randomness = dataset, passes, randomness
+        self._before: Any = None
+        self.caveat = UNSEEDED if shuffles_without_seed(dataset) else ""
+        length = int(dataset.cardinality())
+        self.length = None if length < 0 else length
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        passes = self._passes
+        if saved is not None:
+            self._randomness.set_randomness(saved["randomness"])
+        for _ in range(passes.begun, passes.due if saved is None else saved["passes"]):
+            next(iter(self._dataset), None)
+            passes.begun += 1
+        self._before = {"randomness": self._randomness.randomness(), "passes": passes.begun}
+        passes.begun += 1
+        iterator: Iterator[Any] = iter(self._dataset)
+        if skip:
+            next(islice(iterator, skip - 1, skip), None)
+        if saved is not None:
+            iterator = iterator if skip else begun(iterator)
+            resume_randomness()
+        return iterator
+
+    def position(self, *, midway: bool) -> Any:
+        return self._before
