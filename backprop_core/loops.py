@@ -191,7 +191,7 @@ class Loops:
             cursor.end(frame)
             if not frame.follows and not (inner and keeping.optimizer_steps == before):
                 self.boundary(pending, Phase.EPOCH_END)
-        except RuntimeError as error:  # only the fetch of a batch raises one here
+        except (RuntimeError, OSError, EOFError) as error:  # only the fetch of a batch raises one here
             cursor.boundary = frame
             if session.may_leave_by_itself and self.is_debris(error):
                 raise LeaveBox(self) from error

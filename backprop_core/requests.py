@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 from backprop_core.budget import Deadlines, duration_text
 from backprop_core.clock import Clock
@@ -72,6 +73,8 @@ class Requests:
             paused_s, extended_s = self._poll_control(teller)
         if self.pending:
             self._obey_signal(deadlines, teller)
+        if self._signals.workers_died and self.leave is not None:
+            self.leave = replace(self.leave, at_once=True)
         return paused_s, extended_s
 
     def applied(self, extended_s: float) -> None:

@@ -2,6 +2,9 @@
 
 Python runs signal handlers between bytecodes of the main thread, so a handler here notes the signal and wakes the next
 boundary; it never saves. A forked loader worker inherits the handler: there it acts as if it had never been set.
+
+A signal to a whole process group ends loader workers, too, and torch's handler for that raises in the middle of whatever
+runs: a step would be torn. So once a signal has been heard, that error is let through only where a batch is waited for.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from types import FrameType
 from typing import Any
 
 _ASKS_TO_LEAVE = ("SIGTERM", "SIGINT", "SIGUSR1")
+_LOADERS = ("torch.utils.data.", "torchdata.")
+"""Modules that wait for workers."""
 
 
 class SignalWatch:
@@ -23,6 +28,7 @@ class SignalWatch:
         received: the first signal that asked to leave, or None.
         received_at: when it came, on the monotonic clock.
         notes: sentences about signals that are not listened to, and why.
+        workers_died: loader workers have ended behind the signal, so there may be no next batch.
     """
 
     def __init__(self, monotonic: Callable[[], float], wake: Callable[[], None]) -> None:
@@ -33,6 +39,7 @@ class SignalWatch:
         self.received: signal.Signals | None = None
         self.received_at = 0.0
         self.notes: list[str] = []
+        self.workers_died = False
 
     def start(self) -> None:
         """Install the handlers; outside the main thread Python allows none, and that is noted."""
@@ -59,7 +66,7 @@ class SignalWatch:
         if os.getpid() != self._owner or threading.current_thread() is not threading.main_thread():
             return
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._heard:
+            if signal.getsignal(number) in (self._heard, self._child_ended):
                 signal.signal(number, before)
         self._before.clear()
 
@@ -80,4 +87,31 @@ class SignalWatch:
         if self.received is None:
             self.received = signal.Signals(number)
             self.received_at = self._monotonic()
+            self._spare_the_step()
         self._wake()
+
+    def _spare_the_step(self) -> None:
+        number = getattr(signal, "SIGCHLD", None)
+        if number is not None and callable(before := signal.getsignal(number)):
+            self._before[number] = before
+            signal.signal(number, self._child_ended)
+
+    def _child_ended(self, number: int, frame: FrameType | None) -> None:
+        before = self._before.get(number)
+        if os.getpid() != self._owner or before is None:
+            return
+        try:
+            before(number, frame)
+        except RuntimeError:
+            if _waits_for_batch(frame):
+                raise
+            self.workers_died = True
+            self._wake()
+
+
+def _waits_for_batch(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(_LOADERS):
+            return True
+        frame = frame.f_back
+    return False

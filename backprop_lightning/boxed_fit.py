@@ -13,6 +13,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.session import Session
 from backprop_core.settings import Settings
 from backprop_core.together import Opening
+from backprop_lightning import slurm
 from backprop_lightning.doors import Doors
 from backprop_torch.ranks import Alone, Together
 from backprop_torch.spacing import batches_to_next_talk
@@ -35,6 +36,8 @@ class BoxedFit(Doors):
         self._together = ranks
         self.session = Session(settings, self.trainee, clock=clock, leave_s=LEAVE_S)
         self._countdown = 0
+        self._validation_talked: float | None = None
+        self._apart = 1  # batches of a validation from talk to talk
         self._closed = False
 
     # -- what it tells -----------------------------------------------------------------------------------------
@@ -95,10 +98,12 @@ class BoxedFit(Doors):
         requests.rest()
         users = signal.getsignal(signal.SIGTERM)
         lightning.register_signal_handlers()
+        requeues = slurm.requeue_signal(self.trainer)
+        if requeues is not None:
+            self.session.teller.say_once(slurm.who_saves(requeues))
         for note in requests.listen():
-            if (
-                callable(users) or "SIGTERM" not in note
-            ):  # Lightning's own would only end the fit without a checkpoint
+            ours = not callable(users) and "SIGTERM" in note  # Lightning's would only end the fit, unsaved
+            if not ours and (requeues is None or requeues.name not in note):
                 self.session.teller.say_once(note)
 
     # -- boundaries --------------------------------------------------------------------------------------------
@@ -132,9 +137,21 @@ class BoxedFit(Doors):
         except BaseException:
             ranks.release(True, 0, Outcome.FAILED)
             raise
-        self._countdown = batches_to_next_talk(self.session, talked_s, self.trainer.accumulate_grad_batches)
+        self._countdown = self._next_talk(began, talked_s, phase)
         ranks.release(leave, self._countdown, self.leaving_outcome())
         return leave
+
+    def _next_talk(self, began: float, talked_s: float, phase: Phase) -> int:
+        if phase is not Phase.WITHIN_VALIDATION:
+            self._validation_talked = None
+            self._apart = 1
+            return batches_to_next_talk(self.session, talked_s, self.trainer.accumulate_grad_batches)
+        before, self._validation_talked = self._validation_talked, self.clock.monotonic()
+        if before is None:
+            return 1
+        batch_s = (began - before) / max(1, self._apart)
+        self._apart = min(2 * self._apart, batches_to_next_talk(self.session, talked_s, 1, step_s=batch_s))
+        return self._apart
 
     def took(self, phase: Phase, seconds: float) -> None:
         self.session.forecast.phases[phase].observe(seconds)
@@ -150,14 +167,17 @@ class BoxedFit(Doors):
             if self._together is not None:
                 self._together.release(True, 0, Outcome.COMPLETED)
 
-    def is_debris(self, error: RuntimeError) -> bool:
-        session = self.session
-        if self._together or not (
-            session.requests.signalled and self.trainee.framework.is_stop_debris(error)
-        ):
+    def is_debris(self, error: Exception, *, save: bool = True) -> bool:
+        if self._together or not (self.signalled() and self.trainee.framework.is_stop_debris(error)):
             return False
-        session.leave_at_once("a stop signal ended the loader's workers")
+        self.session.leave_at_once("a stop signal ended the loader's workers", save=save)
         return True
+
+    def signalled(self) -> bool:
+        return self.session.requests.signalled
+
+    def least(self, number: int) -> int:
+        return number if self._together is None else self._together.least(number)
 
     def leaving_outcome(self) -> Outcome:
         leaving = self.session.leaving

@@ -20,7 +20,7 @@ from backprop_core.ending import leave_process
 from backprop_core.errors import StateMismatchError
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
-from backprop_lightning import checkpoint_file
+from backprop_lightning import checkpoint_file, slurm
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.trainee import OURS, LightningTrainee, is_ours
 from backprop_lightning.training_loop import TrainingLoop
@@ -94,9 +94,28 @@ class Doors(ABC):
     def took(self, phase: Phase, seconds: float) -> None:
         """How long something took that more than one boundary lies in."""
 
-    def is_debris(self, error: RuntimeError) -> bool:
-        """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved."""
+    def is_debris(self, error: Exception, *, save: bool = True) -> bool:
+        """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved.
+
+        Args:
+            save: the state is one that can be saved; otherwise the newest checkpoint is what there is.
+        """
         return False
+
+    @abstractmethod
+    def signalled(self) -> bool:
+        """Whether a stop signal has come to this process."""
+
+    def mends(self, error: Exception) -> bool:
+        """Whether a loader is to have new workers in place of those that a stop signal has ended.
+
+        One of several ranks cannot leave where it is: it goes on to the boundary that all of them come to.
+        """
+        return self.ranks.count > 1 and self.signalled() and self.trainee.framework.is_stop_debris(error)
+
+    @abstractmethod
+    def least(self, number: int) -> int:
+        """The least of the numbers that the ranks give."""
 
     @abstractmethod
     def completed(self) -> None:
@@ -138,6 +157,11 @@ class Doors(ABC):
         connector = self.trainer._checkpoint_connector
         del connector.resume_start
         loaded = self.restored()
+        if loaded is not None and slurm.is_outdated(self.trainer, checkpoint_path, loaded.info.wall_s):
+            self.tell(
+                f"{checkpoint_path}, from Lightning's SLURM plugin, is older than {self.resumed_from}, so it is not used."
+            )
+            checkpoint_path = None
         if checkpoint_path or loaded is None:
             if loaded is not None:
                 self.tell(

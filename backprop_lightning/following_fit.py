@@ -100,6 +100,12 @@ class FollowingFit(Doors):
         self.trainee.lightning()  # hooks that save may talk to the other ranks
         return self.trainee.own()
 
+    def signalled(self) -> bool:
+        return self._signals.received is not None
+
+    def least(self, number: int) -> int:
+        return self._together.least(number)
+
     def took(self, phase: Phase, seconds: float) -> None:
         """The first rank measures."""
 

@@ -8,7 +8,7 @@ already trained are skipped by index, and whoever asked for this sets the genera
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -40,8 +40,9 @@ class Pass:
 class Watched:
     """One loader as the CombinedLoader's iterator sees it: the same batches, and each pass noted."""
 
-    def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
+    def __init__(self, loader: Any, randomness: RandomnessKeeper, mends: Callable[[Exception], bool]) -> None:
         self.loader = loader
+        self._mends = mends
         self._randomness = randomness
         self._generators = generators_of(loader)
         self._pass: Pass | None = None
@@ -77,9 +78,29 @@ class Watched:
     def _counted(self, batches: Iterator[Any], note: Pass) -> Iterator[Any]:
         if note.first is None:
             note.first = self._draws()
-        for batch in batches:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if self._stateful or not isinstance(self.loader, DataLoader) or not self._mends(error):
+                    raise
+                batches = self._with_new_workers(note)
+                continue
             note.yielded += 1
             yield batch
+
+    def _with_new_workers(self, note: Pass) -> Iterator[Any]:
+        """The batches behind those handed out, from workers that live; the random generators stay as they are."""
+        now = self._draws()
+        self.loader._iterator = None
+        if note.kept_workers:
+            iter(self.loader)
+        self._set_draws(note.before)
+        batches = self._behind(note)
+        self._set_draws(now)
+        return batches
 
     def _draws(self) -> Any:
         return {"global": self._randomness.randomness(), "own": self._generators.capture()}
@@ -118,11 +139,17 @@ class Watched:
 
 
 class LoaderWatch:
-    """Watches all loaders of one CombinedLoader from its next iterator on."""
+    """Watches all loaders of one CombinedLoader from its next iterator on.
 
-    def __init__(self, combined: Any, randomness: RandomnessKeeper) -> None:
+    Args:
+        mends: whether an error of a loader says that its workers are gone and it is to have new ones.
+    """
+
+    def __init__(
+        self, combined: Any, randomness: RandomnessKeeper, mends: Callable[[Exception], bool]
+    ) -> None:
         self.combined = combined
-        self.watched = [Watched(loader, randomness) for loader in combined.flattened]
+        self.watched = [Watched(loader, randomness, mends) for loader in combined.flattened]
         self._earlier: Any = None
         self._to_resume: Any = None
         self._unsized = False

@@ -22,3 +22,12 @@ def quiet_until(trainer: Any) -> float:
         return ends
     done = epoch_loop.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else ready
     return min(ends, float(ready + every - done % every))
+
+
+def batches_of(val_loop: Any) -> int:
+    """How many batches a validation that has been set up has at least; 0 where a loader's length is not known."""
+    counts = list(val_loop.max_batches)
+    if not counts or float("inf") in counts:
+        return 0
+    mode = getattr(val_loop._combined_loader, "_mode", "sequential")
+    return int(sum(counts) if mode == "sequential" else min(counts))

@@ -154,6 +154,11 @@ class LightningTrainee:
         self._marks = _marks(self.trainer.lightning_module)
         return True
 
+    @property
+    def frozen(self) -> bool:
+        """A validation runs that can be left."""
+        return self._frozen is not None
+
     def weights_are_untouched(self) -> bool:
         """Whether the weights are those that training left: a callback may validate with averaged ones."""
         return self._marks == _marks(self.trainer.lightning_module)

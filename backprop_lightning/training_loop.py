@@ -3,7 +3,7 @@
 A boundary lies before a batch is fetched, at the end of an accumulation window: there every hook of the last batch has run,
 validation and schedulers included, and all of Lightning's counters agree. Two more lie behind a batch that a validation or
 the end of the epoch follows: training may stop there and come back to exactly that, so that no epoch is recorded as done
-which is not. They are reached by taking the place of two methods on the Trainer's own loop objects, while it fits.
+which is not. They are reached by taking the place of methods on the Trainer's own loop objects, while it fits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from backprop_core.clock import Clock
 from backprop_core.forecast import Phase
 from backprop_lightning.loaders import LoaderWatch
-from backprop_lightning.schedule import quiet_until
+from backprop_lightning.schedule import batches_of, quiet_until
 from backprop_lightning.trainee import LightningTrainee
 
 
@@ -25,7 +25,11 @@ class Boundaries(Protocol):
 
     def leave(self) -> None: ...
 
-    def is_debris(self, error: RuntimeError) -> bool: ...
+    def is_debris(self, error: Exception, *, save: bool = True) -> bool: ...
+
+    def mends(self, error: Exception) -> bool: ...
+
+    def least(self, number: int) -> int: ...
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool: ...
 
@@ -63,20 +67,27 @@ class TrainingLoop:
         self._step = 0
         self._max_steps: int | None = None
         self._epoch: int | None = None
-        self._leaves_validation = (
-            trainee.ranks.count == 1
-        )  # ranks may validate on batches of different number
+        self._leaves_validation = True
+        self._together = trainee.ranks.count > 1
         self._validation_began: float | None = None
+        self._validated = 0  # batches of the running validation
+        self._common_batches: int | None = (
+            None  # of a validation, so many batches every rank has; 0: nobody knows
+        )
 
     # -- in place ----------------------------------------------------------------------------------------------
 
     def install(self) -> None:
-        """Take the two methods' place."""
+        """Take the methods' place."""
         fit_loop = self._trainer.fit_loop
         self._advance_original = fit_loop.epoch_loop.advance
         self._loaders_original = fit_loop._load_combined_loader_states
         fit_loop.epoch_loop.advance = self._advance
         fit_loop._load_combined_loader_states = self._loaders_ready
+        val_loop = fit_loop.epoch_loop.val_loop
+        self._validate_original, val_loop.run = val_loop.run, self._validate
+        if self._together:
+            self._setup_original, val_loop.setup_data = val_loop.setup_data, self._validation_set_up
         self._step = self._trainer.global_step
         if self._resumed is not None:
             fit_loop.epoch_loop.val_loop._has_run = False
@@ -89,6 +100,8 @@ class TrainingLoop:
         fit_loop = self._trainer.fit_loop
         vars(fit_loop.epoch_loop).pop("advance", None)
         vars(fit_loop).pop("_load_combined_loader_states", None)
+        for name in ("run", "setup_data"):
+            vars(fit_loop.epoch_loop.val_loop).pop(name, None)
         self._restore_max_steps()
         self._pretend_epoch(None)
         if self._trainee.loaders is not None:
@@ -103,7 +116,7 @@ class TrainingLoop:
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
         fit_loop = self._trainer.fit_loop
-        watch = LoaderWatch(fit_loop._combined_loader, self._trainee.randomness)
+        watch = LoaderWatch(fit_loop._combined_loader, self._trainee.randomness, self._boundaries.mends)
         watch.install()
         self._trainee.loaders = watch
         saved = None
@@ -158,7 +171,7 @@ class TrainingLoop:
         except StopIteration:  # the epoch is over
             self._special = True
             raise
-        except RuntimeError as error:
+        except Exception as error:
             if self._progress.ready == before and self._boundaries.is_debris(error):
                 self._leave()
             raise
@@ -198,7 +211,7 @@ class TrainingLoop:
         if decides and self._boundaries.boundary(self._steps(), **self._following(validates)):
             self._leave()
         if validates and self._leaves_validation and self._trainee.freeze():
-            self._validation_began = self._clock.monotonic()
+            self._validation_began, self._validated = self._clock.monotonic(), 0
         else:
             self._trainee.pending = False
 
@@ -206,23 +219,55 @@ class TrainingLoop:
         """What lies between here and the next boundary."""
         if not validates:
             return {"phase": Phase.EPOCH_END}
-        if not self._leaves_validation:
+        if not self._leaves_validation or self._common_batches == 0:
             return {"phase": Phase.VALIDATION}
         return {"phase": Phase.WITHIN_VALIDATION, "then": Phase.VALIDATION}
 
     # -- validation --------------------------------------------------------------------------------------------
 
+    def _validate(self) -> Any:
+        """In place of the validation loop's `run`: a stop signal may have ended the workers of its loaders."""
+        try:
+            return self._validate_original()
+        except Exception as error:
+            trainee = self._trainee
+            if trainee.frozen and self._boundaries.is_debris(error, save=trainee.weights_are_untouched()):
+                self._leave_validation()
+            raise
+
+    def _validation_set_up(self) -> None:
+        """In place of the validation loop's `setup_data`, which every rank comes to: how many batches all of them have."""
+        self._setup_original()
+        if self._validation_began is not None:
+            self._common_batches = self._boundaries.least(
+                batches_of(self._trainer.fit_loop.epoch_loop.val_loop)
+            )
+
     def within_validation(self) -> None:
         """Between two batches of a validation: leave if the rest of it no longer fits."""
         if not self._leaves_validation or self._validation_began is None:
             return
-        if not self._boundaries.due():
+        self._validated += 1
+        if self._together:
+            self._within_validation_together()
+        elif self._boundaries.due():
+            if not self._trainee.weights_are_untouched():
+                self._leaves_validation = (
+                    False  # it validates with other weights than it trains: not a state to save
+                )
+            elif self._boundaries.boundary(0, phase=Phase.WITHIN_VALIDATION):
+                self._leave_validation()
+
+    def _within_validation_together(self) -> None:
+        """Ranks talk behind batches that all of them come to, the first of them for certain."""
+        if self._common_batches is None or self._validated > self._common_batches:
             return
-        if not self._trainee.weights_are_untouched():
-            self._leaves_validation = (
-                False  # it validates with other weights than it trains: not a state to save
-            )
-        elif self._boundaries.boundary(0, phase=Phase.WITHIN_VALIDATION):
+        first = self._validated == 1
+        if first and not self._boundaries.least(int(self._trainee.weights_are_untouched())):
+            self._leaves_validation = False
+        elif (first or self._boundaries.due()) and self._boundaries.boundary(
+            0, phase=Phase.WITHIN_VALIDATION
+        ):
             self._leave_validation()
 
     def validation_over(self) -> None:

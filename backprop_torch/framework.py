@@ -107,8 +107,19 @@ class TorchFramework:
 
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)
-        return (
-            isinstance(error, RuntimeError)
-            and "DataLoader worker" in text
-            and ("exited unexpectedly" in text or "killed by signal" in text)
-        )
+        if isinstance(error, RuntimeError):
+            return "DataLoader worker" in text and (
+                "exited unexpectedly" in text or "killed by signal" in text
+            )
+        return isinstance(error, OSError | EOFError) and _waited_for_worker(error)
+
+
+def _waited_for_worker(error: BaseException) -> bool:
+    """Whether it is the wait for a worker that failed: a batch whose worker has just ended cannot be fetched from it."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name == "_try_get_data" and "dataloader" in code.co_filename:
+            return True
+        trace = trace.tb_next
+    return False

@@ -70,6 +70,12 @@ class Together:
         dist.all_reduce(heard, op=dist.ReduceOp.MAX, group=self._group)
         return int(heard.item())
 
+    def least(self, number: int) -> int:
+        """The least of the numbers that the ranks give."""
+        given = torch.tensor([number], dtype=torch.int64)
+        dist.all_reduce(given, op=dist.ReduceOp.MIN, group=self._group)
+        return int(given.item())
+
     # -- the first rank ----------------------------------------------------------------------------------------
 
     def ask_for_states(self) -> None:

@@ -18,7 +18,9 @@ TALK_S = 0.001
 """Two collectives of a few numbers, before they were measured."""
 
 
-def batches_to_next_talk(session: Session, talked_s: float, window: int) -> int:
+def batches_to_next_talk(
+    session: Session, talked_s: float, window: int, *, step_s: float | None = None
+) -> int:
     """Batches until the next boundary at which the ranks talk.
 
     Half of those that still fit before the deadline at most: the closer it comes, the more often they talk. And no more than
@@ -28,8 +30,9 @@ def batches_to_next_talk(session: Session, talked_s: float, window: int) -> int:
         session: knows the time left and how long steps and saves take.
         talked_s: how long the last talk's first half took; waiting for a slower rank is in it, so it is an upper bound.
         window: batches that make one optimizer step.
+        step_s: how long what is counted takes, where that is not a step.
     """
-    step_s = session.forecast.longest_step_s()
+    step_s = session.forecast.longest_step_s() if step_s is None else step_s
     if step_s <= 0 or session.steps < 3 or session.requests.signalled:
         return 1
     pacer = session.pacer

@@ -147,7 +147,7 @@ class Doors:
         """A stop signal to the whole process group kills the loader's workers, too: that is a stop, and no error."""
         try:
             return self._get_batch_samples(*args, **kwargs)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             session = self._session
             if not (session.may_leave_by_itself and self._keeping.framework.is_stop_debris(error)):
                 raise

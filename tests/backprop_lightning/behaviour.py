@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,7 @@ class Diary(pl.Callback):  # type: ignore[misc,name-defined]
 
 
 def boxed(run: str, **keywords: Any) -> BackpropCallback:
-    made = BackpropCallback("10h", run=run, grace=0, **keywords)
+    made = BackpropCallback("10h", run=run, **({"grace": 0} | keywords))
     made._clock = LeapingClock()
     return made
 
@@ -117,7 +121,8 @@ def lightning_opens_it(folder: Path) -> Any:
     loaded = Net.load_from_checkpoint(path)
     torch.load(path, weights_only=True)
     other = trainer(max_epochs=3)
-    fit(other, ckpt_path=path, weights_only=True)
+    rules = {"weights_only": True} if "weights_only" in inspect.signature(other.fit).parameters else {}
+    fit(other, ckpt_path=path, **rules)  # before 2.6 there is no such argument
     return {
         "same": digest(dict(loaded.state_dict())) == digest(dict(module.state_dict())),
         "went_on_to": other.global_step,
@@ -333,19 +338,108 @@ def workers_killed(folder: Path) -> Any:
     return {"outcome": str(ours.outcome), "step": made.global_step, "batch": info.facts.batch}
 
 
+def end_with_workers() -> None:
+    """What a SIGTERM to the process group does: this process and the loaders' workers get it, from somebody outside."""
+    workers = [child.pid for child in multiprocessing.active_children()]
+    subprocess.run(["kill", "-TERM", *map(str, [os.getpid(), *workers])], check=True)
+    for pid in workers:
+        while Path(f"/proc/{pid}/stat").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+            signal.sigtimedwait([], 0.001)
+
+
 @case
-def slurm(folder: Path) -> Any:
-    """With the SLURM plugin Lightning saves on SIGUSR1 and we on SIGTERM, and that is said."""
-    environment = importlib.import_module(f"{recipes.PACKAGE}.plugins.environments").SLURMEnvironment
-    os.environ["SLURM_JOB_ID"], os.environ["SLURM_NTASKS"] = "1", "1"
+def group_signal(folder: Path) -> Any:
+    """A stop signal to the whole process group in the middle of a step, and of a validation's batch."""
+
+    class Ending(Net):
+        at: tuple[str, int] = ("", 0)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.end("step")
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            super().validation_step(batch, batch_idx)
+            self.end("validation")
+
+        def end(self, where: str) -> None:
+            if self.at == (where, self.global_step):
+                self.at = ("", 0)
+                end_with_workers()
+
+    def trained(run: str, where: str, at: int) -> tuple[BackpropCallback, Any]:
+        ours, module = boxed(run, grace=600), Ending()
+        module.at = (where, at)
+        validates = torch.utils.data.DataLoader(recipes.Points(40, seed=2), batch_size=4, num_workers=2)
+        trainer(ours, max_epochs=2).fit(module, loader(num_workers=2), validates)
+        return ours, digest(dict(module.state_dict()))
+
+    seed(0)
+    whole = trained("group-whole", "", 0)[1]
+    made = {}
+    for where, at in (("step", 13), ("validation", 10)):
+        seed(0)
+        first = trained(f"group-{where}", where, at)[0]
+        seed(5)
+        second, weights = trained(f"group-{where}", "", 0)
+        stood = first._fit.session.checkpoint.facts
+        made[where] = [
+            str(first.outcome), stood.step, stood.cursor["pending"], str(second.outcome), weights == whole,
+        ]  # fmt: skip
+    return made
+
+
+@contextmanager
+def in_a_slurm_job() -> Iterator[Any]:
+    """Lightning's plugin for it."""
+    os.environ["SLURM_JOB_ID"], os.environ["SLURM_NTASKS"], os.environ["SLURM_JOB_NAME"] = "1", "1", "train"
     os.environ["SLURM_PROCID"] = os.environ["SLURM_LOCALID"] = os.environ["SLURM_NODEID"] = "0"
-    ours = boxed("slurm")
     try:
-        fit(trainer(Striking(15, "sigterm", ours), ours, plugins=[environment()], default_root_dir=folder))
+        yield importlib.import_module(f"{recipes.PACKAGE}.plugins.environments").SLURMEnvironment
     finally:
         for name in [name for name in os.environ if name.startswith("SLURM_")]:
             del os.environ[name]
-    return {"outcome": str(ours.outcome), "said": said_in(ours)}
+
+
+@case
+def slurm(folder: Path) -> Any:
+    """With the SLURM plugin Lightning saves on SIGUSR1 and we on SIGTERM, that is said, and the newer of the two is used."""
+
+    class Requeued(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, made: Any, *args: Any) -> None:
+            if made.global_step == self.at:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        def __init__(self, at: int) -> None:
+            super().__init__()
+            self.at = at
+
+    def trained(strikes: int | None, requeued: int = -1) -> tuple[Any, list[Any]]:
+        ours = boxed("slurm")
+        made = trainer(
+            Striking(strikes, "sigterm", ours), Requeued(requeued), ours, plugins=[plugin()], default_root_dir=folder
+        )  # fmt: skip
+        begins: list[int] = []
+        module = Net()
+        module.on_train_start = lambda: begins.append(made.global_step)
+        fit(made, module)
+        saved = [path.name for path in folder.glob("hpc_ckpt_*")]
+        return ours, [str(ours.outcome), begins[0], made.global_step, len(saved)]
+
+    with in_a_slurm_job() as plugin:
+        first, one = trained(15, requeued=5)  # Lightning's at 5, ours at 12
+        second, two = trained(9)  # begins at 12: ours is newer
+        os.utime(folder / "hpc_ckpt_1.ckpt")
+        third, three = trained(None)  # begins at 5: Lightning's is newer
+        alone, other = boxed("slurm-term"), folder / "other"
+        on_term = plugin(requeue_signal=signal.SIGTERM)
+        fit(trainer(Striking(15, "sigterm", alone), alone, plugins=[on_term], default_root_dir=other))
+    return {
+        "fits": [one, two, three],
+        "said": [said_in(first), said_in(second), said_in(third), said_in(alone)],
+        "alone": [str(alone.outcome), other.exists()],
+    }
 
 
 def main() -> None:

@@ -143,7 +143,21 @@ def test_workers_that_the_signal_killed_do_no_harm(made: dict[str, Any]) -> None
     assert made["workers_killed"] == {"outcome": "preempted", "step": 1, "batch": 4}
 
 
+def test_a_signal_to_the_whole_group_tears_no_step(made: dict[str, Any]) -> None:
+    """The workers die with it: the step is ended and saved, a validation is left, and the bits are the uncut run's."""
+    outcome, step, *rest = made["group_signal"]["step"]
+    assert (outcome, rest) == ("preempted", [False, "completed", True])
+    assert 14 <= step < 20
+    assert made["group_signal"]["validation"] == ["preempted", 10, True, "completed", True]
+
+
 def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
-    """SIGUSR1 stays Lightning's, which is said; SIGTERM is ours and saves."""
-    assert made["slurm"]["outcome"] == "preempted"
-    assert "SIGUSR1 has a handler of its own" in made["slurm"]["said"]
+    """SIGUSR1 stays Lightning's and SIGTERM is ours; which of them saves is said, and the newer checkpoint is taken."""
+    slurm = made["slurm"]
+    assert slurm["fits"] == [["preempted", 0, 12, 1], ["preempted", 12, 20, 1], ["completed", 5, 30, 1]]
+    assert "SIGUSR1 is answered by Lightning's SLURM plugin" in slurm["said"][0]
+    assert "hpc_ckpt_1.ckpt" in slurm["said"][1]
+    assert "so it is not used" in slurm["said"][1]
+    assert "and not from" in slurm["said"][2]
+    assert "SIGTERM is answered by backprop" in slurm["said"][3]
+    assert slurm["alone"] == ["preempted", False]

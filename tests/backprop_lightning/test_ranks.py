@@ -6,25 +6,42 @@ from pathlib import Path
 
 import pytest
 
-from tests.backprop_torch.on_two_ranks import TORCHRUN, made, trained
+from tests.backprop_torch.on_two_ranks import TORCHRUN, made, train
 
 SCRIPT = "tests.backprop_lightning.two_ranks"
 
 pytestmark = pytest.mark.timeout(900)
 
 
+def piece(folder: Path, *words: str, launcher: tuple[str, ...] = (), status: int = 0) -> None:
+    """Train one piece; Lightning starts the second process itself, or torchrun starts both."""
+    ended = train(SCRIPT, folder, *words, launcher=launcher)
+    assert ended.returncode == status, ended.stderr[-5000:]
+    assert ended.stderr.count("backprop: run ") == 1, "one rank alone talks"
+
+
 def test_ranks_stop_after_the_same_step_and_resume_exactly(tmp_path: Path) -> None:
-    """A SIGTERM to the second rank stops both with one checkpoint; each finds its own samples and random numbers again."""
-    trained(SCRIPT, tmp_path, "whole", launcher=())  # Lightning starts the second process itself
-    trained(SCRIPT, tmp_path, "cut", "11", "1", launcher=())
-    trained(SCRIPT, tmp_path, "cut", launcher=TORCHRUN)
+    """A SIGTERM stops both with one checkpoint; each finds its own samples and random numbers again.
+
+    It comes to the second rank in a step; to torchrun, which sends it to each rank's loader workers, too; and to the second
+    rank inside a validation, where the ranks have different numbers of batches.
+    """
+    piece(tmp_path, "whole")
+    piece(tmp_path, "cut", "5", "1", "train")
+    piece(tmp_path, "cut", "4", "1", "torchrun", launcher=TORCHRUN, status=1)
+    piece(tmp_path, "cut", "1", "1", "validation")
+    piece(tmp_path, "cut", launcher=TORCHRUN)
     for rank in (0, 1):
-        whole, first, second = (made(tmp_path, f"{name}-{rank}") for name in ("whole-0", "cut-11", "cut-0"))
-        assert first["outcome"] == "preempted"
-        assert 11 <= first["step"] < 24
-        assert second["outcome"] == "completed"
-        assert first["seen"] + second["seen"] == whole["seen"]
-        assert first["logged"] + second["logged"] == whole["logged"]
-        assert second["weights"] == whole["weights"]
-        assert first["run"] == second["run"] == "cut"
-    assert made(tmp_path, "cut-11-0")["step"] == made(tmp_path, "cut-11-1")["step"]
+        whole = made(tmp_path, f"whole-0-{rank}")
+        pieces = [made(tmp_path, f"cut-{at}-{rank}") for at in (5, 4, 1, 0)]
+        assert [one["outcome"] for one in pieces] == ["preempted"] * 3 + ["completed"]
+        assert {one["run"] for one in pieces} == {"cut"}
+        assert pieces[2]["validated"] == 1
+        for part in ("seen", "logged"):
+            assert [value for one in pieces for value in one[part]] == whole[part]
+        assert pieces[-1]["weights"] == whole["weights"]
+    for at in (5, 4, 1):
+        steps = {made(tmp_path, f"cut-{at}-{rank}")["step"] for rank in (0, 1)}
+        assert len(steps) == 1
+        assert steps.pop() < 24
+    assert len(list((tmp_path / "home/runs/cut/attempts").iterdir())) == 4
