@@ -35,6 +35,7 @@ class BoxedFit(Doors):
         super().__init__(trainer, ranks or Alone(), clock)
         self._together = ranks
         self.session = Session(settings, self.trainee, clock=clock, leave_s=LEAVE_S)
+        self.trainee.warn = self.tell
         self._countdown = 0
         self._validation_talked: float | None = None
         self._apart = 1  # batches of a validation from talk to talk

@@ -60,6 +60,18 @@ def read(data: memoryview, source: str) -> dict[str, Any]:
     return loaded
 
 
+def refused(checkpoint: dict[str, Any]) -> str:
+    """What `read` will refuse of this checkpoint, or an empty text. Weights and optimizers are not looked at."""
+    rest = {key: value for key, value in checkpoint.items() if key not in ("state_dict", "optimizer_states")}
+    written = io.BytesIO()
+    torch.save(rest, written)
+    try:
+        read(memoryview(written.getvalue()), "checkpoint")
+    except StateMismatchError as error:
+        return str(error)
+    return ""
+
+
 def _first_line(error: UnpicklingError) -> str:
     for line in str(error).splitlines():
         if "GLOBAL" in line or "Unsupported" in line:

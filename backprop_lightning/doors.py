@@ -147,6 +147,7 @@ class Doors(ABC):
         trainer = self.trainer
         for owner, name in (
             (trainer._checkpoint_connector, "resume_start"),
+            (trainer._checkpoint_connector, "restore_training_state"),
             (trainer._signal_connector, "register_signal_handlers"),
             (trainer, "_run_stage"),
         ):
@@ -180,6 +181,7 @@ class Doors(ABC):
         self._ours = loaded.states[OURS]
         connector._loaded_checkpoint = migrated(self.trainer, checkpoint_file.read(data, source), source)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
+        _outlive_finders(connector)
         loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts
 
     def _register_signal_handlers(self) -> None:
@@ -259,3 +261,19 @@ class Doors(ABC):
         """Lightning's teardown hook: a fit that somebody else left by the early exit ends here."""
         if not self.left:
             self.close(Outcome.STOPPED, "fit was left before the training began")
+
+
+def _outlive_finders(connector: Any) -> None:
+    """Finders of learning rates and batch sizes try, load a checkpoint of their own, and leave none for the fit itself."""
+    ours = connector._loaded_checkpoint
+
+    def restore() -> None:
+        loaded = connector._loaded_checkpoint
+        if loaded and loaded is not ours:
+            type(connector).restore_training_state(connector)
+            return
+        del connector.restore_training_state
+        connector._loaded_checkpoint = ours
+        connector.restore_training_state()
+
+    connector.restore_training_state = restore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class LightningTrainee:
 
     Attributes:
         loaders: the training loaders, once Lightning has made them.
+        warn: tells the user.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
     """
 
@@ -42,6 +43,8 @@ class LightningTrainee:
         self.randomness = Randomness()
         self.loaders: LoaderWatch | None = None
         self.pending = False
+        self.warn: Callable[[str], None] = lambda text: None
+        self._read_once = False
         self._clock = clock
         self._file = CheckpointFile()
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
@@ -51,7 +54,12 @@ class LightningTrainee:
 
     def states(self) -> Mapping[str, object]:
         self.ranks.ask_for_states()
-        return {checkpoint_file.NAME: self._file.raw(self.lightning()), OURS: self.ours()}
+        checkpoint = self.lightning()
+        if not self._read_once:
+            self._read_once = True
+            if refusal := checkpoint_file.refused(checkpoint):
+                self.warn(f"This training could not be resumed as it is. {refusal}")
+        return {checkpoint_file.NAME: self._file.raw(checkpoint), OURS: self.ours()}
 
     def position(self) -> Position:
         trainer = self.trainer

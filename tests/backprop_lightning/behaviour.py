@@ -131,6 +131,33 @@ def lightning_opens_it(folder: Path) -> Any:
 
 
 @case
+def unreadable(folder: Path) -> Any:
+    """A hyper-parameter that torch's rules refuse is said while there is time, and obeys the remedy that is named."""
+
+    class Placed(Net):
+        def __init__(self, place: Any = folder) -> None:
+            super().__init__()
+            self.save_hyperparameters({"place": place})
+
+    first = boxed("unreadable")
+    fit(trainer(Striking(15, "control", first), first), Placed())
+    said, error = said_in(first), ""
+    try:
+        fit(trainer(boxed("unreadable")), Placed())
+    except Exception as refused:
+        error = type(refused).__name__
+    last = boxed("unreadable")
+    with torch.serialization.safe_globals([type(folder)]):
+        fit(trainer(last), Placed())
+    return {
+        "said": said,
+        "error": error,
+        "outcome": str(last.outcome),
+        "resumed": last.resumed_from is not None,
+    }
+
+
+@case
 def ckpt_path_wins(folder: Path) -> Any:
     """The user's own ckpt_path is obeyed, and named."""
     first = boxed("wins")

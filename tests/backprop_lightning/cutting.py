@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from backprop_core.runs.control import Action, send_control
 from tests.backprop_torch.cutting import LeapingClock, digest, environment, seed
 
@@ -68,8 +70,12 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
         }
     )
     added = trainer_keywords.pop("callbacks", [])
+    kept = Path(os.environ["BACKPROP_HOME"]) / "kept" / run
+    for callback in added:
+        if isinstance(callback, recipes.callbacks.ModelCheckpoint):
+            callback.dirpath = str(kept)
     trainer = recipes.pl.Trainer(
-        accelerator="cpu", devices=1, callbacks=[striking, *added, ours], **quiet, **trainer_keywords
+        accelerator="cpu", devices=1, callbacks=[striking, *added, ours], **(quiet | trainer_keywords)
     )
     trainer.fit(module, **fit_keywords)
     optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
@@ -82,8 +88,15 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
         "logged": logger.seen,
         "weights": digest(dict(module.state_dict())),
         "optimizers": digest(optimizers),
+        "kept": {path.name: _kept(path) for path in sorted(kept.glob("*.ckpt"))},
         "metrics": {k: float(v) for k, v in trainer.callback_metrics.items()},
     }
+
+
+def _kept(path: Path) -> str:
+    """What counts of a checkpoint of the user's own."""
+    loaded = torch.load(path, weights_only=True)
+    return digest([loaded[part] for part in ("state_dict", "optimizer_states", "global_step", "epoch")])
 
 
 def run_process(folder: Path, orders: dict[str, Any], piece: int, package: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torchmetrics
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 PACKAGE = os.environ.get("LIGHTNING_PACKAGE", "pytorch_lightning")
@@ -448,6 +448,55 @@ def swa() -> Any:
     return basic(
         Net("sgd"), max_epochs=5, callbacks=[callbacks.StochasticWeightAveraging(0.02, swa_epoch_start=2)]
     )
+
+
+@recipe
+def kept_checkpoints() -> Any:
+    """The best two, the last, and one of every few steps: after cuts the same files as without."""
+    best = callbacks.ModelCheckpoint(monitor="val_loss", save_top_k=2, save_last=True)
+    every = callbacks.ModelCheckpoint(every_n_train_steps=4, save_top_k=-1, filename="at-{step}")
+    return basic(callbacks=[best, every], enable_checkpointing=True, profiler="simple")
+
+
+@recipe
+def found_rate() -> Any:
+    """A finder tries batches before the training, in each process anew."""
+
+    class Tried(Net):
+        def on_train_start(self) -> None:
+            SEEN.clear()
+
+    finder = callbacks.LearningRateFinder(num_training_steps=5, update_attr=False)
+    return basic(Tried(), callbacks=[finder], default_root_dir=os.environ["BACKPROP_HOME"])
+
+
+@recipe
+def found_batch_size() -> Any:
+    class Sized(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.batch_size = 2
+
+        def on_train_start(self) -> None:
+            SEEN.clear()
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(Points(), batch_size=self.batch_size, shuffle=True)
+
+        def val_dataloader(self) -> Any:
+            return validation()
+
+    finder = callbacks.BatchSizeFinder(steps_per_trial=2, max_trials=2)
+    home = os.environ["BACKPROP_HOME"]
+    return Sized(), {"max_epochs": 3, "callbacks": [finder], "default_root_dir": home}, {}
+
+
+@recipe
+def own_sampler() -> Any:
+    """A sampler whose order depends on the epoch, and which Lightning is told to leave alone."""
+    sampler = DistributedSampler(Points(), num_replicas=2, rank=1, shuffle=True)
+    train = DataLoader(Points(), batch_size=4, sampler=sampler, num_workers=1)
+    return basic(train=train, use_distributed_sampler=False)
 
 
 @recipe

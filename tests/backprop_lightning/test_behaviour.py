@@ -76,6 +76,15 @@ def test_lightning_opens_the_checkpoint(made: dict[str, Any]) -> None:
     }
 
 
+def test_what_could_not_be_read_again_is_said_at_once(made: dict[str, Any]) -> None:
+    """A Path among the hyper-parameters: a warning with the remedy while training runs, which a resume then obeys."""
+    unreadable = made["unreadable"]
+    assert "could not be resumed as it is" in unreadable["said"]
+    assert "add_safe_globals" in unreadable["said"]
+    assert unreadable["error"] == "StateMismatchError"
+    assert (unreadable["outcome"], unreadable["resumed"]) == ("completed", True)
+
+
 def test_the_users_ckpt_path_wins_and_is_named(made: dict[str, Any]) -> None:
     """An explicit ckpt_path is obeyed even where a checkpoint of ours is at hand, and the user is told."""
     wins = made["ckpt_path_wins"]

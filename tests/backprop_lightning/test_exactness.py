@@ -11,12 +11,14 @@ from tests.backprop_lightning.cutting import run_pieces
 KINDS = {
     "pytorch_lightning": (
         "plain two_workers kept_workers accumulation scheduled_accumulation lbfgs plateau validation_in_epoch"
-        " validation_across_epochs no_validation hooks_that_draw datamodule reloaded bf16 scaled two_optimizers averaged"
+        " validation_across_epochs no_validation hooks_that_draw own_sampler datamodule reloaded bf16 scaled"
+        " two_optimizers averaged found_batch_size"
     ),
     "lightning.pytorch": (
         "cycled_loaders cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_two_workers"
         " stateful_stream stream stream_two_workers sized_stream own_batches clipped_and_limited limited_stream overfit"
-        " by_steps barebones swa stopped_early"
+        " by_steps barebones swa stopped_early kept_checkpoints"
+        " found_rate"
     ),
 }
 CASES = [(package, name) for package, names in KINDS.items() for name in names.split()]
@@ -46,5 +48,5 @@ def test_pieces_are_the_same_as_the_whole(
     assert whole["outcome"] == "completed"
     assert cut["outcomes"][-1] == "completed"
     assert set(cut["outcomes"][:-1]) <= {"preempted", "stopped"}, cut["outcomes"]
-    for part in ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers"):
+    for part in ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers", "kept"):
         assert cut[part] == whole[part], f"{part} after cuts at {trained[name]['at']}"
