@@ -78,18 +78,22 @@ class Watched:
     def _counted(self, batches: Iterator[Any], note: Pass) -> Iterator[Any]:
         if note.first is None:
             note.first = self._draws()
+        mended_at = -1
         while True:
             try:
                 batch = next(batches)
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                if self._stateful or not isinstance(self.loader, DataLoader) or not self._mends(error):
+                if not self._can_be_mended() or note.yielded == mended_at or not self._mends(error):
                     raise
-                batches = self._with_new_workers(note)
+                batches, mended_at = self._with_new_workers(note), note.yielded
                 continue
             note.yielded += 1
             yield batch
+
+    def _can_be_mended(self) -> bool:
+        return isinstance(self.loader, DataLoader) and not self._stateful
 
     def _with_new_workers(self, note: Pass) -> Iterator[Any]:
         """The batches behind those handed out, from workers that live; the random generators stay as they are."""
