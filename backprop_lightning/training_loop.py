@@ -88,6 +88,9 @@ class TrainingLoop:
         self._validate_original, val_loop.run = val_loop.run, self._validate
         if self._together:
             self._setup_original, val_loop.setup_data = val_loop.setup_data, self._validation_set_up
+        fit_loop._combined_loader = (
+            None  # a finder may have made the loaders: they are made again, and watched
+        )
         self._step = self._trainer.global_step
         if self._resumed is not None:
             fit_loop.epoch_loop.val_loop._has_run = False
