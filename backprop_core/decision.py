@@ -48,6 +48,7 @@ class Facts:
         save_s: a synchronous save, waiting for one in flight included.
         exit_s: from the end of the save to the end of the process.
         save_known: a save of this attempt has been measured.
+        save_failed_lately: the last one failed a moment ago, so that trying at once again would only fail again.
         leave: a request to end, if there is one.
         save_asked: somebody asked for a checkpoint now.
         save_due: the periodic interval is over.
@@ -61,6 +62,7 @@ class Facts:
     exit_s: float
     window_s: float = 0.0
     save_known: bool = True
+    save_failed_lately: bool = False
     leave: Leave | None = None
     save_asked: bool = False
     save_due: bool = False
@@ -106,6 +108,8 @@ def _no_room(facts: Facts) -> Verdict:
     if not facts.save_known and facts.save_in_flight:
         return Verdict(Action.WAIT)
     if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
+        if facts.save_failed_lately:
+            return _CONTINUE
         return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
     return Verdict(
         Action.STOP,

@@ -158,7 +158,8 @@ class Guard:
                         session.saver.commit_copy(*copy)
                         self.saved_copy = True
                     except CheckpointError as error:
-                        saved = f"saving its beginning failed: {error}"
+                        saved = f"saving its beginning failed: {str(error).rstrip('.')}"
+                        session.pacer.failed(self._clock.monotonic())
             self.committed = True
             session.wake = 0.0
         session.teller.say(
@@ -184,10 +185,12 @@ class Guard:
             step=None if newest is None else newest.step,
             loss=None,
             checkpoint=None if newest is None else newest.address,
+            **session.reporter.age_facts(newest),
             slack_s=GOVERNED_END_S,
             measured=session.forecast.measured(),
         )
-        session.teller.say("The step did not end in time, so the process ends now.", "warning")
+        kept = f"the last checkpoint is{session.reporter.age(newest)}" if newest else "there is no checkpoint"
+        session.teller.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

@@ -23,6 +23,8 @@ COPY_SHARE = 0.01
 ZONE_S = 30.0
 ZONE_STEPS = 20.0
 """The end zone begins this many steps, and at least this many seconds, before the last instant for a save."""
+TRY_AGAIN_S = 1.0
+"""So long, or a quarter of a save, after one that failed the next is tried, where its cost is still to be learnt."""
 GOVERNED_END_S = 0.2
 """Under a governor the process ends this long before the deadline, come what may: the governor kills soon after."""
 GOVERNED_KILL_S = 0.12
@@ -58,6 +60,7 @@ class Pacer:
         leave_s: upper bound for what a framework does between the last save and giving the script its turn again.
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
+        put_off: periodic saves that had to wait for the one before, which was still being written when they were due.
         copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
             held up says little about the next.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
@@ -80,6 +83,9 @@ class Pacer:
     last_save: float = 0.0
     last_copy: float = field(default=float("-inf"))
     fits_no_box_s: float = 0.0
+    put_off: int = 0
+    last_failure: float = field(default=float("-inf"))
+    _waits_for_writer: bool = False
 
     def __post_init__(self) -> None:
         self.last_boundary = self.last_save = self.began
@@ -101,6 +107,13 @@ class Pacer:
     def saved(self, now: float) -> None:
         """A save was begun, made, or given up at `now`."""
         self.last_save = now
+        self.put_off += self._waits_for_writer
+        self._waits_for_writer = False
+
+    def failed(self, now: float) -> None:
+        """A save has failed: the next interval tries again."""
+        self.saved(now)
+        self.last_failure = now
 
     # -- judgement ---------------------------------------------------------------------------------------------
 
@@ -131,6 +144,8 @@ class Pacer:
             gap_s += forecast.gap_bound_s(then)
         save_s = 0.0 if self.save_is_hopeless() else self.save_s()
         remaining_s = deadline.at - now
+        save_due = self._save_due(now, remaining_s, save_s)
+        self._waits_for_writer |= save_due and asks.save_in_flight
         if gap_s + save_s + self.exit_s() > self.budget_s:
             self.fits_no_box_s = gap_s
             if now - self.began <= EARLY_SHARE * self.budget_s:
@@ -142,9 +157,10 @@ class Pacer:
             save_s=save_s + (self._flight_rest_s(now + gap_s, save_s) if asks.save_in_flight else 0.0),
             exit_s=self.exit_s(),
             save_known=forecast.saves_seen > 0,
+            save_failed_lately=now < self._try_again_at(),
             leave=asks.leave,
             save_asked=asks.save,
-            save_due=self._save_due(now, remaining_s, save_s),
+            save_due=save_due,
             save_in_flight=asks.save_in_flight,
             deadline=deadline.source,
         )
@@ -178,8 +194,12 @@ class Pacer:
     # -- the guard ---------------------------------------------------------------------------------------------
 
     def trigger_at(self, deadline_at: float) -> float:
-        """The last instant at which a save can still begin."""
-        return deadline_at - self.save_s() - self.exit_s()
+        """The last instant at which a save can still begin; where none has got through, not at once after one that failed."""
+        latest_at = deadline_at - self.save_s() - self.exit_s()
+        return latest_at if self.forecast.saves_seen else max(latest_at, self._try_again_at())
+
+    def _try_again_at(self) -> float:
+        return self.last_failure + max(TRY_AGAIN_S, self.save_s() / 4)
 
     def in_zone(self, remaining_s: float, gap_s: float) -> bool:
         """Whether the deadline is so near that boundaries copy the state."""

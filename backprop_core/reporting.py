@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from backprop_core.budget import duration_text
+from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.outcome import Outcome
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 PROGRESS_EVERY_S = 1.0
 FIT_AFTER_STEPS = 10
 """How many steps fit is said once, after so many."""
+OFTEN = 3
+"""So many periodic saves that had to wait for the one before are worth a word."""
 
 
 class Reporter:
@@ -24,7 +27,7 @@ class Reporter:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._opened = self._last_progress = session.clock.monotonic()
-        self._told_fit = False
+        self._told_fit = self._told_put_off = False
 
     def start(self) -> None:
         """What the box is, which source set it, and where training goes on."""
@@ -123,6 +126,37 @@ class Reporter:
         session.teller.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
         session.teller.say(text + ".")
 
+    def put_off(self) -> None:
+        """The disk does not keep up with the interval that was asked for: said once, when it has happened often."""
+        session = self._session
+        if session.pacer.put_off != OFTEN or self._told_put_off:
+            return
+        self._told_put_off = True
+        save_s, asked_s = (
+            session.forecast.save_likely_s(session.saver.state_bytes),
+            session.pacer.asked_every_s,
+        )
+        session.teller.event("saves_put_off", times=OFTEN, save_s=save_s, asked_every_s=asked_s)
+        asked = "" if asked_s is None else f", and one was asked for every {duration_text(asked_s)}"
+        session.teller.say(
+            f"{OFTEN} periodic checkpoints had to wait: the one before was still being written when they were due (a save "
+            f"has taken up to {duration_text(save_s)} here{asked}). They are made as often as the disk allows.",
+            "warning",
+        )
+
+    def age(self, info: CheckpointInfo) -> str:
+        """Which checkpoint this is and how old: ` of step 120, made 3 min 20 s ago`."""
+        return f" of step {info.step}, made {duration_text(self._age_s(info))} ago"
+
+    def age_facts(self, info: CheckpointInfo | None) -> dict[str, float | None]:
+        """The same for an event, in steps and seconds; without a checkpoint nothing."""
+        if info is None:
+            return {"checkpoint_step": None, "checkpoint_age_s": None}
+        return {"checkpoint_step": info.step, "checkpoint_age_s": self._age_s(info)}
+
+    def _age_s(self, info: CheckpointInfo) -> float:
+        return max(0.0, self._session.clock.wall() - info.wall_s)
+
     def end(self) -> dict[str, Any]:
         """Steps, time used, reserve kept, slack left, checkpoint; returns them for the record."""
         session = self._session
@@ -133,6 +167,7 @@ class Reporter:
             "step": position.step,
             "loss": session.logged.numbers().get("loss"),
             "checkpoint": None if newest is None else newest.address,
+            **self.age_facts(newest),
             "used_s": now - session.deadlines.start,
             "slack_s": session.deadlines.earliest.at - now,
             "reserve_s": session.reserve_kept_s,
@@ -145,7 +180,10 @@ class Reporter:
         if session.reserve_kept_s is not None:
             parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
         parts.append(f"slack left {duration_text(facts['slack_s'])}")
-        parts.append(f"checkpoint {newest.address}" if newest else "no checkpoint")
+        older = (
+            self.age(newest) if newest and newest.step < position.step else ""
+        )  # a save failed, or was left out
+        parts.append(f"checkpoint {newest.address}{older}" if newest else "no checkpoint")
         if session.outcome is not Outcome.COMPLETED:
             governed = session.enrolment.governed
             how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"

@@ -11,7 +11,7 @@ from backprop_core.budget import Deadlines, duration_text
 from backprop_core.clock import Clock
 from backprop_core.decision import Leave
 from backprop_core.outcome import Outcome
-from backprop_core.runs.control import Action, ControlReader
+from backprop_core.runs.control import SLEPT, Action, ControlReader, ControlRequest
 from backprop_core.signals import SignalWatch
 from backprop_core.telling import Teller
 
@@ -25,6 +25,8 @@ class Requests:
     Attributes:
         leave: the first request to end the attempt, or None.
         save_asked: a checkpoint was asked for and is not yet begun.
+        slept_s: seconds since the last `applied` in which the process was held from outside (SIGSTOP), in the middle of a
+            step: the budget was extended by as much.
         notes: sentences about signals that are not heard.
     """
 
@@ -33,6 +35,7 @@ class Requests:
     ) -> None:
         self.leave: Leave | None = None
         self.save_asked = False
+        self.slept_s = 0.0
         self._grace_s = grace_s
         self._control = control
         self._peek = ControlReader(control.path, clock)  # for the guard's thread alone
@@ -81,6 +84,7 @@ class Requests:
         """The deadlines know now of the pause that is over, and of `extended_s` seconds more."""
         self._held_since = None
         self._applied_s += extended_s
+        self.slept_s = 0.0
 
     def unapplied_s(self, now: float) -> float:
         """Seconds that the deadlines do not know of yet: a pause that lasts, an extension that nobody has read.
@@ -117,8 +121,7 @@ class Requests:
                 case Action.CHECKPOINT:
                     self.save_asked = True
                 case Action.EXTEND:
-                    extended_s += request.extend_s or 0.0
-                    teller.say(f"The budget was extended by {duration_text(request.extend_s or 0.0)}.")
+                    extended_s += self._extended_s(request, teller)
                 case Action.PAUSE:
                     paused = True
                     teller.say(f"Paused{': ' + request.why if request.why else ''}.")
@@ -128,6 +131,15 @@ class Requests:
             return 0.0, extended_s
         paused_s, late_s = self._wait_out_pause(teller)
         return paused_s, extended_s + late_s
+
+    def _extended_s(self, request: ControlRequest, teller: Teller) -> float:
+        extended_s = request.extend_s or 0.0
+        text = duration_text(extended_s)
+        slept = request.why == SLEPT
+        self.slept_s += extended_s if slept else 0.0
+        teller.event("extended", extended_s=extended_s, slept=slept)
+        teller.say(f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}.")
+        return extended_s
 
     def _wait_out_pause(self, teller: Teller) -> tuple[float, float]:
         extended_s = 0.0
@@ -142,7 +154,7 @@ class Requests:
                 elif request.action is Action.CHECKPOINT:
                     self.save_asked = True
                 elif request.action is Action.EXTEND:
-                    extended_s += request.extend_s or 0.0
+                    extended_s += self._extended_s(request, teller)
                 waiting = waiting and request.action is not Action.CONTINUE
             if not waiting:
                 break

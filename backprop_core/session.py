@@ -189,11 +189,10 @@ class Session:
         if steps:
             self.trainee.synchronize()
         now = self.clock.monotonic()
-        self.pacer.passed(now, steps)
         self.pacer.state_bytes = self.saver.state_bytes
         self.guard.let_finish()
         self._collect_saves()
-        self._obey(now)
+        self.pacer.passed(now, steps, paused_s=self._obey(now))
         facts = self._act(phase, then)
         if self.leaving is None:
             if not self._reserved and self.pacer.steps >= RESERVE_AFTER_STEPS:
@@ -206,12 +205,15 @@ class Session:
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
         return self.leaving is not None
 
-    def _obey(self, now: float) -> None:
+    def _obey(self, now: float) -> float:
+        """Do what is asked; the seconds of the gap until `now` in which the process was held from outside."""
         paused_s, extended_s = self.requests.poll(now, self.deadlines, self.teller)
+        slept_s = self.requests.slept_s
         if paused_s or extended_s:
             self.deadlines.shift(paused_s + extended_s)
             self.pacer.budget_s += paused_s + extended_s
             self.requests.applied(extended_s)
+        return slept_s
 
     def _facts(self, phase: Phase, then: Phase | None) -> Facts:
         requests = self.requests
@@ -342,6 +344,7 @@ class Session:
             if self.saver.save_behind(self.trainee.states(), self.checkpoint_facts(reason)):
                 self.pacer.saved(self.clock.monotonic())
                 self.requests.save_asked = False
+                self.reporter.put_off()
         except CheckpointError as error:
             self._save_failed(error)
 
@@ -376,10 +379,14 @@ class Session:
         )
 
     def _save_failed(self, error: CheckpointError) -> None:
-        self.pacer.saved(self.clock.monotonic())
+        self.pacer.failed(self.clock.monotonic())
         self.teller.event("checkpoint_failed", error=str(error))
         older = self.checkpoint
-        kept = f"The newest good checkpoint is {older.address}." if older else "There is no older checkpoint."
+        kept = (
+            f"The newest good checkpoint is {older.address},{self.reporter.age(older)}."
+            if older
+            else "There is no older checkpoint."
+        )
         self._warn(f"A checkpoint could not be saved: {error} {kept}")
 
     # -- closing -----------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from backprop_core.runs.jsontext import JSON, decode, encode, finite
 from backprop_core.runs.locks import FileLock
 
 CONTROL_FILE = "control.json"
+SLEPT = "the script was stopped for as long"
+"""Why a budget is extended by the time that the process was held by SIGSTOP: no step took that long."""
 MAX_EXTEND_S = 366 * 24 * 3600.0
 _FORMAT = 1
 _KEPT = 32

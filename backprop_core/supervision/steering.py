@@ -14,12 +14,18 @@ from pathlib import Path
 from backprop_core.clock import Clock
 from backprop_core.errors import StoreError
 from backprop_core.governor.running import Course, Judgement
-from backprop_core.runs.control import CONTROL_FILE, Action, ControlReader, ControlRequest, send_control
+from backprop_core.runs.control import (
+    CONTROL_FILE,
+    SLEPT,
+    Action,
+    ControlReader,
+    ControlRequest,
+    send_control,
+)
 from backprop_core.supervision import kernel
 from backprop_core.supervision.account import Cause, Pause, SessionView
 from backprop_core.supervision.tree import Family, send
 
-_SLEPT = "the script was stopped for as long"
 _CAUSES = {
     signal.SIGINT: Cause.USER,
     signal.SIGQUIT: Cause.USER,
@@ -148,7 +154,7 @@ class Steering:
         action = request.action
         if action is Action.EXTEND and request.extend_s is not None:
             self._move_deadline(request.extend_s)
-            if request.why != _SLEPT:
+            if request.why != SLEPT:
                 self._say(f"The time box was extended by {request.extend_s:g} s.")
         elif action is Action.STOP and self.asked_at is None:
             self.cause, self.detail = Cause.REQUEST, request.why
@@ -203,7 +209,7 @@ class Steering:
 
     def _grant(self, slept_s: float) -> None:
         """Time asleep does not count. A session learns of it in the way it learns all else."""
-        if slept_s > 0 and not self._request(Action.EXTEND, slept_s, why=_SLEPT):
+        if slept_s > 0 and not self._request(Action.EXTEND, slept_s, why=SLEPT):
             self._move_deadline(slept_s)
         self.read_requests()
 

@@ -50,6 +50,13 @@ def test_a_guess_does_not_end_a_box() -> None:
     assert decide(replace(guess, remaining_s=1.0)).action is Action.STOP
 
 
+def test_a_guess_that_could_not_be_measured_is_not_tried_at_every_boundary() -> None:
+    """While a failed attempt to learn what a save costs is fresh, training goes on, to the end of the box if need be."""
+    failed = replace(PLENTY, save_s=500.0, save_known=False, save_failed_lately=True)
+    assert decide(failed).action is Action.CONTINUE
+    assert decide(replace(failed, remaining_s=1.0)).action is Action.STOP
+
+
 def test_a_person_is_obeyed_at_once() -> None:
     """A stop that was asked for ends at this boundary, however much time there is."""
     verdict = decide(replace(PLENTY, leave=NOW))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from backprop_core.errors import UnsavableStateError, UsageError
+from backprop_core.errors import CheckpointWriteError, UnsavableStateError, UsageError
 from backprop_core.forecast import Phase
 from backprop_core.outcome import Outcome
-from backprop_core.runs.control import send_control
+from backprop_core.runs.control import SLEPT, send_control
 from backprop_core.runs.events import read_events
 from backprop_core.session import Session
 from backprop_core.settings import make_settings
@@ -156,7 +156,6 @@ def test_a_save_that_fails_is_told_and_training_goes_on(
     box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A full disk costs the checkpoint and nothing else: one line, one event, the loop goes on."""
-    from backprop_core.errors import CheckpointWriteError
 
     def full(*args: object, **keywords: object) -> None:
         raise CheckpointWriteError("No space is left on the device.")
@@ -166,6 +165,73 @@ def test_a_save_that_fails_is_told_and_training_goes_on(
     assert not box.train(3)
     assert box.events("checkpoint_failed")
     assert "No space is left" in capsys.readouterr().err
+
+
+def test_a_disk_that_takes_nothing_is_told_now_and_then_and_how_old_the_last_checkpoint_is(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no save gets through, not every boundary near the deadline tries one, and the end tells the last one's age."""
+    first = Box(tmp_path, clock).open()
+    first.session.requests.save_asked = True
+    first.train(10)
+    first.session.forecast.observe_save(1, 8.0)  # what the next attempt believes a save to take
+    first.session.close(Outcome.TIMEBOXED)
+    clock.advance(1_000.0)
+    second = Box(tmp_path, clock).open()
+
+    def full(*args: object, **keywords: object) -> None:
+        raise CheckpointWriteError("No space is left on the device.")
+
+    monkeypatch.setattr(second.session.saver.store, "commit", full)
+    capsys.readouterr()
+    assert second.train(10_000)
+    second.session.close(Outcome.TIMEBOXED)
+    assert 3 <= len(second.events("checkpoint_failed")) <= 8
+    assert second.session.steps > 590  # the time goes into training
+    *said, last = capsys.readouterr().err.splitlines()
+    failed = [
+        line for line in said if "No space is left on the device. The newest good checkpoint is" in line
+    ]
+    assert "of step 1, made 16 min" in failed[0]
+    assert sum("takes longer than the deadline allows" in line for line in said) <= 8
+    assert "of step 1, made 17 min" in last
+    finished = second.events("session_finished")[-1]
+    assert finished["checkpoint_step"] == 1
+    assert 1_050 < finished["checkpoint_age_s"] < 1_070
+
+
+def test_a_disk_slower_than_the_interval_is_told_once(
+    box: Box, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Back-pressure: a save that is due while one is in flight waits, and where that happens often it is said, once."""
+    session = box.session
+    session.pacer.asked_every_s = 1.0
+    in_flight = [False]
+    monkeypatch.setattr(type(session.saver), "busy", property(lambda saver: in_flight[0]))
+    for number in range(6):
+        in_flight[0] = False
+        assert not box.train(1)  # begins one, which takes three seconds
+        assert bool(box.events("saves_put_off")) is (number >= 3), number
+        in_flight[0] = True
+        assert not box.train(30)
+    said = [line for line in capsys.readouterr().err.splitlines() if "checkpoints had to wait" in line]
+    assert len(said) == 1
+    assert "one was asked for every 1.0 s" in said[0]
+
+
+def test_time_in_which_the_process_was_held_is_no_long_step(tmp_path: Path, clock: FakeClock) -> None:
+    """A step in which the governor stopped the process for 20 s says nothing of the next: the box is used to its end."""
+    box = Box(tmp_path, clock).open()
+    assert not box.train(2)
+    for _ in range(2):  # twice, so that it is no lone outlier
+        send_control(box.session.enrolment.attempt.directory, "extend", extend_s=20.0, why=SLEPT, clock=clock)
+        assert not box.train(1, step_s=20.1)
+        assert not box.train(1)
+    assert box.session.forecast.longest_step_s() < 0.2
+    assert len(box.events("extended")) == 2
+    assert box.train(10_000)
+    assert box.session.remaining_s() < 1.0
+    box.session.close(Outcome.TIMEBOXED)
 
 
 def test_the_first_and_the_last_line(
