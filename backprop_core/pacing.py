@@ -194,7 +194,7 @@ class Pacer:
     # -- the guard ---------------------------------------------------------------------------------------------
 
     def trigger_at(self, deadline_at: float) -> float:
-        """The last instant at which a save can still begin; where none has got through, not at once after one that failed."""
+        """The last instant at which a save can still begin; while none got through, not at once after a failed one."""
         latest_at = deadline_at - self.save_s() - self.exit_s()
         return latest_at if self.forecast.saves_seen else max(latest_at, self._try_again_at())
 

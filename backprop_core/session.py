@@ -381,12 +381,9 @@ class Session:
     def _save_failed(self, error: CheckpointError) -> None:
         self.pacer.failed(self.clock.monotonic())
         self.teller.event("checkpoint_failed", error=str(error))
-        older = self.checkpoint
-        kept = (
-            f"The newest good checkpoint is {older.address},{self.reporter.age(older)}."
-            if older
-            else "There is no older checkpoint."
-        )
+        older, kept = self.checkpoint, "There is no older checkpoint."
+        if older is not None:
+            kept = f"The newest good checkpoint is {older.address},{self.reporter.age(older)}."
         self._warn(f"A checkpoint could not be saved: {error} {kept}")
 
     # -- closing -----------------------------------------------------------------------------------------------

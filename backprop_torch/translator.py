@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy
@@ -31,6 +32,7 @@ _NAMES: dict[torch.dtype, str] = {
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }
+_PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
     torch.sparse_csc: ("ccol_indices", "row_indices"),
@@ -52,19 +54,13 @@ class TorchTranslator:
         return isinstance(value, torch.Tensor)
 
     def identity(self, value: Any) -> Hashable | None:
-        if (
-            value.layout is not torch.strided
-            or value.numel() == 0
-            or value.is_quantized
-            or value.device.type == "meta"
-        ):
+        if value.layout is not torch.strided or value.numel() == 0 or value.is_quantized or value.is_meta:
             return None
         return (
-            value.device.type,
-            value.device.index,
+            value.device,
             value.data_ptr(),
             value.dtype,
-            tuple(value.shape),
+            value.shape,
             value.stride(),
             value.is_conj(),
             value.is_neg(),
@@ -72,11 +68,11 @@ class TorchTranslator:
 
     def take_apart(self, value: Any) -> Node:
         tensor: torch.Tensor = value.detach()
-        if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.is_nested:
+        if type(value) not in _PLAIN_TYPES or tensor.is_nested:
             raise TypeError(
                 f"is a {type(value).__name__}, a kind of tensor that cannot be stored as plain bytes"
             )
-        if tensor.is_quantized or tensor.device.type == "meta":
+        if tensor.is_quantized or tensor.is_meta:
             raise TypeError("is quantized or has no data, so it cannot be stored as plain bytes")
         meta: dict[str, JSON] = {"size": list(tensor.shape)}
         if tensor.layout is torch.strided:
@@ -125,10 +121,15 @@ class TorchTranslator:
 
     def _node(self, tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> Node:
         meta["parts"] = {
-            name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+            name: {"dtype": _text(tensor.dtype), "shape": list(tensor.shape)}
             for name, tensor in tensors.items()
         }
         return Node(tag, meta, {name: _dense(tensor, self._copying) for name, tensor in tensors.items()})
+
+
+@cache
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _dense(tensor: torch.Tensor, copying: set[torch.device]) -> Dense:
@@ -140,7 +141,8 @@ def _dense(tensor: torch.Tensor, copying: set[torch.device]) -> Dense:
     nbytes = tensor.numel() * tensor.element_size()
     if name is None:  # a dtype that safetensors does not name: its bytes, and the dtype in the tree
         name, shape = "U8", (nbytes,)
-    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor, copying))
+    address = tensor.data_ptr() if tensor.is_cpu and tensor.is_contiguous() else 0
+    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor, copying), address)
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -46,6 +46,8 @@ class Dense:
             it.
         copy_into: fills a writable buffer of exactly `nbytes`; may be asynchronous until
             `Translator.synchronize`.
+        address: where the elements lie in this process's memory, in C order and without gaps, so that they can be copied
+            without asking the framework; 0 where that is not so. `view` and `copy_into` keep the memory alive.
     """
 
     dtype: str
@@ -53,6 +55,7 @@ class Dense:
     nbytes: int
     view: Callable[[], memoryview]
     copy_into: Callable[[memoryview], None]
+    address: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,10 @@ class _Capture:
         return CapturedState(tree, self._arrays, self._owners, self._aliases)
 
     def _foreign(self, value: object, place: Place) -> JSON | None:
-        translator = next((t for t in self._translators if t.handles(value)), None)
-        if translator is None:
+        for translator in self._translators:
+            if translator.handles(value):
+                break
+        else:
             return None
         try:
             node = translator.take_apart(value)
@@ -165,7 +167,10 @@ class _Capture:
         while place is not None:
             place, key = place
             keys.append(str(key))
-        name = ".".join(reversed(keys)).encode("utf-8", "replace").decode()[:_LONGEST_NAME] or "value"
+        name = ".".join(reversed(keys))
+        if not name.isascii():
+            name = name.encode("utf-8", "replace").decode()
+        name = name[:_LONGEST_NAME] or "value"
         free, number = name, 2
         while free in self._names:
             free, number = f"{name}~{number}", number + 1

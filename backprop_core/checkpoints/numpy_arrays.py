@@ -103,7 +103,8 @@ def _dense(array: np.ndarray[Any, Any], dtype: str) -> Dense:
 
     safe_name = _SAFE_NAMES.get(dtype)
     shape = array.shape if safe_name else (array.nbytes,)
-    return Dense(safe_name or "U8", shape, array.nbytes, lambda: _contiguous_bytes(array), copy_into)
+    address = array.ctypes.data if array.flags.c_contiguous else 0
+    return Dense(safe_name or "U8", shape, array.nbytes, lambda: _contiguous_bytes(array), copy_into, address)
 
 
 def _contiguous_bytes(array: np.ndarray[Any, Any]) -> memoryview:

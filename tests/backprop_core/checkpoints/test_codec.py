@@ -216,6 +216,28 @@ def test_staged_copies_do_not_follow_the_originals() -> None:
     assert_same(through_json(staged, "model")["layer.weight"], before)
 
 
+def test_plain_memory_is_copied_by_its_address_and_all_else_by_its_framework() -> None:
+    """Only arrays that lie in C order without gaps have an address; staged, all of them hold what the originals held."""
+    block = np.arange(3_000_000, dtype=np.float64).reshape(1000, 3000)
+    arrays = {
+        "large": block,
+        "small": block[3],
+        "offset": block.reshape(-1)[5:17],
+        "scalar": np.array(2.5),
+        "empty": np.zeros((0, 4)),
+        "turned": block.T[:7],
+        "gaps": block[:, ::2],
+        "backwards": block[3, ::-1],
+    }
+    snapshot = capture({"a": arrays}, NUMPY)
+    dense = snapshot.objects["a"].arrays
+    plain = {name for name in arrays if dense[name].address}
+    assert {"large", "small", "offset", "scalar"} <= plain <= {"large", "small", "offset", "scalar", "empty"}
+    staged = snapshot.staged(StagingBuffers(NUMPY)).objects["a"].arrays
+    for name, array in arrays.items():
+        assert bytes(staged[name].view()) == array.tobytes(), name
+
+
 def test_staging_reuses_its_memory() -> None:
     """The second snapshot of the same sizes allocates nothing."""
     allocated: list[int] = []
