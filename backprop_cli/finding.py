@@ -38,6 +38,10 @@ def find_checkpoints(run_or_path: str) -> Found:
         UsageError, RunNotFoundError: it means nothing.
         StoreError: the runs cannot be read.
     """
+    if not run_or_path.strip():
+        raise click.UsageError(
+            "RUN|PATH is empty: name a run or a folder."
+        )  # a shell variable that was never set
     if "://" in run_or_path:
         return _at(run_or_path.rstrip("/"))
     path = Path(run_or_path).expanduser()

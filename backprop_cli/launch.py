@@ -257,7 +257,7 @@ class Launch:
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
     """The last line: how it ended, why, and how to go on."""
-    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason}"
+    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
     if verdict.outcome is Outcome.COMPLETED:
         return text
     if resumable:

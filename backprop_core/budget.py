@@ -1,7 +1,7 @@
 """Durations and deadlines: every notation of a budget, every source of a deadline, and which one holds.
 
 A budget is a number of seconds that an attempt may use; it waits while the run is paused. A fixed deadline is an instant
-of the wall clock, turned once into the monotonic clock; it waits for nothing. The earliest of all holds and is named.
+of the wall clock, turned into the monotonic clock; it waits for nothing, not even for a machine that sleeps. The earliest of all holds and is named.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from backprop_core.clock import Clock, local_text
 from backprop_core.errors import BudgetError
 
 DEFAULT_BUDGET_S = 600.0
+_LEAST_SLEEP_S = 1.0
 
 Duration = str | float | int | timedelta
 
@@ -100,11 +101,13 @@ class Deadlines:
         start: when the attempt began to count, on the monotonic clock.
         limits: what bounds it, never empty.
         notes: sentences about sources that were left out, and why.
+        asleep_s: for how long the machine has been suspended since it was started, as far as the limits know.
     """
 
     start: float
     limits: list[Limit]
     notes: list[str] = field(default_factory=list)
+    asleep_s: float = 0.0
 
     @property
     def earliest(self) -> Limit:
@@ -120,6 +123,22 @@ class Deadlines:
         self.limits = [
             limit if limit.fixed else Limit(limit.at + paused_s, limit.source) for limit in self.limits
         ]
+
+    def notice_sleep(self, asleep_s: float) -> float:
+        """The machine has been suspended for `asleep_s` seconds in all: by what is new, fixed deadlines have come nearer.
+
+        Returns:
+            Seconds that are new; 0 for less than a second, which two clocks read one after the other may differ by.
+        """
+        new_s = asleep_s - self.asleep_s
+        if new_s < _LEAST_SLEEP_S:
+            return 0.0
+        self.asleep_s = asleep_s
+        self.limits = [
+            Limit(limit.at - new_s, limit.source, fixed=True) if limit.fixed else limit
+            for limit in self.limits
+        ]
+        return new_s
 
     def shrink(self, at: float, source: str) -> None:
         """Someone wants the attempt to be over by `at`; a later instant than the present one changes nothing."""
@@ -167,7 +186,7 @@ def resolve_deadlines(
     start = now
     if governed is not None:
         start = min(now, governed.at - _number(environ.get("BACKPROP_BUDGET_S"), 0.0))
-    return Deadlines(start, limits, notes)
+    return Deadlines(start, limits, notes, clock.asleep_s())
 
 
 def _number(text: str | None, default: float) -> float:

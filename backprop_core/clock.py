@@ -22,6 +22,10 @@ class Clock(Protocol):
         """Seconds since 1970-01-01 00:00 UTC; may jump."""
         ...
 
+    def asleep_s(self) -> float:
+        """Seconds for which the machine has been suspended since it was started, as far as it says: `monotonic` stood still."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
         ...
@@ -36,6 +40,12 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+
+    def asleep_s(self) -> float:
+        since_boot = getattr(
+            time, "CLOCK_BOOTTIME", None
+        )  # Linux: what CLOCK_MONOTONIC counts, and the time asleep
+        return 0.0 if since_boot is None else time.clock_gettime(since_boot) - time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, seconds))

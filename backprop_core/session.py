@@ -207,6 +207,9 @@ class Session:
 
     def _obey(self, now: float) -> float:
         """Do what is asked; the seconds of the gap until `now` in which the process was held from outside."""
+        machine_slept_s = self.deadlines.notice_sleep(self.clock.asleep_s())
+        if machine_slept_s:
+            self.teller.say(f"The machine was suspended for {duration_text(machine_slept_s)}.")
         paused_s, extended_s = self.requests.poll(now, self.deadlines, self.teller)
         slept_s = self.requests.slept_s
         if paused_s or extended_s:

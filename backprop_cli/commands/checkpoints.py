@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from backprop_cli.finding import find_checkpoints
+from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
 from backprop_cli.tables import show_table
-from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.manifest import CheckpointInfo, address_of
 from backprop_core.clock import local_text
 
 _SPARE = ("saved in", "why", "when", "size")
@@ -42,9 +44,17 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
         show_table(_COLUMNS, [_cells(info, good) for info, good in rows], spare=_SPARE, folded=_COLUMNS[-1])
     else:
         tell("There are no checkpoints.")
+    for path in _without_manifest(found, {info.path for _, info in infos}):
+        tell(f"{address_of(path)} is damaged: its manifest cannot be read. 'backprop verify' says more.")
     for other in found.others:
         click.echo(f"made by the script itself: {other}")
     return 0
+
+
+def _without_manifest(found: Found, shown: set[Path]) -> list[Path]:
+    """What lies there like a checkpoint and says nothing of itself."""
+    named = [found.only] if found.only else [path for store in found.stores for path in store.paths()]
+    return [path for path in named if path not in shown]
 
 
 def _cells(info: CheckpointInfo, good: bool | None) -> tuple[str, ...]:

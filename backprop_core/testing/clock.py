@@ -16,12 +16,21 @@ class FakeClock:
     def __init__(self, monotonic_s: float = 7_531.25, wall_s: float = 1_700_000_000.0) -> None:
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
+        self._asleep_s = 12.5  # before the test, and of no interest
 
     def monotonic(self) -> float:
         return self._monotonic_s
 
     def wall(self) -> float:
         return self._wall_s
+
+    def asleep_s(self) -> float:
+        return self._asleep_s
+
+    def suspend(self, seconds: float) -> None:
+        """The machine is suspended for so long: the monotonic clock stands still."""
+        self._wall_s += seconds
+        self._asleep_s += seconds
 
     def advance(self, seconds: float) -> None:
         """Move both clocks on by `seconds`."""

@@ -81,6 +81,17 @@ def test_checkpoints_are_shown_as_a_table(backprop: CommandLine) -> None:
     ]
 
 
+def test_what_has_no_manifest_is_not_passed_over_in_silence(backprop: CommandLine) -> None:
+    """A folder that was a checkpoint has no place in the table, but a line that says so, whatever it was named by."""
+    folder = a_run(backprop)
+    broken = folder / "step-000000000020"
+    (broken / "manifest.json").unlink()
+    for target, left in (("r1", 1), (str(folder), 1), (str(broken), 0)):
+        shown = backprop("checkpoints", target)
+        assert shown.stdout.count("periodic") == left
+        assert f"{broken} is damaged: its manifest cannot be read" in shown.stderr
+
+
 def test_export_takes_the_newest_whole_checkpoint(backprop: CommandLine) -> None:
     """The newest is exported; when it is damaged the one before it, and that is said."""
     folder = a_run(backprop)
@@ -99,7 +110,7 @@ def test_export_takes_the_newest_whole_checkpoint(backprop: CommandLine) -> None
 def test_an_unknown_run_or_folder_is_wrong_usage(backprop: CommandLine, command: str) -> None:
     """What names nothing ends with status 2 and one sentence."""
     a_run(backprop)
-    for target in ("r9", "./nothing-here"):
+    for target in ("r9", "./nothing-here", ""):
         shown = backprop(command, target, *(["--to", "x"] if command == "export" else []))
         assert shown.returncode == 2, shown.stderr
         assert "Traceback" not in shown.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,6 @@ def test_a_pause_moves_the_deadline(box: Box, clock: FakeClock) -> None:
 
 def test_extend_moves_the_deadline_and_a_fixed_one_stays(tmp_path: Path, clock: FakeClock) -> None:
     """`extend` adds to a budget; `until` holds nevertheless and is named then."""
-    from datetime import UTC, datetime
-
     until = datetime.fromtimestamp(clock.wall() + 100.0, tz=UTC)
     box = Box(tmp_path, clock, budget="60s", until=until).open()
     send_control(box.session.enrolment.attempt.directory, "extend", extend_s=600.0, clock=clock)
@@ -122,6 +121,24 @@ def test_extend_moves_the_deadline_and_a_fixed_one_stays(tmp_path: Path, clock: 
     assert box.session.deadlines.earliest.fixed
     assert 95.0 < box.session.remaining_s() <= 100.0
     box.session.close(Outcome.STOPPED)
+
+
+def test_a_fixed_deadline_does_not_wait_for_a_machine_that_sleeps(tmp_path: Path, clock: FakeClock) -> None:
+    """A laptop that is closed for 40 s in a box of 60 s: a budget waits, `until` does not."""
+    budget = Box(tmp_path, clock, run="budget").open()
+    until = datetime.fromtimestamp(clock.wall() + 60.0, tz=UTC)
+    fixed = Box(tmp_path, clock, run="fixed", budget="1h", until=until).open()
+    for box in (budget, fixed):
+        assert not box.train(1)
+    clock.suspend(40.0)
+    left_s = {}
+    for box in (budget, fixed):
+        assert not box.train(2)
+        left_s[box] = box.session.remaining_s()
+    assert 59.0 < left_s[budget] < 60.0
+    assert 19.0 < left_s[fixed] < 20.0
+    for box in (budget, fixed):
+        box.session.close(Outcome.STOPPED)
 
 
 def test_a_stop_request_ends_at_the_next_boundary(box: Box, clock: FakeClock) -> None:

@@ -47,6 +47,9 @@ class LeapingClock:
     def wall(self) -> float:
         return SYSTEM.wall() + self._leapt_s
 
+    def asleep_s(self) -> float:
+        return SYSTEM.asleep_s()
+
     def sleep(self, seconds: float) -> None:
         SYSTEM.sleep(seconds)
 
