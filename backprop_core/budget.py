@@ -1,7 +1,8 @@
 """Durations and deadlines: every notation of a budget, every source of a deadline, and which one holds.
 
 A budget is a number of seconds that an attempt may use; it waits while the run is paused. A fixed deadline is an instant
-of the wall clock, turned into the monotonic clock; it waits for nothing, not even for a machine that sleeps. The earliest of all holds and is named.
+of the wall clock, turned into the monotonic clock; it waits for nothing, not even for a machine that sleeps. The earliest
+of all holds and is named.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Clock(Protocol):
         ...
 
     def asleep_s(self) -> float:
-        """Seconds for which the machine has been suspended since it was started, as far as it says: `monotonic` stood still."""
+        """Seconds for which the machine has been suspended so far, where it tells; `monotonic` stood still then."""
         ...
 
     def sleep(self, seconds: float) -> None:
