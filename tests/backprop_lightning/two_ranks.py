@@ -1,8 +1,8 @@
 """A training of two processes: `python -m tests.backprop_lightning.two_ranks FOLDER RUN [AT RANK WHERE]`.
 
 Lightning starts the second, or torchrun both. In its `AT`-th batch rank `RANK` sends a SIGTERM: to itself (`train`, or
-`validation` for a batch of that), or to torchrun (`torchrun`), which sends it on to the group of each rank, the loaders'
-workers among them. Each rank writes what it saw to FOLDER/RUN-AT-<rank>.json.
+`validation` for a batch of that), or, in the `AT`-th batch of an epoch, to torchrun (`torchrun`), which sends it on to the
+group of each rank, the loaders' workers among them. Each rank writes what it saw to FOLDER/RUN-AT-<rank>.json.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class OneSigterm(pl.Callback):  # type: ignore[misc,name-defined]
     def __init__(self, at: int, rank: int, where: str) -> None:
         super().__init__()
         self.at, self.rank, self.where, self.ticks, self.validated = at, rank, where, 0, 0
+        self.struck = False
 
-    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if self.where == "torchrun":
+            self.ticks = batch_idx  # early in an epoch, so that each loader's worker has work left
         if self.where != "validation":
             self.tick(trainer)
 
@@ -45,8 +48,9 @@ class OneSigterm(pl.Callback):  # type: ignore[misc,name-defined]
 
     def tick(self, trainer: Any) -> None:
         self.ticks += 1
-        if self.ticks != self.at or trainer.global_rank != self.rank:
+        if self.ticks != self.at or trainer.global_rank != self.rank or self.struck:
             return
+        self.struck = True
         if self.where == "torchrun":
             os.kill(os.getppid(), signal.SIGTERM)
             while trainer.callbacks[-1]._fit.signalled() is False:  # torchrun looks for signals now and then
