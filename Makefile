@@ -23,8 +23,9 @@ $(VENV)/.dev-ready: $(VENV)/.demo-ready
 demo: $(VENV)/.demo-ready
 	BIN=$(BIN) DEMO_HOME=$(DEMO_HOME) sh examples/demo.sh
 
+# Three at a time on two cores: a quarter of the time the tests wait for a process or a deadline.
 test: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults"
 
 # What failed in the last run, alone on the machine: tells a broken test from a crowded moment.
 test-failed: $(VENV)/.dev-ready

@@ -31,6 +31,7 @@ def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
     assert not failed, "\n\n".join(f"{name}\n{why}" for name, why in failed.items())
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_a_checkpoint_moves_to_another_backend(tmp_path: Path) -> None:
     """A training begun on PyTorch goes on under JAX, then TensorFlow, and says that bits are not promised."""

@@ -20,7 +20,6 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
     "shape",
     [
         "critic_first",
-        "looked_at_first",
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (
@@ -29,6 +28,7 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
                 "closure",
                 "compiled",
                 "inside_a_function",
+                "looked_at_first",
                 "mean_from_a_file",
                 "two_at_once",
                 "two_loaders",

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("kind", "at", "rank"),
     [
-        ("explicit", "11", "1"),
+        pytest.param("explicit", "11", "1", marks=pytest.mark.faults),
         pytest.param("explicit", "8", "0", marks=pytest.mark.faults),
         pytest.param("private_generator", "7", "0", marks=pytest.mark.faults),
         pytest.param("steps", "9", "1", marks=pytest.mark.faults),

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("recipe", "at", "rank"),
     [
-        ("evaluation_in_epoch", "6", "1"),
+        pytest.param("evaluation_in_epoch", "6", "1", marks=pytest.mark.faults),
         pytest.param("stream", "2", "1", marks=pytest.mark.faults),
         pytest.param("noise_in_data", "3", "0", marks=pytest.mark.faults),
     ],
@@ -42,6 +42,7 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
     assert made(tmp_path, "whole-0-0")["seen"] != made(tmp_path, "whole-0-1")["seen"]
 
 
+@pytest.mark.faults
 def test_another_number_of_processes_is_refused_with_one_sentence(tmp_path: Path) -> None:
     """Trainer's steps and epochs would mean something else: nothing is trained, and the checkpoint stays for two."""
     trained(SCRIPT, tmp_path, "cut", "noise_in_data", "2", "1")
