@@ -31,11 +31,11 @@ test: $(VENV)/.dev-ready
 test-failed: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --timeout 1800
 
-# Long fault and soak suites, and the quick ones of the checkpoint store, which `make test` runs as well; FAULTS=tests/faults for the checkpoint store's alone.
+# Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone, whose quick ones `make test` runs as well.
 FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults
+	$(if $(filter tests tests/faults,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

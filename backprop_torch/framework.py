@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
 from backprop_torch import loaders, objects
+from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.ranks import ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
@@ -74,6 +75,8 @@ class TorchFramework:
     ) -> LoaderReading | None:
         if not isinstance(loader, DataLoader):
             return None
+        if is_accelerated(loader):
+            return AcceleratedReading(loader, randomness, replay=replay)
         if replay:
             return loaders.LoaderReading(loader, randomness, replay=True)
         if callable(getattr(loader, "state_dict", None)) and callable(

@@ -77,6 +77,11 @@ def _restore_seed(loader: Any, seed: int | None) -> None:
             owner.initial_seed = seed
 
 
+def _told_of_epochs(loader: Any) -> Any | None:
+    """The sampler whose order depends on the epoch that it was told; the loader's own, or one that a batch sampler holds."""
+    return next((o for o in _owners(loader) if isinstance(o, Sampler) and hasattr(o, "set_epoch")), None)
+
+
 _STAYING_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
     "because their generators are as old as the process: see docs/pytorch.md."
@@ -105,7 +110,7 @@ class _SkippingSampler:
 
 
 @contextmanager
-def _skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
+def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
     """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
 
     Workers that stay keep one iterator for all passes, which has the sampler in a place of its own.
@@ -137,7 +142,7 @@ def iterator_behind(
     """
     if skip and not replay and not isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 0:
-            with _skipping(loader, skip):
+            with skipping(loader, skip):
                 return iter(loader)  # asks the sampler at once, to fill the workers' queues
         iterator = iter(loader)
         made()
@@ -156,7 +161,7 @@ def _make_workers_that_stay(loader: Any) -> None:
     if not loader.persistent_workers or loader._iterator is not None:
         return
     state = torch.get_rng_state()
-    with _skipping(loader, None):
+    with skipping(loader, None):
         iter(loader)
     torch.set_rng_state(state)
 
@@ -171,11 +176,17 @@ class LoaderRest:
     @property
     def is_empty(self) -> bool:
         stay = getattr(self._loader, "persistent_workers", False)
-        return not self._generators.generators and not stay and _seed_of(self._loader) is None
+        counts = isinstance(getattr(self._loader, "iteration", None), int)  # its passes, as accelerate's do
+        return not self._generators.generators and not stay and not counts and _seed_of(self._loader) is None
 
     def capture(self) -> object:
         stayed = self._loader.persistent_workers and self._loader._iterator is not None
-        return {"own": self._generators.capture(), "stayed": stayed, "seed": _seed_of(self._loader)}
+        return {
+            "own": self._generators.capture(),
+            "stayed": stayed,
+            "seed": _seed_of(self._loader),
+            "iteration": getattr(self._loader, "iteration", None),
+        }
 
     def mismatch(self, state: Any) -> str | None:
         return self._generators.mismatch(state["own"])
@@ -184,6 +195,8 @@ class LoaderRest:
         if state["stayed"]:
             _make_workers_that_stay(self._loader)
         _restore_seed(self._loader, state.get("seed"))
+        if isinstance(state.get("iteration"), int):
+            self._loader.iteration = state["iteration"]
         self._generators.restore(state["own"])
 
 
@@ -193,7 +206,7 @@ def pass_start(loader: Any, randomness: RandomnessKeeper, generators: Generators
         "global": randomness.randomness(),
         "own": generators.capture(),
         "stayed": getattr(loader, "_iterator", None) is not None,
-        "epoch": getattr(loader.sampler, "epoch", None),
+        "epoch": getattr(_told_of_epochs(loader), "epoch", None),
         "seed": _seed_of(loader),
     }
 
@@ -207,8 +220,9 @@ def restore_start(
     elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
         loader._iterator._shutdown_workers()
         loader._iterator = None
-    if isinstance(start.get("epoch"), int) and hasattr(loader.sampler, "set_epoch"):
-        loader.sampler.set_epoch(start["epoch"])
+    told = _told_of_epochs(loader)
+    if isinstance(start.get("epoch"), int) and told is not None:
+        told.set_epoch(start["epoch"])
     _restore_seed(loader, start.get("seed"))
     randomness.set_randomness(start["global"])
     generators.restore(start["own"])

@@ -28,7 +28,8 @@ class Pass:
         asked: what decided it when its first batch was asked for: a sampler draws its seed only then, and a loop that
             reads two loaders has begun the other one meanwhile.
         iterator: what the script reads, as long as it holds it.
-        yielded: batches the script has got.
+        yielded: batches that were fetched from it.
+        ahead: batches that are fetched before the script gets the one before them, see `accelerated.py`.
         over: it is exhausted.
     """
 
@@ -39,8 +40,14 @@ class Pass:
     length: int | None
     iterator: Callable[[], Any]
     yielded: int = 0
+    ahead: int = 0
     over: bool = False
     asked: Any = None
+
+    @property
+    def given(self) -> int:
+        """Batches the script has got."""
+        return max(0, self.yielded - self.ahead)
 
     @property
     def has_batches(self) -> bool:
@@ -154,7 +161,7 @@ class Passes:
             places.append(
                 {
                     "signature": one.signature,
-                    "yielded": one.yielded,
+                    "yielded": one.given,
                     "before": one.before,
                     "asked": one.asked,
                     "first": self._first.get(one.signature, 0),

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.framework import LoopListener, RandomnessKeeper
+from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
@@ -309,7 +310,9 @@ class RawTorchLoop:
                 loop._listener.pass_begins()
             loop._inside = True
             try:
-                return loop._begin_pass(loader)
+                iterator = loop._begin_pass(loader)
+                loop._passes[iterator].ahead = fetched_ahead(sys._getframe(1))
+                return iterator
             finally:
                 loop._inside = False
 

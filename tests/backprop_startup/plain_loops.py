@@ -177,6 +177,20 @@ def two_at_once() -> None:
             note(model)
 
 
+def accelerated() -> None:
+    from accelerate import Accelerator
+
+    made = network()
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, loader = accelerator.prepare(made, torch.optim.Adam(made.parameters()), LOADER)
+    for _ in range(EPOCHS):
+        for x, y in loader:
+            optimizer.zero_grad()
+            accelerator.backward(nn.functional.cross_entropy(model(x), y))
+            optimizer.step()
+            note(made)
+
+
 def teacher_and_student() -> None:
     for rate in (0.1, 0.01):
         model = network()

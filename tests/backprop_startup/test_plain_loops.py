@@ -23,6 +23,7 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (
+                "accelerated",
                 "accumulation",
                 "scaler",
                 "closure",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -93,6 +95,24 @@ def workers_that_stay(cut: Cut) -> dict[str, Any]:
     if loader._iterator is not None:
         loader._iterator._shutdown_workers()  # left to the garbage collector it waits ten seconds for them
     return made
+
+
+def _accelerated(loader: DataLoader[Any], **how: Any) -> Any:
+    configuration = DataLoaderConfiguration(**how)
+    return Accelerator(cpu=True, dataloader_config=configuration).prepare(loader)
+
+
+def accelerated(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _accelerated(DataLoader(dataset(), batch_size=5, shuffle=True)))
+
+
+def accelerated_by_two_workers_with_a_seed(cut: Cut) -> dict[str, Any]:
+    loader = DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2)
+    return fit(cut, _accelerated(loader, use_seedable_sampler=True))
+
+
+def accelerated_stream(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _accelerated(DataLoader(_Stream(), batch_size=5)))
 
 
 def in_order(cut: Cut) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""Passes over loaders that Hugging Face accelerate has prepared.
+
+Such a loader holds an ordinary one, fetches a batch ahead of the one it gives, to know the last, and counts its passes,
+which seeds samplers that are seeded by pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+from torch.utils.data import IterableDataset
+
+from backprop_core.framework import RandomnessKeeper
+from backprop_core.reading import begun
+from backprop_torch.loaders import generators_of, loader_length, pass_start, restore_start, skipping
+
+_MODULE = "accelerate.data_loader"
+_CAVEAT = (
+    "The order of the batches is exact. Random numbers drawn while a batch is loaded (augmentation) are not, because "
+    "accelerate's loader fetches one batch ahead: box.batches(loader, replay=True) makes them exact without workers."
+)
+
+
+def is_accelerated(loader: object) -> bool:
+    """Whether accelerate has prepared `loader`; it calls itself a DataLoader."""
+    return type(loader).__module__ == _MODULE and hasattr(loader, "base_dataloader")
+
+
+def fetched_ahead(reader: FrameType) -> int:
+    """How many batches the code that reads from an ordinary loader keeps back."""
+    return int(reader.f_globals.get("__name__") == _MODULE)
+
+
+class AcceleratedReading:
+    """One pass over an accelerated loader.
+
+    Args:
+        replay: batches that are already trained are loaded again and thrown away, rather than skipped by index.
+    """
+
+    def __init__(self, loader: Any, randomness: RandomnessKeeper, *, replay: bool = False) -> None:
+        self._loader = loader
+        self._randomness = randomness
+        self._generators = generators_of(loader)
+        self._by_index = not replay and not isinstance(loader.dataset, IterableDataset)
+        self._before: Any = None
+        self.length = loader_length(loader)
+        self.caveat = _CAVEAT if self._by_index else ""
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        loader = self._loader
+        if saved is not None:
+            loader.set_epoch(saved["iteration"])
+            restore_start(loader.base_dataloader, self._randomness, self._generators, saved)
+        start = pass_start(loader.base_dataloader, self._randomness, self._generators)
+        self._before = {**start, "iteration": loader.iteration}
+        if saved is None:
+            return iter(loader)
+        with skipping(loader.base_dataloader, skip) if self._by_index and skip else nullcontext():
+            iterator = iter(loader)
+            if not self._by_index and skip:
+                next(islice(iterator, skip - 1, skip), None)
+            iterator = begun(iterator) if self._by_index or not skip else iterator
+        resume_randomness()
+        return iterator
+
+    def position(self, *, midway: bool) -> Any:
+        return self._before
