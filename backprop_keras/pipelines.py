@@ -95,6 +95,8 @@ class PipelineReading:
 
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         passes = self._passes
+        if saved is not None and "passes" not in saved:  # a checkpoint from before passes were counted
+            saved = {"randomness": saved, "passes": passes.due}
         if saved is not None:
             self._randomness.set_randomness(saved["randomness"])
         for _ in range(passes.begun, passes.due if saved is None else saved["passes"]):
