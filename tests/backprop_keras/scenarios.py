@@ -408,6 +408,42 @@ def every_hook_behind_a_batch_is_heard(folder: Path) -> None:
 
 
 @scenario
+def logs_are_read_when_they_are_shown_and_not_for_each_batch(folder: Path) -> None:
+    """Reading a value waits for its device: it happens once for each progress event, and at ends."""
+
+    class Value:
+        reads = 0
+
+        def __float__(self) -> float:
+            Value.reads += 1
+            return 0.5
+
+    class OnTheDevice(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            train = self.model.train_function
+
+            def step(*given: Any) -> Any:
+                made = train(*given)
+                if isinstance(made, tuple):  # JAX returns the state as well
+                    return {**made[0], "other": Value()}, *made[1:]
+                return {**made, "other": Value()}
+
+            self.model.train_function = step
+
+    x, y = data(800)
+    callback = BackpropCallback("1h", run="shown")
+    compiled(network()).fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[OnTheDevice(), callback])
+    attempt = RunStore(backprop_home(), SYSTEM).attempt_dir("shown", 1)
+    kinds = [json.loads(line)["kind"] for line in (attempt / "events.jsonl").read_text().splitlines()]
+    shown = kinds.count("progress") + 1
+    assert 1 <= Value.reads <= shown + 2 * 4, (
+        Value.reads,
+        kinds,
+    )  # Keras itself reads twice at the end of each epoch
+    assert shown < 100, "of 200 batches"
+
+
+@scenario
 def outside_fit_it_says_so(folder: Path) -> None:
     """Called by hand, or asked before a fit, it answers with a sentence."""
     callback = BackpropCallback()
