@@ -100,6 +100,11 @@ class AttachedBox:
         if self._stage is _Stage.OPEN:
             self._listener.objects_joined()
 
+    def place_lost(self) -> None:
+        """The pass that was to go on could not be found in time."""
+        if self._stage is _Stage.OPEN:
+            self._listener.place_lost()
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; ends the process when its time is over."""
         if self._stage is _Stage.OPEN:

@@ -94,6 +94,10 @@ class LoopListener(Protocol):
         """Just before the first step of an optimizer that trains beside those that were known."""
         ...
 
+    def place_lost(self) -> None:
+        """The pass that was to go on is under way already, and cannot be taken back: its samples come again."""
+        ...
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; may raise the private signal that leaves the block."""
         ...

@@ -11,6 +11,10 @@ _MAKE_IT_EXACT = (
     "This loop got its state back but not its own counters: it begins to count anew. Two lines make it exact: "
     "for epoch in box.epochs(N): and for batch in box.batches(loader):"
 )
+_PLACE_LOST = (
+    "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
+    "no step can be taken back: the interrupted epoch begins anew, so some of its samples come again."
+)
 
 
 class RawLoopListener:
@@ -43,6 +47,10 @@ class RawLoopListener:
     def objects_joined(self) -> None:
         """Called by the watched loop before the first step of an optimizer that joins those that are known."""
         self._takeback.searched = False
+
+    def place_lost(self) -> None:
+        """Called by the watched loop where it could not find the interrupted pass in time."""
+        self._loops.session.teller.say_once(_PLACE_LOST, "warning")
 
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Called by the watched loop between two steps; may raise `LeaveBox`."""

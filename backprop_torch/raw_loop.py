@@ -170,10 +170,9 @@ class RawTorchLoop:
             go_on, self._step_to_resume = self._step_to_resume, None
             go_on()
         if self._came_too_early():
-            if (
-                _one_of_several()
-            ):  # a step that this rank alone took back would set it apart from the others for good
+            if _one_of_several():  # a step that one rank alone takes back would set it apart for good
                 self._book.resumptions.clear()
+                self._listener.place_lost()
             else:
                 self._missed = self._nullifying = True
         if self._nullifying:

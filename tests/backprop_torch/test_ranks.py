@@ -46,6 +46,18 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
 
 
 @pytest.mark.faults
+def test_a_place_that_was_missed_is_said_and_sets_no_rank_apart(tmp_path: Path) -> None:
+    """Fewer passes before the training than there were: no rank takes a step back alone, and the lost place is said once."""
+    trained(SCRIPT, tmp_path, "looked_at_once", "cut", "4", "1")
+    resumed = train(SCRIPT, tmp_path, "looked_at_once", "cut")
+    assert resumed.returncode == 0, resumed.stderr[-5000:]
+    assert resumed.stderr.count("the interrupted epoch begins anew") == 1
+    first, second = made(tmp_path, "cut-0-0"), made(tmp_path, "cut-0-1")
+    assert first["optimizer"] == second["optimizer"]
+    assert first["outcome"] == second["outcome"] == "completed"
+
+
+@pytest.mark.faults
 def test_another_number_of_processes_goes_on_and_is_told_that_the_order_is_another(tmp_path: Path) -> None:
     """Models and optimizers go on where the first rank was; that bits are not promised is said once."""
     trained(SCRIPT, tmp_path, "steps", "cut", "5", "1")
