@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 
 from .arrays import Dense, Translator, allocate_ram
+from .memory import Region, address_of, copy_memory
 
 _ALIGN = 64
-_LARGE_BYTES = 1 << 20
-"""From here on other threads may run during a copy."""
 
 
 class StagingBuffers:
@@ -63,20 +60,18 @@ class StagingBuffers:
             for owner in set(owners.values())
             if (name, owner) in self._arenas
         }
-        bases = {owner: _address_of(arena) for owner, arena in arenas.items()}
+        bases = {owner: address_of(arena) for owner, arena in arenas.items()}
         copies: dict[str, Dense] = {}
-        plain: list[tuple[int, int, int]] = []
+        plain: list[Region] = []
         for key, dense in arrays.items():
             owner, start, nbytes = owners[key], starts[key], dense.nbytes
             place = arenas[owner][start : start + nbytes]
             if dense.address:
-                plain.append((bases[owner] + start, dense.address, nbytes))
+                plain.append(Region(bases[owner] + start, dense.address, nbytes))
             else:
                 dense.copy_into(place)
             copies[key] = _over(dense, place)
-        small = _memmove()
-        for target, source, nbytes in plain:
-            (small if nbytes < _LARGE_BYTES else ctypes.memmove)(target, source, nbytes)
+        copy_memory(plain)
         return copies
 
     def synchronize(self) -> None:
@@ -98,18 +93,3 @@ def _over(dense: Dense, place: memoryview) -> Dense:
         buffer[:] = place
 
     return Dense(dense.dtype, dense.shape, dense.nbytes, place.toreadonly, copy_into)
-
-
-def _address_of(arena: memoryview) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(arena)) if len(arena) else 0
-
-
-@cache
-def _memmove() -> Callable[[int, int, int], object]:
-    """memmove without giving the interpreter away: for a copy of microseconds another thread would keep it for 5 ms."""
-    try:
-        function = ctypes.PyDLL(None).memmove
-    except (OSError, TypeError, AttributeError):  # Windows
-        return ctypes.memmove
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), None
-    return function

@@ -1,0 +1,84 @@
+"""Copies of plain memory, by address."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import cache
+from threading import Thread
+from typing import NamedTuple
+
+_LARGE_BYTES = 1 << 20
+"""From here on other threads may run during a copy."""
+_PIECE_BYTES = 4 << 20
+_SHARED_BYTES = 32 << 20
+"""From here on other processors take part."""
+_HELPERS = 3
+"""More of them wait for the memory, not for processors."""
+
+
+class Region(NamedTuple):
+    """What is to be copied: two addresses of this process, and how many bytes."""
+
+    target: int
+    source: int
+    nbytes: int
+
+
+def address_of(memory: memoryview) -> int:
+    """Where a writable view begins; 0 where it is empty."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory)) if len(memory) else 0
+
+
+def copy_memory(regions: Iterable[Region]) -> None:
+    """Copy every region; whoever owns the memory keeps it alive until then.
+
+    Training stands still meanwhile, so its processors are free: large copies are shared with threads. They take pieces from
+    one queue, so that a processor that is busy with something else holds nobody up longer than a piece.
+    """
+    small, large = _memmove(), []
+    for region in regions:
+        if region.nbytes < _LARGE_BYTES:
+            small(*region)
+        else:
+            large.append(region)
+    helpers = min(_HELPERS, _processors() - 1) if sum(one.nbytes for one in large) >= _SHARED_BYTES else 0
+    pieces = deque(piece for one in large for piece in _pieces(one))
+
+    def work() -> None:
+        while pieces:
+            try:
+                ctypes.memmove(*pieces.popleft())
+            except IndexError:  # another thread took the last one
+                return
+
+    threads = [Thread(target=work, name="backprop-copy", daemon=True) for _ in range(helpers)]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+
+
+def _pieces(region: Region) -> Iterable[Region]:
+    for start in range(0, region.nbytes, _PIECE_BYTES):
+        nbytes = min(_PIECE_BYTES, region.nbytes - start)
+        yield Region(region.target + start, region.source + start, nbytes)
+
+
+def _processors() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _memmove() -> Callable[[int, int, int], object]:
+    """memmove without giving the interpreter away: for a copy of microseconds another thread would keep it for 5 ms."""
+    try:
+        function = ctypes.PyDLL(None).memmove
+    except (OSError, TypeError, AttributeError):  # Windows
+        return ctypes.memmove
+    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), None
+    return function
