@@ -22,8 +22,8 @@ from backprop_core.errors import (
     UnsavableStateError,
     UsageError,
 )
+from backprop_core.loop.timebox import TimeBox, timebox
 from backprop_core.outcome import Outcome, SaveReason
-from backprop_core.timebox import TimeBox, timebox
 
 __all__ = [
     "BackpropError",

@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
-from backprop_core.config import Settings
-from backprop_core.governor.admission import Admission, Waiting, enter
-from backprop_core.governor.gpu_limit import unheld
-from backprop_core.governor.policy import GPU_MEMORY, Limits
-from backprop_core.governor.probes import make_sampler
-from backprop_core.governor.sampler import Sampler
-from backprop_core.governor.samples import GpuSample
-from backprop_core.governor.slots import Place, Slots
+from backprop_core.config.sources import Settings
+from backprop_core.deadline.budget import duration_text
+from backprop_core.governor.governor import Observer
+from backprop_core.governor.monitor import Monitor
+from backprop_core.resources.admission import Admission, Waiting, enter
+from backprop_core.resources.gpu_limit import unheld
+from backprop_core.resources.policy import GPU_MEMORY, Limits
+from backprop_core.resources.probes import make_sampler
+from backprop_core.resources.sampler import Sampler
+from backprop_core.resources.samples import GpuSample
+from backprop_core.resources.slots import Place, Slots
 from backprop_core.runs.record import RunRecord
-from backprop_core.supervision.governor import Observer
-from backprop_core.supervision.monitor import Monitor
 
 SAY_AGAIN_S = 30.0
 

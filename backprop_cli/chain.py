@@ -11,16 +11,16 @@ from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, n
 from backprop_cli.contract import Start
 from backprop_cli.launch import LEAST_BOX_S, Launch
 from backprop_cli.scripts import Kind, argv_of
-from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
-from backprop_core.config import Settings
+from backprop_core.config.sources import Settings
+from backprop_core.deadline.budget import duration_text
 from backprop_core.errors import UsageError
+from backprop_core.governor.governor import Observer
+from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
+from backprop_core.governor.verdict import Verdict
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.supervision.governor import Observer
-from backprop_core.supervision.signals import STOP_SIGNALS, SignalInbox
-from backprop_core.supervision.verdict import Verdict
 
 LOOK_EVERY_S = 0.1
 _ENDED = "The {} was ended. Continue with: backprop resume {} --until-done"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.clock import Clock
-from backprop_core.config import Settings
-from backprop_core.governor.gpu_limit import limit_environ
-from backprop_core.governor.samples import GpuSample
+from backprop_core.config.sources import Settings
+from backprop_core.resources.gpu_limit import limit_environ
+from backprop_core.resources.samples import GpuSample
 from backprop_core.runs.process import boot_id
 from backprop_startup.path_entry import put_in_front
 

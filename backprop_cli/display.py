@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from backprop_core.budget import duration_text
-from backprop_core.supervision.account import View
+from backprop_core.deadline.budget import duration_text
+from backprop_core.governor.observed import View
 
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 30.0
@@ -21,7 +21,7 @@ _INDENT = " " * len(_HEAD)
 
 
 class Display:
-    """Watches a governor (see `backprop_core.supervision.governor.Observer`).
+    """Watches a governor (see `backprop_core.governor.governor.Observer`).
 
     Args:
         live: draw the live panel; None finds out whether standard error is a terminal that can.

@@ -13,21 +13,21 @@ from backprop_cli.admission import Grant, admitted
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
 from backprop_cli.matching import Matches, Written
-from backprop_core.budget import duration_text
 from backprop_core.clock import Clock
-from backprop_core.config import Settings
+from backprop_core.config.sources import Settings
+from backprop_core.deadline.budget import duration_text
 from backprop_core.errors import BackpropError, StoreError
+from backprop_core.governor.governor import Governor, Observer, Order
+from backprop_core.governor.monitor import Monitor
+from backprop_core.governor.observed import Ending
+from backprop_core.governor.oom import KillCounts, explained, kill_counts
+from backprop_core.governor.signals import SignalInbox
+from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord, with_checkpoint, with_doubtful_checkpoint
 from backprop_core.runs.store import RunStore
-from backprop_core.supervision.account import Ending
-from backprop_core.supervision.governor import Governor, Observer, Order
-from backprop_core.supervision.monitor import Monitor
-from backprop_core.supervision.oom import KillCounts, explained, kill_counts
-from backprop_core.supervision.signals import SignalInbox
-from backprop_core.supervision.verdict import Verdict, judge
 
 REMEMBER_EVERY_S = 2.0
 LEAST_BOX_S = 1.0

@@ -15,7 +15,7 @@ from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 
 if TYPE_CHECKING:
-    from backprop_core.config import Settings
+    from backprop_core.config.sources import Settings
 
 
 def open_store(*, write: bool = True) -> RunStore:
@@ -31,7 +31,7 @@ def settings_for(
     remembered: Mapping[str, Any] | None = None,
 ) -> Settings:
     """All settings for a command. ConfigError names what is wrong and where."""
-    from backprop_core.config import resolve  # late: `list` and most commands have no settings
+    from backprop_core.config.sources import resolve  # late: `list` and most commands have no settings
 
     file = None if config is None else Path(config).expanduser().absolute()
     return resolve(command_line=raw, environ=os.environ, cwd=cwd, file=file, remembered=remembered)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.budget import parse_duration
+from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, number
+from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import UsageError
-from backprop_core.options import BY_NAME, FRAMEWORKS, PROBES, number
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

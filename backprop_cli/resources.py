@@ -7,12 +7,12 @@ from typing import Any
 
 from backprop_cli.admission import limits_of
 from backprop_core.clock import SYSTEM
-from backprop_core.config import Settings
-from backprop_core.governor.policy import Verdict, admit
-from backprop_core.governor.probes import make_sampler
-from backprop_core.governor.samples import GIB, Sample
-from backprop_core.governor.slots import Slots
-from backprop_core.governor.tickets import Ticket
+from backprop_core.config.sources import Settings
+from backprop_core.resources.policy import Verdict, admit
+from backprop_core.resources.probes import make_sampler
+from backprop_core.resources.samples import GIB, Sample
+from backprop_core.resources.slots import Slots
+from backprop_core.resources.tickets import Ticket
 
 
 class Resources:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from backprop_core import attaching
+from backprop_core.session import attach_rules
 
 _done = False
 
@@ -31,7 +31,7 @@ def attach() -> None:
             args, kwargs = given.args[1:], given.kwargs
         except Exception as error:  # also a wrong call, about which Keras has its own words
             if not isinstance(error, TypeError):
-                attaching.give_up("keras", error)
+                attach_rules.give_up("keras", error)
         return original(self, *args, **kwargs)
 
     owner.fit = fit

@@ -10,16 +10,16 @@ from typing import Any
 
 import keras
 
-from backprop_core.attaching import give_up
-from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM
-from backprop_core.enrolment import NotJoinedError
+from backprop_core.deadline.budget import Duration
 from backprop_core.errors import BackpropError, BoxError, StateMismatchError
 from backprop_core.outcome import Outcome
-from backprop_core.session import Session
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
-from backprop_keras.box import FitBox
-from backprop_keras.seat import running_fit
+from backprop_core.session.attach_rules import give_up
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.session import Session
+from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
+from backprop_keras.last_callback import running_fit
+from backprop_keras.training import FitBox
 
 
 class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]

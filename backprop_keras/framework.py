@@ -9,7 +9,14 @@ from typing import Any
 
 import keras
 
-from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
+from backprop_core.ports.framework import (
+    LoaderReading,
+    LoopListener,
+    RandomnessKeeper,
+    Ranks,
+    RawLoop,
+    Tracked,
+)
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.pipelines import PassesTracked, PassLedger, PipelineReading, is_pipeline

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from backprop_keras import random_state, variables
+from backprop_keras import rng_state, variables
 from backprop_keras.backends import active
 
 
@@ -86,13 +86,13 @@ class KerasRandomness:
     def capture(self) -> object:
         backend = keras.backend.backend()
         own = None if backend == "torch" else active().randomness()
-        return {"keras": random_state.keras_seed(), "backend": backend, "own": own}
+        return {"keras": rng_state.keras_seed(), "backend": backend, "own": own}
 
     def mismatch(self, state: object) -> str | None:
         return None if isinstance(state, Mapping) else "is not a state of Keras' generators"
 
     def restore(self, state: Any) -> None:
-        random_state.set_keras_seed(state["keras"])
+        rng_state.set_keras_seed(state["keras"])
         if state["own"] is not None and state["backend"] == keras.backend.backend():
             active().set_randomness(state["own"])
 

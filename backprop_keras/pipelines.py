@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from backprop_core.framework import RandomnessKeeper
-from backprop_core.reading import begun
+from backprop_core.loop.replay import begun
+from backprop_core.ports.framework import RandomnessKeeper
 
 UNSEEDED = (
     "The tf.data pipeline shuffles without a seed, so its order cannot come back after a cut. Give it one, "

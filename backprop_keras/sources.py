@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from backprop_keras.random_state import python_from_array, python_to_array
+from backprop_keras.rng_state import python_from_array, python_to_array
 
 _LARGEST_ORDER = 1 << 24
 _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)

@@ -10,14 +10,14 @@ def callbacks() -> list[Any]:
     """A callback for the Trainer that is being made, in a script under `backprop run`; never raises."""
     if "BACKPROP_RUN_DIR" not in os.environ:
         return []
-    from backprop_core import attaching
+    from backprop_core.session import attach_rules
 
     try:
-        if not attaching.may_attach("lightning", every_rank=True):
+        if not attach_rules.may_attach("lightning", every_rank=True):
             return []
         from backprop_lightning.callback import BackpropCallback
 
         return [BackpropCallback.attached()]
     except Exception as error:
-        attaching.give_up("lightning", error)
+        attach_rules.give_up("lightning", error)
         return []

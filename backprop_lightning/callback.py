@@ -7,17 +7,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backprop_core.attaching import give_up
-from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.enrolment import NotJoinedError
+from backprop_core.deadline.budget import Duration
 from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
-from backprop_lightning.boxed_fit import BoxedFit
-from backprop_lightning.doors import Doors
-from backprop_lightning.following_fit import FollowingFit
+from backprop_core.session.attach_rules import give_up
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
+from backprop_lightning.follower import FollowingFit
 from backprop_lightning.package import at_home, callback_bases
+from backprop_lightning.patches import Doors
+from backprop_lightning.training import BoxedFit
 from backprop_torch.ranks import ranks_of_process
 
 if TYPE_CHECKING:

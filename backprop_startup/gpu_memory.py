@@ -1,6 +1,6 @@
 """Holds the script's process to `-g`: PyTorch and TensorFlow are told their share before they allocate anything.
 
-JAX reads the environment, which the governor has set (`backprop_core/governor/gpu_limit.py`). Nothing here wakes a GPU that
+JAX reads the environment, which the governor has set (`backprop_core/resources/gpu_limit.py`). Nothing here wakes a GPU that
 the script does not use, and nothing here fails the script: what cannot be held is said in one line and watched from outside.
 """
 

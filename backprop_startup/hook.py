@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def _wanted() -> dict[str, list[_Step]]:
-    from backprop_core.attaching import may_attach
+    from backprop_core.session.attach_rules import may_attach
 
     wanted: dict[str, list[_Step]] = {}
     if os.environ.get("BACKPROP_GPU_MEMORY_LIMIT"):
@@ -105,6 +105,6 @@ class _Telling:
 
 
 def _say(framework: str, error: BaseException) -> None:
-    from backprop_core.attaching import give_up
+    from backprop_core.session.attach_rules import give_up
 
     give_up(framework, error)

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from backprop_core.framework import RandomnessKeeper
-from backprop_core.reading import begun
-from backprop_torch.loaders import generators_of, loader_length, pass_start, restore_start, skipping
+from backprop_core.loop.replay import begun
+from backprop_core.ports.framework import RandomnessKeeper
+from backprop_torch.dataloader_state import generators_of, loader_length, pass_start, restore_start, skipping
 
 _MODULE = "accelerate.data_loader"
 _CAVEAT = (

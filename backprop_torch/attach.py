@@ -14,12 +14,12 @@ def attach() -> None:
     """Wait for a training, in a script under `backprop run`."""
     if "BACKPROP_RUN_DIR" not in os.environ:
         return
-    from backprop_core import attaching
+    from backprop_core.session import attach_rules
 
     try:
-        if attaching.may_attach("pytorch", every_rank=True):
-            from backprop_torch.waiting import wait_for_training
+        if attach_rules.may_attach("pytorch", every_rank=True):
+            from backprop_torch.training_watch import wait_for_training
 
             wait_for_training()
     except Exception as error:
-        attaching.give_up("pytorch", error)
+        attach_rules.give_up("pytorch", error)

@@ -13,8 +13,15 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
-from backprop_core.framework import LoaderReading, LoopListener, RandomnessKeeper, Ranks, RawLoop, Tracked
-from backprop_torch import loaders, objects
+from backprop_core.ports.framework import (
+    LoaderReading,
+    LoopListener,
+    RandomnessKeeper,
+    Ranks,
+    RawLoop,
+    Tracked,
+)
+from backprop_torch import dataloader_state, objects
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.ranks import ranks_of_process
@@ -47,7 +54,7 @@ class TorchFramework:
         if isinstance(value, Optimizer):
             return objects.OptimizerRest(value, tracked)
         if isinstance(value, DataLoader):
-            rest = loaders.LoaderRest(value)
+            rest = dataloader_state.LoaderRest(value)
             return None if rest.is_empty else rest
         return None
 
@@ -78,12 +85,12 @@ class TorchFramework:
         if is_accelerated(loader):
             return AcceleratedReading(loader, randomness, replay=replay)
         if replay:
-            return loaders.LoaderReading(loader, randomness, replay=True)
+            return dataloader_state.LoaderReading(loader, randomness, replay=True)
         if callable(getattr(loader, "state_dict", None)) and callable(
             getattr(loader, "load_state_dict", None)
         ):
-            return loaders.StatefulReading(loader, randomness)
-        return loaders.LoaderReading(loader, randomness)
+            return dataloader_state.StatefulReading(loader, randomness)
+        return dataloader_state.LoaderReading(loader, randomness)
 
     def synchronize(self) -> None:
         if cuda_in_use():

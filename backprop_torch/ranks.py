@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from backprop_core.outcome import Outcome
-from backprop_torch.spacing import batches_to_next_talk
+from backprop_torch.agreement_interval import batches_to_next_talk
 
 _GIVE, _GO_ON, _LEAVE = 1, 2, 3
 _OUTCOMES = tuple(Outcome)

@@ -27,10 +27,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from backprop_core.framework import LoopListener, RandomnessKeeper
+from backprop_core.ports.framework import LoopListener, RandomnessKeeper
 from backprop_torch.accelerated import fetched_ahead
+from backprop_torch.dataloader_state import (
+    generators_of,
+    iterator_behind,
+    loader_length,
+    pass_start,
+    restore_start,
+)
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
-from backprop_torch.loaders import generators_of, iterator_behind, loader_length, pass_start, restore_start
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
 
 

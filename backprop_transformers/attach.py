@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backprop_core import attaching
+from backprop_core.session import attach_rules
 
 if TYPE_CHECKING:
     from backprop_transformers.callback import BackpropCallback
@@ -16,16 +16,16 @@ def attach() -> None:
     Nothing is raised: what goes wrong is said in one line, and the script is left alone.
     """
     try:
-        from backprop_transformers.front_door import find_with, open_front_door
+        from backprop_transformers.train_entry import find_with, open_front_door
 
         open_front_door()
         find_with(_found_or_added)
     except Exception as error:
-        attaching.give_up("transformers", error)
+        attach_rules.give_up("transformers", error)
 
 
 def _found_or_added(trainer: Any) -> BackpropCallback | None:
-    from backprop_transformers.front_door import users_callback
+    from backprop_transformers.train_entry import users_callback
 
     try:
         callback = users_callback(trainer)
@@ -35,6 +35,6 @@ def _found_or_added(trainer: Any) -> BackpropCallback | None:
             callback = BackpropCallback.attached()
             trainer.add_callback(callback)
     except Exception as error:
-        attaching.give_up("transformers", error)
+        attach_rules.give_up("transformers", error)
         return None
     return callback

@@ -14,9 +14,9 @@ from typing import Any
 from transformers.trainer import Trainer
 
 from backprop_core.clock import Clock
-from backprop_core.forecast import Phase
-from backprop_core.session import Session
-from backprop_transformers.keeping import Stage, TrainerKeeping, running_loss
+from backprop_core.deadline.forecast import Phase
+from backprop_core.session.session import Session
+from backprop_transformers.training_state import Stage, TrainerKeeping, running_loss
 
 _OF_STEP = ("grad_norm", "learning_rate")
 

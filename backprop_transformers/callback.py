@@ -10,13 +10,13 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
 
-from backprop_core.budget import Duration
 from backprop_core.clock import SYSTEM, Clock
+from backprop_core.deadline.budget import Duration
 from backprop_core.outcome import Outcome
-from backprop_core.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
+from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_transformers.boundaries import Boundaries
-from backprop_transformers.boxed_training import BoxedTraining
-from backprop_transformers.front_door import open_front_door
+from backprop_transformers.train_entry import open_front_door
+from backprop_transformers.training import BoxedTraining
 
 
 class BackpropCallback(TrainerCallback):

@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 
 from backprop_core.clock import SYSTEM
-from backprop_core.governor.probes.host import Host
-from backprop_core.governor.probes.nvml import Nvml
 from backprop_core.outcome import Outcome
+from backprop_core.resources.probes.host import Host
+from backprop_core.resources.probes.nvml import Nvml
 from backprop_core.runs import experiments
 from backprop_core.runs.control import ControlReader, send_control
 from backprop_core.runs.events import EventLog

@@ -126,7 +126,7 @@ def boundary_rows(rounds: int = ROUNDS, size: int = SIZE) -> list[dict[str, Any]
     from pytorch_lightning.callbacks import Timer
 
     from backprop_lightning import BackpropCallback
-    from backprop_lightning.training_loop import TrainingLoop
+    from backprop_lightning.boundaries import TrainingLoop
 
     class Holder:
         """Anything with attributes."""
@@ -183,7 +183,7 @@ def _idle_loop(kind: Any, trainer: Any) -> Any:
     class Session:
         wake = float("inf")
 
-    from backprop_lightning.boxed_fit import BoxedFit
+    from backprop_lightning.training import BoxedFit
 
     fit = BoxedFit.__new__(BoxedFit)
     fit._together = None

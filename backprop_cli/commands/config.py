@@ -9,7 +9,7 @@ import click
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
 from backprop_cli.tables import show_table
-from backprop_core.options import BY_NAME
+from backprop_core.config.options import BY_NAME
 
 
 @click.command("config", short_help="Show every setting and where it comes from.")

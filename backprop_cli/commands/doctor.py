@@ -18,9 +18,9 @@ from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
 from backprop_core import __version__
 from backprop_core.clock import SYSTEM
-from backprop_core.config import Settings
+from backprop_core.config.options import OPTIONS
+from backprop_core.config.sources import Settings
 from backprop_core.errors import BackpropError
-from backprop_core.options import OPTIONS
 
 _LIBRARIES = (
     "torch",
@@ -140,7 +140,7 @@ def _callbacks() -> Iterator[Finding]:
 
 
 def _home() -> Iterator[Finding]:
-    from backprop_core.governor.runtime_dir import runtime_dir
+    from backprop_core.resources.runtime_dir import runtime_dir
     from backprop_core.runs.home import backprop_home
 
     for name, find in (("home", backprop_home), ("runtime folder", runtime_dir)):
@@ -163,7 +163,7 @@ def _variables() -> Iterator[Finding]:
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     from backprop_cli.resources import Resources
-    from backprop_core.supervision import kernel
+    from backprop_core.governor import kernel
 
     try:
         resources = Resources(settings)

@@ -6,7 +6,7 @@ import click
 
 from backprop_cli.asking import ask
 from backprop_cli.parameters import complete_runs
-from backprop_core.budget import duration_text, parse_duration
+from backprop_core.deadline.budget import duration_text, parse_duration
 from backprop_core.runs.control import Action
 
 

@@ -9,8 +9,8 @@ import click
 
 from backprop_cli.opening import is_terminal, open_store, tell, tell_warnings
 from backprop_cli.tables import one_line, show_table
-from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
+from backprop_core.deadline.budget import duration_text
 from backprop_core.runs.listing import RunRow
 from backprop_core.runs.status import RunStatus
 

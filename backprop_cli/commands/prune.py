@@ -9,8 +9,8 @@ import click
 
 from backprop_cli.checkpoints import committed, damage_in
 from backprop_cli.opening import open_store, tell, tell_warnings
-from backprop_core.budget import parse_duration
 from backprop_core.clock import SYSTEM, local_text
+from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.runs.listing import RunRow
 from backprop_core.runs.status import RunStatus

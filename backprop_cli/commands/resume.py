@@ -27,7 +27,7 @@ from backprop_cli.parameters import (
 )
 from backprop_cli.scripts import Kind, ScriptCommand, check_script, find_interpreter
 from backprop_core.clock import SYSTEM
-from backprop_core.config import Settings
+from backprop_core.config.sources import Settings
 from backprop_core.errors import RunBusyError, UsageError
 from backprop_core.runs.provenance import git_commit, script_digest
 from backprop_core.runs.record import RunRecord

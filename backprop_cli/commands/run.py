@@ -19,7 +19,7 @@ from backprop_cli.parameters import (
     working_folder,
 )
 from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script, find_interpreter
-from backprop_core.config import Settings
+from backprop_core.config.sources import Settings
 from backprop_core.errors import UsageError
 
 _EXAMPLES = """\b
@@ -98,7 +98,7 @@ def _start(
     from backprop_cli.display import Display
     from backprop_cli.launch import Launch
     from backprop_core.clock import SYSTEM
-    from backprop_core.governor.admission import NotAdmittedError
+    from backprop_core.resources.admission import NotAdmittedError
 
     store = open_store()
     kind = facts.pop("kind")

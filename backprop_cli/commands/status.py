@@ -13,8 +13,8 @@ from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import open_store, settings_for, tell_warnings
 from backprop_cli.parameters import complete_runs, working_folder
 from backprop_cli.tables import one_line
-from backprop_core.budget import duration_text
 from backprop_core.clock import SYSTEM, local_text
+from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.store import RunStore

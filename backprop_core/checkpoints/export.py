@@ -137,7 +137,7 @@ def _exporters() -> Sequence[Callable[[Mapping[str, Any], Path], Mapping[Path, C
 
 
 def _translators() -> Sequence[Translator]:
-    from backprop_core.framework import frameworks_in_use
+    from backprop_core.ports.framework import frameworks_in_use
 
     return [*(framework.translator for framework in frameworks_in_use()), NumpyTranslator()]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from backprop_core.governor.samples import MIB
+from backprop_core.resources.samples import MIB
 
 
 class NVMLError(Exception):

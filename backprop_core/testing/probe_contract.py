@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backprop_core.clock import SYSTEM
-from backprop_core.governor.sampler import GpuProbe, Sampler
-from backprop_core.governor.samples import MIB, GpuReading, HostSample
+from backprop_core.resources.sampler import GpuProbe, Sampler
+from backprop_core.resources.samples import MIB, GpuReading, HostSample
 
 TROUBLES = ("crash", "hang", "nonsense", "torn", "silent fields")
 _PATIENCE_S = 20.0

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backprop_core.budget import Limit
-from backprop_core.decision import Action, Facts, decide
-from backprop_core.forecast import Forecast, Phase
-from backprop_core.pacing import GOVERNED_END_S, Asks, Pacer
+from backprop_core.deadline.budget import Limit
+from backprop_core.deadline.decision import Action, Facts, decide
+from backprop_core.deadline.forecast import Forecast, Phase
+from backprop_core.deadline.pacing import GOVERNED_END_S, Asks, Pacer
 
 FOREVER = float("inf")
 

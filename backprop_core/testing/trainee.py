@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
-from backprop_core.trainee import Position
+from backprop_core.session.training_state import Position
 
 
 class CountingTrainee:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from backprop_keras.random_state import python_from_array, python_to_array
+from backprop_keras.rng_state import python_from_array, python_to_array
 
 _UNSEEDED = (
     "TensorFlow shuffles arrays with an unseeded tf.random.shuffle, so their order cannot come back after a cut. One line "

@@ -313,7 +313,7 @@ def test_files_names_and_options_are_completed(backprop: CommandLine, words: str
 def test_the_documentation_names_every_command_and_option() -> None:
     """docs/cli.md has each command, and each option with its variable and its key."""
     from backprop_cli.app import COMMANDS
-    from backprop_core.options import OPTIONS
+    from backprop_core.config.options import OPTIONS
 
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     for name in COMMANDS:

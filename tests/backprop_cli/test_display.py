@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from backprop_cli.display import Display, line_of
-from backprop_core.governor.samples import GpuSample
-from backprop_core.supervision.account import SessionView, View
-from backprop_core.supervision.speech import Heard
+from backprop_core.governor.observed import SessionView, View
+from backprop_core.governor.stdout_messages import Heard
+from backprop_core.resources.samples import GpuSample
 
 
 def view(now: float = 100.0, step: int | None = 7, **more: Any) -> View:

@@ -97,8 +97,8 @@ class Cut:
 
     def box(self, **objects: Any) -> Any:
         """`backprop.timebox` of this run, for a loop of the kind's own; without a run, one that never stops it."""
-        from backprop_core.settings import make_settings
-        from backprop_core.timebox import TimeBox
+        from backprop_core.loop.timebox import TimeBox
+        from backprop_core.session.settings import make_settings
 
         settings = make_settings(budget="10h", run=self.run, grace=0)
         self.opened = TimeBox(settings, objects, self.clock)

@@ -44,18 +44,22 @@ def test_an_existing_sitecustomize_still_runs_and_the_path_is_as_without_us(back
 
 
 @pytest.mark.parametrize(
-    "place", ["backprop_core.attached.AttachedBox.watch", "backprop_torch.waiting.wait_for_training"]
+    "place",
+    [
+        "backprop_core.loop.unmodified_loop.AttachedBox.watch",
+        "backprop_torch.training_watch.wait_for_training",
+    ],
 )
 def test_a_broken_hook_never_fails_a_script(backprop: CommandLine, place: str) -> None:
     """An exception inside our code is one line on standard error; the script trains on and ends with status 0."""
     module, _, name = place.rpartition(".")
-    owner, _, holder = (module, "", "") if "waiting" in place else module.rpartition(".")
+    owner, _, holder = (module, "", "") if "training_watch" in place else module.rpartition(".")
     target = f"m.{holder}.{name}" if holder else f"m.{name}"
     breaks = f"import importlib; m = importlib.import_module({owner!r})\ndef broken(*a, **k): raise RuntimeError('broken')\n"
-    if "waiting" in place:
+    if "training_watch" in place:
         breaks = (
-            "import importlib.util, sys, types\nm = types.ModuleType('backprop_torch.waiting')\n"
-            "def broken(*a, **k): raise RuntimeError('broken')\nsys.modules['backprop_torch.waiting'] = m\n"
+            "import importlib.util, sys, types\nm = types.ModuleType('backprop_torch.training_watch')\n"
+            "def broken(*a, **k): raise RuntimeError('broken')\nsys.modules['backprop_torch.training_watch'] = m\n"
         )
     own = _module(backprop.folder / "own", "sitecustomize", f"{breaks}{target} = broken\n")
     with_environment(backprop, PYTHONPATH=path_with(own))
@@ -70,7 +74,9 @@ def test_a_broken_hook_never_fails_a_script(backprop: CommandLine, place: str) -
 def test_a_missing_adapter_never_fails_a_script(backprop: CommandLine) -> None:
     """A package of ours that cannot be imported leaves the script governed from outside."""
     own = _module(
-        backprop.folder / "own", "sitecustomize", "import sys; sys.modules['backprop_torch.waiting'] = None\n"
+        backprop.folder / "own",
+        "sitecustomize",
+        "import sys; sys.modules['backprop_torch.training_watch'] = None\n",
     )
     with_environment(backprop, PYTHONPATH=path_with(own))
     backprop.script(TRAINS)

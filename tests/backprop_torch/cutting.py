@@ -23,9 +23,9 @@ from typing import Any
 
 import backprop
 from backprop_core.clock import SYSTEM
+from backprop_core.loop.timebox import TimeBox
 from backprop_core.runs.control import Action, send_control
-from backprop_core.settings import make_settings
-from backprop_core.timebox import TimeBox
+from backprop_core.session.settings import make_settings
 
 CUTS = 5
 HOW = ("sigterm", "deadline", "ctrl-c", "control", "sigterm")

@@ -215,7 +215,7 @@ def without_ours(folder: Path) -> Any:
 @case
 def attached(folder: Path) -> Any:
     """`attach` adds one callback to a Trainer that has none, once, and none to another."""
-    from backprop_transformers import front_door
+    from backprop_transformers import train_entry
     from backprop_transformers.attach import attach
 
     attach()
@@ -230,7 +230,7 @@ def attached(folder: Path) -> Any:
         bare.train()
         own.train()
     finally:
-        front_door.find_with(front_door.users_callback)
+        train_entry.find_with(train_entry.users_callback)
     count = [
         sum(isinstance(c, BackpropCallback) for c in made.callback_handler.callbacks) for made in (bare, own)
     ]

@@ -1,0 +1,128 @@
+"""Facts in, a verdict with its reason out. Reads no clock, no disk, no GPU; that is what makes it testable by thousands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backprop_core.deadline.budget import duration_text
+from backprop_core.outcome import Outcome, SaveReason
+
+
+class Action(StrEnum):
+    """What to do at this boundary."""
+
+    CONTINUE = "continue"
+    SAVE = "save"
+    """Copy the state and let the writer thread save it."""
+    SAVE_AND_WAIT = "save_and_wait"
+    """Save here and now, to learn what a save costs before deciding whether to stop."""
+    WAIT = "wait"
+    """Wait for the save in flight, the first one, whose cost is not known yet; then decide again."""
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Somebody asked the attempt to end.
+
+    Attributes:
+        outcome: how the attempt is to be called then.
+        why: half a sentence for people.
+        at_once: at this boundary; otherwise the shrunk deadline decides.
+    """
+
+    outcome: Outcome
+    why: str
+    at_once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a decision needs. Durations are upper bounds in seconds.
+
+    Attributes:
+        remaining_s: time to the earliest deadline.
+        gap_s: to the next boundary, validation or epoch end included if one is due.
+        window_s: to the end of the present accumulation window; 0 if none is open.
+        save_s: a synchronous save, waiting for one in flight included.
+        exit_s: from the end of the save to the end of the process.
+        save_known: a save of this attempt has been measured.
+        save_failed_lately: the last one failed a moment ago, so that trying at once again would only fail again.
+        leave: a request to end, if there is one.
+        save_asked: somebody asked for a checkpoint now.
+        save_due: the periodic interval is over.
+        save_in_flight: the writer thread is busy.
+        deadline: what set the deadline, for people.
+    """
+
+    remaining_s: float
+    gap_s: float
+    save_s: float
+    exit_s: float
+    window_s: float = 0.0
+    save_known: bool = True
+    save_failed_lately: bool = False
+    leave: Leave | None = None
+    save_asked: bool = False
+    save_due: bool = False
+    save_in_flight: bool = False
+    deadline: str = "the deadline"
+
+    @property
+    def reserve_s(self) -> float:
+        """What must be kept back if one more gap is begun."""
+        return self.gap_s + self.save_s + self.exit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do, and why."""
+
+    action: Action
+    reason: SaveReason = SaveReason.PERIODIC
+    outcome: Outcome = Outcome.RUNNING
+    text: str = ""
+
+
+_CONTINUE = Verdict(Action.CONTINUE)
+
+
+def decide(facts: Facts) -> Verdict:
+    """The rule of DESIGN section 5: stop if what remains is less than a further gap, the save and the exit."""
+    fits = facts.remaining_s >= facts.reserve_s
+    leave = facts.leave
+    if leave is not None and (leave.at_once or not fits):
+        return _leave(facts, leave)
+    if not fits:
+        return _no_room(facts)
+    if (facts.save_asked or facts.save_due) and not facts.save_in_flight:
+        if facts.window_s and facts.remaining_s >= facts.window_s + facts.reserve_s:
+            return _CONTINUE
+        return Verdict(Action.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
+    return _CONTINUE
+
+
+def _no_room(facts: Facts) -> Verdict:
+    """A further gap does not fit any more, unless the cost of a save is only a guess: then learn it first."""
+    if not facts.save_known and facts.save_in_flight:
+        return Verdict(Action.WAIT)
+    if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
+        if facts.save_failed_lately:
+            return _CONTINUE
+        return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
+    return Verdict(
+        Action.STOP,
+        SaveReason.DEADLINE,
+        Outcome.TIMEBOXED,
+        f"{facts.deadline}: {duration_text(facts.remaining_s)} left, "
+        f"a further step and the save need {duration_text(facts.reserve_s)}",
+    )
+
+
+def _leave(facts: Facts, leave: Leave) -> Verdict:
+    """End now, or at the end of the accumulation window if that still fits."""
+    if facts.window_s and facts.remaining_s >= facts.window_s + facts.save_s + facts.exit_s:
+        return _CONTINUE
+    reason = SaveReason.PREEMPTED if leave.outcome is Outcome.PREEMPTED else SaveReason.REQUESTED
+    return Verdict(Action.STOP, reason, leave.outcome, leave.why)

@@ -1,0 +1,237 @@
+"""The engine's judgement: when to save, when to stop, when to copy for the guard. Pure: it is told the time.
+
+`Session` acts on it with real saves and threads; the simulation in the tests acts on it with made-up ones. That is how ten
+thousand boxes are proven in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from backprop_core.deadline.budget import Limit
+from backprop_core.deadline.decision import Facts, Leave
+from backprop_core.deadline.forecast import Forecast, Phase
+from backprop_core.deadline.save_interval import interval_s
+
+FIRST_SAVE_SHARE = 0.03
+"""The first periodic save comes after this part of the budget, to learn what a save costs."""
+FIRST_SAVE_AT_MOST_S = 30.0
+EARLY_SHARE = 0.5
+COPY_SHARE = 0.01
+"""Of the attempt's time, at most this part goes into copies for the guard."""
+ZONE_S = 30.0
+ZONE_STEPS = 20.0
+"""The end zone begins this many steps, and at least this many seconds, before the last instant for a save."""
+TRY_AGAIN_S = 1.0
+"""So long, or a quarter of a save, after one that failed the next is tried, where its cost is still to be learnt."""
+GOVERNED_END_S = 0.2
+"""Under a governor the process ends this long before the deadline, come what may: the governor kills soon after."""
+GOVERNED_KILL_S = 0.12
+"""When the governor kills, before the deadline: see supervision/plan.py."""
+
+
+@dataclass(slots=True)
+class Asks:
+    """What is asked of this boundary from outside.
+
+    Attributes:
+        leave: a request to end.
+        save: a checkpoint was asked for.
+        window_s: seconds to the end of an open accumulation window; 0 if none is open.
+        save_in_flight: the writer thread is busy.
+    """
+
+    leave: Leave | None = None
+    save: bool = False
+    window_s: float = 0.0
+    save_in_flight: bool = False
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Judges one attempt.
+
+    Attributes:
+        forecast: upper bounds from what was seen.
+        began: when the attempt began, on the monotonic clock.
+        budget_s: seconds from then to the earliest deadline.
+        governed: whether the process has to be gone at the deadline, not only the loop left.
+        leave_s: upper bound for what a framework does between the last save and giving the script its turn again.
+        asked_every_s: the periodic interval that the user asked for, or None.
+        state_bytes: size of a save.
+        put_off: periodic saves that had to wait for the one before, which was still being written when they were due.
+        copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
+            held up says little about the next.
+        fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
+            every attempt at the same place, so in the first half of a box it is begun, and the guard sees to the rest.
+    """
+
+    forecast: Forecast
+    began: float
+    budget_s: float
+    governed: bool = False
+    leave_s: float = 0.02
+    asked_every_s: float | None = None
+    state_bytes: int = 0
+    copy_s: float = 0.0
+    copy_least_s: float = math.inf
+    steps: int = 0
+    copies_spent_s: float = 0.0
+    phase: Phase = Phase.FIRST
+    last_boundary: float = 0.0
+    last_save: float = 0.0
+    last_copy: float = field(default=float("-inf"))
+    fits_no_box_s: float = 0.0
+    put_off: int = 0
+    last_failure: float = field(default=float("-inf"))
+    _waits_for_writer: bool = False
+
+    def __post_init__(self) -> None:
+        self.last_boundary = self.last_save = self.began
+
+    # -- the time that passes ----------------------------------------------------------------------------------
+
+    def passed(self, now: float, steps: int, *, paused_s: float = 0.0) -> None:
+        """A boundary was reached at `now`, `steps` steps after the last one."""
+        if steps or self.phase is not Phase.PLAIN:
+            self.steps += steps
+            gap_s = max(0.0, now - self.last_boundary - paused_s)
+            self.forecast.observe_gap(self.phase, gap_s, steps)
+
+    def goes_on(self, now: float, phase: Phase) -> None:
+        """The loop goes on at `now`; `phase` lies between here and the next boundary."""
+        self.phase = Phase.FIRST if self.steps == 0 and phase is Phase.PLAIN else phase
+        self.last_boundary = now
+
+    def saved(self, now: float) -> None:
+        """A save was begun, made, or given up at `now`."""
+        self.last_save = now
+        self.put_off += self._waits_for_writer
+        self._waits_for_writer = False
+
+    def failed(self, now: float) -> None:
+        """A save has failed: the next interval tries again."""
+        self.saved(now)
+        self.last_failure = now
+
+    # -- judgement ---------------------------------------------------------------------------------------------
+
+    def save_s(self) -> float:
+        """Upper bound for a synchronous save, seconds."""
+        return self.forecast.save_bound_s(self.state_bytes)
+
+    def exit_s(self) -> float:
+        """Upper bound for what comes after the save, seconds."""
+        if not self.governed:  # no process has to end, so no reserve for that covers a save that takes longer
+            return self.leave_s + self.forecast.unsure_save_s(self.state_bytes)
+        return self.leave_s + max(self.forecast.exit_bound_s() + GOVERNED_KILL_S, GOVERNED_END_S)
+
+    def save_is_worth_trying(self, remaining_s: float) -> bool:
+        """Whether a save that begins now may still end in time; one that does not costs nothing that is on disk."""
+        ends_s = GOVERNED_END_S if self.governed else 0.0
+        return remaining_s >= self.forecast.save_likely_s(self.state_bytes) + ends_s
+
+    def save_is_hopeless(self) -> bool:
+        """A measured save takes longer than the whole box: no stop can be early enough."""
+        return self.forecast.saves_seen > 0 and self.save_s() + self.exit_s() >= self.budget_s
+
+    def facts(self, now: float, deadline: Limit, phase: Phase, then: Phase | None, asks: Asks) -> Facts:
+        """All that a decision at `now` needs; `then` is what follows at once behind `phase` and must fit, too."""
+        forecast = self.forecast
+        gap_s = forecast.gap_bound_s(phase) if self.steps else 0.0
+        if then is not None:
+            gap_s += forecast.gap_bound_s(then)
+        save_s = 0.0 if self.save_is_hopeless() else self.save_s()
+        remaining_s = deadline.at - now
+        save_due = self._save_due(now, remaining_s, save_s)
+        self._waits_for_writer |= save_due and asks.save_in_flight
+        if gap_s + save_s + self.exit_s() > self.budget_s:
+            self.fits_no_box_s = gap_s
+            if now - self.began <= EARLY_SHARE * self.budget_s:
+                gap_s = 0.0
+        return Facts(
+            remaining_s=remaining_s,
+            gap_s=gap_s,
+            window_s=asks.window_s,
+            save_s=save_s + (self._flight_rest_s(now + gap_s, save_s) if asks.save_in_flight else 0.0),
+            exit_s=self.exit_s(),
+            save_known=forecast.saves_seen > 0,
+            save_failed_lately=now < self._try_again_at(),
+            leave=asks.leave,
+            save_asked=asks.save,
+            save_due=save_due,
+            save_in_flight=asks.save_in_flight,
+            deadline=deadline.source,
+        )
+
+    def _flight_rest_s(self, at: float, save_s: float) -> float:
+        """What the save in flight may still need at the instant `at`, seconds."""
+        return max(0.0, self.last_save + save_s - at)
+
+    def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
+        if self.steps == 0 or now < self._next_save_at(save_s):
+            return False
+        if self._first_save_is_to_come():
+            return self.steps >= 3
+        return remaining_s > 3 * save_s + self.exit_s()
+
+    def _first_save_is_to_come(self) -> bool:
+        return self.forecast.saves_seen == 0 and self.last_save == self.began
+
+    def _next_save_at(self, save_s: float) -> float:
+        if self._first_save_is_to_come():
+            share_s = FIRST_SAVE_SHARE * self.budget_s
+            return self.began + min(share_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf)
+        return self.last_save + interval_s(max(save_s, 1e-3), self.asked_every_s)
+
+    def next_save_s(self, now: float, remaining_s: float) -> float | None:
+        """Seconds until the next periodic save is due; None if the one at the deadline comes first."""
+        save_s = 0.0 if self.save_is_hopeless() else self.save_s()
+        wait_s = max(0.0, self._next_save_at(save_s) - now)
+        return None if remaining_s - wait_s <= 3 * save_s + self.exit_s() else wait_s
+
+    # -- the guard ---------------------------------------------------------------------------------------------
+
+    def trigger_at(self, deadline_at: float) -> float:
+        """The last instant at which a save can still begin; while none got through, not at once after a failed one."""
+        latest_at = deadline_at - self.save_s() - self.exit_s()
+        return latest_at if self.forecast.saves_seen else max(latest_at, self._try_again_at())
+
+    def _try_again_at(self) -> float:
+        return self.last_failure + max(TRY_AGAIN_S, self.save_s() / 4)
+
+    def in_zone(self, remaining_s: float, gap_s: float) -> bool:
+        """Whether the deadline is so near that boundaries copy the state."""
+        return remaining_s <= max(ZONE_S, ZONE_STEPS * gap_s) + self.save_s() + self.exit_s()
+
+    def copy_now(self, now: float, facts: Facts) -> bool:
+        """Whether this boundary is to copy the state for the guard.
+
+        Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes
+        one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes. None
+        is made where it would take the place of a step.
+        """
+        if (
+            not self.in_zone(facts.remaining_s, facts.gap_s)
+            or facts.remaining_s < facts.reserve_s + self.copy_s
+        ):
+            return False
+        left_s = facts.remaining_s - facts.save_s - facts.exit_s
+        if left_s <= 0:
+            return False
+        allowance_s = COPY_SHARE * (now - self.began + left_s) - self.copies_spent_s
+        if self.copy_s <= 0:
+            return True
+        affordable = allowance_s / self.copy_least_s
+        if affordable < 1:
+            return False
+        to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
+        return affordable >= to_come or now - self.last_copy >= left_s / affordable
+
+    def copied(self, now: float, copy_s: float) -> None:
+        """A copy was made, and took `copy_s` seconds."""
+        self.copy_s = copy_s
+        self.copy_least_s = min(self.copy_least_s, max(copy_s, 1e-9))
+        self.copies_spent_s += copy_s
+        self.last_copy = now

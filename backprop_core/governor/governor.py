@@ -1,0 +1,371 @@
+"""The loop outside the script: one thread, one wait, and a decision after each.
+
+It wakes for output, signals, keys and the next due moment, and four times a second for the run's folder.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from backprop_core.clock import Clock
+from backprop_core.governor import kernel
+from backprop_core.governor.keeper import Charge, Keeper
+from backprop_core.governor.monitor import Monitor
+from backprop_core.governor.observed import Cause, Ending, Event, SessionView, View
+from backprop_core.governor.plan import Facts, Move, Plan, next_move
+from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
+from backprop_core.governor.spawn import Child, spawn
+from backprop_core.governor.stdout_messages import Listener
+from backprop_core.governor.steering import Steering
+from backprop_core.governor.streams import Streams, keep_keys
+from backprop_core.governor.tree import Family
+from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
+from backprop_core.runs.events import EventTail
+
+TICK_S = 0.25
+TAIL_BYTES = 65_536
+"""Of what the script printed, looked at for the reason of its failure."""
+LEFTOVER_PATIENCE_S = (0.3, 0.7)
+"""Seconds that left-over processes get to go by themselves, and then after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run, and within what.
+
+    Args:
+        argv, cwd, env: of the script.
+        attempt_dir: the attempt's folder; exists.
+        deadline: instant on the monotonic clock; infinity for none.
+        budget_s: seconds from the start to the deadline.
+        grace_s: seconds between asking and killing.
+    """
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    attempt_dir: Path
+    deadline: float
+    budget_s: float
+    grace_s: float
+
+
+class Observer(Protocol):
+    """Who watches a governor: the command line's display."""
+
+    def before_output(self) -> None:
+        """Something of the script's is about to be shown."""
+
+    def event(self, event: Event) -> None:
+        """The session inside the script has said something."""
+
+    def say(self, text: str) -> None:
+        """The governor has something to tell: one sentence."""
+
+    def tick(self, view: View) -> None:
+        """Four times a second: how things stand."""
+
+
+class Governor:
+    """Runs one script to its end.
+
+    Args:
+        order: what to run.
+        clock: the time.
+        observer: who is told.
+        started: called with the script's pid once it runs; an error from it ends the script.
+        checkpoint: called with each path that the script announces on stdout.
+        monitor: samples the machine and judges; None for no such watch.
+        first_step: called once, when the script is seen to train.
+        looked: called at each look, four times a second.
+        inbox: where signals arrive; open, and what comes after the script's end stays in it. None: one of its own.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        clock: Clock,
+        observer: Observer,
+        *,
+        started: Callable[[int], None] = lambda pid: None,
+        checkpoint: Callable[[str], None] = lambda path: None,
+        monitor: Monitor | None = None,
+        first_step: Callable[[], None] = lambda: None,
+        looked: Callable[[], None] = lambda: None,
+        inbox: SignalInbox | None = None,
+    ) -> None:
+        self.order = order
+        self.session = SessionView()
+        self.killed = False
+        self._clock = clock
+        self._observer = observer
+        self._started = started
+        self._announce = checkpoint
+        self._monitor = monitor
+        self._first_step: Callable[[], None] | None = first_step
+        self._looked = looked
+        self._given_inbox = inbox
+        self._poll = select.poll()
+        self._wanted: list[tuple[int, int]] = []
+        self._catches = (-math.inf, True)
+        self._events = EventTail(order.attempt_dir / EVENTS_FILE)
+        self._listener = Listener(Path(order.cwd))
+        self._tail = bytearray()
+
+    def written_files(self) -> set[str]:
+        """What the script and its descendants have open for writing."""
+        root = self._process.pid
+        return kernel.written_files(kernel.descendants(root) or {root})
+
+    def run(self) -> Ending:
+        """Start the script and return when it and all of its family are gone.
+
+        Raises:
+            UsageError: it could not be started.
+        """
+        kernel.become_subreaper()
+        given = self._given_inbox
+        with SignalInbox() if given is None else nullcontext(given) as self._inbox:
+            began = self._clock.monotonic()
+            child = spawn(self.order.argv, cwd=self.order.cwd, env=self.order.env)
+            self._take_charge(child)
+            try:
+                self._started(child.pid)
+                self._watch()
+                self._ended_at = self._clock.monotonic()
+            finally:
+                leftovers = self._finish()
+                self._keeper.dismiss()
+        return self._ending(self._gone_at - began, self._steering.deadline - self._gone_at, leftovers)
+
+    def _take_charge(self, child: Child) -> None:
+        order, say = self.order, self._observer.say
+        log = order.attempt_dir / OUTPUT_FILE
+        self._process = child.process
+        self._family = Family(child.pid, governor=os.getpid())
+        self._steering = Steering(
+            order.attempt_dir, order.deadline, order.grace_s, self.session, self._clock, say, self._family
+        )
+        self._streams = Streams(
+            child, log, listen=self._listen, keep=self._keep, before=self._observer.before_output
+        )
+        drains = [stream.fd for stream in self._streams.sources]
+        charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
+        self._keeper = Keeper.start(charge, self._clock)
+        self._family.spare(self._keeper.pid)
+        self._steering.moved = self._keeper.tell_deadline
+
+    # The watch
+
+    def _watch(self) -> None:
+        with keep_keys(self._streams.keys):
+            looked_at, stirred = -math.inf, True
+            while True:
+                now = self._clock.monotonic()
+                looks = now - looked_at >= TICK_S
+                if (looks or stirred) and self._process.poll() is not None:
+                    return
+                stirred = False
+                if looks:
+                    looked_at = now
+                    self._look()
+                    plan = self._plan(
+                        now
+                    )  # nothing that it rests on changes when there is only output to pass on
+                if plan.due(now):
+                    self._look()  # the script may have joined, or been extended, a moment ago
+                    plan = self._plan(now)
+                if plan.due(now):
+                    self._make(plan.move)
+                    plan, stirred = self._plan(now), True
+                self._wait(min(looked_at + TICK_S, plan.at) - self._clock.monotonic())
+                for number in self._inbox.take():
+                    self._on_signal(number)
+                    plan, stirred = self._plan(self._clock.monotonic()), True
+
+    def _plan(self, now: float) -> Plan:
+        steering = self._steering
+        facts = Facts(
+            deadline=math.inf if steering.paused else steering.deadline,
+            budget_s=self.order.budget_s,
+            grace_s=self.order.grace_s,
+            joined=self.session.ends_itself,
+            catches_term=True,
+            asked_at=steering.asked_at,
+        )
+        plan = next_move(facts)
+        # Whether it catches SIGTERM is dear to find out, and does not matter before it would be asked if it did.
+        if plan.move is Move.ASK and plan.due(now) and not self._catches_term(now):
+            plan = next_move(replace(facts, catches_term=False))
+        return plan
+
+    def _catches_term(self, now: float) -> bool:
+        if now >= self._catches[0]:
+            self._catches = (now + TICK_S, kernel.catches(self._process.pid, signal.SIGTERM))
+        return self._catches[1]
+
+    def _make(self, move: Move) -> None:
+        self._steering.cause = self._steering.cause or Cause.DEADLINE
+        if move is Move.ASK:
+            self._steering.ask()
+        elif move is Move.KILL:
+            self.killed = True
+            self._family.kill()
+            self._wait(0.02)
+
+    def _wait(self, timeout_s: float) -> None:
+        wanted = [(self._inbox.fd, select.POLLIN), *self._streams.waited_for()]
+        if wanted != self._wanted:
+            self._wanted, self._poll = wanted, select.poll()
+            for fd, events in wanted:
+                self._poll.register(fd, events)
+        for fd, _ in self._poll.poll(max(0, math.ceil(timeout_s * 1000))):
+            if fd == self._inbox.fd:
+                self._inbox.drain()
+            else:
+                self._streams.ready(fd)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number in STOP_SIGNALS:
+            if self._steering.hear(number):
+                self._make(Move.KILL)
+        elif number is signal.SIGTSTP:
+            self._observer.before_output()
+            self._streams.leave_keys()
+            self._steering.suspend(self._inbox.stop_oneself)
+            self._streams.enter_keys()
+        elif number is signal.SIGCONT:
+            self._streams.enter_keys()
+        elif number is signal.SIGWINCH:
+            self._streams.resize()
+
+    # Looking, four times a second
+
+    def _look(self) -> None:
+        self._read_events()
+        self._steering.read_requests()
+        self._sample()
+        self._looked()
+        if self._first_step is not None and self._trains():
+            self._first_step()
+            self._first_step = None
+        self._observer.tick(self._view())
+
+    def _view(self) -> View:
+        steering, monitor = self._steering, self._monitor
+        return View(
+            now=self._clock.monotonic(),
+            deadline=steering.deadline,
+            session=self.session,
+            heard=self._listener.heard,
+            paused=steering.paused,
+            quiet=self._streams.quiet,
+            memory_bytes=monitor.last_bytes if monitor is not None else 0,
+            gpus=monitor.own_gpus() if monitor is not None else (),
+        )
+
+    def _read_events(self) -> None:
+        for event in self._events.poll():
+            self.session.take(event)
+            self._observer.event(event)
+
+    def _trains(self) -> bool:
+        return self.session.progress is not None or self._listener.heard.step is not None
+
+    def _sample(self) -> None:
+        monitor, now = self._monitor, self._clock.monotonic()
+        if monitor is None or not monitor.due(now):
+            return
+        family = self._family.near() if monitor.wants_family() else None
+        judgement = monitor.sample(now, family, max(5.0, 2.0 * self.session.save_s))
+        complaint = monitor.complaint()
+        if complaint:
+            monitor.log.append("complaint", reason=complaint)
+            self._observer.say(complaint)
+        if self._steering.follow(judgement):
+            monitor.log.append(judgement.course.value, reason=judgement.reason)
+
+    def _keep(self, data: bytes) -> None:
+        self._tail += data
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+
+    def _listen(self, data: bytes) -> None:
+        self._keep(data)
+        for path in self._listener.feed(data):
+            self._announce(path)
+
+    # The end
+
+    def _finish(self) -> int:
+        """Leave no process of the script behind; the number of those that had to be ended."""
+        if self._process.poll() is None:  # we are here because something went wrong in the governor itself
+            self._family.kill()
+            self._process.wait()
+        self._streams.drain()
+        leftovers = self._sweep()
+        self._streams.drain()
+        self._read_events()
+        self._steering.notice_unread_stop()
+        self._observer.before_output()
+        with suppress(KeyboardInterrupt):
+            self._streams.finish()
+        return leftovers
+
+    def _sweep(self) -> int:
+        self._gone_at = self._clock.monotonic()
+        leftovers = self._wait_for_family(0.0)
+        if not leftovers:
+            return 0
+        if not self.killed:
+            leftovers = self._wait_for_family(LEFTOVER_PATIENCE_S[0])
+            if leftovers:
+                self._family.signal_all(signal.SIGTERM)
+                self._wait_for_family(LEFTOVER_PATIENCE_S[1])
+        self._family.kill()
+        self._wait_for_family(2.0)
+        self._gone_at = self._clock.monotonic()
+        return len(leftovers)
+
+    def _wait_for_family(self, patience_s: float) -> set[int]:
+        """Those alive after at most `patience_s`, or fewer when the deadline is nearer."""
+        now = self._clock.monotonic()
+        end = min(now + patience_s, max(self._steering.deadline - 0.05, now))
+        while True:
+            self._family.reap_orphans()
+            alive = self._family.alive()
+            if not alive or self._clock.monotonic() >= end:
+                return alive
+            self._wait(0.02)
+
+    def _exit_s(self) -> float | None:
+        """What the script took to end after its session was over; the next attempt keeps that much back."""
+        finished = self.session.finished
+        said_at = None if finished is None else finished.get("monotonic")
+        return max(0.0, self._ended_at - said_at) if isinstance(said_at, int | float) else None
+
+    def _ending(self, used_s: float, unused_s: float, leftovers: int) -> Ending:
+        steering = self._steering
+        return Ending(
+            returncode=self._process.returncode,
+            cause=steering.cause,
+            detail=steering.detail,
+            killed=self.killed,
+            session=self.session,
+            heard=self._listener.heard,
+            used_s=used_s,
+            exit_s=self._exit_s(),
+            unused_s=unused_s,
+            leftovers=leftovers,
+            pauses=steering.pauses_until_now(),
+            lost_bytes=self._streams.log.lost_bytes,
+            tail=bytes(self._tail),
+        )

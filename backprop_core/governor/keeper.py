@@ -1,0 +1,157 @@
+"""The keeper: a small process that outlives a governor killed with -9.
+
+The script gets SIGTERM from the kernel when its governor dies. Someone must still empty the pipe it prints to
+(it would die of a broken pipe, or hang on a full one, in the middle of its save) and end it if it does not
+end itself. That is all the keeper does. While the governor lives it sleeps in one read.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from backprop_core.clock import Clock
+from backprop_core.governor import kernel
+from backprop_core.governor.tree import Family, send
+
+_ALL_IS_WELL = b"!"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a keeper watches over.
+
+    Args:
+        pid: the script.
+        drains: read ends to empty.
+        log: where what is read goes.
+        grace_s: seconds between the governor's death and SIGKILL.
+        deadline: SIGKILL at this monotonic instant at the latest.
+    """
+
+    pid: int
+    drains: Sequence[int]
+    log: Path
+    grace_s: float
+    deadline: float
+
+
+class Keeper:
+    """The governor's handle on its keeper."""
+
+    def __init__(self, pid: int, line: int) -> None:
+        self.pid = pid
+        self._line = line
+
+    @classmethod
+    def start(cls, charge: Charge, clock: Clock) -> Keeper:
+        """Fork a keeper for a script. What it does needs no lock that another thread could hold."""
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(ours)
+            return cls(pid, theirs)
+        status = 1
+        try:
+            os.close(theirs)
+            _detach(ours, charge.drains)
+            deadline = _wait(ours, charge.deadline)
+            if deadline is not None:
+                _take_over(charge, deadline, clock)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def tell_deadline(self, deadline: float) -> None:
+        """The deadline has moved."""
+        with suppress(OSError):
+            os.write(self._line, b"%r\n" % deadline)
+
+    def dismiss(self) -> None:
+        """Tell the keeper that its work is not needed and wait for it."""
+        with suppress(OSError):
+            os.write(self._line, _ALL_IS_WELL)
+        os.close(self._line)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _wait(line: int, deadline: float) -> float | None:
+    """Sleep while the governor lives; the deadline that held at its death, or None if it has no more need of
+    us.
+    """
+    while data := os.read(line, 4096):
+        if data.endswith(_ALL_IS_WELL):
+            return None
+        with suppress(ValueError):
+            deadline = float(data.split()[-1])
+    return deadline
+
+
+def _detach(line: int, drains: Sequence[int]) -> None:
+    """Leave the governor's terminal, session and files, so that only what is needed is held open."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    keep = {line, *drains}
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        if fd not in keep:
+            os.dup2(null, fd)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are numbers here
+        fd = int(name)
+        if fd > 2 and fd not in keep:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
+    family = Family(charge.pid, governor=None)
+    family.signal_all(signal.SIGCONT)  # it may have been paused
+    if not kernel.LINUX:  # there the kernel has done it, and twice could be taken for "at once"
+        send(charge.pid, signal.SIGTERM)
+    end = min(clock.monotonic() + charge.grace_s, deadline)
+    log = os.open(charge.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    poll = select.poll()
+    for fd in charge.drains:
+        os.set_blocking(fd, False)
+        poll.register(fd, select.POLLIN)
+    known = family.alive()
+    while known and clock.monotonic() < end:
+        _empty(poll, log, wait_ms=100)
+        known = family.alive()
+        if charge.pid not in known:
+            break
+    family.kill()
+    for pid in known:
+        send(pid, signal.SIGKILL)
+    while _empty(poll, log, wait_ms=0):
+        pass
+
+
+def _empty(poll: select.poll, log: int, *, wait_ms: int) -> bool:
+    """Move what has come within `wait_ms`; False if that was nothing."""
+    ready = poll.poll(wait_ms)
+    for fd, _ in ready:
+        if not _drain(fd, log):
+            poll.unregister(fd)
+    return bool(ready)
+
+
+def _drain(fd: int, log: int) -> bool:
+    """Move what is there; False at the end."""
+    try:
+        data = os.read(fd, 65_536)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    with suppress(OSError):
+        os.write(log, data)
+    return bool(data)

@@ -1,0 +1,136 @@
+"""What is known about an attempt while it runs and when it is over, gathered from events, output and the
+kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from backprop_core.governor.stdout_messages import Heard
+from backprop_core.resources.samples import GpuSample
+
+Event = Mapping[str, Any]
+
+
+class Cause(StrEnum):
+    """Why the governor wanted the attempt to end."""
+
+    DEADLINE = "deadline"
+    USER = "user"
+    REQUEST = "request"
+    TERMINATED = "terminated"
+    HANGUP = "hangup"
+    MEMORY = "memory"
+
+
+@dataclass(slots=True)
+class SessionView:
+    """The session inside the script, as its events tell.
+
+    Attributes:
+        started: the event `session_started`, or None for a script that never heard of backprop.
+        finished: the event `session_finished` of the latest session, or None while it runs.
+        progress: the latest event `progress`.
+        checkpoints: paths of the checkpoints of this attempt, oldest first.
+        save_s: seconds that the latest took.
+    """
+
+    started: Event | None = None
+    finished: Event | None = None
+    progress: Event | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    save_s: float = 0.0
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether the script will leave in time without being asked: its session runs, or has just cut it
+        short.
+        """
+        if self.started is None:
+            return False
+        return self.finished is None or self.finished.get("outcome") in ("timeboxed", "preempted", "stopped")
+
+    def take(self, event: Event) -> None:
+        """Account for one event."""
+        kind = event.get("kind")
+        if kind == "session_started":
+            self.started, self.finished = event, None
+        elif kind == "session_finished":
+            self.finished = event
+        elif kind == "session_withdrawn":
+            self.started = self.finished = None
+        elif kind == "progress":
+            self.progress = event
+        elif kind == "checkpoint_saved" and isinstance(event.get("path"), str):
+            self.checkpoints.append(event["path"])
+            seconds = event.get("seconds")
+            self.save_s = float(seconds) if isinstance(seconds, int | float) else self.save_s
+
+
+@dataclass(slots=True)
+class Pause:
+    """A time in which the script was held up. `seconds` is None while it lasts."""
+
+    why: str
+    began: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run as it stands, for whoever shows it.
+
+    Attributes:
+        now, deadline: instants on the monotonic clock.
+        session, heard: what its session and its output have said.
+        paused: it is held up.
+        quiet: its output stands at the start of a line, and nothing waits to be shown.
+        memory_bytes: of all its processes; 0 while it is not known.
+        gpus: those it was given.
+    """
+
+    now: float
+    deadline: float
+    session: SessionView
+    heard: Heard
+    paused: bool = False
+    quiet: bool = True
+    memory_bytes: int = 0
+    gpus: tuple[GpuSample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, before anybody has put it into words.
+
+    Attributes:
+        returncode: the script's exit status, or minus the number of the signal that ended it.
+        cause: why the governor asked it to end, or None if it ended by itself.
+        detail: a sentence from whoever asked, or empty.
+        killed: the governor used SIGKILL.
+        session, heard: what the script's session and its output said.
+        exit_s: seconds from the session's last word to the end of the script, or None without a session.
+        used_s: seconds from the start until the last process was gone, pauses included.
+        unused_s: seconds left until the deadline then.
+        leftovers: processes of the script that had to be ended after it.
+        pauses: when and why it was held up.
+        lost_bytes: of its output that could not be kept.
+        tail: the last of what it printed.
+    """
+
+    returncode: int
+    cause: Cause | None
+    detail: str
+    killed: bool
+    session: SessionView
+    heard: Heard
+    exit_s: float | None
+    used_s: float
+    unused_s: float
+    leftovers: int
+    pauses: tuple[Pause, ...]
+    lost_bytes: int
+    tail: bytes

@@ -1,0 +1,218 @@
+"""What is done to a running script from outside: asked to end, paused, let go on, given more time.
+
+Whatever is wanted is also written into the attempt's control file, where a session inside the script reads it. Who wants
+something is one of: a person at the keyboard, another terminal (through the same file), the scheduler, the deadline,
+or the policy that watches heat and memory.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from backprop_core.clock import Clock
+from backprop_core.errors import StoreError
+from backprop_core.governor import kernel
+from backprop_core.governor.observed import Cause, Pause, SessionView
+from backprop_core.governor.tree import Family, send
+from backprop_core.resources.running import Course, Judgement
+from backprop_core.runs.control import (
+    CONTROL_FILE,
+    SLEPT,
+    Action,
+    ControlReader,
+    ControlRequest,
+    send_control,
+)
+
+_CAUSES = {
+    signal.SIGINT: Cause.USER,
+    signal.SIGQUIT: Cause.USER,
+    signal.SIGTERM: Cause.TERMINATED,
+    signal.SIGHUP: Cause.HANGUP,
+}
+
+
+class Steering:
+    """The outside's hand on one script.
+
+    Attributes:
+        deadline: monotonic instant by which it must be gone; moves when the run is paused or extended.
+        asked_at: when it was asked to end, or None.
+        cause, detail: why it was asked to end, or None and the empty string.
+        pauses: when and why it was held up; the last one may still last.
+    """
+
+    def __init__(
+        self,
+        attempt_dir: Path,
+        deadline: float,
+        grace_s: float,
+        session: SessionView,
+        clock: Clock,
+        say: Callable[[str], None],
+        family: Family,
+    ) -> None:
+        self.deadline = deadline
+        self.asked_at: float | None = None
+        self.cause: Cause | None = None
+        self.detail = ""
+        self.pauses: list[Pause] = []
+        self.moved: Callable[[float], None] = lambda deadline: None
+        self._attempt_dir = attempt_dir
+        self._grace_s = grace_s
+        self._session = session
+        self._clock = clock
+        self._say = say
+        self._family = family
+        self._control = ControlReader(attempt_dir / CONTROL_FILE, clock)
+        self._frozen = self._for_heat = False
+        self._interrupts = 0
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.pauses) and self.pauses[-1].seconds is None
+
+    def pauses_until_now(self) -> tuple[Pause, ...]:
+        """All pauses, the last one over: the script may have gone on and ended before the governor looked again."""
+        if self.paused:
+            self.pauses[-1].seconds = self._clock.monotonic() - self.pauses[-1].began
+        return tuple(self.pauses)
+
+    # Asking to end
+
+    def hear(self, number: signal.Signals) -> bool:
+        """A signal came that asks to end; True if that means now."""
+        self._interrupts += number in (signal.SIGINT, signal.SIGQUIT)
+        if number is signal.SIGQUIT or self._interrupts > 1:
+            self.cause = self.cause or Cause.USER
+            self._say("Ending it now.")
+            return True
+        if self.asked_at is None:
+            self.stop(_CAUSES[number], "", number)
+        elif self._interrupts:
+            self._say("It has been asked to end already (Ctrl-C again: at once).")
+        return False
+
+    def stop(self, cause: Cause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the script to save and end: one request, one signal to its main process."""
+        self.cause, self.detail = self.cause or cause, detail
+        why = f"{detail} " if detail else ""
+        again = " (Ctrl-C again: at once)" if cause is Cause.USER else ""
+        self._say(f"{why}Asked the script to save and end; it has {self._grace_s:g} s{again}.")
+        self._request(Action.STOP, why=detail)
+        self.ask(self._gentlest(number))
+
+    def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the signal that means: save and end."""
+        self.asked_at = self._clock.monotonic()
+        send(self._family.root, number)
+        if self.paused:
+            self._go_on()
+
+    def _gentlest(self, number: signal.Signals) -> signal.Signals:
+        """SIGTERM, or what Ctrl-C sends without backprop where only that is caught."""
+        pid = self._family.root
+        unaware = self._session.started is None and not kernel.catches(pid, signal.SIGTERM)
+        if number is signal.SIGINT and unaware and kernel.catches(pid, signal.SIGINT):
+            return signal.SIGINT
+        return signal.SIGTERM
+
+    # Requests from another terminal, and verdicts of the policy
+
+    def read_requests(self) -> None:
+        """Do what has been asked for since the last look."""
+        for request in self._control.poll():
+            self._obey(request)
+
+    def follow(self, judgement: Judgement) -> bool:
+        """Do what the policy wants; True if that changed anything."""
+        course, why = judgement.course, judgement.reason
+        if course is Course.STOP and self.asked_at is None:
+            self.stop(Cause.MEMORY, why)
+        elif course is Course.PAUSE and not self.paused and self.asked_at is None:
+            self._for_heat = True
+            self._request(Action.PAUSE, why=why)
+            self._pause(why)
+        elif course is Course.CONTINUE and self.paused and self._for_heat:
+            self._request(Action.CONTINUE, why=why)
+            self._go_on()
+        else:
+            return False
+        return True
+
+    def notice_unread_stop(self) -> None:
+        """The session may have obeyed 'backprop stop' and ended before anybody looked."""
+        told = self._session.finished
+        if self.cause is None and told is not None and told.get("outcome") == "stopped":
+            stops = [request for request in self._control.poll() if request.action is Action.STOP]
+            if stops:
+                self.cause, self.detail = Cause.REQUEST, stops[-1].why
+
+    def _obey(self, request: ControlRequest) -> None:
+        action = request.action
+        if action is Action.EXTEND and request.extend_s is not None:
+            self._move_deadline(request.extend_s)
+            if request.why != SLEPT:
+                self._say(f"The time box was extended by {request.extend_s:g} s.")
+        elif action is Action.STOP and self.asked_at is None:
+            self.cause, self.detail = Cause.REQUEST, request.why
+            self._say("Asked from outside to stop.")
+            self.ask()
+        elif action is Action.PAUSE and not self.paused and self.asked_at is None:
+            self._pause(request.why or "asked from outside")
+        elif action is Action.CONTINUE and self.paused:
+            self._go_on()
+        elif action is Action.CHECKPOINT and not self._session.ends_itself:
+            self._say("A checkpoint was asked for, but this script has no session of backprop to make one.")
+
+    def _request(self, action: Action, extend_s: float | None = None, why: str = "") -> bool:
+        try:
+            send_control(self._attempt_dir, action, extend_s=extend_s, why=why, clock=self._clock)
+        except StoreError as error:
+            self._say(error.what)
+            return False
+        return True
+
+    # Pauses
+
+    def _pause(self, why: str) -> None:
+        self._say(f"Paused: {why.rstrip('.')}.")
+        self._frozen = not self._session.ends_itself  # a session stops at its own safe point
+        self.pauses.append(Pause(why, self._clock.monotonic()))
+        if self._frozen:
+            self._family.signal_all(signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        pause = self.pauses[-1]
+        pause.seconds = self._clock.monotonic() - pause.began
+        self._for_heat = False
+        if self._frozen:
+            self._grant(pause.seconds)
+        else:  # the session has been counting by itself
+            self._move_deadline(pause.seconds)
+        self._family.signal_all(signal.SIGCONT)
+        self._say(f"Continued after {pause.seconds:.1f} s; the time box waited.")
+
+    def suspend(self, sleep: Callable[[], None]) -> None:
+        """The script sleeps as long as `sleep` takes, and the time box with it. Ctrl-Z."""
+        began = self._clock.monotonic()
+        self._family.signal_all(signal.SIGSTOP)
+        sleep()
+        if not self.paused:  # else the pause counts this time already
+            slept_s = self._clock.monotonic() - began
+            self.pauses.append(Pause("You put it to sleep (Ctrl-Z).", began, slept_s))
+            self._grant(slept_s)
+        if not (self.paused and self._frozen):
+            self._family.signal_all(signal.SIGCONT)
+
+    def _grant(self, slept_s: float) -> None:
+        """Time asleep does not count. A session learns of it in the way it learns all else."""
+        if slept_s > 0 and not self._request(Action.EXTEND, slept_s, why=SLEPT):
+            self._move_deadline(slept_s)
+        self.read_requests()
+
+    def _move_deadline(self, by_s: float) -> None:
+        self.deadline += by_s
+        self.moved(self.deadline)

@@ -1,0 +1,115 @@
+"""The script's whole family: found, signalled, swept, so that nothing of it is left.
+
+Members are the script, its descendants, whoever is in its session, and (where the governor is a subreaper)
+the orphans that the kernel handed to the governor. A worker in a session of its own, as torchrun makes them,
+is found as a descendant as long as the chain of its parents lives, and as an orphan after that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+from backprop_core.governor import kernel
+
+Row = tuple[int, int, str]
+
+
+def members(
+    table: Mapping[int, Row], root: int, *, governor: int | None, spared: Collection[int] = ()
+) -> set[int]:
+    """The pids of the script's family in a process table; zombies included.
+
+    Args:
+        table: pid to (parent, session, state), see `kernel.process_table`.
+        root: pid of the script, which is also the id of its session.
+        governor: pid of the governor, whose own children outside its session are orphans that it was handed;
+            None if whoever looks is no governor.
+        spared: pids that are never members, such as the keeper's.
+    """
+    children: dict[int, list[int]] = {}
+    for pid, (parent, _, _) in table.items():
+        children.setdefault(parent, []).append(pid)
+    found = {pid for pid, (_, session, _) in table.items() if root in (session, pid)}
+    if governor is not None and governor in table:
+        own_session = table[governor][1]
+        found.update(pid for pid in children.get(governor, ()) if table[pid][1] != own_session)
+    found.difference_update(spared)
+    queue = list(found)
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            if child not in found and child not in spared and child != governor:
+                found.add(child)
+                queue.append(child)
+    return found
+
+
+class Family:
+    """The processes of one script, seen from its governor.
+
+    Args:
+        root: pid of the script.
+        governor: see `members`; the keeper, which is nobody's subreaper, passes None.
+    """
+
+    def __init__(self, root: int, *, governor: int | None, spared: Collection[int] = ()) -> None:
+        self.root = root
+        self._governor = governor
+        self._spared = set(spared)
+        self._seen: set[int] = set()
+
+    def spare(self, pid: int) -> None:
+        """Never touch this process."""
+        self._spared.add(pid)
+
+    def alive(self) -> set[int]:
+        """The pids that still run (zombies do not)."""
+        table = kernel.process_table()
+        return {
+            pid
+            for pid in members(table, self.root, governor=self._governor, spared=self._spared)
+            if table[pid][2] not in ("Z", "X")
+        }
+
+    def near(self) -> set[int]:
+        """The script and its descendants, found cheaply; for watching, where an orphan may be missed."""
+        found = kernel.descendants(self.root)
+        return self.alive() if found is None else found - self._spared
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every member, the script first."""
+        for pid in sorted(self.alive(), key=lambda pid: (pid != self.root, pid)):
+            send(pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL every member, again until a look finds none that could have been born meanwhile."""
+        with suppress(OSError):
+            os.killpg(self.root, signal.SIGKILL)
+        for _ in range(20):
+            alive = self.alive()
+            for pid in alive:
+                send(pid, signal.SIGKILL)
+            if not alive - self._seen:
+                return
+            self._seen |= alive
+
+    def reap_orphans(self) -> None:
+        """Take the exit status of orphans that were handed to the governor, so that no zombie stays."""
+        if self._governor is None:
+            return
+        table = kernel.process_table()
+        for pid in members(table, self.root, governor=self._governor, spared=self._spared):
+            if pid != self.root and table[pid][0] == self._governor and table[pid][2] == "Z":
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Send a signal to one process; False if it is gone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

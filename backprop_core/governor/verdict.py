@@ -1,0 +1,203 @@
+"""Pure: how an attempt ended, in one word, one plain sentence and one exit status."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from backprop_core.deadline.budget import duration_text
+from backprop_core.governor.observed import Cause, Ending
+from backprop_core.outcome import Outcome
+
+EXIT_NOTHING_TO_RESUME = 124
+LONGEST_LINE = 300
+_TRACEBACK = "Traceback (most recent call last)"
+_LAUNCHERS = "ChildFailedError"
+"""torchrun's own, which stands behind that of the worker that failed."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+_OUTCOMES = {
+    Cause.DEADLINE: Outcome.TIMEBOXED,
+    Cause.USER: Outcome.STOPPED,
+    Cause.REQUEST: Outcome.STOPPED,
+    Cause.TERMINATED: Outcome.PREEMPTED,
+    Cause.HANGUP: Outcome.PREEMPTED,
+    Cause.MEMORY: Outcome.PREEMPTED,
+}
+_REASONS = {
+    Cause.DEADLINE: "The time box was used up",
+    Cause.USER: "You stopped it (Ctrl-C)",
+    Cause.REQUEST: "It was stopped by 'backprop stop'",
+    Cause.TERMINATED: "backprop was sent SIGTERM",
+    Cause.HANGUP: "The terminal was closed",
+    Cause.MEMORY: "Memory was running out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of an attempt, why, and what the command's exit status is."""
+
+    outcome: Outcome
+    reason: str
+    exit_status: int
+
+
+def judge(ending: Ending, *, resumable: bool, timeboxed_exit: int = 0) -> Verdict:
+    """Put an ending into words.
+
+    Args:
+        ending: what was seen.
+        resumable: there is a checkpoint that a later attempt can start from.
+        timeboxed_exit: exit status for an early end with something to resume.
+    """
+    outcome, reason = _outcome(ending)
+    if outcome is Outcome.COMPLETED:
+        return Verdict(outcome, reason, 0)
+    if outcome is Outcome.FAILED:
+        code = ending.returncode
+        return Verdict(outcome, reason, code if code > 0 else 128 - code if code < 0 else 1)
+    return Verdict(outcome, reason, timeboxed_exit if resumable else EXIT_NOTHING_TO_RESUME)
+
+
+def _outcome(ending: Ending) -> tuple[Outcome, str]:
+    told = _told_by_session(ending)
+    if ending.cause is None:
+        return _by_itself(ending, told)
+    if told is not None and told[0] is Outcome.COMPLETED and (ending.returncode == 0 or _was_exiting(ending)):
+        return told
+    return _OUTCOMES[ending.cause], _sentence_for_cause(ending)
+
+
+def _was_exiting(ending: Ending) -> bool:
+    """The time box ended while the interpreter was being taken down: a plain loop's session ends with the script."""
+    started = ending.session.started or {}
+    plain = bool(started.get("attached")) and started.get("framework") == "pytorch"
+    return plain and ending.cause is Cause.DEADLINE and ending.returncode < 0
+
+
+def _by_itself(ending: Ending, told: tuple[Outcome, str] | None) -> tuple[Outcome, str]:
+    if ending.returncode < 0:
+        return Outcome.FAILED, _sentence_for_signal(ending)
+    if ending.returncode > 0:
+        return Outcome.FAILED, _sentence_for_status(ending)
+    if told is not None:
+        return told
+    if ending.session.started is not None and ending.session.finished is None:
+        return Outcome.COMPLETED, "The script ended with status 0 before its time box was left."
+    return Outcome.COMPLETED, "The script ended by itself with status 0."
+
+
+def _told_by_session(ending: Ending) -> tuple[Outcome, str] | None:
+    finished = ending.session.finished
+    if finished is None:
+        return None
+    try:
+        outcome = Outcome(str(finished.get("outcome")))
+    except ValueError:
+        return None
+    if outcome in (Outcome.FAILED, Outcome.LOST, Outcome.RUNNING):
+        return None  # the exit status tells: a script may catch what its box let through
+    reason = str(finished.get("reason") or "").strip()
+    return outcome, reason or f"The training says: {outcome}."
+
+
+def _sentence_for_cause(ending: Ending) -> str:
+    cause = ending.cause
+    assert cause is not None
+    text = _REASONS[cause]
+    if cause is Cause.MEMORY and ending.detail:
+        text = ending.detail.rstrip(".")
+    told = ending.session.finished
+    if told is not None and told.get("reason") and cause is Cause.DEADLINE:
+        return str(told["reason"])
+    if ending.killed:
+        return f"{text}; the script did not end by itself and was killed."
+    if ending.returncode == -signal.SIGTERM and ending.session.started is None:
+        return f"{text}; the script does not catch SIGTERM and ended at once."
+    return f"{text}."
+
+
+def _sentence_for_signal(ending: Ending) -> str:
+    number = -ending.returncode
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    after = duration_text(ending.used_s)
+    if number == signal.SIGKILL:
+        return (
+            f"The script was killed from outside ({name}) after {after}: often by the kernel, out of memory."
+        )
+    return f"The script was ended by {name} after {after}."
+
+
+def _sentence_for_status(ending: Ending) -> str:
+    line = last_error_line(ending.tail)
+    memory = _sentence_for_memory(line)
+    if memory:
+        return memory
+    last = last_line(ending.tail)
+    said = ""
+    if line and ending.returncode == 1:  # what Python ends with for an exception that nobody caught
+        said = f": {line}"
+    elif last:
+        said = f"; the last that it printed: {last}"
+    return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
+
+
+def _sentence_for_memory(line: str) -> str:
+    """A sentence if the error says that memory ran out, on a GPU or of the machine."""
+    small = line.lower()
+    if "out of memory" in small and any(word in small for word in ("cuda", "hip", "outofmemoryerror", "gpu")):
+        return f"The GPU ran out of memory: a smaller batch or another GPU may help. {line.rstrip('.')}."
+    if "resource_exhausted" in small or "resourceexhaustederror" in small:
+        return f"The device ran out of memory: a smaller batch may help. {line.rstrip('.')}."
+    if small.startswith("memoryerror"):
+        return "The script ran out of memory (MemoryError)."
+    return ""
+
+
+def last_error_line(tail: bytes) -> str:
+    """The exception of the last traceback in some output, such as `ValueError: no`; else the last line that names an
+    error; else the empty string.
+    """
+    lines = [line.removeprefix("  | ") for line in _lines(tail)]
+    return _of_traceback(lines) or _named_like_an_error(lines)
+
+
+def last_line(tail: bytes) -> str:
+    """The last that was printed, without colours."""
+    lines = (text for line in reversed(_lines(tail)) if (text := line.strip()))
+    text = next(lines, "")
+    return "".join(c for c in text if c.isprintable())[:LONGEST_LINE]
+
+
+def _lines(tail: bytes) -> list[str]:
+    return _COLOUR.sub("", tail.decode("utf-8", "replace")).replace("\r", "\n").splitlines()
+
+
+def _of_traceback(lines: list[str]) -> str:
+    """What stands below the frames of the last traceback that is not a launcher's about its workers."""
+    found = ""
+    for place, line in enumerate(lines):
+        if _TRACEBACK not in line:
+            continue
+        below = (text for text in lines[place + 1 :] if text[:1].strip() and not text.startswith("..."))
+        text = next(below, "").strip()
+        if text and (not found or not text.partition(":")[0].endswith(_LAUNCHERS)):
+            found = text[:LONGEST_LINE]
+    return found
+
+
+def _named_like_an_error(lines: list[str]) -> str:
+    for line in reversed(lines):
+        text = line.strip()
+        name, colon, _ = text.partition(":")
+        bare = name.rpartition(".")[2]
+        if line[:1].isspace() or not bare.isidentifier():
+            continue
+        if bare.endswith(("Error", "Exception", "Interrupt", "Exit")) and (colon or text == name):
+            return text[:LONGEST_LINE]
+    return ""

@@ -1,0 +1,322 @@
+"""What a time box keeps: the tracked objects, the randomness, the loops; all of it taken and given back together."""
+
+from __future__ import annotations
+
+import platform
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
+from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all, track
+from backprop_core.ports.framework import Framework, RawLoop, Tracked
+from backprop_core.session.session import Position
+
+_OWN = "backprop."
+_RANDOM, _REST, _LOOPS, _RAW, RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
+_LOADER = "loader "
+"""So the names of loaders' companions begin."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """Gradient accumulation, seen from outside: how many batches lie between two optimizer steps.
+
+    `stepped_at` is told the number of batches that were over when a step was taken, so the step belongs to the next one.
+    """
+
+    last: int | None = None
+    length: int = 1
+
+    def stepped_at(self, batches: int) -> None:
+        if self.last is not None and batches > self.last:
+            self.length = batches - self.last
+        self.last = batches
+
+    def rest(self, batches: int) -> int:
+        """Batches until the next optimizer step, if gradients of some batches are pending; else 0."""
+        if self.last is None or self.length <= 1:
+            return 0
+        pending = batches - 1 - self.last
+        return max(0, self.length - pending) if pending > 0 else 0
+
+
+class Keeping:
+    """All state of one box, by name. It is the session's `Trainee`.
+
+    Attributes:
+        objects: what the script named.
+        cursor: where the script is in its loops.
+        step: steps of the run so far.
+        raw: the unchanged loop that is watched, or None.
+        found: whether objects are to be found rather than named.
+        optimizer_steps: steps that any optimizer took in this box.
+        processes: how many train together; each has a keeping of its own.
+        other_ranks: asks the others for their part of the state; None where there is none, or they are not listening.
+        count_steps: brings `step` up to date, for a loop that does not count each one.
+    """
+
+    def __init__(self, frameworks: Sequence[Framework]) -> None:
+        self.frameworks = list(frameworks)
+        self.translators: Sequence[Translator] = [*(f.translator for f in self.frameworks), NumpyTranslator()]
+        self.objects: dict[str, object] = {}
+        self.cursor = Cursor()
+        self.step = 0
+        self.raw: RawLoop | None = None
+        self.found = False
+        self.steps_planned: int | None = None
+        self.batches_over = 0
+        self.optimizer_steps = 0
+        self.processes = 1
+        self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
+        self.count_steps: Callable[[], None] = lambda: None
+        self._names_found: set[str] = set()
+        self._tracked: dict[str, Tracked] = {}
+        self._companions: dict[str, Tracked] = {}
+        self._loaders: list[object] = []
+        self._window = _Window()
+        self._randomness: dict[str, Tracked] = {
+            "python": PythonRandomTracked(random),
+            "numpy": NumpyGlobalRandomTracked(),
+            **{framework.name: framework.randomness() for framework in self.frameworks},
+        }
+
+    # -- tracking ----------------------------------------------------------------------------------------------
+
+    def track(self, objects: Mapping[str, object]) -> None:
+        """Keep these objects from now on.
+
+        Raises:
+            UsageError: a name that is taken or not allowed, or an object nothing is known about.
+        """
+        for name, value in objects.items():
+            if name.startswith(_OWN) or not name.isprintable() or not name or "/" in name:
+                raise UsageError(
+                    f"{name!r} is not a name for a tracked object.", "Use an ordinary word, such as 'ema'."
+                )
+            if name in self.objects and self.objects[name] is not value:
+                raise UsageError(f"Something else is already tracked as {name!r}.", "Give it another name.")
+            self._tracked[name] = track(name, value, self.frameworks)
+            self.objects[name] = value
+            self._add_companion(name, value)
+
+    def _add_companion(self, name: str, value: object) -> bool:
+        """Every framework's: a Keras model on torch is a module of torch's as well. Ordinary names hold no slash."""
+        found = False
+        for framework in self.frameworks:
+            companion = framework.companion(value, self.objects)
+            if companion is not None:
+                self._companions[f"{name}/{framework.name}" if found else name] = companion
+                found = True
+        return found
+
+    def meet_loader(self, loader: object, states: Mapping[str, object] | None) -> None:
+        """A loader is read from: its own generators are kept under its number, and restored when first met."""
+        if any(known is loader for known in self._loaders):
+            return
+        self._loaders.append(loader)
+        name = f"{_LOADER}{len(self._loaders)}"
+        rest = None if states is None else states.get(_REST)
+        if self._add_companion(name, loader) and isinstance(rest, Mapping) and name in rest:
+            restore_all({name: self._companions[name]}, rest, "The checkpoint")
+
+    def take_back_loader(self, loader: object, states: Mapping[str, object]) -> None:
+        """Set the generators of a loader that was met to where they were when the checkpoint was made."""
+        number = next((n for n, known in enumerate(self._loaders, 1) if known is loader), None)
+        name, rest = f"{_LOADER}{number}", states.get(_REST)
+        if name in self._companions and isinstance(rest, Mapping) and name in rest:
+            self._companions[name].restore(rest[name])
+
+    def optimizer_stepped(self) -> None:
+        """Called after each optimizer step."""
+        self.optimizer_steps += 1
+        self.count_steps()
+        self._window.stepped_at(self.step)
+
+    def has_optimizer(self) -> bool:
+        """Whether a named object is an optimizer, so that nothing needs to be found."""
+        return any(
+            (hasattr(value, "param_groups") and hasattr(value, "step")) or hasattr(value, "apply_gradients")
+            for value in self.objects.values()
+        )
+
+    def find(self) -> list[str]:
+        """Track what the watched loop uses; the names that are new."""
+        if not self.found or self.raw is None:
+            return []
+        known = {id(value) for value in self.objects.values()}
+        fresh = {
+            name: value
+            for name, value in self.raw.objects().items()
+            if id(value) not in known and name not in self.objects
+        }
+        self.track(fresh)
+        self._names_found |= set(fresh)
+        return list(fresh)
+
+    def forget_found(self) -> None:
+        """Another training begins: what was found for the one before is not kept any more."""
+        for name in self._names_found:
+            for kept in (self.objects, self._tracked):
+                kept.pop(name, None)
+            for companion in [key for key in self._companions if key.partition("/")[0] == name]:
+                del self._companions[companion]
+        self._names_found.clear()
+
+    # -- Trainee -----------------------------------------------------------------------------------------------
+
+    def states(self) -> Mapping[str, object]:
+        own = self.own_part()
+        states: dict[str, object] = {
+            name: own[name] if name in own else tracked.capture() for name, tracked in self._tracked.items()
+        }
+        rest = {name: one.capture() for name, one in self._companions.items() if not _is_of_loader(name)}
+        states |= _with_part({_REST: rest}, own)
+        if self.other_ranks is not None:
+            states[RANKS] = self.other_ranks(own)
+        return states
+
+    def own_part(self) -> dict[str, object]:
+        """What is another in each process of one training: random generators, the place in the data, and objects that
+        are neither model nor optimizer.
+        """
+        self.count_steps()
+        part: dict[str, object] = {
+            name: tracked.capture()
+            for name, tracked in self._tracked.items()
+            if not any(framework.is_replicated(self.objects[name]) for framework in self.frameworks)
+        }
+        frames = [
+            replace(frame, opening=frame.opening.position(midway=frame.midway) if frame.opening else None)
+            for frame in self.cursor.saved_frames()
+        ]
+        part[_REST] = {name: one.capture() for name, one in self._companions.items() if _is_of_loader(name)}
+        part[_LOOPS] = {
+            "frames": frames_to_state(frames),
+            "step": self.step,
+            "processes": self.processes,
+        }
+        part[_RANDOM] = self.randomness()
+        if self.raw is not None:
+            part[_RAW] = self.raw.position()
+        return part
+
+    @staticmethod
+    def for_rank(states: Mapping[str, Any], rank: int, count: int) -> dict[str, Any]:
+        """`states` as one of `count` processes has to restore them; the first's, if another number of them saved."""
+        parts = states.get(RANKS)
+        return _with_part(states, parts[rank] if isinstance(parts, list) and len(parts) == count else {})
+
+    def processes_then(self, states: Mapping[str, Any]) -> int:
+        """How many trained together when a checkpoint was made."""
+        loops = states.get(_LOOPS)
+        return int(loops.get("processes", 1)) if isinstance(loops, Mapping) else 1
+
+    def position(self) -> Position:
+        self.count_steps()
+        frames = self.cursor.saved_frames()[1:]
+        epoch = next((f.index for f in frames if f.kind == "epochs"), 0)
+        batch = next((f.index for f in reversed(frames) if f.kind == "batches"), self.batches_over)
+        return Position(self.step, epoch, batch, [[f.kind, f.ordinal, f.index] for f in frames])
+
+    def environment(self) -> Mapping[str, Any]:
+        facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            facts["numpy"] = numpy.__version__
+        for framework in self.frameworks:
+            facts.update(framework.environment())
+        return facts
+
+    def window_rest_s(self, step_s: float) -> float:
+        return self._window.rest(self.step) * step_s
+
+    def total_steps(self) -> int | None:
+        return self.steps_planned
+
+    def synchronize(self) -> None:
+        for framework in self.frameworks:
+            framework.synchronize()
+
+    def release(self) -> None:
+        """The box is closed: hold on to nothing of the script's."""
+        self.raw = None
+        self.objects.clear()
+        self._tracked.clear()
+        self._loaders.clear()
+        self._companions.clear()
+        for frame in self.cursor.frames:
+            frame.opening = None
+        del self.cursor.frames[1:]
+        self.cursor.boundary = None
+
+    # -- giving back -------------------------------------------------------------------------------------------
+
+    def randomness(self) -> dict[str, object]:
+        """The state of every global random generator now."""
+        return {name: tracked.capture() for name, tracked in self._randomness.items()}
+
+    def set_randomness(self, states: Mapping[str, object]) -> None:
+        """Put every global random generator where it was."""
+        for name, tracked in self._randomness.items():
+            if states.get(name) is not None:
+                tracked.restore(states[name])
+
+    def saved_names(self, states: Mapping[str, object]) -> list[str]:
+        """The names of tracked objects in a checkpoint."""
+        return [name for name in states if not name.startswith(_OWN)]
+
+    def take_back_place(self, states: Mapping[str, object], source: str) -> None:
+        """Set the step and the way back through the loops.
+
+        Raises:
+            StateMismatchError: the positions in the checkpoint make no sense.
+        """
+        loops = states.get(_LOOPS)
+        try:
+            if not isinstance(loops, Mapping):
+                raise ValueError("no positions are in it")
+            self.cursor = Cursor.resumed(frames_from_state(loops["frames"]))
+            self.step = int(loops["step"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StateMismatchError(
+                f"{source} was not made by a time box: {error}.",
+                "Give a checkpoint that a time box has made.",
+            ) from error
+
+    def take_back_objects(self, states: Mapping[str, object], source: str) -> list[str]:
+        """Restore all objects that are tracked now, or none; the names that had no state.
+
+        Raises:
+            StateMismatchError: a state does not fit; nothing was restored.
+        """
+        restore_all(self._tracked, states, source)
+        rest = states.get(_REST)
+        if isinstance(rest, Mapping):
+            restore_all(self._companions, {name: rest[name] for name in rest}, source)
+        return [name for name in self._tracked if name not in states]
+
+    def take_back_randomness(self, states: Mapping[str, object]) -> None:
+        """Set every random generator to where it was when the checkpoint was made."""
+        saved = states.get(_RANDOM)
+        if isinstance(saved, Mapping):
+            self.set_randomness(saved)
+
+    def raw_position(self, states: Mapping[str, object]) -> Any:
+        """Where an unchanged loop stood, or None."""
+        return states.get(_RAW)
+
+
+def _is_of_loader(companion: str) -> bool:
+    return companion.startswith(_LOADER)
+
+
+def _with_part(states: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """`states` with those of one process in their place; what belongs to objects of all stays beside them."""
+    rest = {**(states.get(_REST) or {}), **(part.get(_REST) or {})}
+    return {**states, **part, _REST: rest}

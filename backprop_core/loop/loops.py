@@ -1,0 +1,311 @@
+"""The loops of a box: each counts, knows where it is, and comes to a boundary between two steps.
+
+The bodies of `batches` and `steps` are the hot path of plain PyTorch: a short step pays for one comparison with the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.loop.loop_position import Cursor, CursorMismatch, Entry, Frame, SavedFrame
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.replay import open_reading
+from backprop_core.loop.resume_loop import Takeback
+from backprop_core.session.session import Session
+
+T = TypeVar("T")
+
+_INNER = frozenset({"batches", "steps"})
+
+
+class LeaveBox(BaseException):
+    """Leaves the block from a boundary. Not an Exception, so that a script's own `except Exception` lets it pass."""
+
+    def __init__(self, loops: Loops) -> None:
+        super().__init__("the time box is over")
+        self.loops = loops
+
+
+class EpochStart:
+    """The randomness that reigned when the running epoch began.
+
+    Code between the start of an epoch and its inner loop runs again on a resume, and has to draw what it drew: an order of
+    the data, say, that the inner loop then goes through.
+    """
+
+    def __init__(self) -> None:
+        self.randomness: Any = None
+
+    def position(self, *, midway: bool) -> Any:
+        return self.randomness if midway else None
+
+
+class Loops:
+    """The loops of one box.
+
+    Attributes:
+        used: the script tells its boundaries itself, by these loops or by `step`.
+        raw_hooks: what watches an unchanged loop until then.
+    """
+
+    def __init__(self, session: Session, keeping: Keeping, takeback: Takeback, clock: Clock) -> None:
+        self.session = session
+        self.keeping = keeping
+        self.used = False
+        self.raw_hooks = ExitStack()
+        self.pending = 0
+        self._takeback = takeback
+        self._clock = clock
+        self._epochs: int | None = None
+
+    def is_debris(self, error: BaseException) -> bool:
+        """Whether a loader's workers were killed by the stop signal; then the last boundary's state is saved.
+
+        Not where the box's loops have been left already by the error: nobody knows any more where they were.
+        """
+        debris = any(framework.is_stop_debris(error) for framework in self.keeping.frameworks)
+        if debris:
+            known = not self.used or len(self.keeping.cursor.frames) > 1
+            self.session.leave_at_once("a stop signal ended the loader's workers", save=known)
+        return debris
+
+    def boundary(
+        self, steps: int, phase: Phase = Phase.PLAIN, then: Phase | None = None, at: Frame | None = None
+    ) -> None:
+        session = self.session
+        self.keeping.cursor.boundary = at
+        if not self._takeback.searched and self.keeping.found and (steps or session.steps):
+            if self._takeback.late:
+                raise StateMismatchError(
+                    f"{self._takeback.source} cannot be restored: its objects did not exist when the block was entered.",
+                    "Make model and optimizer before the block, or name them: backprop.timebox(model=model, ...).",
+                )
+            self._takeback.find()
+        if session.boundary(steps, phase=phase, then=then):
+            raise LeaveBox(self)
+
+    def _begin(self, kind: str) -> Entry:
+        session, keeping = self.session, self.keeping
+        self.take_over()
+        try:
+            entry = keeping.cursor.begin(kind)
+        except CursorMismatch as error:
+            raise self._does_not_fit(error) from None
+        if entry.arrived and session.restored is not None:
+            self._takeback.take_back()  # code before this loop has run again and may have changed things
+        return entry
+
+    def _does_not_fit(self, error: CursorMismatch) -> StateMismatchError:
+        return StateMismatchError(
+            f"{self._takeback.source} does not fit this script: {error}.",
+            "Run the script as it was, or start afresh with resume=False (a new run).",
+        )
+
+    def _moved_on(self, frame: Frame) -> None:
+        try:
+            self.keeping.cursor.moved_on(frame)
+        except CursorMismatch as error:
+            raise self._does_not_fit(error) from None
+
+    def _count(self, frame: Frame) -> None:
+        """Which loop counts the steps: the outermost box.steps does, else box.batches."""
+        frames = self.keeping.cursor.frames
+        if frame.kind == "steps":
+            for outer in frames:
+                outer.counts = False
+        frame.counts = all(f.kind != "steps" for f in frames if f is not frame)
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs that are still to be trained, up to `count`; starts at the restored one."""
+        _check_count("epochs", count)
+        entry = self._begin("epochs")
+        if entry.over:
+            return
+        keeping, frame, saved = self.keeping, entry.frame, entry.saved
+        self._plan(epochs=count)
+        start = frame.opening = EpochStart()
+        try:
+            first = frame.index
+            for epoch in range(first, count):
+                if epoch > first:
+                    self._moved_on(frame)
+                    self.boundary(0, at=frame)
+                elif saved is not None and saved.midway and saved.opening is not None:
+                    keeping.set_randomness(saved.opening)
+                start.randomness = keeping.randomness()
+                frame.index = epoch + 1
+                yield epoch
+        finally:
+            keeping.cursor.end(frame)
+
+    def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
+        """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
+
+        Args:
+            loader: a torch DataLoader, a StatefulDataLoader, or any iterable that gives the same items in each process.
+            replay: fetch the batches that are already trained and throw them away, instead of skipping them by index.
+                Slower, and exact even where the loader's workers draw random numbers.
+        """
+        session, keeping = self.session, self.keeping
+        keeping.meet_loader(loader, None if session.restored is None else session.restored.states)
+        entry = self._begin("batches")
+        if entry.over:
+            return
+        frame, saved = entry.frame, entry.saved
+        reading = open_reading(loader, keeping, replay=replay)
+        frame.opening = reading
+        self._count(frame)
+        self._plan(batches=reading.length)
+        # A validation in the middle of a step is begun on a condition, so nobody could be led back into it: no boundaries.
+        inner, before = _inside_a_step(keeping.cursor), keeping.optimizer_steps
+        cursor, now, pending, edge = keeping.cursor, self._clock.monotonic, 0, (reading.length or 0) - 1
+        try:
+            iterator: Iterator[T] = reading.begin(
+                None if saved is None else saved.opening, frame.index, self._randomness_behind(loader, saved)
+            )
+            if frame.index and reading.caveat:
+                session.teller.say_once(reading.caveat)
+            index = frame.index
+            for batch in iterator:
+                frame.index = index = index + 1
+                yield batch
+                if cursor.unsettled:
+                    self._moved_on(frame)
+                if frame.follows or (inner and keeping.optimizer_steps == before):
+                    continue
+                if frame.counts:
+                    pending += 1
+                    keeping.step += 1
+                if index == edge:
+                    self.boundary(pending, then=Phase.EPOCH_END, at=frame)
+                    pending = 0
+                elif now() >= session.wake and index != edge + 1:
+                    self.boundary(pending, at=frame)
+                    pending = 0
+            keeping.batches_over = frame.index
+            cursor.end(frame)
+            if not frame.follows and not (inner and keeping.optimizer_steps == before):
+                self.boundary(pending, Phase.EPOCH_END)
+        except (RuntimeError, OSError, EOFError) as error:  # only the fetch of a batch raises one here
+            cursor.boundary = frame
+            if session.may_leave_by_itself and self.is_debris(error):
+                raise LeaveBox(self) from error
+            raise
+        finally:
+            cursor.end(frame)
+
+    def _randomness_behind(self, loader: object, saved: SavedFrame | None) -> Callable[[], None]:
+        """Sets every generator to where it was when the checkpoint was made, once the pass stands where it stood.
+
+        A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
+        the global generators stay as they are then.
+        """
+        session, keeping = self.session, self.keeping
+        if saved is None or session.restored is None:
+            return lambda: None
+        states = session.restored.states
+        now = keeping.randomness() if saved.waiting else None
+
+        def resume() -> None:
+            keeping.take_back_loader(loader, states)
+            if now is None:
+                keeping.take_back_randomness(states)
+            else:
+                keeping.set_randomness(now)
+
+        return resume
+
+    def steps(self, count: int) -> Iterator[int]:
+        """The steps that are still to be trained, up to `count`; starts at the restored one."""
+        _check_count("steps", count)
+        entry = self._begin("steps")
+        if entry.over:
+            return
+        session, keeping, frame = self.session, self.keeping, entry.frame
+        self._count(frame)
+        if frame.counts and keeping.cursor.frames[-2].kind == "box":
+            keeping.steps_planned = count
+        cursor, now, pending = keeping.cursor, self._clock.monotonic, 0
+        try:
+            for step in range(frame.index, count):
+                frame.index = step + 1
+                yield step
+                if cursor.unsettled:
+                    self._moved_on(frame)
+                if frame.counts:
+                    pending += 1
+                    keeping.step += 1
+                if now() >= session.wake:
+                    self.boundary(pending, at=frame)
+                    pending = 0
+        finally:
+            keeping.cursor.end(frame)
+
+    def by_hand(self) -> Callable[..., None]:
+        """`box.step` as a closure: a short step pays for one call and one look at the clock.
+
+        Inside one of the other loops, whose boundary follows anyway, it only logs.
+        """
+        session, frames, now = self.session, self.keeping.cursor.frames, self._clock.monotonic
+        uncounted = 0
+
+        def step(**values: Any) -> None:
+            nonlocal uncounted
+            if values:
+                session.log(values)
+            if not uncounted:
+                self.take_over()
+            if len(frames) > 1 and any(frame.kind in _INNER for frame in frames):
+                return
+            uncounted += 1
+            if now() >= session.wake:
+                self.boundary_of_pending(Phase.PLAIN)
+
+        def count() -> None:
+            nonlocal uncounted
+            self.pending += uncounted
+            self.keeping.step += uncounted
+            uncounted = 0
+
+        self.keeping.count_steps = count
+        return step
+
+    def boundary_of_pending(self, phase: Phase) -> None:
+        """A boundary for the steps that were counted without one."""
+        self.keeping.count_steps()
+        pending, self.pending = self.pending, 0
+        self.boundary(pending, phase)
+
+    def count_last_step(self) -> None:
+        """An unchanged loop has no boundary behind its last step."""
+        raw = self.keeping.raw
+        if raw is not None and not self.used and raw.step_is_open():
+            self.keeping.step += 1
+
+    def take_over(self) -> None:
+        """The script tells its boundaries itself, so nothing need be watched from outside."""
+        if not self.used:
+            self.used = True
+            self.raw_hooks.close()
+
+    def _plan(self, *, epochs: int | None = None, batches: int | None = None) -> None:
+        self._epochs = self._epochs if epochs is None else epochs
+        if batches is not None and self._epochs is not None and self.keeping.steps_planned is None:
+            self.keeping.steps_planned = batches * self._epochs
+
+
+def _inside_a_step(cursor: Cursor) -> bool:
+    """Whether the innermost loop was begun inside an iteration of box.batches or box.steps."""
+    return any(frame.kind in ("batches", "steps") for frame in cursor.frames[:-1])
+
+
+def _check_count(what: str, count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise UsageError(
+            f"box.{what}({count!r}) is not a number of {what}.", "Give a whole number, zero or more."
+        )

@@ -1,0 +1,62 @@
+"""Passes over data that can be found again: a framework's loader where it knows one, else any iterable by replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.ports.framework import LoaderReading
+
+
+class ReplayedReading:
+    """Any iterable: the items that were trained are made again and thrown away.
+
+    The random generators are set to where they were when the pass began, so that an iterable that shuffles with them
+    gives the same items again, and to where they were at the boundary afterwards.
+    """
+
+    caveat = ""
+
+    def __init__(self, items: Iterable[Any], keeping: Keeping) -> None:
+        self._items = items
+        self._keeping = keeping
+        self._before: Any = None
+        self.length = _length(items)
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        if saved is not None:
+            self._keeping.set_randomness(saved)
+        self._before = self._keeping.randomness()
+        iterator = iter(self._items)
+        if skip:
+            next(islice(iterator, skip - 1, skip), None)
+        if saved is not None:
+            iterator = iterator if skip else begun(iterator)
+            resume_randomness()
+        return iterator
+
+    def position(self, *, midway: bool) -> Any:
+        return self._before
+
+
+def begun(iterator: Iterator[Any]) -> Iterator[Any]:
+    """The same items, the first of them fetched already: what an iterator draws when it begins is drawn now."""
+    return chain(list(islice(iterator, 1)), iterator)
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def open_reading(loader: Iterable[Any], keeping: Keeping, *, replay: bool) -> LoaderReading:
+    """The best way to read `loader` with a position."""
+    for framework in keeping.frameworks:
+        reading = framework.reading(loader, keeping, replay=replay)
+        if reading is not None:
+            return reading
+    return ReplayedReading(loader, keeping)

@@ -1,0 +1,306 @@
+"""`timebox`: a time budget around a training loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+from backprop_core.clock import SYSTEM, Clock
+from backprop_core.deadline.budget import Duration
+from backprop_core.errors import BackpropError, BoxError, UsageError
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loops import LeaveBox, Loops
+from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.watched_loop import RawLoopListener
+from backprop_core.outcome import Outcome
+from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.session.leave_process import leave_process
+from backprop_core.session.ranks import session_among
+from backprop_core.session.session import Session
+from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, Settings, make_settings
+
+T = TypeVar("T")
+
+_open_box: TimeBox | None = None
+
+
+class TimeBox:
+    """A training loop with a budget. Made by `timebox`; used as a context manager, once."""
+
+    def __init__(self, settings: Settings, objects: Mapping[str, object], clock: Clock = SYSTEM) -> None:
+        self._settings = settings
+        self._named = dict(objects)
+        self._clock = clock
+        self._session: Session | None = None
+        self._parts: _Parts | None = None
+        self._hooks = ExitStack()
+
+    # -- what it tells -----------------------------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the attempt ended; `running` while it has not."""
+        return Outcome.RUNNING if self._session is None else self._session.outcome
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest committed checkpoint of the run, a folder, or None."""
+        info = None if self._session is None else self._session.checkpoint
+        return None if info is None else info.path
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the deadline, never negative."""
+        return self._running().remaining_s()
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self._running().run_id
+
+    @property
+    def resumed_from(self) -> Path | None:
+        """The checkpoint that this attempt began from, or None."""
+        path = None if self._session is None else self._session.resumed_from
+        return None if path is None else Path(path)
+
+    def _running(self) -> Session:
+        return self._inside().loops.session
+
+    def _inside(self) -> _Parts:
+        if self._parts is None:
+            raise BoxError(
+                "The time box has not been entered.", "Use it as: with backprop.timebox() as box: ..."
+            )
+        return self._parts
+
+    # -- the block ---------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        global _open_box
+        if self._session is not None:
+            raise BoxError("This time box has been used already.", "Make a new one with backprop.timebox().")
+        if _open_box is not None:
+            raise BoxError(
+                f"A time box is already open in this process (run {_open_box.run_id}).",
+                "Leave it before opening another; one box inside another cannot both decide when to stop.",
+            )
+        keeping = Keeping(frameworks_in_use())
+        keeping.track(self._named)
+        ranks = ranks_among(keeping.frameworks)
+        if ranks is None:
+            _check_alone(self._settings.environ, keeping.frameworks)
+        session = session_among(ranks, self._settings, keeping, self._clock)
+        session.open()
+        takeback = Takeback(session, keeping)
+        self._session, self._parts = (
+            session,
+            _Parts(keeping, takeback, Loops(session, keeping, takeback, self._clock)),
+        )
+        _open_box = self
+        try:
+            self._set_up(self._parts, sys._getframe(1))
+        except BaseException as error:
+            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        return self
+
+    def _set_up(self, parts: _Parts, caller: FrameType) -> None:
+        session, keeping, loops = parts.loops.session, parts.keeping, parts.loops
+        keeping.found = not keeping.has_optimizer()
+        listener = RawLoopListener(loops, parts.takeback, self._clock)
+        for framework in keeping.frameworks:
+            self._hooks.enter_context(framework.watch_steps(keeping.optimizer_stepped))
+            raw = framework.raw_loop(listener, keeping, caller) if keeping.raw is None else None
+            if raw is not None:
+                keeping.raw = raw
+                loops.raw_hooks = self._hooks.enter_context(ExitStack())
+                loops.raw_hooks.enter_context(raw.watch())
+        parts.takeback.restore()
+        session.weigh()
+        vars(self)["step"] = loops.by_hand()  # the method below, in its shortest form
+        if session.restored is None:
+            session.boundary(0)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        session, loops = self._running(), self._inside().loops
+        ours = isinstance(error, LeaveBox) and error.loops is loops
+        if error is not None and not ours and session.may_leave_by_itself and session.leaving is None:
+            ours = loops.is_debris(error)
+        leaving = session.leaving
+        if ours or (leaving is not None and isinstance(error, GeneratorExit | type(None))):
+            self._close(leaving.outcome if leaving else Outcome.PREEMPTED, "")
+        elif error is None:
+            loops.count_last_step()
+            self._close(Outcome.COMPLETED, "")
+        elif isinstance(error, KeyboardInterrupt):
+            self._close(Outcome.STOPPED, "interrupted by the keyboard")
+        else:
+            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        ended_early = session.outcome in (Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED)
+        if ended_early and session.governed and (ours or error is None):
+            leave_process()
+        return ours
+
+    def _close(self, outcome: Outcome, reason: str) -> None:
+        global _open_box
+        session = self._running()
+        try:
+            self._hooks.close()
+        finally:
+            _open_box = None
+            if outcome is Outcome.COMPLETED:
+                session.complete(0)
+            else:
+                session.close(outcome, reason)
+            # A loader must not wait for the garbage collector: its workers would then end ten seconds late.
+            self._inside().keeping.release()
+            if session.restored is not None:
+                session.restored.states.clear()
+
+    # -- the loops ---------------------------------------------------------------------------------------------
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs that are still to be trained, up to `count`; starts at the restored one.
+
+        Raises:
+            UsageError: `count` is not a whole number, zero or more.
+        """
+        return self._inside().loops.epochs(count)
+
+    def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
+        """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
+
+        Args:
+            loader: a torch DataLoader, a StatefulDataLoader, or any iterable that gives the same items in each process.
+            replay: fetch the batches that are already trained and throw them away, instead of skipping them by index.
+                Slower, and exact even where the loader's workers draw random numbers.
+        """
+        return self._inside().loops.batches(loader, replay=replay)
+
+    def steps(self, count: int) -> Iterator[int]:
+        """The steps that are still to be trained, up to `count`; starts at the restored one.
+
+        Raises:
+            UsageError: `count` is not a whole number, zero or more.
+        """
+        return self._inside().loops.steps(count)
+
+    def step(self, **values: Any) -> None:
+        """A boundary by hand, for a loop of any other shape: call it after each optimizer step.
+
+        Inside box.batches or box.steps it only logs: the boundary of that loop follows anyway.
+
+        Args:
+            values: as in `log`.
+        """
+        self._inside().loops.by_hand()(**values)
+
+    def log(self, **values: Any) -> None:
+        """Values of the running step, such as `loss=loss`: shown in the progress and kept in the run's events.
+
+        Zero-dimensional tensors are kept as they are and read about once a second, so logging does not wait for a GPU.
+        """
+        self._running().log(values)
+
+    def track(self, **objects: object) -> None:
+        """Keep these objects, too; on a resume they are restored at once.
+
+        Raises:
+            UsageError: nothing is known about an object of this kind, or its name is taken.
+            StateMismatchError: what was saved does not fit; nothing was restored.
+        """
+        session, keeping = self._running(), self._inside().keeping
+        keeping.track(objects)
+        if session.restored is not None:
+            keeping.take_back_objects(
+                {
+                    name: state
+                    for name, state in session.restored.states.items()
+                    if name in objects or "." in name
+                },
+                f"Checkpoint {session.resumed_from}",
+            )
+
+
+def _check_alone(environ: Mapping[str, str], frameworks: Iterable[Framework]) -> None:
+    """A launcher has started several processes, and a box of its own for each would stop each at another step.
+
+    Raises:
+        UsageError: they do not know of each other yet.
+    """
+    count, launched = environ.get("WORLD_SIZE", ""), environ.get("MASTER_ADDR")
+    if launched and count.isdigit() and int(count) > 1 and any(one.name == "torch" for one in frameworks):
+        raise UsageError(
+            f"This is one of {count} processes (WORLD_SIZE), and torch.distributed does not know of the others yet.",
+            "Call torch.distributed.init_process_group before the time box, in every process.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an entered box is made of."""
+
+    keeping: Keeping
+    takeback: Takeback
+    loops: Loops
+
+
+def timebox(
+    budget: Duration | None = None,
+    *,
+    until: datetime | None = None,
+    checkpoint_every: Duration | None = None,
+    keep: int = 2,
+    keep_every: int | None = None,
+    checkpoint_dir: str | PathLike[str] | None = None,
+    run: str | None = None,
+    name: str | None = None,
+    resume: Resume = "auto",
+    grace: Duration = DEFAULT_GRACE_S,
+    **objects: object,
+) -> TimeBox:
+    """Give a training loop a time budget: `with backprop.timebox("10m", model=model, optimizer=optimizer) as box:`.
+
+    Args:
+        budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
+        until: a fixed deadline, an aware datetime.
+        checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
+        keep: committed checkpoints kept, 2 or more.
+        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
+        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
+        run: the id of a run to create or continue; None makes one up.
+        name: a label for people.
+        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
+        grace: seconds given to a SIGTERM.
+        objects: what to keep, by name; without an optimizer among them what training uses is found.
+
+    Raises:
+        UsageError: a value that cannot be meant; BudgetError among them.
+    """
+    settings = make_settings(
+        budget=budget,
+        until=until,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        keep_every=keep_every,
+        checkpoint_dir=checkpoint_dir,
+        run=run,
+        name=name,
+        resume=resume,
+        grace=grace,
+        framework=", ".join(framework.name for framework in frameworks_in_use()),
+    )
+    return TimeBox(settings, objects)
+
+
+__all__ = ["BackpropError", "LeaveBox", "TimeBox", "timebox"]

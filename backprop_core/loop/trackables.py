@@ -1,0 +1,191 @@
+"""Objects that need no framework: anything with `state_dict`, containers, numpy arrays, random generators."""
+
+from __future__ import annotations
+
+import copy
+import random
+import struct
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.ports.framework import Framework, Tracked
+
+
+@dataclass(frozen=True, slots=True)
+class StateDictTracked:
+    """Anything that offers `state_dict()` and `load_state_dict(state)`.
+
+    It gets a copy of its own: it may keep what it is given, change it, and be restored once more.
+    """
+
+    value: Any
+
+    def capture(self) -> object:
+        return self.value.state_dict()
+
+    def mismatch(self, state: object) -> str | None:
+        return None
+
+    def restore(self, state: object) -> None:
+        self.value.load_state_dict(copy.deepcopy(state))
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerTracked:
+    """A list or dict of plain values, restored in place so that the script's own name still points to it."""
+
+    value: list[Any] | dict[Any, Any]
+
+    def capture(self) -> object:
+        return copy.copy(self.value)
+
+    def mismatch(self, state: object) -> str | None:
+        if type(state) is not type(self.value):
+            return f"holds a {type(state).__name__}, not a {type(self.value).__name__}"
+        return None
+
+    def restore(self, state: Any) -> None:
+        fresh = copy.deepcopy(state)
+        if isinstance(self.value, list):
+            self.value[:] = fresh
+        else:
+            self.value.clear()
+            self.value.update(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class NumpyArrayTracked:
+    """A numpy array, restored in place."""
+
+    value: Any
+
+    def capture(self) -> object:
+        return self.value
+
+    def mismatch(self, state: Any) -> str | None:
+        have, want = (self.value.shape, self.value.dtype), (state.shape, state.dtype)
+        return None if have == want else f"is {want[1]}{list(want[0])}, not {have[1]}{list(have[0])}"
+
+    def restore(self, state: Any) -> None:
+        self.value[...] = state
+
+
+@dataclass(frozen=True, slots=True)
+class PythonRandomTracked:
+    """A `random.Random`, or the module `random` itself. Its words are kept as bytes, since many boundaries copy them."""
+
+    value: Any
+
+    def capture(self) -> object:
+        version, words, gauss = self.value.getstate()
+        return {"version": version, "words": struct.pack(f"<{len(words)}I", *words), "gauss": gauss}
+
+    def mismatch(self, state: object) -> str | None:
+        known = isinstance(state, dict) and {"version", "words", "gauss"} <= state.keys()
+        return None if known else "is not a state of random.Random"
+
+    def restore(self, state: Any) -> None:
+        words = struct.unpack(f"<{len(state['words']) // 4}I", state["words"])
+        self.value.setstate((state["version"], words, state["gauss"]))
+
+
+@dataclass(frozen=True, slots=True)
+class NumpyGeneratorTracked:
+    """A `numpy.random.Generator`."""
+
+    value: Any
+
+    def capture(self) -> object:
+        return copy.deepcopy(self.value.bit_generator.state)
+
+    def mismatch(self, state: Any) -> str | None:
+        want = state.get("bit_generator")
+        have = self.value.bit_generator.state["bit_generator"]
+        return None if want == have else f"is a {want}, not a {have}"
+
+    def restore(self, state: Any) -> None:
+        self.value.bit_generator.state = copy.deepcopy(state)
+
+
+@dataclass(frozen=True, slots=True)
+class NumpyGlobalRandomTracked:
+    """numpy's global `RandomState` (`numpy.random.seed` and friends), if numpy is loaded."""
+
+    def capture(self) -> object:
+        numpy = sys.modules.get("numpy")
+        return None if numpy is None else numpy.random.get_state()
+
+    def mismatch(self, state: object) -> str | None:
+        return None
+
+    def restore(self, state: Any) -> None:
+        numpy = sys.modules.get("numpy")
+        if state is not None and numpy is not None:
+            numpy.random.set_state(state)
+
+
+def track(name: str, value: object, frameworks: Iterable[Framework]) -> Tracked:
+    """The way to save `value`.
+
+    Raises:
+        UsageError: nothing is known about objects of this kind.
+    """
+    for framework in frameworks:
+        adopted = framework.adopt(value)
+        if adopted is not None:
+            return adopted
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return NumpyArrayTracked(value)
+    if numpy is not None and isinstance(value, numpy.random.Generator):
+        return NumpyGeneratorTracked(value)
+    if isinstance(value, random.Random):
+        return PythonRandomTracked(value)
+    if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+        return StateDictTracked(value)
+    if type(value) in (list, dict):
+        return ContainerTracked(value)  # type: ignore[arg-type]
+    raise UsageError(
+        f"backprop cannot track {name}={type(value).__name__}(...): it has no state_dict() and load_state_dict().",
+        "Give it these two methods, or track a list, dict, array, tensor or random generator instead.",
+    )
+
+
+def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], source: str) -> None:
+    """Restore every object, or none.
+
+    Args:
+        tracked: objects by name.
+        states: their saved states by the same names; names without a state are left alone.
+        source: where the states come from, for the message.
+
+    Raises:
+        StateMismatchError: a state does not fit its object; all objects are as they were before.
+    """
+    for name, holder in tracked.items():
+        if name in states:
+            why = holder.mismatch(states[name])
+            if why is not None:
+                raise StateMismatchError(
+                    f"{source} does not fit this script: what was saved as {name!r} {why}. Nothing was restored.",
+                    "Run the script as it was, or start afresh with resume=False (a new run).",
+                )
+    undo: list[Callable[[], None]] = []
+    for name, holder in tracked.items():
+        if name not in states:
+            continue
+        before = copy.deepcopy(holder.capture())
+        undo.append(lambda holder=holder, before=before: holder.restore(before))  # type: ignore[misc]
+        try:
+            holder.restore(states[name])
+        except Exception as error:
+            for step_back in reversed(undo):
+                step_back()
+            raise StateMismatchError(
+                f"{source} does not fit this script: restoring {name!r} failed with "
+                f"{type(error).__name__}: {error}. Nothing was restored.",
+                "Run the script as it was, or start afresh with resume=False (a new run).",
+            ) from error

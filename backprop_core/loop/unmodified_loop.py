@@ -1,0 +1,193 @@
+"""A time box around a training loop that has never heard of boxes: it opens when training is about to begin.
+
+There is no block that could be left, so at the deadline the process ends instead; and nobody to raise errors to, so what
+goes wrong in here is said in one line and leaves the script alone. One thing does end the script: a resume whose checkpoint
+does not fit what the script trains, because to train on from nothing would be the wrong answer to `backprop resume`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from enum import Enum
+
+from backprop_core.clock import SYSTEM, Clock
+from backprop_core.errors import CheckpointError, StateMismatchError
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loops import LeaveBox, Loops
+from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.watched_loop import RawLoopListener
+from backprop_core.outcome import Outcome
+from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.session import attach_rules
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.leave_process import leave_process
+from backprop_core.session.ranks import session_among
+from backprop_core.session.session import Session
+from backprop_core.session.settings import attached_settings
+
+_MAKE_IT_EXACT = (
+    "This script got its state back, and the interrupted pass over its data, but not its own counters: it begins to count "
+    "anew. Two lines make it exact: with backprop.timebox() as box: around the loops, and in place of them "
+    "for epoch in box.epochs(N): and for batch in box.batches(loader):"
+)
+
+
+class _Stage(Enum):
+    WAITING = "waiting"
+    OPEN = "open"
+    ASIDE = "aside"
+    OVER = "over"
+
+
+class AttachedBox:
+    """Waits for a training, opens a session for it, and ends it with the process. Implements `LoopListener`."""
+
+    def __init__(self, framework_name: str, clock: Clock = SYSTEM) -> None:
+        self._name = framework_name
+        self._clock = clock
+        self._settings = attached_settings(framework_name)
+        self.keeping = Keeping(frameworks_in_use())
+        self.keeping.found = True
+        self._hooks = ExitStack()
+        self._stage = _Stage.WAITING
+        self._owner = os.getpid()
+
+    def watch(self, framework: Framework, is_near: Callable[[], bool], is_ours: Callable[[], bool]) -> None:
+        """Watch the loops of `framework` from now on.
+
+        Args:
+            is_near: whether a pass over a loader that begins now may be one that trains: then the session opens.
+            is_ours: whether the training that begins now is a plain loop, and not another adapter's.
+        """
+        self._is_near, self._is_ours = is_near, is_ours
+        if attach_rules.a_session_was_opened():
+            return
+        raw = framework.raw_loop(self, self.keeping, None)
+        if raw is None:
+            return
+        self.keeping.raw = raw
+        self._hooks.enter_context(framework.watch_steps(self.keeping.optimizer_stepped))
+        self._hooks.enter_context(raw.watch())
+        attach_rules.stand_by(self._step_aside)
+
+    # -- what the watched loop tells ---------------------------------------------------------------------------
+
+    def pass_begins(self) -> None:
+        """A pass over a loader begins: state that exists already is given back before its first batch."""
+        if self._stage is _Stage.WAITING and self._is_near():
+            self._open()
+            if not self._is_open():
+                self._hooks.close()
+
+    def first_step(self) -> None:
+        """Just before the first optimizer step."""
+        if self._stage is _Stage.WAITING:
+            self._open()
+        if self._stage is _Stage.OPEN:
+            self._guarded(self._listener.first_step)
+
+    def training_begins(self, number: int) -> None:
+        """Just before the first step of a further training."""
+        if self._stage is _Stage.OPEN:
+            self._guarded(lambda: self._listener.training_begins(number))
+
+    def objects_joined(self) -> None:
+        """Just before the first step of an optimizer that joins the others."""
+        if self._stage is _Stage.OPEN:
+            self._listener.objects_joined()
+
+    def place_lost(self) -> None:
+        """The pass that was to go on could not be found in time."""
+        if self._stage is _Stage.OPEN:
+            self._listener.place_lost()
+
+    def at_boundary(self, *, epoch_end: bool) -> None:
+        """Between two steps; ends the process when its time is over."""
+        if self._stage is _Stage.OPEN:
+            self._guarded(lambda: self._listener.at_boundary(epoch_end=epoch_end))
+
+    def must_leave(self) -> bool:
+        """Whether time forces the script out of an evaluation."""
+        return self._stage is _Stage.OPEN and self._listener.must_leave()
+
+    # -- from beginning to end -----------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._stage = _Stage.ASIDE
+        if not self._is_ours():
+            return
+        attach_rules.stand_by(lambda: None)
+        try:
+            ranks = ranks_among(self.keeping.frameworks)
+            self.session: Session = session_among(ranks, self._settings, self.keeping, self._clock)
+            self.session.open()
+        except NotJoinedError:
+            return
+        except Exception as error:
+            attach_rules.give_up(self._name, error)
+            return
+        self._stage = _Stage.OPEN
+        atexit.register(self._process_ends)
+        attach_rules.stand_by(self._step_aside)
+        self._guarded(self._set_up)
+
+    def _is_open(self) -> bool:
+        return self._stage is _Stage.OPEN
+
+    def _set_up(self) -> None:
+        self._takeback = Takeback(self.session, self.keeping)
+        self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
+        self._listener = RawLoopListener(self._loops, self._takeback, self._clock, advice=_MAKE_IT_EXACT)
+        self._takeback.restore()
+        self.session.weigh()
+        if self.session.restored is None:
+            self.session.boundary(0)
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except LeaveBox:
+            leaving = self.session.leaving
+            self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
+            leave_process()
+        except StateMismatchError as error:
+            self._close(Outcome.FAILED, str(error))
+            print(f"backprop: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
+        except Exception as error:
+            attach_rules.give_up(self._name, error)
+            self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Leave the script to itself, or to another session of ours."""
+        was, self._stage = self._stage, _Stage.ASIDE
+        if was is _Stage.OPEN:
+            with suppress(Exception):
+                self.session.withdraw()
+            atexit.unregister(self._process_ends)
+        elif was is _Stage.WAITING:
+            self._hooks.close()
+
+    def _process_ends(self) -> None:
+        """The script has come to its end, or to an error that nobody caught."""
+        if self._stage is not _Stage.OPEN or os.getpid() != self._owner:
+            return
+        error = getattr(sys, "last_value", None)
+        with suppress(CheckpointError):
+            if error is None:
+                self._loops.count_last_step()
+                self._close(Outcome.COMPLETED, "")
+            elif isinstance(error, KeyboardInterrupt):
+                self._close(Outcome.STOPPED, "interrupted by the keyboard")
+            else:
+                self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+
+    def _close(self, outcome: Outcome, reason: str) -> None:
+        self._stage = _Stage.OVER
+        atexit.unregister(self._process_ends)
+        self.session.close(outcome, reason)
+        self.keeping.release()

@@ -1,0 +1,84 @@
+"""What a box does when a framework watches a loop for it that knows nothing of boxes."""
+
+from __future__ import annotations
+
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_core.loop.loops import LeaveBox, Loops
+from backprop_core.loop.resume_loop import Takeback
+
+_MAKE_IT_EXACT = (
+    "This loop got its state back but not its own counters: it begins to count anew. Two lines make it exact: "
+    "for epoch in box.epochs(N): and for batch in box.batches(loader):"
+)
+_PLACE_LOST = (
+    "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
+    "no step can be taken back: the interrupted epoch begins anew, so some of its samples come again."
+)
+
+
+class RawLoopListener:
+    """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
+
+    def __init__(
+        self, loops: Loops, takeback: Takeback, clock: Clock, *, advice: str = _MAKE_IT_EXACT
+    ) -> None:
+        self._loops = loops
+        self._takeback = takeback
+        self._clock = clock
+        self._advice = advice
+
+    def pass_begins(self) -> None:
+        """The block is open already."""
+
+    def first_step(self) -> None:
+        """Called by the watched loop just before the first optimizer step of the block."""
+        session, keeping = self._loops.session, self._loops.keeping
+        if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
+            keeping.raw.nullify_until_boundary()
+        if not self._loops.used and session.restored is not None and self._takeback.awaited is None:
+            session.teller.say_once(self._advice)
+
+    def training_begins(self, number: int) -> None:
+        """Called by the watched loop just before the first step of a further training of the process."""
+        if not self._loops.used and self._takeback.training_begins(number):
+            self.first_step()
+
+    def objects_joined(self) -> None:
+        """Called by the watched loop before the first step of an optimizer that joins those that are known."""
+        self._takeback.searched = False
+
+    def place_lost(self) -> None:
+        """Called by the watched loop where it could not find the interrupted pass in time."""
+        self._loops.session.teller.say_once(_PLACE_LOST, "warning")
+
+    def at_boundary(self, *, epoch_end: bool) -> None:
+        """Called by the watched loop between two steps; may raise `LeaveBox`."""
+        loops = self._loops
+        if loops.used:
+            return
+        if self._takeback.awaited is not None:
+            if self._clock.monotonic() >= loops.session.wake and loops.session.look():
+                loops.session.leave(save=False)
+                raise LeaveBox(loops)
+            return
+        if self._takeback.late:
+            self._takeback.find()
+            self._takeback.restore_late()
+            return
+        loops.keeping.step += 1
+        loops.pending += 1
+        if epoch_end or self._clock.monotonic() >= loops.session.wake:
+            loops.boundary_of_pending(Phase.EPOCH_END if epoch_end else Phase.PLAIN)
+
+    def must_leave(self) -> bool:
+        """Called by the watched loop inside something longer than a step, such as an evaluation.
+
+        Only time forces it out of there: the code behind an evaluation belongs to the epoch and would be missed.
+        """
+        session = self._loops.session
+        if self._loops.used or self._clock.monotonic() < session.wake or not session.look():
+            return False
+        session.wake = 0.0  # the next boundary decides
+        pacer = session.pacer
+        return session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()

@@ -1,0 +1,1 @@
+"""What decides whether a run may start and go on: samples, probes, policy, slots."""

@@ -1,0 +1,1 @@
+"""The engine of one attempt inside the training process."""

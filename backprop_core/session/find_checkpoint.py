@@ -1,0 +1,53 @@
+"""Which checkpoint an attempt goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.store import Loaded, open_store
+from backprop_core.clock import SYSTEM
+from backprop_core.errors import UsageError
+from backprop_core.session.join_run import Enrolment
+
+_WHAT_TO_GIVE = "Give the folder of a checkpoint (step-...) or one that holds some."
+
+
+def load_for(
+    enrolment: Enrolment, translators: Sequence[Translator], warn: Callable[[str], None]
+) -> Loaded | None:
+    """The checkpoint asked for by path, else the newest good one of a run that is resumed, else None.
+
+    Raises:
+        UsageError: nothing is at the path that was asked for.
+        CheckpointDamagedError: the one asked for by path is damaged; another was not asked for.
+    """
+    if enrolment.resume_from is not None:
+        return load_path(enrolment.resume_from, translators, warn)
+    if not enrolment.resuming:
+        return None
+    loaded = enrolment.checkpoints.load_newest(translators, told=warn)
+    if (
+        loaded is None and enrolment.box == 1
+    ):  # a later training of the process may not have been reached before
+        warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS AFRESH.")
+    return loaded
+
+
+def load_path(path: str, translators: Sequence[Translator], warn: Callable[[str], None]) -> Loaded:
+    """The checkpoint at `path`, a folder or an address that fsspec knows; the newest good one of those that it holds.
+
+    Raises:
+        UsageError: nothing is there.
+        CheckpointDamagedError: the one that `path` names is damaged.
+    """
+    if "://" not in path and not Path(path).is_dir():
+        raise UsageError(f"There is no checkpoint at {path}.", _WHAT_TO_GIVE)
+    parent, _, name = path.rstrip("/").rpartition("/")
+    if name.startswith("step-"):
+        return open_store(parent or ".", clock=SYSTEM).load(Path(path), translators)
+    loaded = open_store(path, clock=SYSTEM).load_newest(translators, told=warn)
+    if loaded is None:
+        raise UsageError(f"There is no checkpoint in {path}.", _WHAT_TO_GIVE)
+    return loaded

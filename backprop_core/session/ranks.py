@@ -1,0 +1,248 @@
+"""Sessions of several processes that train together.
+
+The first rank has the session: it decides, saves and talks. All count the same boundaries, and at those they have agreed on
+they hear of each other's signals and the others wait for the first, which may ask for their part of a checkpoint. So no
+collective is paid for each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.store import Loaded
+from backprop_core.clock import Clock
+from backprop_core.deadline.decision import Action, Verdict
+from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import UsageError
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.ports.framework import Ranks
+from backprop_core.session import attach_rules
+from backprop_core.session.find_checkpoint import load_path
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.session import Session
+from backprop_core.session.settings import Settings
+from backprop_core.session.signal_watch import SignalWatch
+from backprop_core.session.training_state import Trainee
+
+
+class SharedTrainee(Trainee, Protocol):
+    """What a session asks of an adapter whose training runs in several processes.
+
+    Attributes:
+        processes: how many there are.
+        other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
+            `keeping.RANKS`. None where it is not the time for it.
+    """
+
+    processes: int
+    other_ranks: Callable[[Mapping[str, object]], list[Any]] | None
+
+    def own_part(self) -> dict[str, object]:
+        """What of the state is another in each process."""
+        ...
+
+
+def session_among(
+    ranks: Ranks | None, settings: Settings, trainee: SharedTrainee, clock: Clock, *, leave_s: float = 0.02
+) -> Session:
+    """The session of this process, which is alone or one of `ranks`."""
+    if ranks is None:
+        return Session(settings, trainee, clock=clock, leave_s=leave_s)
+    if ranks.rank == 0:
+        return LeadingSession(settings, trainee, ranks, clock, leave_s=leave_s)
+    return FollowingSession(settings, trainee, ranks, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first rank tells the others when its session is open.
+
+    Attributes:
+        error: why it is not, or empty.
+        resumed_from: the checkpoint to go on from.
+        until: the deadline, in seconds since 1970.
+    """
+
+    error: str = ""
+    resumed_from: str | None = None
+    run_id: str = ""
+    until: float = 0.0
+    governed: bool = False
+
+
+@dataclass(slots=True)
+class _Countdown:
+    """Boundaries until the ranks talk; each rank counts the same."""
+
+    left: int = 0
+
+    def is_over(self, phase: Phase, then: Phase | None) -> bool:
+        """Count a boundary. What is longer than a step is not begun without a talk."""
+        self.left -= 1
+        return self.left <= 0 or phase is not Phase.PLAIN or then is not None
+
+
+class LeadingSession(Session):
+    """The first rank's."""
+
+    def __init__(
+        self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock, *, leave_s: float = 0.02
+    ) -> None:
+        super().__init__(settings, keeping, clock=clock, leave_s=leave_s)
+        keeping.processes = ranks.count
+        self._keeping = keeping
+        self._ranks = ranks
+        self._countdown = _Countdown()
+        self._waiting_steps = 0
+
+    def open(self) -> None:
+        try:
+            super().open()
+        except Exception as error:
+            self._ranks.share(Opening(error=str(error) or type(error).__name__))
+            raise
+        until = self.clock.wall() + self.remaining_s()
+        self._ranks.share(Opening("", self.resumed_from, self.run_id, until, self.governed))
+        if self.restored is not None:
+            self.restored.states.update(Keeping.for_rank(self.restored.states, 0, self._ranks.count))
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        self._waiting_steps += steps
+        if not self._countdown.is_over(phase, then):
+            return False
+        ranks, began = self._ranks, self.clock.monotonic()
+        number = ranks.hear(int(self.requests.heard or 0))
+        talked_s = self.clock.monotonic() - began
+        if number:
+            self.requests.hear_of(number)
+        try:
+            with self._others_give():
+                leave = super().boundary(self._waiting_steps, phase=phase, then=then)
+        except BaseException:
+            ranks.release(True, 0, Outcome.FAILED)
+            raise
+        finally:
+            self._waiting_steps = 0
+            self.wake = 0.0  # every boundary counts
+        self._countdown.left = ranks.boundaries_to_next_talk(self, talked_s)
+        outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
+        ranks.release(leave, self._countdown.left, outcome)
+        return leave
+
+    @contextmanager
+    def _others_give(self) -> Iterator[None]:
+        """Inside, the others wait, and give their part of the state when it is asked for."""
+        self._keeping.other_ranks = self._ask
+        try:
+            yield
+        finally:
+            self._keeping.other_ranks = None
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        try:
+            with self._others_give():
+                super().complete(self._waiting_steps + steps)
+        finally:
+            self._ranks.release(True, 0, Outcome.COMPLETED)
+
+    def _ask(self, own: Mapping[str, object]) -> list[Any]:
+        self._ranks.ask_for_states()
+        return self._ranks.gather(own)
+
+    def look(self) -> bool:
+        """An evaluation is not left: not every rank may be in one."""
+        return False
+
+    @property
+    def may_leave_by_itself(self) -> bool:
+        return False
+
+
+class FollowingSession(Session):
+    """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
+
+    def __init__(self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
+        super().__init__(settings, keeping, clock=clock, silent=True)
+        keeping.processes = ranks.count
+        self._keeping = keeping
+        self._ranks = ranks
+        self._countdown = _Countdown()
+        self._opening = Opening()
+        self._signals = SignalWatch(clock.monotonic, lambda: None)
+
+    def open(self) -> None:
+        """Hear what the first rank has found, and load the same checkpoint, verified here as well.
+
+        Raises:
+            UsageError, or NotJoinedError if nobody asked for a session: the first rank could not open its own.
+            CheckpointError: the checkpoint cannot be read from this rank.
+        """
+        attach_rules.session_opens()
+        self._opening = self._ranks.share(None)
+        if self._opening.error:
+            if self.settings.attached:
+                raise NotJoinedError(self._opening.error)
+            raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        if self._opening.resumed_from is not None:
+            loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
+            states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
+            self.restored = Loaded(loaded.info, states)
+        self._signals.start()
+
+    @property
+    def run_id(self) -> str:
+        return self._opening.run_id
+
+    @property
+    def governed(self) -> bool:
+        return self._opening.governed
+
+    @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        """The one resumed from: of newer ones the first rank knows."""
+        return None if self.restored is None else self.restored.info
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._opening.until - self.clock.wall())
+
+    def weigh(self) -> None:
+        """The first rank does."""
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        if not self._countdown.is_over(phase, then):
+            return False
+        self._ranks.hear(int(self._signals.received or 0))
+        leave, self._countdown.left, outcome = self._ranks.follow(self._keeping.own_part)
+        if leave:
+            self.leaving = Verdict(Action.STOP, SaveReason.DEADLINE, outcome, "the first rank says so")
+        return leave
+
+    def look(self) -> bool:
+        """An evaluation is not left."""
+        return False
+
+    @property
+    def may_leave_by_itself(self) -> bool:
+        return False
+
+    @property
+    def steps(self) -> int:
+        return 1  # objects are looked for at the first boundary
+
+    def withdraw(self) -> None:
+        self._signals.stop()
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        self._ranks.follow(self._keeping.own_part)
+        self.close(Outcome.COMPLETED)
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        self._signals.stop()
+        self.outcome, self.reason = outcome, reason

@@ -1,0 +1,195 @@
+"""The lines and events that tell how an attempt begins, goes on and ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.clock import local_text
+from backprop_core.deadline.budget import duration_text
+from backprop_core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from backprop_core.session.session import Session
+
+PROGRESS_EVERY_S = 1.0
+FIT_AFTER_STEPS = 10
+"""How many steps fit is said once, after so many."""
+OFTEN = 3
+"""So many periodic saves that had to wait for the one before are worth a word."""
+
+
+class Reporter:
+    """Speaks for one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._opened = self._last_progress = session.clock.monotonic()
+        self._told_fit = self._told_put_off = False
+
+    def start(self) -> None:
+        """What the box is, which source set it, and where training goes on."""
+        session = self._session
+        limit = session.deadlines.earliest
+        left_s = limit.at - session.clock.monotonic()
+        deadline_wall = session.clock.wall() + left_s
+        loaded = session.restored
+        where = "starting afresh"
+        if loaded is not None:
+            facts = loaded.info.facts
+            where = f"resumed from step {facts.step}"
+            if facts.epoch or facts.batch:  # a loop that is not ours tells neither
+                where += f" (epoch {facts.epoch}, batch {facts.batch})"
+            session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
+            self._compare(facts.environment)
+        until = local_text(deadline_wall)
+        text = f"run {session.run_id}, {where}: {duration_text(left_s)} until {until}, set by {limit.source}."
+        session.teller.event(
+            "session_started",
+            pid=os.getpid(),
+            budget_s=session.deadlines.budget_s,
+            budget_source=limit.source,
+            deadline_wall=deadline_wall,
+            resumed_from=session.resumed_from,
+            box=session.enrolment.box,
+            framework=session.settings.framework,
+            attached=session.settings.attached,
+            message=text,
+        )
+        session.teller.say(text)
+
+    def _compare(self, saved: Mapping[str, Any]) -> None:
+        now = self._session.trainee.environment()
+        both = sorted(set(saved) & set(now))
+        changed = [f"{key}: {saved[key]} then, {now[key]} now" for key in both if saved[key] != now[key]]
+        if changed:
+            told = "; ".join(changed)
+            self._session.teller.say_once(
+                f"The same bits are not promised, because this has changed: {told}.", "warning"
+            )
+
+    def size(self) -> None:
+        """A state so large that its save takes most of the box, or more than it: said before training, with numbers."""
+        session = self._session
+        save_s, budget_s = session.pacer.save_s(), session.deadlines.budget_s
+        if save_s <= budget_s / 2:
+            return
+        known = "as measured before" if session.forecast.prior_saves else "a guess until the first save"
+        session.teller.say(
+            f"The state has {session.saver.state_bytes / 1e9:.2f} GB; saving it takes about {duration_text(save_s)} "
+            f"({known}) of a box of {duration_text(budget_s)}. "
+            + (
+                "Training stops early enough to save it; a longer box would waste less."
+                if save_s < budget_s
+                else "If that is so, no checkpoint fits into this box: give it more time."
+            ),
+            "warning",
+        )
+
+    def progress(self, now: float) -> None:
+        """About once a second; reads logged tensors, so it is the only place that waits for a device."""
+        session = self._session
+        if now - self._last_progress < PROGRESS_EVERY_S:
+            return
+        since_s, self._last_progress = now - self._opened, now
+        position = session.trainee.position()
+        rate = session.steps / since_s if since_s > 0 else None
+        values = session.logged.numbers()
+        session.teller.event(
+            "progress",
+            step=position.step,
+            epoch=position.epoch,
+            batch=position.batch,
+            loss=values.get("loss"),
+            values=values,
+            remaining_s=session.remaining_s(),
+            rate=rate,
+            next_save_s=session.pacer.next_save_s(now, session.remaining_s()),
+        )
+        if not self._told_fit and session.steps >= FIT_AFTER_STEPS and rate:
+            self._told_fit = True
+            self._fit(position.step, rate)
+
+    def _fit(self, step: int, rate: float) -> None:
+        session = self._session
+        fits = int(rate * session.remaining_s())
+        total = session.trainee.total_steps()
+        boxes = None
+        text = f"about {fits} more steps fit into this box"
+        if total is not None and total > step + fits:
+            boxes = -(-(total - step) // max(1, int(rate * session.deadlines.budget_s)))
+            text += f"; the training has {total}, so it needs about {max(2, boxes)} boxes like this"
+        elif total is not None:
+            text += f"; the training ends at {total}, so it should end in this one"
+        session.teller.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
+        session.teller.say(text + ".")
+
+    def put_off(self) -> None:
+        """The disk does not keep up with the interval that was asked for: said once, when it has happened often."""
+        session = self._session
+        if session.pacer.put_off != OFTEN or self._told_put_off:
+            return
+        self._told_put_off = True
+        save_s, asked_s = (
+            session.forecast.save_likely_s(session.saver.state_bytes),
+            session.pacer.asked_every_s,
+        )
+        session.teller.event("saves_put_off", times=OFTEN, save_s=save_s, asked_every_s=asked_s)
+        asked = "" if asked_s is None else f", and one was asked for every {duration_text(asked_s)}"
+        session.teller.say(
+            f"{OFTEN} periodic checkpoints had to wait: the one before was still being written when they were due (a save "
+            f"has taken up to {duration_text(save_s)} here{asked}). They are made as often as the disk allows.",
+            "warning",
+        )
+
+    def age(self, info: CheckpointInfo) -> str:
+        """Which checkpoint this is and how old: ` of step 120, made 3 min 20 s ago`."""
+        return f" of step {info.step}, made {duration_text(self._age_s(info))} ago"
+
+    def age_facts(self, info: CheckpointInfo | None) -> dict[str, float | None]:
+        """The same for an event, in steps and seconds; without a checkpoint nothing."""
+        if info is None:
+            return {"checkpoint_step": None, "checkpoint_age_s": None}
+        return {"checkpoint_step": info.step, "checkpoint_age_s": self._age_s(info)}
+
+    def _age_s(self, info: CheckpointInfo) -> float:
+        return max(0.0, self._session.clock.wall() - info.wall_s)
+
+    def end(self) -> dict[str, Any]:
+        """Steps, time used, reserve kept, slack left, checkpoint; returns them for the record."""
+        session = self._session
+        now = session.clock.monotonic()
+        newest, position = session.checkpoint, session.trainee.position()
+        facts: dict[str, Any] = {
+            "steps": session.steps,
+            "step": position.step,
+            "loss": session.logged.numbers().get("loss"),
+            "checkpoint": None if newest is None else newest.address,
+            **self.age_facts(newest),
+            "used_s": now - session.deadlines.start,
+            "slack_s": session.deadlines.earliest.at - now,
+            "reserve_s": session.reserve_kept_s,
+            "measured": session.forecast.measured(),
+        }
+        parts = [
+            f"{session.outcome} at step {position.step} after {session.steps} steps and {duration_text(facts['used_s'])}"
+        ]
+        parts[0] += f" ({session.reason})" if session.reason else ""
+        if session.reserve_kept_s is not None:
+            parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
+        parts.append(f"slack left {duration_text(facts['slack_s'])}")
+        older = (
+            self.age(newest) if newest and newest.step < position.step else ""
+        )  # a save failed, or was left out
+        parts.append(f"checkpoint {newest.address}{older}" if newest else "no checkpoint")
+        if session.outcome is not Outcome.COMPLETED:
+            governed = session.enrolment.governed
+            how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"
+            parts.append(f"{'go on' if newest else 'start again'} with {how}")
+        session.teller.say("; ".join(parts) + ".")
+        session.teller.event(
+            "session_finished", outcome=session.outcome.value, reason=session.reason, **facts
+        )
+        return facts

@@ -1,0 +1,135 @@
+"""Checkpoints as a session makes them: in the background at a boundary, or here and now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture
+from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
+from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.writer import Writer
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Forecast
+from backprop_core.errors import CheckpointError
+from backprop_core.outcome import SaveReason
+
+_LAST = (SaveReason.DEADLINE, SaveReason.PREEMPTED)
+"""Saves that are in a hurry: older checkpoints are cleared away by the next attempt instead."""
+
+
+class Saver:
+    """Saves what it is given and tells the forecast what it cost.
+
+    Attributes:
+        newest: the newest checkpoint committed by this attempt, or None.
+        state_bytes: bytes of the last snapshot; 0 before the first.
+        copy_s: seconds the last copy into the reused buffers took.
+    """
+
+    def __init__(
+        self, store: CheckpointStore, clock: Clock, forecast: Forecast, translators: Sequence[Translator]
+    ) -> None:
+        self.store = store
+        self.newest: CheckpointInfo | None = None
+        self.state_bytes = 0
+        self.copy_s = 0.0
+        self._copied_s = 0.0
+        self._clock = clock
+        self._forecast = forecast
+        self._translators = translators
+        self._buffers = StagingBuffers(translators)
+        self._writer = Writer(store, clock)
+        self._lock = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """A background save is in flight."""
+        return self._writer.busy
+
+    def take(self, states: Mapping[str, object]) -> Snapshot:
+        """Take the states apart without copying them.
+
+        Raises:
+            UnsavableStateError: a value that cannot be stored; names where it sits.
+        """
+        snapshot = capture(states, self._translators)
+        self.state_bytes = snapshot.nbytes
+        return snapshot
+
+    def copied(self, states: Mapping[str, object]) -> Snapshot:
+        """The states in the reused buffers, safe from the steps that follow. Not while `busy`."""
+        with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
+            start = self._clock.monotonic()
+            staged = self.take(states).staged(self._buffers)
+            self.copy_s = self._clock.monotonic() - start
+        return staged
+
+    def reserve(self, states: Mapping[str, object]) -> None:
+        """Allocate what copies of these states need, in a thread of its own: once, before a deadline can press."""
+        snapshot = self.take(states)
+
+        def allocate() -> None:
+            with self._lock:
+                snapshot.reserve(self._buffers)
+
+        threading.Thread(target=allocate, name="backprop-reserve", daemon=True).start()
+
+    def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
+        """Copy the states and let the writer thread save them; False if it is still busy with others."""
+        if self._writer.busy:
+            return False
+        staged = self.copied(states)
+        made_of_files = any(state.raw for state in staged.objects.values())
+        self._copied_s = self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
+        return self._writer.submit(staged, facts)
+
+    def save_now(self, states: Mapping[str, object], facts: CheckpointFacts) -> CheckpointInfo:
+        """Save and return when it is on disk. A save in flight is waited for first.
+
+        Raises:
+            CheckpointWriteError: it did not reach the disk.
+            UnsavableStateError: a value that cannot be stored.
+        """
+        self._writer.join(None)
+        began = self._clock.monotonic()
+        snapshot = self.take(states)
+        info = self.store.commit(snapshot, facts, retain=facts.reason not in _LAST)
+        end = self._clock.monotonic()
+        self._forecast.observe_save(snapshot.nbytes, end - began)
+        self.newest = info
+        return info
+
+    def commit_copy(self, snapshot: Snapshot, facts: CheckpointFacts) -> CheckpointInfo:
+        """Save what `copied` returned; called by the guard's thread.
+
+        Raises:
+            CheckpointWriteError: it did not reach the disk.
+        """
+        start = self._clock.monotonic()
+        with self._lock:
+            info = self.store.commit(snapshot, facts, retain=False)
+        self._forecast.observe_save(snapshot.nbytes, self._clock.monotonic() - start)
+        self.newest = info
+        return info
+
+    def finished(self) -> list[CheckpointInfo | CheckpointError]:
+        """What the writer thread has finished since the last call."""
+        results = self._writer.poll()
+        for result in results:
+            if isinstance(result, CheckpointInfo):
+                self._forecast.observe_save(result.nbytes, result.save_s + self._copied_s)
+                if self.newest is None or result.step >= self.newest.step:
+                    self.newest = result
+        return results
+
+    def wait(self) -> None:
+        """Return when no save is in flight."""
+        self._writer.join(None)
+
+    def close(self) -> None:
+        """Wait for the save in flight, end the thread, and let go of the buffers."""
+        self._writer.join(None)
+        self._writer.close()
+        self._buffers = StagingBuffers(self._translators)

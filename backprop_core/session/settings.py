@@ -1,0 +1,139 @@
+"""The keywords that `timebox()` and every `BackpropCallback()` share, checked once and for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from backprop_core.deadline.budget import Duration, parse_duration
+from backprop_core.errors import UsageError
+
+Resume = Literal["auto"] | bool | str | os.PathLike[str]
+
+DEFAULT_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for.
+
+    Attributes:
+        budget: seconds the attempt may use, in any notation; None for the default.
+        until: a fixed deadline.
+        checkpoint_every_s: seconds between periodic checkpoints; None lets the cost of a save decide.
+        keep: committed checkpoints kept, 2 or more.
+        keep_every: besides those, the first at or after every multiple of so many steps; None for none.
+        checkpoint_dir: where checkpoints go; None for the run's own folder.
+        run: id of the run to create or continue; None makes one up.
+        name: a label for people.
+        resume: "auto", True, False, or the path of a checkpoint.
+        grace_s: seconds given to a SIGTERM.
+        origin: how messages call the caller, `timebox` or `BackpropCallback`.
+        framework: what trains, for the record.
+        attached: the script did not ask for this session; it is opened only where the governor's attempt is free.
+        environ: the environment.
+    """
+
+    budget: Duration | None = None
+    until: datetime | None = None
+    checkpoint_every_s: float | None = None
+    keep: int = 2
+    keep_every: int | None = None
+    checkpoint_dir: str | None = None
+    run: str | None = None
+    name: str | None = None
+    resume: Resume = "auto"
+    grace_s: float = DEFAULT_GRACE_S
+    origin: str = "timebox"
+    framework: str = ""
+    attached: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def make_settings(
+    *,
+    budget: Duration | None = None,
+    until: datetime | None = None,
+    checkpoint_every: Duration | None = None,
+    keep: int = 2,
+    keep_every: int | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    run: str | None = None,
+    name: str | None = None,
+    resume: Resume = "auto",
+    grace: Duration = DEFAULT_GRACE_S,
+    origin: str = "timebox",
+    framework: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Check the keywords of the public surface; see DESIGN section 4 for their meaning.
+
+    Raises:
+        UsageError: a value that cannot be meant; the message names it and what is allowed.
+        BudgetError: a duration that cannot be read or is not positive.
+    """
+    if budget is not None:
+        parse_duration(budget, "budget")
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 2:
+        raise UsageError(
+            f"keep={keep!r} is not allowed.", "Keep 2 or more checkpoints: the newest may be damaged."
+        )
+    if keep_every is not None and (
+        not isinstance(keep_every, int) or isinstance(keep_every, bool) or keep_every < 1
+    ):
+        raise UsageError(
+            f"keep_every={keep_every!r} is not a number of steps.", "Give 1 or more, or leave it out."
+        )
+    if not (resume == "auto" or isinstance(resume, bool | str | os.PathLike)):
+        raise UsageError(
+            f"resume={resume!r} is not understood.", 'Use "auto", True, False or the path of a checkpoint.'
+        )
+    for key, text in (("run", run), ("name", name)):
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            raise UsageError(
+                f"{key}={text!r} is not a name.", "Give a string that is not empty, or leave it out."
+            )
+    environ = os.environ if environ is None else environ
+    if checkpoint_every is None and environ.get("BACKPROP_CHECKPOINT_EVERY_S"):
+        checkpoint_every = float(environ["BACKPROP_CHECKPOINT_EVERY_S"])
+    if environ.get("BACKPROP_GRACE_S") and grace == DEFAULT_GRACE_S:
+        grace = float(environ["BACKPROP_GRACE_S"])
+    return Settings(
+        budget=budget,
+        until=until,
+        checkpoint_every_s=None
+        if checkpoint_every is None
+        else parse_duration(checkpoint_every, "checkpoint_every"),
+        keep=keep,
+        keep_every=keep_every,
+        checkpoint_dir=None if checkpoint_dir is None else _directory_text(checkpoint_dir),
+        run=run,
+        name=name,
+        resume=resume if isinstance(resume, bool | str) else str(Path(resume)),
+        grace_s=parse_duration(grace, "grace", zero_allowed=True),
+        origin=origin,
+        framework=framework,
+        environ=environ,
+    )
+
+
+def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """Those of a session that the script did not ask for.
+
+    A script that is handed its own checkpoint (`--resume-flag`) restores itself: nothing is restored over it.
+    """
+    environ = os.environ if environ is None else environ
+    resume: Resume = False if environ.get("BACKPROP_SCRIPT_RESUMES") else "auto"
+    settings = make_settings(origin="backprop run", framework=framework, resume=resume, environ=environ)
+    return replace(settings, attached=True)
+
+
+def _directory_text(value: str | os.PathLike[str]) -> str:
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise UsageError(f"checkpoint_dir={value!r} is not a folder's name.", "Give a path, or leave it out.")
+    return text if "://" in text else str(Path(text).expanduser().absolute())

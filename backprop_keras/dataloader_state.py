@@ -1,0 +1,302 @@
+"""Where training stands in its data, and how a fresh process gets there again.
+
+Keras makes an iterator at the beginning of an epoch, or keeps one over many epochs when `steps_per_epoch` is given. Its
+order depends on the generators at three instants: when the epoch began, when the iterator was made, and when its first
+batch was asked for (torch draws at the second and the third, JAX at the third). Each is noted as it passes, without moving
+any of them, and set again on a resume; then the batches that are trained already are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import keras
+
+from backprop_core.errors import StateMismatchError
+from backprop_keras import rng_state
+from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
+from backprop_keras.skip_batches import PassingOver, loader_behind
+from backprop_keras.sources import (
+    order_of,
+    own_generator_states,
+    ready_batches,
+    set_order,
+    set_own_generators,
+    set_ready_batches,
+)
+
+_REPLAY = (
+    "The data comes from a Python generator: on a resume its batches are made again and thrown away, which is exact if it "
+    "gives the same batches in each process. A keras.utils.PyDataset skips them for free."
+)
+
+_TRAINING, _VALIDATION = 0, 1
+
+
+class DataPlace:
+    """The training data of one `fit`.
+
+    Args:
+        epoch_iterator: Keras' own.
+        validation: the validation data, which may come from the same pipeline.
+
+    Attributes:
+        epoch_iterator: Keras' own, which is watched and on a resume led.
+        to_pass: executions that are still to be passed over in this epoch.
+        exhausted: there is nothing behind the batches that are passed over, and Keras had found that out already. To ask
+            again would move SeedGenerators once more: TensorFlow runs what does not depend on the missing batch.
+        caveat: one sentence on what this data needs to come back exactly, or empty.
+        lost_order: one sentence where no process gives the order of another, or empty.
+    """
+
+    def __init__(self, epoch_iterator: Any, validation: Any = None) -> None:
+        self._validation = validation
+        self._validating: Any = None
+        self.epoch_iterator = epoch_iterator
+        self.to_pass = 0
+        self.exhausted = False
+        self._adapter = epoch_iterator.data_adapter
+        self._kind = type(self._adapter).__name__
+        self.caveat = _REPLAY if self._kind == "GeneratorDataAdapter" else ""
+        pipeline = getattr(self._adapter, "_dataset", None)
+        self.lost_order = UNSEEDED if is_pipeline(pipeline) and shuffles_without_seed(pipeline) else ""
+        self._made: list[list[int]] = []
+        self._running: int | None = None
+        self._epoch_start: Any = None
+        self._ready: list[Any] = []
+        self._order: dict[str, Any] = {}
+        self._opening: Any = None
+        self._first: Any = None
+        self._saved: Any = None
+        self._boundary: Any = None
+        self._prefix = 0
+        self._to_correct = 0
+        self._passing: PassingOver | None = None
+        self._make = type(epoch_iterator)._get_iterator
+        vars(epoch_iterator)["_get_iterator"] = self._get_iterator
+
+    @property
+    def executions(self) -> int:
+        """Batches that one call of the train function takes."""
+        return int(self.epoch_iterator.steps_per_execution)
+
+    @property
+    def length(self) -> int | None:
+        """Batches in an epoch, where Keras knows."""
+        number = self.epoch_iterator.num_batches
+        return None if number is None else int(number)
+
+    # -- noting ------------------------------------------------------------------------------------------------
+
+    def epoch_begins(self) -> None:
+        """All callbacks have seen the beginning of the epoch; nothing of its data has been asked for."""
+        if self._saved is None:
+            self._epoch_start = self.randomness()
+            self._ready = ready_batches(self._adapter)
+            self._order = order_of(self._adapter)
+
+    def validation_begins(self, epoch_iterator: Any) -> None:
+        """Keras is about to read validation data. Its iterators count among those that were made, see `_replay`."""
+        self._validating = epoch_iterator
+        if epoch_iterator is None or "_get_iterator" in vars(epoch_iterator):
+            return
+        make = type(epoch_iterator)._get_iterator
+        last: list[int] = [_VALIDATION, 0]
+
+        def get_iterator() -> Any:
+            nonlocal last
+            last[1] = int(epoch_iterator._steps_seen)
+            last = [_VALIDATION, 0]
+            self._made.append(last)
+            return make(epoch_iterator)
+
+        vars(epoch_iterator)["_get_iterator"] = get_iterator
+
+    def validation_ended(self) -> None:
+        """The last iterator has no successor yet that says how much was taken from it."""
+        if self._validating is not None and self._made and self._made[-1][0] == _VALIDATION:
+            self._made[-1][1] = int(self._validating._steps_seen)
+
+    def position(self, batch: int, *, exhausted: bool = False) -> dict[str, Any]:
+        """What `resume` needs, as plain values and arrays.
+
+        Args:
+            batch: batches of this epoch that are trained.
+            exhausted: Keras has found out that there are no more by asking for one.
+        """
+        kept = (
+            self.epoch_iterator.steps_per_epoch is not None
+            and self.epoch_iterator._current_iterator is not None
+        )
+        is_open = batch > 0 or kept
+        self._count_taken()
+        at = self._running if is_open else None
+        return {
+            "kind": self._kind,
+            "length": self.length,
+            "made": [list(one) for index, one in enumerate(self._made) if index != at],
+            "seen": int(self.epoch_iterator._steps_seen) if is_open else 0,
+            "open": is_open,
+            "exhausted": exhausted,
+            "epoch_start": self._epoch_start if is_open else None,
+            "opening": self._opening if is_open else None,
+            "first": self._first if is_open else None,
+            "ready": self._ready if is_open else ready_batches(self._adapter),
+            "order": self._order if is_open else order_of(self._adapter),
+        }
+
+    def randomness(self) -> dict[str, Any]:
+        """Every generator that training draws from, those that a torch DataLoader owns included."""
+        return {**rng_state.capture(), "loader": own_generator_states(self._adapter)}
+
+    def set_randomness(self, state: Any) -> None:
+        """Put back what `randomness` returned."""
+        if state is None:
+            return
+        rng_state.restore(state)
+        set_own_generators(self._adapter, state["loader"])
+
+    # -- finding back ------------------------------------------------------------------------------------------
+
+    def mismatch(self, saved: Any, batch: int) -> str | None:
+        """Why training cannot go on behind `batch` batches of this data, as half a sentence, or None."""
+        if batch and saved["length"] != self.length and None not in (saved["length"], self.length):
+            return f"stopped in an epoch of {saved['length']} batches, but here an epoch has {self.length}"
+        if batch % self.executions and batch != self.length:
+            return f"stopped behind batch {batch}, which steps_per_execution={self.executions} cannot find"
+        return None
+
+    def resume(self, saved: Any, batch: int, boundary: Any) -> None:
+        """The next pass is to stand behind `batch` batches; then the generators stand where they stood at the boundary.
+
+        Raises:
+            StateMismatchError: the data ends before.
+        """
+        self._saved, self._boundary = saved, boundary
+        self.exhausted = (
+            saved["exhausted"] and keras.backend.backend() != "torch"
+        )  # there no train function is asked
+        self._made = [list(one) for one in saved["made"]]
+        self._replay(self._made)
+        self.to_pass = -(-batch // self.executions)
+        kept = self.epoch_iterator.steps_per_epoch is not None  # else the iterator was made in this epoch
+        self._prefix = max(0, saved["seen"] - self.to_pass * self.executions) if kept else 0
+        set_ready_batches(self._adapter, saved["ready"])
+        set_order(self._adapter, saved["order"])
+        self._ready, self._order = saved["ready"], saved["order"]
+        if not saved["open"]:
+            self._saved = None
+            self.set_randomness(boundary)
+            self._epoch_start = self.randomness()
+            return
+        self._epoch_start = saved["epoch_start"]
+        self.set_randomness(self._epoch_start)
+        to_compute = 0 if self._prefix else max(0, batch - len(self._ready))
+        self._passing = PassingOver.of(self._adapter, to_compute, self._epoch_start, saved["first"])
+
+    def _replay(self, made: list[list[int]]) -> None:
+        """Iterators of earlier epochs leave traces in what they were made from: tf.data counts its reshufflings.
+
+        On TensorFlow the iterator of a tf.data pipeline exists as soon as Keras makes one, elsewhere with its first batch.
+        """
+        at_once = keras.backend.backend() == "tensorflow"
+        for which, taken in made:
+            if which == _TRAINING and self._kind == "GeneratorDataAdapter":
+                next(islice(self._adapter.generator(), taken, taken), None)
+            dataset: Any = (
+                self._validation if which == _VALIDATION else getattr(self._adapter, "_dataset", None)
+            )
+            if (taken or at_once) and is_pipeline(dataset):
+                iterator = iter(dataset)
+                next(iterator, None) if taken else None
+
+    def _count_taken(self) -> None:
+        if self._running is not None:
+            self._made[self._running][1] = int(self.epoch_iterator._steps_seen)
+
+    def _get_iterator(self) -> Any:
+        """In place of the epoch iterator's own method."""
+        self._count_taken()
+        self._made.append([_TRAINING, 0])
+        self._running = len(self._made) - 1
+        saved, self._saved = self._saved, None
+        if saved is None:
+            self._opening, self._first = self.randomness(), None
+            return self._watched(self._make(self.epoch_iterator))
+        self._opening, self._first = saved["opening"], saved["first"]
+        if self._passing is None or not self._passing.shuffles_in_a_thread:
+            self.set_randomness(self._opening)
+        return self._found(self._make(self.epoch_iterator))
+
+    def _watched(self, inner: Any) -> Any:
+        if keras.backend.backend() == "tensorflow":  # its train function wants the real iterator
+            return inner
+        return _Watched(iter(inner), self._asked_first)
+
+    def _asked_first(self) -> None:
+        self._first = self.randomness()
+
+    def _found(self, inner: Any) -> Any:
+        """An iterator behind the batches of earlier epochs that were taken from it; those of this epoch follow."""
+        ahead = self.to_pass * self.executions
+        iterator: Any
+        backend = keras.backend.backend()
+        if backend == "torch" and self._prefix + ahead:
+            iterator = loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
+        elif backend == "tensorflow":
+            iterator = iter(inner)
+        else:
+            iterator = _Watched(iter(inner), self._set_first)
+        if self._prefix and backend != "torch":
+            taken = sum(1 for _ in islice(iterator, self._prefix))
+            if taken < self._prefix:
+                raise StateMismatchError(
+                    f"The data ended behind {taken} batches, but {self._prefix} had been trained.",
+                    "Give the data that the run was begun with.",
+                )
+        self._to_correct = self._prefix
+        if not self.to_pass:
+            self.set_randomness(self._boundary)
+        return iterator
+
+    def _set_first(self) -> None:
+        if self._first is None:
+            self._asked_first()
+        elif self._passing is None or not self._passing.shuffles_in_a_thread:
+            self.set_randomness(self._first)
+
+    def batch_begins(self) -> None:
+        """Keras counts the batches of an iterator; those of earlier epochs are added now that it has begun to."""
+        if self._to_correct:
+            self.epoch_iterator._steps_seen += self._to_correct
+            self._to_correct = 0
+
+    def passed_one(self) -> bool:
+        """One execution has been passed over. True: it was the last, and everything stands as at the boundary."""
+        self.to_pass -= 1
+        if self.to_pass:
+            return False
+        if self._passing is not None:
+            self._passing.end()
+            self._passing = None
+        self.set_randomness(self._boundary)
+        return True
+
+
+class _Watched:
+    """An iterator that tells when its first item is asked for."""
+
+    def __init__(self, iterator: Iterator[Any], asked_first: Callable[[], None]) -> None:
+        self._iterator = iterator
+        self._asked_first: Callable[[], None] | None = asked_first
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._asked_first is not None:
+            asked_first, self._asked_first = self._asked_first, None
+            asked_first()
+        return next(self._iterator)

@@ -1,0 +1,110 @@
+"""Passing over batches without computing them, where the data allows it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, repeat
+from typing import Any
+
+import keras
+
+from backprop_keras.rng_state import python_from_array
+
+
+class _Placeholders(keras.utils.PyDataset):  # type: ignore[misc]
+    """A dataset that answers one and the same batch for indices whose batch would be thrown away."""
+
+    def __init__(self, dataset: Any, trained: frozenset[int], batch: Any) -> None:
+        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
+        self.behind, self._trained, self._batch = dataset, trained, batch
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batch if index in self._trained else self.behind[index]
+
+    @property
+    def num_batches(self) -> int | None:
+        number = self.behind.num_batches
+        return None if number is None else int(number)
+
+    def on_epoch_begin(self) -> None:
+        self.behind.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self.behind.on_epoch_end()
+
+
+class PassingOver:
+    """A PyDataset is not asked for the batches that are trained already.
+
+    Attributes:
+        shuffles_in_a_thread: its order is drawn by a thread that starts with the epoch, so the generators have to be left
+            alone until the first batch has come.
+    """
+
+    def __init__(self, adapter: Any, trained: frozenset[int]) -> None:
+        self._adapter = adapter
+        self._dataset = adapter.py_dataset
+        self.shuffles_in_a_thread = adapter.enqueuer is not None
+        if trained:
+            untrained = next((i for i in range(self._dataset.num_batches) if i not in trained), 0)
+            self._use(_Placeholders(self._dataset, trained, self._dataset[untrained]))
+
+    @staticmethod
+    def of(adapter: Any, batches: int, epoch_start: Any, first: Any) -> PassingOver | None:
+        """How to pass over `batches` batches of `adapter`; None if its batches are cheap or cannot be told apart."""
+        if type(adapter).__name__ != "PyDatasetAdapter":
+            return None
+        number = adapter.py_dataset.num_batches
+        if number is None or not batches:
+            return PassingOver(adapter, frozenset())
+        order = list(range(number))
+        if adapter.shuffle:
+            generator = random.Random()
+            drawn_from = epoch_start if adapter.enqueuer is not None or first is None else first
+            python_from_array(generator, drawn_from["python"])
+            generator.shuffle(order)
+        return PassingOver(adapter, frozenset(order[:batches]))
+
+    def _use(self, dataset: Any) -> None:
+        self._adapter.py_dataset = dataset
+        if self._adapter.enqueuer is not None:
+            self._adapter.enqueuer.py_dataset = dataset
+
+    def end(self) -> None:
+        """The real dataset is asked again."""
+        self._use(self._dataset)
+
+
+class _SkippingSampler:
+    """A sampler that leaves out the first items, lazily, so that the loader's draws keep their order."""
+
+    def __init__(self, sampler: Any, skip: int) -> None:
+        self._sampler, self._skip = sampler, skip
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self._sampler), self._skip, None)
+
+
+def loader_behind(loader: Any, skip: int, *, placeholders: int, before: Callable[[], None]) -> Iterator[Any]:
+    """An iterator of a torch DataLoader that stands behind `skip` batches, and first gives `placeholders` times None.
+
+    Args:
+        before: called before the first batch is asked for.
+    """
+    from torch.utils.data import IterableDataset
+
+    if skip and loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset):
+        name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
+        sampler = getattr(loader, name)
+        vars(loader)[name] = _SkippingSampler(sampler, skip)  # the attribute itself cannot be set
+        try:  # workers are given their indices as soon as they are made, so all is drawn here
+            return chain(repeat(None, placeholders), iter(loader))
+        finally:
+            vars(loader)[name] = sampler
+    iterator = iter(loader)
+    before()
+    if skip:
+        indexed = not isinstance(loader.dataset, IterableDataset)
+        next(islice(iterator._sampler_iter if indexed else iterator, skip - 1, skip), None)
+    return chain(repeat(None, placeholders), iterator)

@@ -1,0 +1,298 @@
+"""Lightning's training loop with boundaries in it.
+
+A boundary lies before a batch is fetched, at the end of an accumulation window: there every hook of the last batch has run,
+validation and schedulers included, and all of Lightning's counters agree. Two more lie behind a batch that a validation or
+the end of the epoch follows: training may stop there and come back to exactly that, so that no epoch is recorded as done
+which is not. They are reached by taking the place of methods on the Trainer's own loop objects, while it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_lightning.dataloader_state import LoaderWatch
+from backprop_lightning.schedule import batches_of, quiet_until
+from backprop_lightning.training_state import LightningTrainee
+
+
+class Boundaries(Protocol):
+    """Who is told of boundaries: who has the session, or on the other ranks who follows."""
+
+    def due(self) -> bool: ...
+
+    def leave(self) -> None: ...
+
+    def is_debris(self, error: Exception, *, save: bool = True) -> bool: ...
+
+    def mends(self, error: Exception) -> bool: ...
+
+    def least(self, number: int) -> int: ...
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool: ...
+
+    def took(self, phase: Phase, seconds: float) -> None: ...
+
+
+class TrainingLoop:
+    """Boundaries in one Trainer's fit.
+
+    Args:
+        trainee: takes the Trainer's state.
+        boundaries: told of each boundary that is due; its `leave` raises what ends the fit.
+        resumed: this rank's part of the restored checkpoint, or None.
+    """
+
+    def __init__(
+        self,
+        trainee: LightningTrainee,
+        boundaries: Boundaries,
+        clock: Clock,
+        resumed: Mapping[str, Any] | None,
+        *,
+        pending: bool = False,
+    ) -> None:
+        self._trainee = trainee
+        self._trainer = trainee.trainer
+        self._progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        self._boundaries = boundaries
+        self._clock = clock
+        self._leave = boundaries.leave
+        self._resumed = resumed
+        self._pending = pending
+        self._quiet_until = 0.0
+        self._special = True
+        self._step = 0
+        self._max_steps: int | None = None
+        self._epoch: int | None = None
+        self._leaves_validation = True
+        self._together = trainee.ranks.count > 1
+        self._validation_began: float | None = None
+        self._validated = 0  # batches of the running validation
+        self._common_batches: int | None = (
+            None  # of a validation, so many batches every rank has; 0: nobody knows
+        )
+
+    # -- in place ----------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Take the methods' place."""
+        fit_loop = self._trainer.fit_loop
+        self._advance_original = fit_loop.epoch_loop.advance
+        self._loaders_original = fit_loop._load_combined_loader_states
+        fit_loop.epoch_loop.advance = self._advance
+        fit_loop._load_combined_loader_states = self._loaders_ready
+        val_loop = fit_loop.epoch_loop.val_loop
+        self._validate_original, val_loop.run = val_loop.run, self._validate
+        if self._together:
+            self._setup_original, val_loop.setup_data = val_loop.setup_data, self._validation_set_up
+        fit_loop._combined_loader = (
+            None  # a finder may have made the loaders: they are made again, and watched
+        )
+        self._step = self._trainer.global_step
+        if self._resumed is not None:
+            fit_loop.epoch_loop.val_loop._has_run = False
+            self._pretend_epoch(self._resumed["trainer"]["train_reloaded"])
+            if self._pending:  # even at the last step its validation and epoch end are still to come
+                self._max_steps, fit_loop.epoch_loop.max_steps = fit_loop.epoch_loop.max_steps, -1
+
+    def uninstall(self) -> None:
+        """Lightning's loop is what it was."""
+        fit_loop = self._trainer.fit_loop
+        vars(fit_loop.epoch_loop).pop("advance", None)
+        vars(fit_loop).pop("_load_combined_loader_states", None)
+        for name in ("run", "setup_data"):
+            vars(fit_loop.epoch_loop.val_loop).pop(name, None)
+        self._restore_max_steps()
+        self._pretend_epoch(None)
+        if self._trainee.loaders is not None:
+            self._trainee.loaders.uninstall()
+
+    def _restore_max_steps(self) -> None:
+        if self._max_steps is not None:
+            self._trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
+
+    # -- loaders -----------------------------------------------------------------------------------------------
+
+    def _loaders_ready(self) -> None:
+        """Lightning has made the loaders and makes their iterator next."""
+        fit_loop = self._trainer.fit_loop
+        watch = LoaderWatch(fit_loop._combined_loader, self._trainee.randomness, self._boundaries.mends)
+        watch.install()
+        self._trainee.loaders = watch
+        saved = None
+        if self._resumed is not None:
+            saved = self._resumed["loaders"]
+            if self._epoch is not None:
+                self._set_up_validation(self._resumed["trainer"])
+        if saved is None or not watch.fits(saved):
+            self._loaders_original()
+            return
+        fit_loop._combined_loader_states_to_load = []
+        watch.resume(saved, fit_loop.epoch_progress.current.processed)
+
+    def _pretend_epoch(self, epoch: float | None) -> None:
+        """Loaders may depend on the epoch they are made in: make them in the one they were made in. None: end of it."""
+        progress = self._trainer.fit_loop.epoch_progress.current
+        if self._epoch is not None:
+            progress.completed, self._epoch = self._epoch, None
+        if epoch is not None and epoch >= 0:
+            self._epoch, progress.completed = progress.completed, int(epoch)
+
+    def _set_up_validation(self, ends: Mapping[str, Any]) -> None:
+        """Make the validation loaders, too, if they were there; then it is the resumed epoch again."""
+        val_loop = self._trainer.fit_loop.epoch_loop.val_loop
+        if ends["val_is_set_up"] and val_loop._combined_loader is None:
+            self._pretend_epoch(ends["val_reloaded"])
+            self._trainer.validating = True
+            val_loop.setup_data()
+            self._trainer.training = True
+        self._pretend_epoch(None)
+
+    # -- batches -----------------------------------------------------------------------------------------------
+
+    def _advance(self, data_fetcher: Any) -> None:
+        """In place of the epoch loop's `advance`: one batch. Most times one comparison and the clock more."""
+        if self._special:
+            if self._resumed is not None:
+                self._put_back(data_fetcher)
+                if self._pending:
+                    self._pending = False
+                    self._behind_batch(data_fetcher, resumed=True)
+                    return
+            else:
+                self._before_batch()
+            self._quiet_until = quiet_until(self._trainer)
+            self._special = False
+        elif self._boundaries.due():
+            self._before_batch()
+        before = self._progress.ready
+        try:
+            self._advance_original(data_fetcher)
+        except StopIteration:  # the epoch is over
+            self._special = True
+            raise
+        except Exception as error:
+            if self._progress.ready == before and self._boundaries.is_debris(error):
+                self._leave()
+            raise
+        if self._progress.ready >= self._quiet_until or self._trainer.should_stop:
+            self._behind_batch(data_fetcher)
+
+    def _steps(self) -> int:
+        """Optimizer steps since the last boundary."""
+        now = self._trainer.global_step
+        steps, self._step = now - self._step, now
+        return int(steps)
+
+    def _before_batch(self) -> None:
+        self._trainee.pending = False
+        if self._validation_began is not None:
+            began, self._validation_began = self._validation_began, None
+            if self._leaves_validation:
+                self._boundaries.took(Phase.VALIDATION, self._clock.monotonic() - began)
+        trainer = self._trainer
+        if trainer.fit_loop.epoch_loop._should_accumulate() and self._progress.ready:
+            return
+        steps = self._steps()
+        if not steps and not self._special and not trainer.lightning_module.automatic_optimization:
+            return  # the module accumulates by itself
+        if self._boundaries.boundary(steps):
+            self._leave()
+
+    def _behind_batch(self, data_fetcher: Any, *, resumed: bool = False) -> None:
+        """A validation or the end of the epoch may follow at once."""
+        epoch_loop = self._trainer.fit_loop.epoch_loop
+        validates = epoch_loop._should_check_val_fx(data_fetcher)
+        if not validates and not epoch_loop._num_ready_batches_reached():
+            return
+        self._special = True
+        self._trainee.pending = True
+        decides = not resumed and not epoch_loop._should_accumulate()
+        if decides and self._boundaries.boundary(self._steps(), **self._following(validates)):
+            self._leave()
+        if validates and self._leaves_validation and self._trainee.freeze():
+            self._validation_began, self._validated = self._clock.monotonic(), 0
+        else:
+            self._trainee.pending = False
+
+    def _following(self, validates: bool) -> dict[str, Phase]:
+        """What lies between here and the next boundary."""
+        if not validates:
+            return {"phase": Phase.EPOCH_END}
+        if not self._leaves_validation or self._common_batches == 0:
+            return {"phase": Phase.VALIDATION}
+        return {"phase": Phase.WITHIN_VALIDATION, "then": Phase.VALIDATION}
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def _validate(self) -> Any:
+        """In place of the validation loop's `run`: a stop signal may have ended the workers of its loaders."""
+        try:
+            return self._validate_original()
+        except Exception as error:
+            trainee = self._trainee
+            if trainee.frozen and self._boundaries.is_debris(error, save=trainee.weights_are_untouched()):
+                self._leave_validation()
+            raise
+
+    def _validation_set_up(self) -> None:
+        """In place of the validation loop's `setup_data`, which every rank comes to: how many batches all of them have."""
+        self._setup_original()
+        if self._validation_began is not None:
+            self._common_batches = self._boundaries.least(
+                batches_of(self._trainer.fit_loop.epoch_loop.val_loop)
+            )
+
+    def within_validation(self) -> None:
+        """Between two batches of a validation: leave if the rest of it no longer fits."""
+        if not self._leaves_validation or self._validation_began is None:
+            return
+        self._validated += 1
+        if self._together:
+            self._within_validation_together()
+        elif self._boundaries.due():
+            if not self._trainee.weights_are_untouched():
+                self._leaves_validation = (
+                    False  # it validates with other weights than it trains: not a state to save
+                )
+            elif self._boundaries.boundary(0, phase=Phase.WITHIN_VALIDATION):
+                self._leave_validation()
+
+    def _within_validation_together(self) -> None:
+        """Ranks talk behind batches that all of them come to, the first of them for certain."""
+        if self._common_batches is None or self._validated > self._common_batches:
+            return
+        first = self._validated == 1
+        if first and not self._boundaries.least(int(self._trainee.weights_are_untouched())):
+            self._leaves_validation = False
+        elif (first or self._boundaries.due()) and self._boundaries.boundary(
+            0, phase=Phase.WITHIN_VALIDATION
+        ):
+            self._leave_validation()
+
+    def validation_over(self) -> None:
+        """The validation's own end hooks follow; there is no going back to its beginning."""
+        self._trainee.thaw()
+        self._trainee.pending = False
+
+    def _leave_validation(self) -> None:
+        val_loop = self._trainer.fit_loop.epoch_loop.val_loop
+        val_loop._module_mode.restore(self._trainer.lightning_module)
+        self._trainer.training = True
+        self._leave()
+
+    # -- resuming ----------------------------------------------------------------------------------------------
+
+    def _put_back(self, data_fetcher: Any) -> None:
+        """All hooks of the start have run: be where the checkpoint was made. Lightning's own restarting is over."""
+        resumed, self._resumed = self._resumed, None
+        assert resumed is not None
+        fit_loop = self._trainer.fit_loop
+        self._restore_max_steps()
+        fit_loop.epoch_loop.restarting = False
+        fit_loop._restarting = False
+        self._trainee.put_back(resumed)
+        self._step = self._trainer.global_step

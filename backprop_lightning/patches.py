@@ -1,0 +1,279 @@
+"""The doors through which a fit is entered and left.
+
+Three methods of the Trainer's own objects are replaced for one call each, on the instance and not on the class: the one that
+loads `ckpt_path` (ours is loaded in its place, by Lightning's own code), the one that installs signal handlers, and the one
+that runs the loop. Every other hook is an ordinary callback hook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backprop_core.checkpoints.store import Loaded
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import StateMismatchError
+from backprop_core.outcome import Outcome
+from backprop_core.session.leave_process import leave_process
+from backprop_lightning import checkpoint_file, slurm
+from backprop_lightning.boundaries import TrainingLoop
+from backprop_lightning.package import early_exit, migrated
+from backprop_lightning.training_state import OURS, LightningTrainee, is_ours
+from backprop_torch.ranks import Ranks
+
+
+class Doors(ABC):
+    """One fit of one process.
+
+    Attributes:
+        loop: the training loop with boundaries, once it runs.
+        outputs: what the last training step returned.
+    """
+
+    def __init__(self, trainer: Any, ranks: Ranks, clock: Clock) -> None:
+        self.trainer = trainer
+        self.ranks = ranks
+        self.clock = clock
+        self.trainee = LightningTrainee(trainer, ranks, clock)
+        self.loop: TrainingLoop | None = None
+        self.outputs: Any = None
+        self.left = False
+        self._ours: Any = None
+
+    # -- what differs from rank to rank ------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def outcome(self) -> Outcome: ...
+
+    @property
+    @abstractmethod
+    def run_id(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> Path | None: ...
+
+    @property
+    @abstractmethod
+    def resumed_from(self) -> Path | None: ...
+
+    @abstractmethod
+    def remaining_s(self) -> float: ...
+
+    @abstractmethod
+    def open(self) -> None:
+        """Find the run and what to go on from, and open the doors."""
+
+    @abstractmethod
+    def restored(self) -> Loaded | None:
+        """The checkpoint to go on from."""
+
+    @abstractmethod
+    def tell(self, text: str) -> None:
+        """Warn the user."""
+
+    @abstractmethod
+    def take_signals(self, lightning: Any) -> None:
+        """Let `lightning` install its handlers, and listen on top of them."""
+
+    @abstractmethod
+    def due(self) -> bool:
+        """Whether a boundary has to be told; asked once for each batch that nothing special follows."""
+
+    @abstractmethod
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        """A boundary. True: leave, everything is saved."""
+
+    @abstractmethod
+    def took(self, phase: Phase, seconds: float) -> None:
+        """How long something took that more than one boundary lies in."""
+
+    def is_debris(self, error: Exception, *, save: bool = True) -> bool:
+        """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved.
+
+        Args:
+            save: the state is one that can be saved; otherwise the newest checkpoint is what there is.
+        """
+        return False
+
+    @abstractmethod
+    def signalled(self) -> bool:
+        """Whether a stop signal has come to this process."""
+
+    def mends(self, error: Exception) -> bool:
+        """Whether a loader is to have new workers in place of those that a stop signal has ended.
+
+        One of several ranks cannot leave where it is: it goes on to the boundary that all of them come to.
+        """
+        return self.ranks.count > 1 and self.signalled() and self.trainee.framework.is_stop_debris(error)
+
+    @abstractmethod
+    def least(self, number: int) -> int:
+        """The least of the numbers that the ranks give."""
+
+    @abstractmethod
+    def completed(self) -> None:
+        """The loop has run to its end."""
+
+    @abstractmethod
+    def close(self, outcome: Outcome, reason: str) -> None:
+        """End the attempt, once."""
+
+    @abstractmethod
+    def leaving_outcome(self) -> Outcome:
+        """How an attempt that was left is called."""
+
+    @property
+    @abstractmethod
+    def governed(self) -> bool: ...
+
+    # -- the way in --------------------------------------------------------------------------------------------
+
+    def open_doors(self) -> None:
+        """Wait for Lightning to come by."""
+        trainer = self.trainer
+        trainer._checkpoint_connector.resume_start = self._resume_start
+        trainer._signal_connector.register_signal_handlers = self._register_signal_handlers
+        trainer._run_stage = self._run_stage
+
+    def shut_doors(self) -> None:
+        """Doors that nobody came through are Lightning's own again."""
+        trainer = self.trainer
+        for owner, name in (
+            (trainer._checkpoint_connector, "resume_start"),
+            (trainer._checkpoint_connector, "restore_training_state"),
+            (trainer._signal_connector, "register_signal_handlers"),
+            (trainer, "_run_stage"),
+        ):
+            vars(owner).pop(name, None)
+
+    def _resume_start(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
+        """In place of loading `fit(ckpt_path=...)`: ours, unless the user has given one."""
+        connector = self.trainer._checkpoint_connector
+        del connector.resume_start
+        loaded = self.restored()
+        if loaded is not None and slurm.is_outdated(self.trainer, checkpoint_path, loaded.info.wall_s):
+            self.tell(
+                f"{checkpoint_path}, from Lightning's SLURM plugin, is older than {self.resumed_from}, so it is not used."
+            )
+            checkpoint_path = None
+        if checkpoint_path or loaded is None:
+            if loaded is not None:
+                self.tell(
+                    f"fit was given ckpt_path={str(checkpoint_path)!r}, so training goes on from there, and not from "
+                    f"{self.resumed_from}."
+                )
+            connector.resume_start(checkpoint_path, *args, **kwargs)
+            return
+        source = str(loaded.info.path)
+        if not is_ours(loaded.states):
+            raise StateMismatchError(
+                f"Checkpoint {source} was not made by a Lightning training.",
+                "Resume it with the script that made it, or start afresh with resume=False (a new run).",
+            )
+        data: Any = loaded.states[checkpoint_file.NAME]
+        self._ours = loaded.states[OURS]
+        connector._loaded_checkpoint = migrated(self.trainer, checkpoint_file.read(data, source), source)
+        connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
+        _outlive_finders(connector)
+        loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts
+
+    def _register_signal_handlers(self) -> None:
+        """Lightning's handlers first, ours on top: one of the two saves."""
+        connector = self.trainer._signal_connector
+        del connector.register_signal_handlers
+        self.take_signals(connector)
+
+    def _run_stage(self) -> Any:
+        trainer = self.trainer
+        del trainer._run_stage
+        ours, self._ours = self._ours, None
+        self.loop = TrainingLoop(
+            self.trainee,
+            self,
+            self.clock,
+            None if ours is None else self._own_part(ours["ranks"]),
+            pending=ours is not None and bool(ours["pending"]),
+        )
+        self.loop.install()
+        if (
+            ours is not None
+        ):  # Lightning sees a loader that cannot be resumed; it is brought to its place by us
+            warnings.filterwarnings(
+                "ignore", message="You're resuming from a checkpoint that ended before the epoch"
+            )
+        try:
+            result = trainer._run_stage()
+        finally:
+            self.loop.uninstall()
+        self.completed()
+        return result
+
+    def _own_part(self, parts: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+        if len(parts) == self.ranks.count:
+            return parts[self.ranks.rank]
+        self.tell(
+            f"The checkpoint was made by {len(parts)} processes and now there are {self.ranks.count}: weights, optimizers "
+            "and counters go on, but the order of samples and the random numbers are not the same."
+        )
+        return {**parts[0], "loaders": None, "random": None}
+
+    # -- the way out -------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Everything is saved: make fit return, with nothing but the teardown hooks.
+
+        Raises:
+            Exception: Lightning's own early exit.
+        """
+        trainer = self.trainer
+        self.left = True
+        trainer._signal_connector.teardown = self._torn_down
+        bar = trainer.progress_bar_callback
+        if bar is not None:
+            with contextlib.suppress(Exception):  # a bar that cannot be closed is no reason to lose the run
+                bar.on_train_end(trainer, trainer.lightning_module)
+        raise early_exit(trainer)
+
+    def _torn_down(self) -> None:
+        """The last thing that Lightning does in a fit that was left."""
+        connector = self.trainer._signal_connector
+        vars(connector).pop("teardown", None)
+        self.close(self.leaving_outcome(), "")
+        connector.teardown()
+        if self.governed:
+            leave_process()
+
+    def failed(self, error: BaseException) -> None:
+        """Lightning reports what ended the fit."""
+        if isinstance(error, KeyboardInterrupt):
+            self.close(Outcome.STOPPED, "interrupted by the keyboard")
+        else:
+            self.close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+
+    def torn_down_by_others(self) -> None:
+        """Lightning's teardown hook: a fit that somebody else left by the early exit ends here."""
+        if not self.left:
+            self.close(Outcome.STOPPED, "fit was left before the training began")
+
+
+def _outlive_finders(connector: Any) -> None:
+    """Finders of learning rates and batch sizes try, load a checkpoint of their own, and leave none for the fit itself."""
+    ours = connector._loaded_checkpoint
+
+    def restore() -> None:
+        loaded = connector._loaded_checkpoint
+        if loaded and loaded is not ours:
+            type(connector).restore_training_state(connector)
+            return
+        del connector.restore_training_state
+        connector._loaded_checkpoint = ours
+        connector.restore_training_state()
+
+    connector.restore_training_state = restore

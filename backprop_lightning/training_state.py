@@ -1,0 +1,225 @@
+"""What a checkpoint of a Lightning training holds, and how it is put back. It is the session's `Trainee`."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.clock import Clock
+from backprop_core.session.session import Position
+from backprop_lightning import checkpoint_file, logging_state
+from backprop_lightning.checkpoint_file import CheckpointFile
+from backprop_lightning.dataloader_state import LoaderWatch
+from backprop_lightning.package import version_of
+from backprop_lightning.weight_averaging import arrange_again
+from backprop_torch.framework import TorchFramework
+from backprop_torch.objects import ModuleRest
+from backprop_torch.ranks import Ranks
+from backprop_torch.rng_state import Randomness
+
+OURS = "backprop.lightning"
+
+
+class LightningTrainee:
+    """Takes a Trainer apart at a boundary.
+
+    Attributes:
+        loaders: the training loaders, once Lightning has made them.
+        warn: tells the user.
+        pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
+    """
+
+    def __init__(self, trainer: Any, ranks: Ranks, clock: Clock) -> None:
+        self.trainer = trainer
+        self.ranks = ranks
+        self.framework = TorchFramework()
+        self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
+        self.randomness = Randomness()
+        self.loaders: LoaderWatch | None = None
+        self.pending = False
+        self.warn: Callable[[str], None] = lambda text: None
+        self._read_once = False
+        self._clock = clock
+        self._file = CheckpointFile()
+        self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._marks: list[Any] = []
+
+    # -- Trainee -----------------------------------------------------------------------------------------------
+
+    def states(self) -> Mapping[str, object]:
+        self.ranks.ask_for_states()
+        checkpoint = self.lightning()
+        if not self._read_once:
+            self._read_once = True
+            if refusal := checkpoint_file.refused(checkpoint):
+                self.warn(f"This training could not be resumed as it is. {refusal}")
+        return {checkpoint_file.NAME: self._file.raw(checkpoint), OURS: self.ours()}
+
+    def position(self) -> Position:
+        trainer = self.trainer
+        batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return Position(trainer.global_step, trainer.current_epoch, batch, {"pending": self.pending})
+
+    def environment(self) -> Mapping[str, Any]:
+        return {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "lightning": version_of(self.trainer),
+            "precision": str(self.trainer.precision),
+            "ranks": self.ranks.count,
+            **self.framework.environment(),
+        }
+
+    def window_rest_s(self, step_s: float) -> float:
+        return 0.0  # boundaries lie at the ends of accumulation windows only
+
+    def total_steps(self) -> int | None:
+        trainer = self.trainer
+        limits = [] if trainer.max_steps == -1 else [int(trainer.max_steps)]
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        if (
+            epochs not in (None, -1)
+            and batches != float("inf")
+            and trainer.lightning_module.automatic_optimization
+        ):
+            limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
+        return min(limits, default=None)
+
+    def synchronize(self) -> None:
+        self.framework.synchronize()
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def lightning(self) -> dict[str, Any]:
+        """Lightning's own checkpoint, with references to the live tensors."""
+        checkpoint: dict[str, Any] = self.trainer._checkpoint_connector.dump_checkpoint(False)
+        if self._frozen is not None:
+            checkpoint.update(self._frozen[0])
+        return checkpoint
+
+    def ours(self) -> dict[str, Any]:
+        """What Lightning leaves out, for every rank."""
+        return {"ranks": self.ranks.gather(self.own()), "pending": self.pending}
+
+    def own(self) -> dict[str, Any]:
+        """What Lightning leaves out, of this rank."""
+        return self._own() if self._frozen is None else self._frozen[1]
+
+    def _own(self) -> dict[str, Any]:
+        trainer = self.trainer
+        module = trainer.lightning_module
+        fetcher = trainer.fit_loop._data_fetcher
+        rest: dict[str, Any] = dict(ModuleRest(module).capture())  # type: ignore[call-overload]
+        if module.automatic_optimization and not trainer.fit_loop.epoch_loop._should_accumulate():
+            rest["gradients"] = {}  # the next step begins by dropping them
+        loaders = None
+        if self.loaders is not None and fetcher is not None:
+            loaders = self.loaders.position(len(getattr(fetcher, "batches", ())))
+        return {
+            "random": self.randomness.randomness(),
+            "loaders": loaders,
+            "module": rest,
+            "logged": logging_state.capture(trainer),
+            "trainer": self._loose_ends(),
+        }
+
+    def _loose_ends(self) -> dict[str, Any]:
+        """Attributes that decide what comes next and are in no state_dict."""
+        trainer = self.trainer
+        val_loop = trainer.fit_loop.epoch_loop.val_loop
+        validated_at = getattr(trainer, "_last_val_time", None)
+        return {
+            "should_stop": bool(trainer.should_stop),
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "train_reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
+            "val_reloaded": val_loop._last_val_dl_reload_epoch,
+            "val_is_set_up": val_loop._combined_loader is not None,
+            "val_kept_workers": [_has_workers(loader) for loader in _flattened(val_loop._combined_loader)],
+            "val_seen": dict(val_loop._seen_batches_per_dataloader),
+            "since_val_s": None if validated_at is None else self._clock.monotonic() - validated_at,
+        }
+
+    def freeze(self) -> bool:
+        """A validation begins: whatever is asked for until `thaw` is answered as of now, weights excepted.
+
+        Returns:
+            False in the middle of an accumulation window, where nothing may be saved.
+        """
+        if self.trainer.fit_loop.epoch_loop._should_accumulate():
+            return False
+        checkpoint = self.trainer._checkpoint_connector.dump_checkpoint(False)
+        small = {
+            name: copy.deepcopy(checkpoint[name]) for name in ("loops", "callbacks") if name in checkpoint
+        }
+        self._frozen = (small, copy.deepcopy(self._own()))
+        self._marks = _marks(self.trainer.lightning_module)
+        return True
+
+    @property
+    def frozen(self) -> bool:
+        """A validation runs that can be left."""
+        return self._frozen is not None
+
+    def weights_are_untouched(self) -> bool:
+        """Whether the weights are those that training left: a callback may validate with averaged ones."""
+        return self._marks == _marks(self.trainer.lightning_module)
+
+    def thaw(self) -> None:
+        """The validation is over."""
+        self._frozen = None
+
+    # -- putting back ------------------------------------------------------------------------------------------
+
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Just before the first batch, when every hook of the start has run. The randomness comes last."""
+        trainer, ends = self.trainer, saved["trainer"]
+        val_loop = trainer.fit_loop.epoch_loop.val_loop
+        arrange_again(trainer)
+        ModuleRest(trainer.lightning_module).restore(saved["module"])
+        for loader, had in zip(_flattened(val_loop._combined_loader), ends["val_kept_workers"], strict=False):
+            if had and not _has_workers(loader):
+                iter(loader)  # making workers draws from the generators, and then it had been done already
+        trainer.should_stop = ends["should_stop"]
+        trainer.accumulate_grad_batches = ends["accumulate_grad_batches"]
+        trainer.fit_loop._last_train_dl_reload_epoch = ends["train_reloaded"]
+        val_loop._last_val_dl_reload_epoch = ends["val_reloaded"]
+        val_loop._seen_batches_per_dataloader.clear()
+        val_loop._seen_batches_per_dataloader.update(ends["val_seen"])
+        if ends["since_val_s"] is not None:
+            trainer._last_val_time = self._clock.monotonic() - ends["since_val_s"]
+        logging_state.restore(trainer, saved["logged"])
+        if saved["random"] is not None:
+            self.randomness.set_randomness(saved["random"])
+
+
+def _flattened(combined: Any) -> list[Any]:
+    return [] if combined is None else list(combined.flattened)
+
+
+def _has_workers(loader: Any) -> bool:
+    return (
+        bool(getattr(loader, "persistent_workers", False)) and getattr(loader, "_iterator", None) is not None
+    )
+
+
+def _marks(module: Any) -> list[Any]:
+    """What changes when somebody exchanges the weights: where they lie, torch's own count of changes, a few values."""
+    parameters = sorted(module.parameters(), key=lambda p: -p.numel())
+    places = [(p.data_ptr(), p._version) for p in parameters]
+    samples = [p.detach().flatten()[:: max(1, p.numel() // 8)][:8].tolist() for p in parameters[:4]]
+    return [places, samples]
+
+
+def is_ours(states: Mapping[str, Any]) -> bool:
+    """Whether a loaded checkpoint was made by this adapter."""
+    ours = states.get(OURS)
+    return (
+        checkpoint_file.NAME in states and isinstance(ours, Mapping) and isinstance(ours.get("ranks"), list)
+    )

@@ -1,0 +1,44 @@
+"""How many batches several ranks train before they talk again."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backprop_core.session.session import Session
+
+TALK_SHARE = 0.0005
+"""Of the training's time, talking may take this part."""
+AT_LEAST_EVERY_S = 0.25
+"""Where steps are long, talking costs nothing: a signal is heard this soon."""
+GRACE_SHARE = 0.25
+"""Of the time that a stop signal gives, so much may pass before it is heard of."""
+TALK_S = 0.001
+"""Two collectives of a few numbers, before they were measured."""
+
+
+def batches_to_next_talk(
+    session: Session, talked_s: float, window: int, *, step_s: float | None = None
+) -> int:
+    """Batches until the next boundary at which the ranks talk.
+
+    Half of those that still fit before the deadline at most: the closer it comes, the more often they talk. And no more than
+    what leaves most of a stop signal's grace for the save, even where talking is dear (one rank waits for a slower one).
+
+    Args:
+        session: knows the time left and how long steps and saves take.
+        talked_s: how long the last talk's first half took; waiting for a slower rank is in it, so it is an upper bound.
+        window: batches that make one optimizer step.
+        step_s: how long what is counted takes, where that is not a step.
+    """
+    step_s = session.forecast.longest_step_s() if step_s is None else step_s
+    if step_s <= 0 or session.steps < 3 or session.requests.signalled:
+        return 1
+    pacer = session.pacer
+    spare_s = session.remaining_s() - pacer.save_s() - pacer.exit_s()
+    fit = spare_s / (1.1 * step_s) / 2
+    cost_s = min(2 * talked_s, 10 * TALK_S) if talked_s > 0 else TALK_S
+    steps = max(ceil(cost_s / (TALK_SHARE * step_s)), int(AT_LEAST_EVERY_S / step_s))
+    heard_in_time = max(AT_LEAST_EVERY_S, GRACE_SHARE * session.settings.grace_s) / step_s
+    return max(1, int(min(fit, steps, heard_in_time))) * max(1, window)

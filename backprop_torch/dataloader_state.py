@@ -1,0 +1,306 @@
+"""Passes over a DataLoader that can be found again, batch for batch.
+
+RandomSampler draws its seed from the global generator when its iterator is first asked, and the loader draws the workers'
+base seed before that. So a pass is begun again under the randomness that reigned when it began; the batches already trained
+are skipped by index, without being loaded; then the randomness is set to what it was at the boundary. In that order.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from backprop_core.loop.replay import begun
+from backprop_core.ports.framework import RandomnessKeeper
+from backprop_torch.objects import GeneratorsTracked
+
+_WORKER_CAVEAT = (
+    "The order of the batches is exact. Random numbers drawn inside the loader's workers (augmentation) are not, on resume "
+    "in the middle of an epoch: box.batches(loader, replay=True) makes them exact, see docs/pytorch.md."
+)
+
+
+_GENERATORS = (torch.Generator, random.Random)
+
+
+def generators_of(loader: Any) -> GeneratorsTracked:
+    """The generators that a loader, its samplers and its dataset hold as attributes, each once, in a fixed order."""
+    found: dict[int, Any] = {}
+    numpy = sys.modules.get("numpy")
+    kinds = _GENERATORS if numpy is None else (*_GENERATORS, numpy.random.Generator)
+    for owner in _owners(loader):
+        if _is_seeded(owner):
+            continue
+        for value in getattr(owner, "__dict__", {}).values():
+            if isinstance(value, kinds):
+                found.setdefault(id(value), value)
+    return GeneratorsTracked(list(found.values()))
+
+
+_INNER = {
+    "sampler": ("sampler", "batch_sampler"),
+    "batch_sampler": ("sampler", "batch_sampler"),
+    "dataset": ("dataset",),
+}
+
+
+def _owners(loader: Any) -> list[Any]:
+    """The loader, its samplers and datasets, and those that they wrap."""
+    owners = [loader]
+    for name, inner in _INNER.items():
+        owner = getattr(loader, name, None)
+        while owner is not None and all(owner is not known for known in owners):
+            owners.append(owner)
+            owner = next((held for of in inner if (held := getattr(owner, of, None)) is not None), None)
+    return owners
+
+
+def _is_seeded(owner: Any) -> bool:
+    """Whether it is a sampler that seeds its generator in each pass, with a seed that it drew long before: accelerate's."""
+    return isinstance(owner, Sampler) and isinstance(getattr(owner, "initial_seed", None), int)
+
+
+def _seed_of(loader: Any) -> int | None:
+    return next((owner.initial_seed for owner in _owners(loader) if _is_seeded(owner)), None)
+
+
+def _restore_seed(loader: Any, seed: int | None) -> None:
+    for owner in _owners(loader):
+        if seed is not None and _is_seeded(owner):
+            owner.initial_seed = seed
+
+
+def _told_of_epochs(loader: Any) -> Any | None:
+    """The sampler whose order depends on the epoch that it was told; the loader's own, or one that a batch sampler holds."""
+    return next((o for o in _owners(loader) if isinstance(o, Sampler) and hasattr(o, "set_epoch")), None)
+
+
+_STAYING_CAVEAT = (
+    "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
+    "because their generators are as old as the process: see docs/pytorch.md."
+)
+
+
+def loader_length(loader: Any) -> int | None:
+    """Batches in one pass, or None where nobody knows before."""
+    if isinstance(loader.dataset, IterableDataset):
+        return None  # its length is a promise of the user's that torch itself only warns about
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+class _SkippingSampler:
+    """A sampler that leaves out the first batches, lazily, so that the loader's draws keep their order."""
+
+    def __init__(self, sampler: Iterable[Any], skip: int) -> None:
+        self._sampler = sampler
+        self._skip = skip
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self._sampler), self._skip, None)
+
+
+@contextmanager
+def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
+    """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
+
+    Workers that stay keep one iterator for all passes, which has the sampler in a place of its own.
+    """
+    name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
+    sampler = getattr(loader, name)
+    skipping = () if skip is None else _SkippingSampler(sampler, skip)
+    vars(loader)[name] = skipping
+    staying = getattr(loader, "_iterator", None)
+    if staying is not None:
+        staying._index_sampler = skipping
+    try:
+        yield
+    finally:
+        vars(loader)[name] = sampler
+        staying = getattr(loader, "_iterator", None)
+        if staying is not None:
+            staying._index_sampler = sampler
+
+
+def iterator_behind(
+    loader: DataLoader[Any], skip: int, *, replay: bool = False, made: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
+    """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
+
+    Args:
+        replay: load the batches and throw them away.
+        made: called between the making of the iterator and its first batch, where these are two moments.
+    """
+    if skip and not replay and not isinstance(loader.dataset, IterableDataset):
+        if loader.num_workers > 0:
+            with skipping(loader, skip):
+                return iter(loader)  # asks the sampler at once, to fill the workers' queues
+        iterator = iter(loader)
+        made()
+        next(islice(iterator._sampler_iter, skip - 1, skip), None)
+        iterator._num_yielded = skip
+        return iterator
+    iterator = iter(loader)
+    if skip and loader.num_workers == 0:
+        made()
+    next(islice(iterator, skip - 1, skip), None) if skip else None
+    return iterator
+
+
+def _make_workers_that_stay(loader: Any) -> None:
+    """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw."""
+    if not loader.persistent_workers or loader._iterator is not None:
+        return
+    state = torch.get_rng_state()
+    with skipping(loader, None):
+        iter(loader)
+    torch.set_rng_state(state)
+
+
+class LoaderRest:
+    """What of a loader decides its next pass: its generators, and whether its workers run already."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._generators = generators_of(loader)
+
+    @property
+    def is_empty(self) -> bool:
+        stay = getattr(self._loader, "persistent_workers", False)
+        counts = isinstance(getattr(self._loader, "iteration", None), int)  # its passes, as accelerate's do
+        return not self._generators.generators and not stay and not counts and _seed_of(self._loader) is None
+
+    def capture(self) -> object:
+        stayed = self._loader.persistent_workers and self._loader._iterator is not None
+        return {
+            "own": self._generators.capture(),
+            "stayed": stayed,
+            "seed": _seed_of(self._loader),
+            "iteration": getattr(self._loader, "iteration", None),
+        }
+
+    def mismatch(self, state: Any) -> str | None:
+        return self._generators.mismatch(state["own"])
+
+    def restore(self, state: Any) -> None:
+        if state["stayed"]:
+            _make_workers_that_stay(self._loader)
+        _restore_seed(self._loader, state.get("seed"))
+        if isinstance(state.get("iteration"), int):
+            self._loader.iteration = state["iteration"]
+        self._generators.restore(state["own"])
+
+
+def pass_start(loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked) -> dict[str, Any]:
+    """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
+    return {
+        "global": randomness.randomness(),
+        "own": generators.capture(),
+        "stayed": getattr(loader, "_iterator", None) is not None,
+        "epoch": getattr(_told_of_epochs(loader), "epoch", None),
+        "seed": _seed_of(loader),
+    }
+
+
+def restore_start(
+    loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked, start: Mapping[str, Any]
+) -> None:
+    """Make the next iterator of `loader` begin as the pass did that `pass_start` was told of."""
+    if start["stayed"]:
+        _make_workers_that_stay(loader)
+    elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
+        loader._iterator._shutdown_workers()
+        loader._iterator = None
+    told = _told_of_epochs(loader)
+    if isinstance(start.get("epoch"), int) and told is not None:
+        told.set_epoch(start["epoch"])
+    _restore_seed(loader, start.get("seed"))
+    randomness.set_randomness(start["global"])
+    generators.restore(start["own"])
+
+
+class LoaderReading:
+    """One pass over a stock DataLoader.
+
+    Args:
+        replay: batches that are already trained are loaded again and thrown away, rather than skipped by index.
+    """
+
+    def __init__(
+        self, loader: DataLoader[Any], randomness: RandomnessKeeper, *, replay: bool = False
+    ) -> None:
+        self._loader = loader
+        self._randomness = randomness
+        self._generators = generators_of(loader)
+        self._replay = replay
+        self._before: Any = None
+        self.length = loader_length(loader)
+        indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
+        self.caveat = ""
+        if indexed and replay and loader.persistent_workers:
+            self.caveat = _STAYING_CAVEAT
+        elif indexed and not replay:
+            self.caveat = _WORKER_CAVEAT
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        if saved is not None:
+            restore_start(self._loader, self._randomness, self._generators, saved)
+        self._before = pass_start(self._loader, self._randomness, self._generators)
+        iterator = iterator_behind(self._loader, skip, replay=self._replay)
+        if saved is not None:
+            iterator = iterator if skip else begun(iterator)
+            resume_randomness()
+        return iterator
+
+    def position(self, *, midway: bool) -> Any:
+        return self._before
+
+
+class StatefulReading:
+    """One pass over a torchdata StatefulDataLoader, which keeps its position itself.
+
+    Making its iterator draws from the global generator, so the randomness is set after it.
+    """
+
+    def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
+        self._loader = loader
+        self._randomness = randomness
+        self._state: Any = None
+        self.length = loader_length(loader)
+        self.caveat = _STATEFUL_CAVEAT if loader.num_workers > 0 else ""
+        self._before: Any = None
+        self._generators = generators_of(loader)
+
+    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+        if saved is not None:
+            restore_start(self._loader, self._randomness, self._generators, saved | {"stayed": False})
+            if saved["loader"] is not None and skip:
+                self._loader.load_state_dict(saved["loader"])
+        self._before = pass_start(self._loader, self._randomness, self._generators)
+        if saved is not None and saved["loader"] is None:
+            iterator = iterator_behind(self._loader, skip, replay=True)
+        else:
+            iterator = iter(self._loader)
+        if saved is not None:
+            iterator = iterator if skip else begun(iterator)
+            resume_randomness()
+        return iterator
+
+    def position(self, *, midway: bool) -> Any:
+        # The loader counts the batch that is being worked on, which a loop inside it will want again.
+        return {**self._before, "loader": None if midway else self._loader.state_dict()}
+
+
+_STATEFUL_CAVEAT = (
+    "The order of the batches is exact. Random numbers drawn inside the StatefulDataLoader's workers are not, unless the "
+    "dataset keeps them in its own state_dict: see docs/pytorch.md."
+)

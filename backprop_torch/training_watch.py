@@ -1,0 +1,84 @@
+"""Waits in an unchanged script for the first optimizer or the first pass over a loader, then has the loops watched."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from backprop_core.session import attach_rules
+
+_waiting = False
+
+
+class _Waiting:
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._built = False
+        self._optimizer_made = False
+
+    def optimizer_is_made(self) -> None:
+        self._optimizer_made = True
+        self.build()
+
+    def build(self) -> None:
+        """Have loops watched from now on, once, unless the script opens a box of its own."""
+        if self._built or os.getpid() != self._owner:
+            return
+        self._built = True
+        if "backprop" in sys.modules:  # the package that only users import
+            return
+        try:
+            from backprop_core.loop.unmodified_loop import AttachedBox
+            from backprop_torch.framework import TorchFramework
+
+            AttachedBox("pytorch").watch(TorchFramework(), lambda: self._optimizer_made, _in_a_plain_loop)
+        except Exception as error:
+            attach_rules.give_up("pytorch", error)
+
+
+def _in_a_plain_loop() -> bool:
+    """Whether no Trainer that has an adapter of its own is at work: on a rank that is not the first it opens no session."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "") == "transformers.trainer" and _has_adapter("transformers"):
+            return False
+        frame = frame.f_back
+    return True
+
+
+def _has_adapter(framework: str) -> bool:
+    return (
+        attach_rules.may_attach(framework, every_rank=True) and find_spec(f"backprop_{framework}") is not None
+    )
+
+
+def wait_for_training() -> None:
+    """Replace the making of optimizers and the beginning of passes by ones that tell us. Does so once."""
+    global _waiting
+    if _waiting:
+        return
+    _waiting = True
+    waiting = _Waiting()
+    _telling(Optimizer, "__init__", waiting.optimizer_is_made)
+    _telling(DataLoader, "__iter__", waiting.build)
+
+
+def _telling(kind: type, name: str, tell: Callable[[], None]) -> None:
+    original = getattr(kind, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = getattr(kind, name)
+        tell()
+        after = getattr(kind, name)
+        return (original if after is before else after)(self, *args, **kwargs)
+
+    setattr(kind, name, method)

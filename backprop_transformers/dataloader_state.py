@@ -1,0 +1,195 @@
+"""The training loader, watched so that its place can be found again in another process, batch for batch.
+
+accelerate's loader fetches one batch ahead of the one it gives: at a boundary a batch may have been made that nobody has
+trained. So two states of the random generators belong to a pass: from before it began, and from before its newest batch
+was made. To come back, the first is set, the trained batches are skipped by index, the second is set, the batches that were
+made ahead are made again, and then the generators are set to where they were at the boundary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from accelerate.data_loader import DataLoaderDispatcher
+from torch.utils.data import DataLoader
+
+from backprop_core.ports.framework import RandomnessKeeper
+from backprop_torch.dataloader_state import (
+    LoaderRest,
+    generators_of,
+    iterator_behind,
+    pass_start,
+    restore_start,
+)
+
+
+class LoaderWatch:
+    """Watches one training loader from its next pass on.
+
+    Args:
+        loader: as Trainer uses it: accelerate's wrapper, or whatever an overridden `get_train_dataloader` gave.
+
+    Attributes:
+        loader: the same.
+        watching: it lets itself be watched; otherwise nothing is known about its place.
+        dispatches: one process reads for all, so that they have to begin, skip and read together.
+    """
+
+    def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
+        self.loader = loader
+        self._inner = getattr(loader, "base_dataloader", loader)
+        self._randomness = randomness
+        self._generators = generators_of(self._inner)
+        self._stock = isinstance(self._inner, DataLoader)
+        self._stateful = callable(getattr(self._inner, "load_state_dict", None))
+        self._notes_draws = not getattr(self._inner, "num_workers", 0)
+        self._start: Any = None
+        self._before: Any = None
+        self._fetched = 0
+        self._resume: tuple[Mapping[str, Any], int, Mapping[str, Any]] | None = None
+        self._at_rest = False
+        self.dispatches = isinstance(loader, DataLoaderDispatcher) and loader.state.num_processes > 1
+        self.watching = not self.dispatches and self._install()
+
+    def _install(self) -> bool:
+        """The loader becomes one of a class derived from its own, whose `__iter__` asks us."""
+        kind = type(self._inner)
+        original = getattr(kind, "_backprop_original", kind)
+        try:
+            self._inner.__class__ = _watched(original)
+            vars(self._inner)["_backprop_watch"] = self
+        except TypeError:  # no ordinary Python object
+            return False
+        return True
+
+    def uninstall(self) -> None:
+        """The loader is what it was."""
+        if self.watching:
+            self._inner.__class__ = getattr(type(self._inner), "_backprop_original", type(self._inner))
+            vars(self._inner).pop("_backprop_watch", None)
+
+    # -- what it tells -----------------------------------------------------------------------------------------
+
+    def length(self) -> float:
+        """Batches in one pass; infinite where nobody knows before."""
+        try:
+            return len(self.loader)
+        except (TypeError, NotImplementedError):
+            return float("inf")
+
+    def pass_is_over(self) -> bool:
+        """Whether accelerate's wrapper says that the batch it gave last was the last one."""
+        return bool(getattr(self.loader, "end_of_dataloader", False))
+
+    def position(self, trained: int) -> dict[str, Any] | None:
+        """Where the running pass is after `trained` batches, as values that a checkpoint can hold; None before any."""
+        if self._start is None:
+            return None
+        ahead = max(0, self._fetched - trained)
+        return {"start": self._start, "ahead": ahead, "before": self._before if ahead else None}
+
+    def start_of_pass(self) -> Any:
+        """The random generators from before the running pass; None if none runs."""
+        return None if self._start is None else self._start["global"]
+
+    def rest(self) -> Any:
+        """What decides the next pass, besides the global generators."""
+        return LoaderRest(self._inner).capture() if self._stock else None
+
+    # -- the way back ------------------------------------------------------------------------------------------
+
+    def restore_rest(self, saved: Any) -> None:
+        """What `rest` told."""
+        if saved is None or not self._stock or self._generators.mismatch(saved["own"]) is not None:
+            return
+        LoaderRest(self._inner).restore(saved)
+
+    def fits(self, saved: Any) -> bool:
+        """Whether a pass that `position` was told of can be found again in this loader."""
+        return (
+            self.watching and saved is not None and self._generators.mismatch(saved["start"]["own"]) is None
+        )
+
+    def resume(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> None:
+        """The next pass is to go on behind `trained` batches; the global generators are set to `then` after that."""
+        self._resume = (saved, trained, then)
+
+    # -- passes ------------------------------------------------------------------------------------------------
+
+    def begin(self, make_iterator: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """In place of the loader's `__iter__`."""
+        if self._at_rest:
+            return make_iterator()
+        resumed, self._resume = self._resume, None
+        if resumed is None:
+            self._start = pass_start(self._inner, self._randomness, self._generators)
+            self._fetched = 0
+            return _Fetching(make_iterator(), self)
+        self._at_rest = True
+        try:
+            return self._resumed(*resumed)
+        finally:
+            self._at_rest = False
+
+    def _resumed(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> Iterator[Any]:
+        self._start = saved["start"]
+        restore_start(self._inner, self._randomness, self._generators, saved["start"])
+        iterator = self._behind(trained)
+        if saved["before"] is not None:
+            self._randomness.set_randomness(saved["before"])
+        ahead = list(islice(iterator, saved["ahead"]))
+        self._randomness.set_randomness(then)
+        self._before, self._fetched = saved["before"], trained
+        return _Fetching(iterator, self, ahead)
+
+    def _behind(self, skip: int) -> Iterator[Any]:
+        if self._stock:
+            return iterator_behind(self._inner, skip, replay=self._stateful)
+        iterator: Iterator[Any] = iter(self._inner)
+        next(islice(iterator, skip - 1, skip), None) if skip else None
+        return iterator
+
+    def fetches(self) -> None:
+        """The next batch is being made."""
+        if self._notes_draws:
+            self._before = self._randomness.randomness()
+
+    def fetched(self) -> None:
+        """It is there."""
+        self._fetched += 1
+
+
+class _Fetching:
+    """An iterator that tells the watch of each batch.
+
+    Args:
+        ahead: batches that were made already and are given first.
+    """
+
+    def __init__(self, iterator: Iterator[Any], watch: LoaderWatch, ahead: Sequence[Any] = ()) -> None:
+        self._iterator = iterator
+        self._watch = watch
+        self._ahead = deque(ahead)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._ahead:
+            batch = self._ahead.popleft()
+        else:
+            self._watch.fetches()
+            batch = next(self._iterator)
+        self._watch.fetched()
+        return batch
+
+
+def _watched(kind: type) -> type:
+    def begin(self: Any) -> Any:
+        return self._backprop_watch.begin(lambda: kind.__iter__(self))  # type: ignore[attr-defined]
+
+    parts = {"__iter__": begin, "_backprop_original": kind, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), parts)

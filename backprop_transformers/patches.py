@@ -1,0 +1,259 @@
+"""The doors through which one `train` is entered and left.
+
+While it runs, methods of the Trainer and of its callback handler are replaced, on the instances and not on their classes,
+and one function of Trainer's module while a checkpoint is resumed. Trainer resumes by its own code, from a folder with its
+`trainer_state.json`; what it would read from other files of the folder is given back from our checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import trainer as trainer_module
+from transformers.trainer_callback import TrainerState
+
+from backprop_core.clock import Clock
+from backprop_core.errors import CheckpointError, StateMismatchError
+from backprop_core.session.session import Session
+from backprop_transformers.boundaries import Boundaries
+from backprop_transformers.dataloader_state import LoaderWatch
+from backprop_transformers.training_state import OURS, Stage, TrainerKeeping, is_ours, rest_of
+
+_ABSENT = object()
+_STATE_FILE = "trainer_state.json"
+
+
+class Doors:
+    """The replacements of one `train`.
+
+    Attributes:
+        boundaries: told by the callback of batches and epochs.
+    """
+
+    def __init__(self, session: Session, keeping: TrainerKeeping, clock: Clock, *, lenient: bool) -> None:
+        self._lenient = lenient
+        self._session = session
+        self._keeping = keeping
+        self._trainer = keeping.trainer
+        self._handler = keeping.trainer.callback_handler
+        self._clock = clock
+        self._replaced: list[tuple[Any, str, Any]] = []
+        self._own: Mapping[str, Any] | None = None
+        self._rest: Mapping[str, Any] = {}
+        self._ignored_keys: Any = None
+        self._skips_epoch_end = False
+        self._replays = False
+        self.boundaries = Boundaries(session, keeping, clock, self._trainer._maybe_log_save_evaluate)
+
+    # -- in place ----------------------------------------------------------------------------------------------
+
+    def _replace(self, owner: Any, name: str, value: Any) -> Any:
+        """Set an attribute until the training ends; what it was."""
+        original = getattr(owner, name)
+        self._replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
+        setattr(owner, name, value)
+        return original
+
+    @contextmanager
+    def open(self, ignored_keys: Any) -> Iterator[None]:
+        """Inside, Trainer passes our boundaries.
+
+        Args:
+            ignored_keys: `train(ignore_keys_for_eval=...)`.
+        """
+        self._ignored_keys = ignored_keys
+        trainer, handler, replace = self._trainer, self._handler, self._replace
+        replace(trainer, "_maybe_log_save_evaluate", self.boundaries.log_save_evaluate)
+        self._get_batch_samples = replace(trainer, "get_batch_samples", self._batches_fetched)
+        self._on_train_begin = replace(handler, "on_train_begin", self._train_begins)
+        self._on_epoch_end = replace(handler, "on_epoch_end", self._epoch_ends)
+        self._on_train_end = replace(handler, "on_train_end", self._train_ends)
+        try:
+            yield
+        finally:
+            for owner, name, value in reversed(self._replaced):
+                if value is _ABSENT:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, value)
+            self._replaced.clear()
+            if self._keeping.loader is not None:
+                self._keeping.loader.uninstall()
+
+    @contextmanager
+    def resumed(self, states: dict[str, Any], source: str) -> Iterator[str]:
+        """Inside, Trainer goes on from `states` if its `train` is told to resume from the folder that this gives.
+
+        Raises:
+            StateMismatchError: they were not made by a Trainer's training.
+        """
+        if not is_ours(states):
+            raise StateMismatchError(
+                f"Checkpoint {source} was not made by a training of transformers.Trainer.",
+                "Resume it with the script that made it, or start afresh with resume=False (a new run).",
+            )
+        own: Any = states[OURS]
+        before, now = own.get("processes", 1), self._keeping.processes
+        if before != now:
+            raise StateMismatchError(
+                f"Checkpoint {source} was made by {before} processes and now there are {now}: Trainer's steps, epochs and "
+                "schedule would mean something else.",
+                f"Resume with {before} (torchrun --nproc-per-node {before}), or take the weights alone: backprop export.",
+            )
+        self._own, self._rest = own, rest_of(states)
+        trainer, replace = self._trainer, self._replace
+
+        def take_back(*args: Any, **kwargs: Any) -> None:
+            self._keeping.take_back(states, f"Checkpoint {source}")
+            if not trainer.args.auto_find_batch_size:  # which begins anew when memory runs out
+                states.clear()  # twice the model's memory otherwise, for as long as training lasts
+
+        replace(trainer, "_load_from_checkpoint", _nothing)
+        replace(trainer, "_load_optimizer_and_scheduler", take_back)
+        replace(trainer, "_load_scaler", _nothing)
+        replace(trainer, "_load_rng_state", self._first_batches_fetched)
+        replace(trainer.args, "ignore_data_skip", False)
+        replace(trainer.args, "eval_on_start", False)  # it was done when the run began
+        self._init_training_state = replace(trainer, "_init_training_state", self._place)
+        self._finalize_training = replace(trainer, "_finalize_training", self._finalized)
+        self._skip_first_batches = replace(trainer_module, "skip_first_batches", self._skip)
+        with TemporaryDirectory(prefix="backprop-") as folder:
+            known = {field.name for field in dataclasses.fields(TrainerState)}
+            state = {name: value for name, value in own["state"].items() if name in known}
+            TrainerState(**state).save_to_json(str(Path(folder) / _STATE_FILE))
+            yield folder
+
+    # -- the training loader -----------------------------------------------------------------------------------
+
+    def _watch_loader(self) -> None:
+        """Trainer has made its loader, and begins no pass before its `on_train_begin` is over."""
+        loader = self._handler.train_dataloader
+        if self._keeping.loader is not None:
+            self._keeping.loader.uninstall()
+        self._keeping.loader = watch = LoaderWatch(loader, self._keeping.randomness)
+        if not watch.watching and not watch.dispatches:
+            self._session.teller.say_once(
+                f"The training loader, a {type(loader).__name__}, cannot be watched: a resumed epoch begins its data anew.",
+                "warning",
+            )
+
+    def _batches_fetched(self, *args: Any, **kwargs: Any) -> Any:
+        """A stop signal to the whole process group kills the loader's workers, too: that is a stop, and no error."""
+        try:
+            return self._get_batch_samples(*args, **kwargs)
+        except (RuntimeError, OSError, EOFError) as error:
+            session = self._session
+            if not (session.may_leave_by_itself and self._keeping.framework.is_stop_debris(error)):
+                raise
+            session.leave_at_once("a stop signal ended the loader's workers")
+            self.boundaries.end()
+            return [], None
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def _train_begins(self, *args: Any, **kwargs: Any) -> Any:
+        control = self._on_train_begin(*args, **kwargs)
+        keeping, own = self._keeping, self._own
+        self._watch_loader()
+        keeping.epoch = -1
+        if own is not None:
+            keeping.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
+            keeping.put_back(own, self._rest)
+        self._weigh()
+        return control
+
+    def _weigh(self) -> None:
+        try:
+            self._session.weigh()
+        except CheckpointError as error:
+            if not self._lenient:
+                raise
+            self._session.teller.say_once(f"This training cannot be saved: {error}", "warning")
+
+    def _epoch_ends(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.boundaries.epoch_ends = True
+        skips, self._skips_epoch_end = self._skips_epoch_end, False
+        if (
+            skips or self.boundaries.ending
+        ):  # it was told to the others before, or will be by the next attempt
+            return control
+        return self._on_epoch_end(args, state, control, **kwargs)
+
+    def _train_ends(self, *args: Any, **kwargs: Any) -> Any:
+        self.boundaries.ended()
+        if not self.boundaries.ending:
+            self._keeping.stage = Stage.OVER
+        return self._on_train_end(*args, **kwargs)
+
+    # -- resuming ----------------------------------------------------------------------------------------------
+
+    def _place(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """In place of Trainer's own reckoning, which does not know where a loader without a length ends."""
+        self._init_training_state(*args, **kwargs)
+        assert self._own is not None
+        place = self._own["place"]
+        if place["stage"] == Stage.OVER:
+            return sys.maxsize, 0
+        return place["epoch"], place["batch"]
+
+    def _skip(self, loader: Any, batches: int = 0) -> Any:
+        """In place of accelerate's `skip_first_batches`: in the resumed epoch, before its first batch is asked for."""
+        keeping, own = self._keeping, self._own
+        if own is None or keeping.loader is None or loader is not keeping.loader.loader:
+            return self._skip_first_batches(loader, batches)
+        trainer, place = self._trainer, own["place"]
+        keeping.batch, keeping.stage = place["batch"], Stage(place["stage"])
+        keeping.randomness.set_randomness(own["random"])
+        if keeping.stage is not Stage.STEP:
+            vars(trainer.control).update(own["control"])
+        if keeping.stage is Stage.STEP_PENDING:
+            self._run_pending()
+        elif keeping.stage is Stage.EPOCH_PENDING:
+            self._skips_epoch_end = True
+            self.boundaries.resumes_at_epoch_end()
+        control = trainer.control
+        over = keeping.stage is Stage.EPOCH_PENDING or self.boundaries.epoch_is_over()
+        if over or self.boundaries.ending or control.should_training_stop or control.should_epoch_stop:
+            return []
+        if not keeping.loader.fits(own["loader"]):
+            self._replays = True
+            return self._skip_first_batches(loader, batches)
+        keeping.loader.resume(own["loader"], place["batch"], keeping.randomness.randomness())
+        return loader
+
+    def _first_batches_fetched(self, *args: Any) -> None:
+        """In place of Trainer's own: a loader that cannot be watched has drawn for all that it has read again."""
+        if self._replays and self._own is not None:
+            self._replays = False
+            self._keeping.randomness.set_randomness(self._own["random"])
+
+    def _run_pending(self) -> None:
+        trainer = self._trainer
+        self.boundaries.run_pending(
+            {
+                "tr_loss": trainer._tr_loss,
+                "model": trainer.model_wrapped,
+                "trial": None,
+                "epoch": self._keeping.epoch,
+                "ignore_keys_for_eval": self._ignored_keys,
+                "start_time": self._clock.wall(),
+            }
+        )
+
+    def _finalized(self, trial: Any, num_train_samples: Any, start_time: float) -> Any:
+        """Trainer tells of the whole training, so its seconds are those of all attempts."""
+        assert self._own is not None
+        history = self._trainer.state.log_history
+        if self._own["place"]["stage"] == Stage.OVER and history and "train_runtime" in history[-1]:
+            history.pop()  # Trainer's last words, which it is about to say again
+        return self._finalize_training(trial, num_train_samples, start_time - self._own["elapsed_s"])
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """What Trainer would load here is loaded with the rest."""

@@ -1,0 +1,139 @@
+"""The one place where a training is entered: `Trainer.train`, of the class, so that every Trainer comes by.
+
+A TrainerCallback is told of nothing before Trainer has decided what to resume from, and never of its Trainer. A Trainer
+without our callback trains as ever.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from accelerate import DistributedType
+from transformers import trainer as trainer_module
+
+from backprop_core.errors import UsageError
+from backprop_core.session import attach_rules
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.messages import Teller
+
+if TYPE_CHECKING:
+    from backprop_transformers.callback import BackpropCallback
+
+    Finder = Callable[[Any], BackpropCallback | None]
+
+_NEEDED = (
+    "_finalize_training",
+    "_init_training_state",
+    "_load_optimizer_and_scheduler",
+    "_maybe_log_save_evaluate",
+    "_run_epoch",
+    "get_batch_samples",
+)
+_ORIGINAL = "_backprop_original"
+
+
+def open_front_door() -> None:
+    """Let every `Trainer.train` from now on look for a BackpropCallback among its callbacks; once is enough.
+
+    Raises:
+        UsageError: this version of transformers has not all that the adapter builds on.
+    """
+    kind = trainer_module.Trainer
+    original = kind.train
+    if hasattr(original, _ORIGINAL):
+        return
+    _check_version()
+
+    @functools.wraps(original)
+    def train(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        callback = _find(self)
+        if callback is None or callback.is_training:
+            return original(self, resume_from_checkpoint, *args, **kwargs)
+        training = _begun(callback, self, args, kwargs)
+        if training is None:
+            return original(self, resume_from_checkpoint, *args, **kwargs)
+        return callback.run_training(
+            training,
+            lambda checkpoint: original(self, checkpoint, *args, **kwargs),
+            resume_from_checkpoint,
+            args[1] if len(args) > 1 else kwargs.get("ignore_keys_for_eval"),
+        )
+
+    setattr(train, _ORIGINAL, original)
+    kind.train = train  # type: ignore[method-assign]
+
+
+def users_callback(trainer: Any) -> BackpropCallback | None:
+    """The BackpropCallback that the script has given to its Trainer."""
+    from backprop_transformers.callback import BackpropCallback
+
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, BackpropCallback):
+            return callback
+    return None
+
+
+def find_with(finder: Finder) -> None:
+    """From now on `finder` finds the callback of a Trainer, or adds one."""
+    global _find
+    _find = finder
+
+
+_find: Finder = users_callback
+
+
+def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The open box, or None where there cannot be one.
+
+    Raises:
+        UsageError: as `Session.open`.
+    """
+    if (args[0] if args else kwargs.get("trial")) is not None:
+        return None  # one of many short trainings of a search, which are one experiment together
+    reason = _out_of_reach(trainer)
+    if reason is None:
+        return _opened(callback, trainer)
+    if trainer.is_world_process_zero():
+        Teller().say(
+            f"{reason}: BackpropCallback does not save such a training, and does not end it.", "warning"
+        )
+    return None
+
+
+def _opened(callback: BackpropCallback, trainer: Any) -> Any:
+    try:
+        return callback.begin(trainer)
+    except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
+        return None
+    except Exception as error:
+        if not callback.is_attached:
+            raise
+        attach_rules.give_up("transformers", error)
+        return None
+
+
+def _out_of_reach(trainer: Any) -> str | None:
+    """Why this training cannot have a box of its own."""
+    sharded = ("is_deepspeed_enabled", "is_fsdp_enabled", "is_distributed_loading_by_transformers")
+    if any(getattr(trainer, name, False) for name in sharded):
+        return "The Trainer's model is sharded"
+    kind = trainer.accelerator.distributed_type
+    if getattr(trainer.accelerator, "parallelism_config", None) is not None or not (
+        kind == DistributedType.NO or kind.value.startswith("MULTI_")
+    ):
+        return f"The Trainer's processes do not each hold the whole model ({kind.value})"
+    return None
+
+
+def _check_version() -> None:
+    missing = [name for name in _NEEDED if not hasattr(trainer_module.Trainer, name)]
+    if missing:
+        import transformers
+
+        raise UsageError(
+            f"backprop_transformers does not know the Trainer of transformers {transformers.__version__}: it has no "
+            f"{missing[0]}.",
+            "It needs transformers 5.3 or later: pip install 'transformers>=5.3'.",
+        )

@@ -1,0 +1,121 @@
+"""One `Trainer.train` inside a time box."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backprop_core.clock import Clock
+from backprop_core.outcome import Outcome
+from backprop_core.session.leave_process import leave_process
+from backprop_core.session.ranks import session_among
+from backprop_core.session.settings import Settings
+from backprop_torch.ranks import ranks_of_process
+from backprop_transformers.patches import Doors
+from backprop_transformers.training_state import OURS, TrainerKeeping, is_ours
+
+LEAVE_S = 0.15
+"""Trainer's own last words: loaders' workers, the other callbacks' `on_train_end`."""
+
+
+class BoxedTraining:
+    """Follows one `train` to its end, or ends it.
+
+    Args:
+        lenient: a state that cannot be saved is said and no error.
+
+    Attributes:
+        session: the engine.
+        doors: what stands in place of the Trainer's own methods meanwhile.
+    """
+
+    def __init__(self, settings: Settings, trainer: Any, clock: Clock, *, lenient: bool = False) -> None:
+        self._clock = clock
+        self._trainer = trainer
+        self._began = clock.monotonic()
+        self._earlier_s = 0.0
+        self._closed = False
+        keeping = TrainerKeeping(trainer, self._elapsed_s)
+        self.session = session_among(ranks_of_process(), settings, keeping, clock, leave_s=LEAVE_S)
+        self.doors = Doors(self.session, keeping, clock, lenient=lenient)
+
+    def _elapsed_s(self) -> float:
+        return self._earlier_s + self._clock.monotonic() - self._began
+
+    @property
+    def resumed_from(self) -> Path | None:
+        path = self.session.resumed_from
+        return None if path is None else Path(path)
+
+    # -- from the door in to the door out ------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Find the run, the deadline and the checkpoint to go on from.
+
+        Raises:
+            UsageError, StoreError: as `Session.open`; nothing was begun.
+        """
+        self.session.open()
+        atexit.register(self._forgotten)
+
+    def run(self, train: Callable[[Any], Any], users_checkpoint: Any, ignored_keys: Any) -> Any:
+        """What `train` returns, which is given what to resume from.
+
+        Args:
+            users_checkpoint: `train(resume_from_checkpoint=...)` of the script.
+            ignored_keys: `train(ignore_keys_for_eval=...)` of the script.
+
+        Raises:
+            StateMismatchError: the checkpoint does not fit; nothing was restored.
+            SystemExit: the box is over and a governor waits for the process to end.
+        """
+        try:
+            with self.doors.open(ignored_keys):
+                result = self._resumed(train, users_checkpoint)
+        except KeyboardInterrupt:
+            self._close(Outcome.STOPPED, "interrupted by the keyboard")
+            raise
+        except BaseException as error:
+            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        leaving = self.session.leaving
+        if leaving is not None:
+            self._close(leaving.outcome, "")
+            if self.session.governed:
+                leave_process()
+        else:
+            self._closes()
+            self.session.complete(self.doors.boundaries.steps_untold())
+        return result
+
+    def _resumed(self, train: Callable[[Any], Any], users_checkpoint: Any) -> Any:
+        loaded = self.session.restored
+        if loaded is None:
+            return train(users_checkpoint)
+        if users_checkpoint:
+            self.session.teller.say(
+                f"train was given resume_from_checkpoint={str(users_checkpoint)!r}, so training goes on from there, and not "
+                f"from {self.resumed_from}.",
+                "warning",
+            )
+            return train(users_checkpoint)
+        if is_ours(loaded.states):
+            ours: Any = loaded.states[OURS]
+            self._earlier_s = float(ours["elapsed_s"])
+        with self.doors.resumed(loaded.states, str(self.session.resumed_from)) as folder:
+            return train(folder)
+
+    def _close(self, outcome: Outcome, reason: str) -> None:
+        if not self._closed:
+            self._closes()
+            self.session.close(outcome, reason)
+
+    def _closes(self) -> None:
+        self._closed = True
+        atexit.unregister(self._forgotten)
+
+    def _forgotten(self) -> None:
+        """The process ends and `train` never came back: the record gets its end all the same."""
+        self._close(Outcome.FAILED, "")

@@ -1,0 +1,241 @@
+"""What a checkpoint of a Trainer's training holds, and how it is put back. It is the session's `Trainee`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import accelerate
+import numpy as np
+import torch
+import transformers
+from accelerate.optimizer import AcceleratedOptimizer
+from torch.optim import Optimizer
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.loop.loop_state import RANKS
+from backprop_core.loop.trackables import StateDictTracked, restore_all
+from backprop_core.ports.framework import Tracked
+from backprop_core.session.session import Position
+from backprop_torch.framework import TorchFramework
+from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
+from backprop_torch.rng_state import Randomness
+from backprop_transformers import callback_states
+from backprop_transformers.dataloader_state import LoaderWatch
+
+OURS = "backprop.transformers"
+_REST = "backprop.rest"
+
+
+class Stage(StrEnum):
+    """Where a boundary lies."""
+
+    STEP = "step"
+    """Behind a step, and all that belongs to it is done."""
+    STEP_PENDING = "step_pending"
+    """Behind a step, before the evaluation or Trainer's own save that follows it."""
+    EPOCH_PENDING = "epoch_pending"
+    """Behind the last step of an epoch, before the evaluation or save that follows the epoch's end."""
+    BETWEEN = "between"
+    """Behind an epoch and all that belongs to it."""
+    OVER = "over"
+    """Behind the whole training."""
+
+
+class TrainerKeeping:
+    """Takes a Trainer apart at a boundary.
+
+    Attributes:
+        epoch: the epoch that is trained, counted from 0.
+        batch: batches of it that are trained.
+        stage: where the boundary lies.
+        loader: the training loader, once Trainer has made it.
+        step_values: what Trainer logs of the newest step besides its loss: `grad_norm` and `learning_rate`.
+        steps_planned: the training's length, once Trainer knows it.
+        elapsed_s: tells the seconds that training has taken in all attempts.
+        processes, other_ranks: see `together.SharedTrainee`.
+    """
+
+    def __init__(self, trainer: Any, elapsed_s: Callable[[], float]) -> None:
+        self.trainer = trainer
+        self.processes = 1
+        self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
+        self.framework = TorchFramework()
+        self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
+        self.randomness = Randomness()
+        self.epoch = -1
+        self.batch = 0
+        self.stage = Stage.STEP
+        self.loader: LoaderWatch | None = None
+        self.step_values: dict[str, Any] = {}
+        self.elapsed_s = elapsed_s
+        self._earlier_pass: Any = None
+        self._frozen: dict[str, Any] | None = None
+
+    # -- Trainee -----------------------------------------------------------------------------------------------
+
+    def states(self) -> Mapping[str, object]:
+        own = self.own_part()
+        states = {
+            **{name: tracked.capture() for name, tracked in self._tracked().items()},
+            _REST: {name: tracked.capture() for name, tracked in self._rests().items()},
+            **own,
+        }
+        return states if self.other_ranks is None else {**states, RANKS: self.other_ranks(own)}
+
+    def own_part(self) -> dict[str, object]:
+        """What only Trainer has. Each process has its own place in the data, random generators and running loss."""
+        return {OURS: self._own() if self._frozen is None else self._frozen}
+
+    def position(self) -> Position:
+        epoch, batch, stage = self._place()
+        return Position(self.trainer.state.global_step, epoch, batch, {"stage": stage.value})
+
+    def environment(self) -> Mapping[str, Any]:
+        args = self.trainer.args
+        return {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "numpy": np.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate.__version__,
+            "ranks": self.processes,
+            "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+            **self.framework.environment(),
+        }
+
+    def window_rest_s(self, step_s: float) -> float:
+        return 0.0  # boundaries lie at optimizer steps only
+
+    def total_steps(self) -> int | None:
+        return self.trainer.state.max_steps or None
+
+    def synchronize(self) -> None:
+        self.framework.synchronize()
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> bool:
+        return self._frozen is not None
+
+    def freeze(self) -> None:
+        """An evaluation begins: whatever is asked for until `thaw` is answered as of now, weights excepted."""
+        self._frozen = self._own()
+
+    def thaw(self) -> None:
+        """The evaluation is over."""
+        self._frozen = None
+
+    def _tracked(self) -> dict[str, Tracked]:
+        trainer = self.trainer
+        optimizer, scaler = self._optimizer(), getattr(trainer.accelerator, "scaler", None)
+        tracked: dict[str, Tracked] = {
+            "model": ModuleTracked(trainer.model),
+            "optimizer": OptimizerTracked(optimizer)
+            if isinstance(optimizer, Optimizer)
+            else StateDictTracked(optimizer),
+            "scheduler": StateDictTracked(trainer.lr_scheduler),
+        }
+        return tracked if scaler is None else {**tracked, "scaler": StateDictTracked(scaler)}
+
+    def _rests(self) -> dict[str, Tracked]:
+        rests: dict[str, Tracked] = {"model": ModuleRest(self.trainer.model)}
+        optimizer = self._optimizer()
+        if isinstance(optimizer, Optimizer):
+            rests["optimizer"] = OptimizerRest(optimizer, {"model": self.trainer.model})
+        return rests
+
+    def _optimizer(self) -> Any:
+        optimizer = self.trainer.optimizer
+        return optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
+
+    def _place(self) -> tuple[int, int, Stage]:
+        """The same for the end of one epoch and the beginning of the next."""
+        if self.stage is Stage.BETWEEN:
+            return self.epoch + 1, 0, Stage.STEP
+        return max(0, self.epoch), self.batch, self.stage
+
+    def _own(self) -> dict[str, Any]:
+        """What only Trainer has: copies of small things."""
+        trainer, loader = self.trainer, self.loader
+        epoch, batch, stage = self._place()
+        random: Any = self.randomness.randomness()
+        if loader is not None and self.stage is Stage.STEP and not batch and self.epoch >= 0:
+            random = loader.start_of_pass() or random  # its first batch was being fetched
+        others = trainer.callback_handler.callbacks
+        state = {
+            field.name: getattr(trainer.state, field.name) for field in dataclasses.fields(trainer.state)
+        }
+        state["log_history"] = list(trainer.state.log_history)
+        state["stateful_callbacks"] = callback_states.exported([*others, trainer.control])
+        return {
+            "processes": self.processes,
+            "place": {"epoch": epoch, "batch": batch, "stage": stage.value},
+            "state": state,
+            "control": {
+                field.name: getattr(trainer.control, field.name)
+                for field in dataclasses.fields(trainer.control)
+            },
+            "callbacks": callback_states.capture(others),
+            "random": random,
+            "loader": (None if loader is None else loader.position(batch)) or self._earlier_pass,
+            "loader_rest": None if loader is None else loader.rest(),
+            "loss": {
+                "running": trainer._tr_loss.clone(),
+                "logged": trainer._total_loss_scalar,
+                "logged_at": trainer._globalstep_last_logged,
+                "since": getattr(trainer, "_initial_global_step", 0),
+            },
+            "step_values": dict(self.step_values),
+            "current_flos": trainer.current_flos,
+            "elapsed_s": self.elapsed_s(),
+        }
+
+    # -- putting back ------------------------------------------------------------------------------------------
+
+    def take_back(self, states: Mapping[str, object], source: str) -> None:
+        """Weights, optimizer, scheduler and scaler, or nothing.
+
+        Raises:
+            StateMismatchError: one of them does not fit; nothing was restored.
+        """
+        restore_all(self._tracked(), states, source)
+
+    def put_back(self, own: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
+        """What Trainer keeps outside of them, when its own preparations and `on_train_begin` are over."""
+        trainer, loss = self.trainer, own["loss"]
+        restore_all(self._rests(), rest, "The checkpoint")
+        trainer._tr_loss = loss["running"].to(trainer.args.device).clone()
+        trainer._total_loss_scalar = loss["logged"]
+        trainer._globalstep_last_logged = loss["logged_at"]
+        trainer._initial_global_step = loss["since"]
+        trainer.current_flos = own["current_flos"]
+        self.step_values = dict(own["step_values"])
+        callback_states.restore(trainer.callback_handler.callbacks, own["callbacks"])
+        self._earlier_pass = own["loader"]
+        if self.loader is not None:
+            self.loader.restore_rest(own["loader_rest"])
+        self.randomness.set_randomness(own["random"])
+
+
+def is_ours(states: Mapping[str, Any]) -> bool:
+    """Whether a loaded checkpoint was made by this adapter."""
+    ours = states.get(OURS)
+    return {"model", "optimizer", "scheduler", _REST} <= states.keys() and isinstance(ours, Mapping)
+
+
+def rest_of(states: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a loaded checkpoint belongs to model and optimizer and is not in their own files."""
+    rest: Mapping[str, Any] = states[_REST]
+    return rest
+
+
+def running_loss(trainer: Any) -> torch.Tensor | None:
+    """The mean loss since Trainer last logged it, unread; None right after."""
+    steps = trainer.state.global_step - trainer._globalstep_last_logged
+    return trainer._tr_loss / steps if steps > 0 else None

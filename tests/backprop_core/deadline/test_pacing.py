@@ -1,0 +1,69 @@
+"""What the pacer tells about the saves to come."""
+
+from __future__ import annotations
+
+import pytest
+
+from backprop_core.deadline.budget import Limit
+from backprop_core.deadline.decision import Action, decide
+from backprop_core.deadline.forecast import Forecast, Phase
+from backprop_core.deadline.pacing import Asks, Pacer
+
+
+def pacer(asked_every_s: float | None = 60.0) -> Pacer:
+    """Ten steps into a box of ten minutes, with saves of half a second."""
+    made = Pacer(Forecast(), began=100.0, budget_s=600.0, asked_every_s=asked_every_s)
+    for step in range(10):
+        made.passed(101.0 + step, 1)
+        made.goes_on(101.0 + step, Phase.PLAIN)
+    return made
+
+
+@pytest.mark.parametrize("asked_every_s", [None, 60.0, 5.0])
+def test_the_next_save_is_due_when_it_was_said_to_be(asked_every_s: float | None) -> None:
+    """Before the instant no save is due, behind it one is: for the first and for those after it."""
+    made = pacer(asked_every_s)
+    deadline = Limit(700.0, "test")
+    for _ in range(2):
+        now = made.last_save + 3.0
+        wait_s = made.next_save_s(now, deadline.at - now)
+        assert wait_s is not None
+        assert not made.facts(now + wait_s - 0.01, deadline, Phase.PLAIN, None, Asks()).save_due
+        assert made.facts(now + wait_s + 0.01, deadline, Phase.PLAIN, None, Asks()).save_due
+        made.forecast.observe_save(1_000, 0.5)
+        made.saved(now + wait_s)
+
+
+def test_near_the_end_no_periodic_save_is_promised() -> None:
+    """Where the save at the deadline comes first there is no next periodic one."""
+    made = pacer()
+    made.forecast.observe_save(1_000, 0.5)
+    made.saved(650.0)
+    assert made.next_save_s(660.0, 40.0) is None
+
+
+def test_a_copy_for_the_guard_never_takes_the_place_of_a_step() -> None:
+    """Copies are not reserved for: where a step fits but not a copy before it, the step is taken without one."""
+    made = pacer()
+    made.forecast.observe_save(1_000, 0.5)
+    deadline = Limit(700.0, "test")
+    before = made.facts(698.0, deadline, Phase.PLAIN, None, Asks())
+    made.saved(690.0)
+    made.copied(690.0, 0.25)
+    last = deadline.at - before.reserve_s
+    for now, affordable in ((last - 0.3, True), (last - 0.2, False)):
+        facts = made.facts(now, deadline, Phase.PLAIN, None, Asks())
+        assert facts.reserve_s == pytest.approx(before.reserve_s)
+        assert decide(facts).action is Action.CONTINUE
+        assert made.copy_now(now, facts) is affordable
+
+
+def test_a_block_without_a_governor_keeps_more_for_a_save_seen_once() -> None:
+    """A governed process has a reserve for its exit; a block has none, so it is left earlier while one save says little."""
+    free, governed = pacer(), pacer()
+    governed.governed = True
+    before = free.exit_s(), governed.exit_s()
+    for made in (free, governed):
+        made.forecast.observe_save(1_000, 0.5)
+    assert free.exit_s() > before[0] + 0.15
+    assert governed.exit_s() == before[1]
