@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 import click
 
-from backprop_core.errors import BackpropError, StoreError, UsageError
+try:
+    from backprop_core.errors import BackpropError, StoreError, UsageError
+except ImportError as unsupported:  # such as a system without file locks: its sentence, without a traceback
+    sys.exit(str(unsupported))
 
 EXIT_USAGE = 2
 EXIT_TROUBLE = 1

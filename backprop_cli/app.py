@@ -9,24 +9,30 @@ import click
 from backprop_core import __version__
 
 COMMANDS = {
-    "run": "run",
-    "resume": "resume",
-    "list": "list",
-    "status": "status",
-    "logs": "logs",
-    "stop": "stop",
-    "pause": "pause",
-    "continue": "continue_",
-    "checkpoint": "checkpoint",
-    "extend": "extend",
-    "checkpoints": "checkpoints",
-    "verify": "verify",
-    "export": "export",
-    "prune": "prune",
-    "config": "config",
-    "doctor": "doctor",
+    "run": "Run a training script inside a time box.",
+    "resume": "Continue a run from its newest checkpoint.",
+    "list": "Show all runs (also: ls).",
+    "status": "Show the machine's resources, or tell the story of a run.",
+    "logs": "Show what a run has printed.",
+    "stop": "End a run with a checkpoint.",
+    "pause": "Hold a run up; its time box waits.",
+    "continue": "Let a paused run go on.",
+    "checkpoint": "Have a run save now.",
+    "extend": "Give a run more time.",
+    "checkpoints": "Show the checkpoints of a run.",
+    "verify": "Read every byte of the checkpoints back.",
+    "export": "Write plain model.safetensors and .pt files.",
+    "prune": "Remove old runs, or older checkpoints.",
+    "config": "Show every setting and where it comes from.",
+    "doctor": "Say what is installed, what works, and what is misconfigured.",
 }
-"""Command to module in `backprop_cli.commands`; the module has a `command` of click's."""
+"""What each command does. It stands here, so that `--help` imports none of them.
+
+A command is the `command` of its module in `backprop_cli.commands`.
+"""
+ALIASES = {"ls": "list"}
+_MODULES = {"continue": "continue_"}
+"""Where a module cannot have its command's name."""
 
 
 class LazyGroup(click.Group):
@@ -35,10 +41,15 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module = import_module(f"backprop_cli.commands.{COMMANDS[cmd_name]}")
+        module = import_module(f"backprop_cli.commands.{_MODULES.get(name, name)}")
         command = module.command
         assert isinstance(command, click.Command)
         return command
@@ -47,14 +58,22 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
-        if not word.startswith("-") and word not in COMMANDS:
-            import difflib
-
-            near = difflib.get_close_matches(word, COMMANDS, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
-            raise click.UsageError(f"There is no command {word!r}. {hint}", ctx=ctx)
+        if not word.startswith("-") and word not in COMMANDS and word not in ALIASES:
+            raise click.UsageError(f"There is no command {word!r}. {_meant(word, args)}", ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)
         return name, command, [*_handed_on(ctx, command), *rest]
+
+
+def _meant(word: str, args: list[str]) -> str:
+    """What the user may have meant instead of the command `word`, in a sentence."""
+    import difflib
+    import shlex
+    from pathlib import Path
+
+    if word.endswith(".py") or Path(word).is_file():
+        return f"To run a script: backprop run {shlex.join(args)}"
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
 
 
 def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, number
+from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, minutes
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import UsageError
 
@@ -125,9 +125,12 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
         )
     total, rest = parameters["total"], parameters["rest"]
     try:
-        rest_s = 0.0 if rest is None else number(0, 366 * 24 * 60.0)(rest) * 60.0
+        rest_s = 0.0 if rest is None else minutes(above=False)(rest) * 60.0
     except ValueError as error:
-        raise UsageError(f"--rest {rest} is not allowed.", "Give a number of minutes, 0 or more.") from error
+        raise UsageError(
+            f"--rest {rest} is not allowed.",
+            'Give a number of minutes, 0 or more, or a duration such as "90s".',
+        ) from error
     return Chain(
         parameters["until_done"], None if total is None else parse_duration(total, "--total"), rest_s
     )

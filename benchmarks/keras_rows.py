@@ -7,7 +7,8 @@ A box is `backprop run` of benchmarks/keras_training.py. Late means that the pro
 session's last word, and how long the process lived after it as the governor saw. Lost are steps that the last checkpoint
 does not hold. `leave s` is the time from the last checkpoint to the session's last word, for which GOVERNED_LEAVE_S in
 backprop_keras/training.py stands; `exit s` is the time from there to the end of the process. The peer is a callback that
-sets stop_training at the deadline, beside BackupAndRestore(save_freq=50). Its clock begins with the fit, ours with the process.
+sets stop_training at the deadline, beside BackupAndRestore(save_freq=50). Its clock begins with the fit, ours with the
+process.
 
 `peer_rows` and `boundary_rows` are also called by benchmarks/deadline.py and benchmarks/boundary.py.
 """

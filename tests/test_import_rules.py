@@ -16,7 +16,7 @@ FRAMEWORKS = {
 }  # fmt: skip
 ADAPTERS = {"backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers"}
 MAY_USE = {"backprop_lightning": {"backprop_torch"}, "backprop_transformers": {"backprop_torch"}}
-CORE_LIBRARIES = {"psutil", "safetensors", "xxhash", "typing_extensions"}
+CORE_LIBRARIES = {"psutil", "xxhash", "typing_extensions"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 
@@ -116,3 +116,27 @@ def test_importing_the_core_is_light() -> None:
     """What `import backprop` loads is a short, known list, so it stays under 0.1 s: the time itself is in benchmarks."""
     loaded = _loaded_after("import backprop")
     assert not loaded & {"asyncio", "unittest", "multiprocessing", "http", "xml", "email"}
+
+
+def test_without_file_locks_the_import_says_what_is_supported() -> None:
+    """On a system without `fcntl` (Windows) package and command say where backprop runs, the command without a traceback."""
+    without = "import sys; sys.modules['fcntl'] = None; "
+    done = subprocess.run(
+        [sys.executable, "-c", without + "import backprop"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "ImportError: backprop runs on Linux and macOS" in done.stderr
+    command = [sys.executable, "-c", without + "import backprop_cli.__main__"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Linux and macOS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    """Each package of ours has its py.typed, or type checkers take all of it for Any."""
+    for folder in ROOT.glob("backprop*/__init__.py"):
+        assert folder.with_name("py.typed").is_file(), folder.parent.name

@@ -9,7 +9,7 @@ from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
-@click.command("checkpoint", short_help="Have a run save now.")
+@click.command("checkpoint")
 @click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Ask RUN to make a checkpoint at its next safe point, and to go on.

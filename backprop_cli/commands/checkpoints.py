@@ -17,7 +17,7 @@ _SPARE = ("saved in", "why", "when", "size")
 _COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
 
 
-@click.command("checkpoints", short_help="Show the checkpoints of a run.")
+@click.command("checkpoints")
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--verify/--no-verify", default=True, help="Read every byte back  [default: verify]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -12,7 +12,7 @@ from backprop_cli.tables import show_table
 from backprop_core.config.options import BY_NAME
 
 
-@click.command("config", short_help="Show every setting and where it comes from.")
+@click.command("config")
 @click.option("--config", metavar="PATH", help="Configuration file to use instead of the one that is found.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: str | None, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
-@click.command("continue", short_help="Let a paused run go on.")
+@click.command("continue")
 @click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Let RUN go on after 'backprop pause'.

@@ -49,7 +49,7 @@ Finding = tuple[str, str]
 """`ok`, `note` or `wrong`, and a sentence."""
 
 
-@click.command("doctor", short_help="Say what is installed, what works, and what is misconfigured.")
+@click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quick", is_flag=True, help="Do not import the frameworks, which takes seconds.")
 def command(as_json: bool, quick: bool) -> int:
@@ -120,7 +120,10 @@ def _adapters() -> Iterator[Finding]:
 
 
 def _imports() -> Iterator[Finding]:
+    """Whether what we know of each installed framework loads. An entry point is named after the framework's module."""
     for entry in entry_points(group="backprop.frameworks"):
+        if find_spec(entry.name) is None:
+            continue
         try:
             entry.load()
         except Exception as error:  # a plugin may fail in any way

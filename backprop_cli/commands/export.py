@@ -12,7 +12,7 @@ from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.manifest import address_of
 
 
-@click.command("export", short_help="Write plain model.safetensors and .pt files.")
+@click.command("export")
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--to", "directory", required=True, metavar="DIR", help="Where to; made if it does not exist.")
 @click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")

@@ -10,7 +10,7 @@ from backprop_core.deadline.budget import duration_text, parse_duration
 from backprop_core.runs.control import Action
 
 
-@click.command("extend", short_help="Give a run more time.")
+@click.command("extend")
 @click.argument("run", shell_complete=complete_runs)
 @click.argument("duration")
 def command(run: str, duration: str) -> int:

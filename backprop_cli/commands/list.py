@@ -20,7 +20,7 @@ _SPARE = ("checkpoints", "when", "loss", "step", "name", "duration")
 _COLUMNS = ("id", "name", "status", "duration", "step", "loss", "checkpoints", "when")
 
 
-@click.command("list", short_help="Show all runs.")
+@click.command("list")
 @click.option(
     "--status", "wanted", type=click.Choice([str(s) for s in RunStatus]), multiple=True, help="Only these."
 )

@@ -20,7 +20,7 @@ _CHUNK = 65_536
 _LOOK_EVERY_S = 0.1
 
 
-@click.command("logs", short_help="Show what a run has printed.")
+@click.command("logs")
 @click.argument("run", shell_complete=complete_runs)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines.")

@@ -9,7 +9,7 @@ from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
-@click.command("pause", short_help="Hold a run up; its time box waits.")
+@click.command("pause")
 @click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Hold RUN up at its next safe point. Its time box waits; a fixed deadline (SLURM, until) does not.

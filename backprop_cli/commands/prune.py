@@ -20,7 +20,7 @@ KEPT_CHECKPOINTS = 2
 _ENDED = [str(status) for status in RunStatus if status is not RunStatus.RUNNING]
 
 
-@click.command("prune", short_help="Remove old runs, or older checkpoints.")
+@click.command("prune")
 @click.option(
     "--older-than", default="30d", metavar="DURATION", show_default=True, help="Runs that ended before that."
 )

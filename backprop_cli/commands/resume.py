@@ -42,9 +42,7 @@ Examples:
 """
 
 
-@click.command(
-    "resume", cls=ScriptCommand, epilog=_EXAMPLES, short_help="Continue a run from its newest checkpoint."
-)
+@click.command("resume", cls=ScriptCommand, epilog=_EXAMPLES)
 @click.argument("run", shell_complete=complete_runs)
 @common_options
 @config_options

@@ -33,9 +33,7 @@ Examples:
 """
 
 
-@click.command(
-    "run", cls=ScriptCommand, epilog=_EXAMPLES, short_help="Run a training script inside a time box."
-)
+@click.command("run", cls=ScriptCommand, epilog=_EXAMPLES)
 @click.argument("script", shell_complete=complete_files)
 @click.argument(
     "script_args",

@@ -22,7 +22,7 @@ from backprop_core.runs.store import RunStore
 WATCH_EVERY_S = 1.0
 
 
-@click.command("status", short_help="Show the machine's resources, or tell the story of a run.")
+@click.command("status")
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")

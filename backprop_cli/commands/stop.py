@@ -9,7 +9,7 @@ from backprop_cli.parameters import complete_runs
 from backprop_core.runs.control import Action
 
 
-@click.command("stop", short_help="End a run with a checkpoint.")
+@click.command("stop")
 @click.argument("run", shell_complete=complete_runs)
 def command(run: str) -> int:
     """Ask RUN to save and end. It has the grace of its options to do so.

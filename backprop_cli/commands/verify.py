@@ -15,7 +15,7 @@ from backprop_core.checkpoints.store import CheckpointStore
 EXIT_DAMAGED = 1
 
 
-@click.command("verify", short_help="Read every byte of the checkpoints back.")
+@click.command("verify")
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run_or_path: str, as_json: bool) -> int:

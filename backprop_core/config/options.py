@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backprop_core.errors import BudgetError
+
 Parse = Callable[[Any], Any]
 """Turns a raw value into the option's; raises ValueError where it is not allowed."""
 
+_YEAR_MIN = 366 * 24 * 60.0
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {
     "true": True,
@@ -126,24 +129,56 @@ def memory_limit(raw: Any) -> str:
     return f"{gigabytes:g}"
 
 
+def minutes(*, above: bool = True) -> Parse:
+    """Minutes from a number of them or from a duration such as `"90s"`, at most a year; 0 is excluded with `above`."""
+
+    def parse(raw: Any) -> float:
+        if isinstance(raw, str) and not _NUMBER.fullmatch(raw.strip()):
+            raw = _seconds(raw) / 60.0
+        value: float = number(0, _YEAR_MIN, above=above)(raw)
+        return value
+
+    return parse
+
+
+def seconds(most: float) -> Parse:
+    """Seconds from a number of them or from a duration, from 0 to `most`."""
+
+    def parse(raw: Any) -> float:
+        if isinstance(raw, str) and not _NUMBER.fullmatch(raw.strip()):
+            raw = _seconds(raw)
+        value: float = number(0, most)(raw)
+        return value
+
+    return parse
+
+
+def _seconds(written: str) -> float:
+    from backprop_core.deadline.budget import parse_duration  # late: few values are written so
+
+    try:
+        return parse_duration(written, zero_allowed=True)
+    except BudgetError as error:
+        raise ValueError from error
+
+
 def optional(parse: Parse) -> Parse:
     """Also nothing: null in a file."""
     return lambda raw: None if raw is None else parse(raw)
 
 
-FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "none")
+FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "transformers", "none")
 PROBES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
-_YEAR_MIN = 366 * 24 * 60.0
-_MINUTES = "a number of minutes above 0, at most a year"
+_MINUTES = 'a number of minutes above 0 or a duration such as "90s" or "1h30m", at most a year'
 
 OPTIONS: tuple[Option, ...] = (
-    Option("max-run-minutes", "maxRunMinutes", number(0, _YEAR_MIN, above=True), _MINUTES, 10.0,
-           "Time box in minutes, fractions allowed."),
+    Option("max-run-minutes", "maxRunMinutes", minutes(), _MINUTES, 10.0,
+           'Time box: minutes, fractions allowed, or a duration such as "90s" or "1h30m".'),
     Option("framework", "framework", choice(*FRAMEWORKS), "one of " + ", ".join(FRAMEWORKS), "auto",
            "Framework of the script: " + ", ".join(FRAMEWORKS) + "."),
-    Option("checkpoint-every-minutes", "checkpointEveryMinutes", optional(number(0, _YEAR_MIN, above=True)),
+    Option("checkpoint-every-minutes", "checkpointEveryMinutes", optional(minutes()),
            _MINUTES, None,
-           "Minutes between periodic checkpoints; without it saving takes at most 2% of the time."),
+           "Minutes (or a duration) between periodic checkpoints; without it saving takes at most 2% of the time."),
     Option("gpu-memory-limit", "gpuMemoryLimit", optional(memory_limit),
            'a share such as "80%" or a number of GB such as "8"', None,
            'GPU memory that the run may use: "80%" or "8" (GB).'),
@@ -160,9 +195,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("gpu-max-temp", "gpu.maxTempC", number(20, 150), "a temperature from 20 to 150 °C", 85.0,
            "GPU temperature in °C above which nothing starts, and a run is paused."),
     Option("wait", "wait", switch, "true or false", True, "Wait for resources, or refuse at once."),
-    Option("wait-minutes", "waitMinutes", number(0, _YEAR_MIN), "a number of minutes, 0 or more", 10.0,
-           "Minutes to wait for resources at most."),
-    Option("grace", "grace", number(0, 86_400), "a number of seconds from 0 to 86400", 30.0,
+    Option("wait-minutes", "waitMinutes", minutes(above=False),
+           'a number of minutes, 0 or more, or a duration such as "90s"', 10.0,
+           "Minutes (or a duration) to wait for resources at most."),
+    Option("grace", "grace", seconds(86_400), 'a number of seconds from 0 to 86400, or a duration such as "2m"', 30.0,
            "Seconds between the stop signal and the kill."),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
            "Interpreter for the script; default: the one backprop runs under."),

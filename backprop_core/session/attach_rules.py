@@ -19,6 +19,7 @@ _MAY_ATTACH: Mapping[str, frozenset[str]] = {
     "lightning": frozenset({"lightning"}),
     "keras": frozenset({"keras"}),
     "tensorflow": frozenset({"keras"}),
+    "transformers": frozenset({"transformers"}),
     "none": frozenset(),
 }
 

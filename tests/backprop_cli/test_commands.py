@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backprop_cli.app import COMMANDS
 from backprop_core.checkpoints import NumpyTranslator, capture
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import CommandLine, wait_for
+from tests.backprop_cli.environments import base_install
 from tests.backprop_cli.sessions import STANDIN
 from tests.backprop_core.checkpoints.states import facts
 
@@ -222,15 +226,27 @@ def test_doctor_names_a_framework_that_does_not_load(monkeypatch: pytest.MonkeyP
 
     from backprop_cli.commands import doctor
 
-    broken = EntryPoint("broken", "no.such.module:Thing", "backprop.frameworks")
+    broken = EntryPoint("json", "no.such.module:Thing", "backprop.frameworks")
     monkeypatch.setattr(doctor, "entry_points", lambda group: [broken])
     ((kind, text),) = doctor._imports()
     assert kind == "wrong"
-    assert "broken" in text
+    assert "json" in text
     monkeypatch.setattr(doctor, "_ADAPTERS", {"tests.no_such_module_of_ours": ("os",), "json": ("os",)})
     monkeypatch.setattr(doctor, "find_spec", lambda name: name)
     ((kind, text),) = doctor._callbacks()
     assert (kind, text.partition(" ")[0]) == ("wrong", "tests.no_such_module_of_ours")
+
+
+def test_doctor_finds_a_base_install_healthy(backprop: CommandLine, tmp_path: Path) -> None:
+    """Without any framework nothing is wrong: the adapters wait for theirs, and the status is 0."""
+    interpreter = base_install(tmp_path / "base")
+    done = subprocess.run(
+        [interpreter, "-m", "backprop_cli", "doctor"],
+        cwd=backprop.folder, env=backprop.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "wrong" not in done.stdout
+    assert "backprop_torch: waits for torch" in done.stdout
 
 
 def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:
@@ -244,9 +260,42 @@ def test_wrong_words_get_a_proposal(backprop: CommandLine) -> None:
     assert "--max-run-minutes" in ran.stderr
 
 
+def test_a_script_in_place_of_a_command_gets_the_line_to_type(backprop: CommandLine) -> None:
+    """`backprop train.py` proposes `backprop run train.py`, arguments and all, and runs nothing."""
+    backprop.script("open('ran', 'w')")
+    ran = backprop("train.py", "--lr", "a b")
+    assert ran.returncode == 2
+    assert "backprop run train.py --lr 'a b'" in ran.stderr
+    assert not (backprop.folder / "ran").exists()
+
+
+def test_ls_is_list_and_the_package_is_the_command(backprop: CommandLine) -> None:
+    """`backprop ls` shows what `list` shows, and `python -m backprop` is `backprop`."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "one")
+    assert backprop("ls", "--json").stdout == backprop("list", "--json").stdout
+    ran = subprocess.run(
+        [sys.executable, "-m", "backprop", "ls"],
+        cwd=backprop.folder, env=backprop.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "one" in ran.stdout
+
+
+def test_help_imports_no_command() -> None:
+    """`backprop --help` shows every command without importing one: it is to cost little more than `--version`."""
+    code = (
+        "import sys; from backprop_cli.__main__ import main; main(['--help'])\n"
+        "print([name for name in sys.modules if name.startswith('backprop_cli.commands')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("[]\n")
+    for name, what in COMMANDS.items():
+        assert name in shown
+        assert what in shown
+
+
 def test_help_and_version(backprop: CommandLine) -> None:
     """Every command explains itself with an example; the version is the package's."""
-    from backprop_cli.app import COMMANDS
     from backprop_core import __version__
 
     assert __version__ in backprop("--version").stdout
@@ -312,7 +361,6 @@ def test_files_names_and_options_are_completed(backprop: CommandLine, words: str
 
 def test_the_documentation_names_every_command_and_option() -> None:
     """docs/cli.md has each command, and each option with its variable and its key."""
-    from backprop_cli.app import COMMANDS
     from backprop_core.config.options import OPTIONS
 
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")

@@ -19,7 +19,12 @@ from tests.backprop_cli.commandline import CommandLine
         (["train.py", "-m", "-3"], "max-run-minutes"),
         (["train.py", "-m", "abc"], "max-run-minutes"),
         (["train.py", "-m", "nan"], "max-run-minutes"),
+        (["train.py", "-m", "5 parsecs"], "90s"),
+        (["train.py", "-m", "0s"], "max-run-minutes"),
         (["train.py", "-c", "0"], "checkpoint-every-minutes"),
+        (["train.py", "-c", "9x"], "checkpoint-every-minutes"),
+        (["train.py", "--grace", "-2m"], "grace"),
+        (["train.py", "--until-done", "--rest", "soon"], "--rest"),
         (["train.py", "--grace", "-1"], "grace"),
         (["train.py", "-f", "mxnet"], "framework"),
         (["train.py", "-g", "120%"], "gpu-memory-limit"),
@@ -57,8 +62,14 @@ def test_wrong_usage_gets_a_sentence_and_status_2(
     "arguments",
     [
         ["-m", "0.5"],
+        ["-m", "1h30m"],
         ["-f", "PyTorch"],
+        ["-f", "transformers"],
         ["-c", "0.5"],
+        ["-c", "90s"],
+        ["--wait=90s"],
+        ["--grace", "2m"],
+        ["--until-done", "--rest", "90s"],
         ["-g", "80%"],
         ["-g", "8"],
         ["-p", "3"],
@@ -157,3 +168,13 @@ def test_a_home_that_cannot_be_used_is_status_2(backprop: CommandLine, kind: str
     assert "BACKPROP_HOME" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (backprop.folder / "ran").exists()
+
+
+def test_a_duration_is_understood_where_minutes_are_asked_for(backprop: CommandLine) -> None:
+    """`-m 5m` is 5 minutes, `-m 90s` one and a half; a bare number stays minutes, also in a file."""
+    backprop.script("")
+    for written, minutes in (("5m", "5"), ("90s", "1.5"), ("2", "2")):
+        assert f"at most {minutes} min" in backprop("run", "train.py", "-m", written, "--dry-run").stderr
+    (backprop.folder / "backprop.config.json").write_text('{"maxRunMinutes": "1h30m", "grace": "2m"}')
+    shown = json.loads(backprop("config", "--json").stdout)
+    assert (shown["max-run-minutes"]["value"], shown["grace"]["value"]) == (90.0, 120.0)
