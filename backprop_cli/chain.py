@@ -14,7 +14,7 @@ from backprop_cli.scripts import Kind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
-from backprop_core.errors import UsageError
+from backprop_core.errors import BackpropError, UsageError
 from backprop_core.governor.governor import Observer
 from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
 from backprop_core.governor.verdict import Verdict
@@ -108,7 +108,11 @@ def run_chain(
         if launch.told_to_leave:
             observer.say(_ENDED.format("chain", record.id))
             return verdict
-        before, record = record, store.load(record.id)
+        try:
+            before, record = record, store.load(record.id)
+        except BackpropError as error:
+            observer.say(f"No further box is begun: {error}")
+            return verdict
         why_not = _why_not_again(before, record, end, clock.monotonic() + chain.rest_s)
         if why_not:
             observer.say(why_not)

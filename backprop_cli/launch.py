@@ -26,7 +26,12 @@ from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
-from backprop_core.runs.record import RunRecord, with_checkpoint, with_doubtful_checkpoint
+from backprop_core.runs.record import (
+    KEPT_CHECKPOINTS,
+    RunRecord,
+    with_checkpoint,
+    with_doubtful_checkpoint,
+)
 from backprop_core.runs.store import RunStore
 
 REMEMBER_EVERY_S = 2.0
@@ -53,6 +58,7 @@ class Launch:
         self._clock = clock
         self._observer = observer
         self._pending: list[str] = []
+        self._remembered: list[str] = []
         self._monitor: Monitor | None = None
         self._matches: Matches | None = None
         self._remembered_at = 0.0
@@ -142,7 +148,7 @@ class Launch:
             self._monitor.ended()
         except BaseException as error:
             reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
-            self._finish(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
+            self._recorded(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
             raise
         finally:
             self._monitor.close()
@@ -190,12 +196,9 @@ class Launch:
     def _add_checkpoints(self, paths: Sequence[str], doubtful: Sequence[str]) -> None:
         if not paths and not doubtful:
             return
-        record = self._store.load(self._hold.run_id)
-        for path in paths:
-            record = with_checkpoint(record, path)
-        for path in reversed(doubtful):  # each goes to the front: the newest of them behind the others
-            record = with_doubtful_checkpoint(record, path)
+        record = _with_checkpoints(self._store.load(self._hold.run_id), paths, doubtful)
         self._store.amend(self._hold, checkpoints=record.checkpoints, last_checkpoint=record.last_checkpoint)
+        self._remembered = [*self._remembered, *paths][-KEPT_CHECKPOINTS:]
 
     # The end
 
@@ -206,7 +209,7 @@ class Launch:
             doubtful, whole = self._matches.at_end(killed=ending.killed or ending.returncode < 0)
             self._pending += whole
         self._remember(doubtful)
-        known = self._store.load(record.id)
+        known = self._known_of(record, doubtful)
         resumable = usable(self._store, known) is not None
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
         own_bytes = self._monitor.last_bytes if self._monitor is not None else 0
@@ -215,14 +218,23 @@ class Launch:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
             )
-        try:
-            self._finish(number, verdict, ending)
-        except (
-            StoreError
-        ) as error:  # the script's own end counts more than our not being able to write it down
-            self._observer.say(f"The end of this attempt could not be recorded: {error}")
+        self._recorded(number, verdict, ending)
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
+
+    def _known_of(self, record: RunRecord, doubtful: Sequence[str]) -> RunRecord:
+        """The record as it is now; where it cannot be read, as it was, with what this attempt has saved since."""
+        try:
+            return self._store.load(record.id)
+        except BackpropError:  # said when the end cannot be written either
+            return _with_checkpoints(record, [*self._remembered, *self._pending], doubtful)
+
+    def _recorded(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
+        """Write the end down. The script's own end counts more than our not being able to: that is said."""
+        try:
+            self._finish(number, verdict, ending)
+        except BackpropError as error:
+            self._observer.say(f"The end of this attempt could not be recorded: {error}")
 
     def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
         facts: Mapping[str, Any] = {}
@@ -253,6 +265,14 @@ class Launch:
             return {}
         gpu = {"peak_gpu_bytes": monitor.peak_gpu_bytes} if monitor.peak_gpu_bytes else {}
         return {"peak_rss_bytes": monitor.peak_bytes, **gpu}
+
+
+def _with_checkpoints(record: RunRecord, paths: Sequence[str], doubtful: Sequence[str]) -> RunRecord:
+    for path in paths:
+        record = with_checkpoint(record, path)
+    for path in reversed(doubtful):  # each goes to the front: the newest of them behind the others
+        record = with_doubtful_checkpoint(record, path)
+    return record
 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:

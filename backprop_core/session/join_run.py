@@ -66,11 +66,16 @@ class Enrolment:
     def remember(self, path: str) -> None:
         """Write a new checkpoint into the record, where nobody outside does."""
         if self.store is not None and self.hold is not None:
-            with contextlib.suppress(BackpropError):  # the checkpoint is found by a scan all the same
+            with contextlib.suppress(Exception):  # the checkpoint is found by a scan all the same
                 self.store.remember_checkpoint(self.hold, path)
 
-    def finish(self, outcome: Outcome, reason: str, facts: Mapping[str, Any]) -> None:
-        """Write the attempt's end into the record, where nobody outside does, and let the run go."""
+    def finish(self, outcome: Outcome, reason: str, facts: Mapping[str, Any]) -> str:
+        """Write the attempt's end into the record, where nobody outside does, and let the run go.
+
+        Returns:
+            One sentence where it could not be written, else nothing. The training is over and the script's own code comes
+            next, so no error of our records leaves here.
+        """
         try:
             if self.store is not None and self.hold is not None:
                 self.store.finish_attempt(
@@ -84,8 +89,13 @@ class Enrolment:
                     last_loss=facts.get("loss"),
                     last_checkpoint=facts.get("checkpoint"),
                 )
+        except Exception as error:
+            what = str(error) if isinstance(error, BackpropError) else f"{type(error).__name__}: {error}"
+            return f"The end of this attempt could not be recorded: {what}"
         finally:
-            self.release()
+            with contextlib.suppress(OSError):
+                self.release()
+        return ""
 
     def release(self) -> None:
         self.attempt.events.close()

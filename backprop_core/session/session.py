@@ -422,4 +422,6 @@ class Session:
             self.requests.stop()
             self.guard.stop()
             self.outcome, self.reason = outcome, reason or (self.leaving.text if self.leaving else "")
-            self.enrolment.finish(self.outcome, self.reason, self.reporter.end())
+            unwritten = self.enrolment.finish(self.outcome, self.reason, self.reporter.end())
+            if unwritten:
+                self._warn(unwritten)
