@@ -35,7 +35,7 @@ SCRIPT = HERE / "boxed_training.py"
 def simulated(count: int) -> list[dict[str, Any]]:
     """One row for each kind of step time."""
     sys.path.insert(0, str(HERE.parent))
-    from tests.backprop_core import test_deadline_simulation as kinds
+    from tests.backprop_core.deadline import test_deadline_simulation as kinds
 
     rows = []
     all_kinds = kinds.SMOOTH + kinds.ROUGH

@@ -14,14 +14,15 @@ from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import duration_text, resolve_deadlines
-from backprop_core.deadline.decision import Action, Facts, Leave, Verdict, decide
+from backprop_core.deadline.decision import Leave, Verdict
 from backprop_core.deadline.forecast import Forecast, Phase
-from backprop_core.deadline.pacing import Asks, Pacer
-from backprop_core.errors import CheckpointError
+from backprop_core.deadline.pacing import Pacer
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
 from backprop_core.session import attach_rules
+from backprop_core.session.conduct import Conduct
 from backprop_core.session.find_checkpoint import load_for
+from backprop_core.session.hands import SessionHands
 from backprop_core.session.hang_guard import Guard
 from backprop_core.session.join_run import Enrolment, enrol
 from backprop_core.session.messages import LogValues, Teller
@@ -71,9 +72,7 @@ class Session:
         self.wake = 0.0
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
-        self._looked = Verdict(Action.CONTINUE)
         self._reserved = False
-        self.reserve_kept_s: float | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -121,6 +120,8 @@ class Session:
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
+        self.hands = SessionHands(self)
+        self.conduct = Conduct(self.pacer, self.hands)
         self.reporter = Reporter(self)
         self.reporter.start()
 
@@ -152,6 +153,11 @@ class Session:
     def steps(self) -> int:
         """Steps of this attempt so far, as far as boundaries were told."""
         return self.pacer.steps
+
+    @property
+    def reserve_kept_s(self) -> float | None:
+        """Seconds that were left when the last save began; None where there was none."""
+        return self.conduct.reserve_kept_s
 
     def remaining_s(self) -> float:
         """Seconds to the earliest deadline, never negative."""
@@ -191,16 +197,17 @@ class Session:
         now = self.clock.monotonic()
         self.pacer.state_bytes = self.saver.state_bytes
         self.guard.let_finish()
-        self._collect_saves()
-        self.pacer.passed(now, steps, paused_s=self._obey(now))
-        facts = self._act(phase, then)
+        self.hands.collect()
+        held_s = self._obey(now)
+        facts = self.conduct.at_boundary(now, steps, phase, then, held_s=held_s)
+        self.leaving = self.conduct.leaving
         if self.leaving is None:
             if not self._reserved and self.pacer.steps >= RESERVE_AFTER_STEPS:
                 self._reserved = True
                 self.saver.reserve(self.trainee.states())
+            self.reporter.put_off()
             self.reporter.progress(now)
-            self._arm_guard(facts)
-            self.pacer.goes_on(self.clock.monotonic(), phase)
+            self.conduct.goes_on(facts, phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
         return self.leaving is not None
@@ -218,56 +225,6 @@ class Session:
             self.requests.applied(extended_s)
         return slept_s
 
-    def _facts(self, phase: Phase, then: Phase | None) -> Facts:
-        requests = self.requests
-        asks = Asks(
-            leave=requests.leave,
-            save=requests.save_asked,
-            window_s=self.trainee.window_rest_s(self.forecast.longest_step_s()),
-            save_in_flight=self.saver.busy,
-        )
-        return self.pacer.facts(self.clock.monotonic(), self.deadlines.earliest, phase, then, asks)
-
-    def _act(self, phase: Phase, then: Phase | None) -> Facts:
-        """Decide and do it; the facts that the last decision rested on."""
-        facts = self._facts(phase, then)
-        verdict = decide(facts)
-        if verdict.action is Action.WAIT:
-            self.saver.wait()
-            self._collect_saves()
-            facts = self._facts(phase, then)
-            verdict = decide(facts)
-        if verdict.action is Action.SAVE_AND_WAIT:
-            self._save_now(verdict.reason)
-            facts = self._facts(phase, then)
-            verdict = decide(facts)
-        if self.pacer.fits_no_box_s:
-            self.teller.say_once(
-                f"What comes next took up to {duration_text(self.pacer.fits_no_box_s)} before: with the save that is more "
-                f"than this whole box of {duration_text(self.pacer.budget_s)}. Give it more time.",
-                "warning",
-            )
-        if verdict.action is Action.SAVE:
-            self._save_behind(verdict.reason)
-        elif verdict.action is Action.STOP:
-            self._stop(verdict)
-        return facts
-
-    def _stop(self, verdict: Verdict) -> None:
-        self.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
-        self.reserve_kept_s = self.deadlines.earliest.at - self.clock.monotonic()
-        self.guard.stand_down()
-        hurried = self.requests.leave is None and not self.pacer.save_is_worth_trying(self.reserve_kept_s)
-        if self.guard.saved_copy and hurried:
-            self.teller.say("The step that took too long is left out: its beginning is saved.", "warning")
-        elif self.pacer.save_is_hopeless() and self.enrolment.governed:
-            self._warn(
-                f"No checkpoint is made now: a save takes {duration_text(self.pacer.save_s())}, longer than the box."
-            )
-        else:
-            self._save_now(verdict.reason)
-        self.leaving = verdict
-
     def look(self) -> bool:
         """Inside something longer than a step, such as a validation: whether it has to be left now.
 
@@ -275,9 +232,8 @@ class Session:
         """
         now = self.clock.monotonic()
         self._obey(now)
-        self._looked = decide(self._facts(Phase.PLAIN, None))
         self.wake = now + BLOCK_S
-        return self._looked.action in (Action.STOP, Action.SAVE_AND_WAIT)
+        return self.conduct.look()
 
     def leave(self, *, save: bool = True) -> None:
         """What `look` asked for: save, and end the attempt.
@@ -285,16 +241,8 @@ class Session:
         Args:
             save: the state is worth it; otherwise the newest checkpoint is what there is.
         """
-        seen = self._looked
-        if seen.action is not Action.STOP:
-            seen = Verdict(
-                Action.STOP, SaveReason.DEADLINE, Outcome.TIMEBOXED, "no time is left for the validation"
-            )
-        if save:
-            self._stop(seen)
-        else:
-            self.guard.stand_down()
-            self.leaving = seen
+        self.conduct.leave(save=save)
+        self.leaving = self.conduct.leaving
 
     def leave_at_once(self, why: str, *, save: bool = True) -> None:
         """The loop is being left for a reason of its own (a stop signal killed the loader's workers).
@@ -303,26 +251,10 @@ class Session:
             save: the state is that of a boundary; otherwise the newest checkpoint is what there is.
         """
         leave = self.requests.leave or Leave(Outcome.PREEMPTED, why, at_once=True)
-        verdict = Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why)
-        if save:
-            self._stop(verdict)
-        else:
-            self.guard.stand_down()
-            self.leaving = verdict
+        self.conduct.leave_at_once(leave, save=save)
+        self.leaving = self.conduct.leaving
 
-    def _arm_guard(self, facts: Facts) -> None:
-        """Give the guard the instant at which it must act and, near the deadline, a copy of the state."""
-        now = self.clock.monotonic()
-        if self.pacer.copy_now(now, facts) and not self.saver.busy:
-            try:
-                self.guard.keep(self.saver, self.trainee.states(), self.checkpoint_facts(SaveReason.DEADLINE))
-            except CheckpointError as error:
-                self.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
-            else:
-                self.pacer.copied(now, self.saver.copy_s)
-        self.guard.arm(self.pacer.trigger_at(self.deadlines.earliest.at))
-
-    # -- saving ------------------------------------------------------------------------------------------------
+    # -- what a checkpoint says --------------------------------------------------------------------------------
 
     def checkpoint_facts(self, reason: SaveReason) -> CheckpointFacts:
         """What the manifest is to say of a checkpoint made now."""
@@ -340,54 +272,6 @@ class Session:
             slack_s=self.deadlines.earliest.at - self.clock.monotonic(),
             extra={"measured": self.forecast.measured()},
         )
-
-    def _save_behind(self, reason: SaveReason) -> None:
-        self.guard.give_up_copy()
-        try:
-            if self.saver.save_behind(self.trainee.states(), self.checkpoint_facts(reason)):
-                self.pacer.saved(self.clock.monotonic())
-                self.requests.save_asked = False
-                self.reporter.put_off()
-        except CheckpointError as error:
-            self._save_failed(error)
-
-    def _save_now(self, reason: SaveReason) -> None:
-        try:
-            info = self.saver.save_now(self.trainee.states(), self.checkpoint_facts(reason))
-        except CheckpointError as error:
-            self._save_failed(error)
-        else:
-            self.pacer.saved(self.clock.monotonic())
-            self.requests.save_asked = False
-            self._saved(info)
-        self._collect_saves()
-
-    def _collect_saves(self) -> None:
-        for result in self.saver.finished():
-            if isinstance(result, CheckpointInfo):
-                self._saved(result)
-            else:
-                self._save_failed(result)
-
-    def _saved(self, info: CheckpointInfo) -> None:
-        if info.facts.reason in (SaveReason.PERIODIC, SaveReason.REQUESTED):  # the others end the attempt
-            self.enrolment.remember(info.address)
-        self.teller.event(
-            "checkpoint_saved",
-            path=info.address,
-            step=info.step,
-            reason=info.facts.reason.value,
-            nbytes=info.nbytes,
-            seconds=info.save_s,
-        )
-
-    def _save_failed(self, error: CheckpointError) -> None:
-        self.pacer.failed(self.clock.monotonic())
-        self.teller.event("checkpoint_failed", error=str(error))
-        older, kept = self.checkpoint, "There is no older checkpoint."
-        if older is not None:
-            kept = f"The newest good checkpoint is {older.address},{self.reporter.age(older)}."
-        self._warn(f"A checkpoint could not be saved: {error} {kept}")
 
     # -- closing -----------------------------------------------------------------------------------------------
 
@@ -414,10 +298,10 @@ class Session:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`."""
         self.guard.stand_down()
         if outcome is Outcome.COMPLETED:
-            self._save_now(SaveReason.FINAL)
+            self.conduct.save_now(SaveReason.FINAL)
         try:
             self.saver.close()
-            self._collect_saves()
+            self.hands.collect()
         finally:
             self.requests.stop()
             self.guard.stop()

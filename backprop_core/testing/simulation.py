@@ -1,19 +1,23 @@
-"""A whole attempt in simulated time: made-up steps, saves and exits, judged by the real `Pacer` and `decide`.
+"""A whole attempt in simulated time: made-up steps, saves and exits under the `Conduct`, `Pacer` and `decide` that ship.
 
-It plays the parts of `Session`, `Guard`, writer thread and governor in a few lines, on a number instead of a clock, so that
-ten thousand boxes take seconds. What is simulated is the world; what is judged is the code that ships.
+Only the world is made up: how long things take, the guard's thread, the writer's and the governor, in a few lines, on a
+number instead of a clock, so that ten thousand boxes take seconds. What is done at a boundary is the session's own
+`conduct.py`, with hands that move that number.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backprop_core.deadline.budget import Limit
-from backprop_core.deadline.decision import Action, Facts, decide
+from backprop_core.deadline.decision import Verdict
 from backprop_core.deadline.forecast import Forecast, Phase
-from backprop_core.deadline.pacing import GOVERNED_END_S, Asks, Pacer
+from backprop_core.deadline.pacing import GOVERNED_END_S, GOVERNED_KILL_S, Asks, Pacer
+from backprop_core.outcome import SaveReason
+from backprop_core.session.conduct import Conduct
 
 FOREVER = float("inf")
 
@@ -55,6 +59,10 @@ class Ending:
         last_save_s: what the last save took.
         longest_recent_s: the longest of the last steps.
         copies_s: time spent on copies.
+        saves_behind: periodic saves that were begun.
+        learnt_last: the last save was made to learn what one costs, and none followed.
+        cut_off: what the main thread was at when the guard or the governor ended the process (step, save, exit); empty if
+            it left by itself.
     """
 
     budget_s: float
@@ -66,6 +74,9 @@ class Ending:
     last_save_s: float = 0.0
     longest_recent_s: float = 0.0
     copies_s: float = 0.0
+    saves_behind: int = 0
+    learnt_last: bool = False
+    cut_off: str = ""
 
     @property
     def late(self) -> bool:
@@ -77,153 +88,189 @@ class Ending:
         return self.budget_s - self.gone_at
 
 
-def simulate(world: World, budget_s: float, forecast: Forecast | None = None) -> Ending:
-    """Run one box under a governor from second 0 to its end."""
-    forecast = forecast or Forecast()
-    pacer = Pacer(forecast, began=0.0, budget_s=budget_s, governed=True, state_bytes=world.state_bytes)
-    return _Attempt(world, pacer, Limit(budget_s, "the simulation")).run()
+def simulate(
+    world: World,
+    budget_s: float,
+    forecast: Forecast | None = None,
+    *,
+    governed: bool = True,
+    asked_every_s: float | None = None,
+) -> Ending:
+    """Run one box from second 0 to its end: under a governor, or a block that is left while the process goes on."""
+    pacer = Pacer(
+        forecast or Forecast(),
+        began=0.0,
+        budget_s=budget_s,
+        governed=governed,
+        state_bytes=world.state_bytes,
+        asked_every_s=asked_every_s,
+    )
+    attempt = _Attempt(world, pacer, Limit(budget_s, "the simulation"))
+    with contextlib.suppress(_GoneError):
+        attempt.train()
+    return attempt.ended()
+
+
+class _GoneError(Exception):
+    """The process is no more."""
 
 
 class _Attempt:
+    """A made-up attempt; `Hands` of the conduct that ships."""
+
     def __init__(self, world: World, pacer: Pacer, deadline: Limit) -> None:
         self.world, self.pacer, self.deadline = world, pacer, deadline
-        self.now = 0.0
+        self.conduct = Conduct(pacer, self)
+        self.clock_s = 0.0
         self.ending = Ending(deadline.at)
-        self.writing: tuple[float, float, int] | None = None  # ends at, took, step
-        self.copy_step: int | None = None
-        self.committed = False
-        self.recent: deque[float] = deque(maxlen=32)
-        self.waits_until = 0.0  # the guard commits until then, and a boundary waits for it
+        self.copy_is_saved = False
+        self._writing: tuple[float, float, int] | None = None  # ends at, took, step
+        self._copy_step: int | None = None
+        self._alarm_at = float("inf")
+        self._recent: deque[float] = deque(maxlen=32)
+        self._doing = "step"
+        self._guard_until = 0.0  # the guard commits until then, and a boundary waits for it
 
-    def run(self) -> Ending:
-        phase = Phase.PLAIN
-        self.pacer.goes_on(self.now, phase)
-        while True:
+    # -- the world ---------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        self.pacer.goes_on(self.clock_s, Phase.PLAIN)
+        while self.conduct.leaving is None:
             after = self.world.phase_of(self.ending.steps)
-            for gap_s, is_step in ((next(self.world.steps), True), (after, False)):
-                if gap_s is None:
-                    continue
-                if not self._gap(gap_s, is_step):
-                    return self._ended()
-                due = is_step and self.world.phase_of(self.ending.steps - 1) is not None
-                if not self._boundary(1 if is_step else 0, Phase.VALIDATION if due else Phase.PLAIN):
-                    return self._ended()
+            self._gap(next(self.world.steps))
+            self.ending.steps += 1
+            due = self.world.phase_of(self.ending.steps - 1) is not None
+            self._boundary(1, Phase.VALIDATION if due else Phase.PLAIN)
+            if after is not None and self.conduct.leaving is None:
+                self._gap(after, is_step=False)
+                self._boundary(0, Phase.PLAIN)
+        self._leave()
 
-    def _ended(self) -> Ending:
-        if self.writing is not None and self.writing[0] <= self.ending.gone_at:
-            self.now = self.ending.gone_at
-            self._collect()
-        self.ending.longest_recent_s = max(self.recent, default=0.0)
+    def ended(self) -> Ending:
+        """How it ended; a save that was done by then counts."""
+        self.clock_s = self.ending.gone_at
+        self._collect()
+        self.ending.longest_recent_s = max(self._recent, default=0.0)
         return self.ending
 
-    def _gap(self, gap_s: float, is_step: bool) -> bool:
-        """A gap of training; False if the guard or the governor ended the process in it."""
-        trigger_at = self.pacer.trigger_at(self.deadline.at)
-        end_at = self.now + gap_s
-        if end_at <= trigger_at:
-            self.now = end_at
-        else:
-            before = (self.ending.saved_at, self.ending.saved_step)
-            saved = self._commit_copy(max(trigger_at, self.now))
-            last_at = self.deadline.at - GOVERNED_END_S
-            self.ending.guarded = self.committed = True
-            if saved is not None and saved > last_at:  # the governor ends the process first
-                self.ending.saved_at, self.ending.saved_step = before
-            if max(end_at, saved or 0.0) >= last_at:
-                self.ending.gone_at = last_at
-                return False
-            self.now, self.waits_until = end_at, max(end_at, saved or 0.0)
+    @property
+    def _killed_at(self) -> float:
+        """When the guard or the governor ends the process, whatever the main thread does."""
+        return self.deadline.at - GOVERNED_END_S if self.pacer.governed else float("inf")
+
+    def _gap(self, gap_s: float, *, is_step: bool = True) -> None:
+        """A gap of training, in which the guard may act or the process be ended."""
+        end_at = self.clock_s + gap_s
+        if end_at > self._alarm_at:
+            self._guard_acts(max(self._alarm_at, self.clock_s))
+        self._doing = "step"
+        self._pass(end_at)
         if is_step:
-            self.ending.steps += 1
-            self.recent.append(gap_s)
-        return True
+            self._recent.append(gap_s)
 
-    def _commit_copy(self, at: float) -> float | None:
-        if self.copy_step is None or self.copy_step <= self.ending.saved_step:
-            return None
+    def _guard_acts(self, at: float) -> None:
+        self.ending.guarded = True
+        if self._copy_step is None or self._copy_step <= self.ending.saved_step:
+            return
         took_s = self.world.save()
-        self.ending.saved_at, self.ending.saved_step = at + took_s, self.copy_step
-        self.ending.last_save_s = took_s
-        self.pacer.forecast.observe_save(self.world.state_bytes, took_s)
-        return at + took_s
+        if at + took_s > self._killed_at:  # half written is absent
+            return
+        self._committed(at + took_s, took_s, self._copy_step)
+        self.copy_is_saved = True
+        self._guard_until = at + took_s
 
-    def _boundary(self, steps: int, phase: Phase) -> bool:
-        pacer = self.pacer
-        pacer.passed(self.now, steps)
-        self.now = max(self.now, self.waits_until)
+    def _pass(self, until: float, killed_at: float | None = None) -> None:
+        """Time passes, unless the process is ended first; a hang of a block lasts until somebody ends that."""
+        if killed_at is None:
+            killed_at = self._killed_at
+        if until > killed_at or until == FOREVER:
+            self.ending.cut_off = self._doing
+            self.ending.gone_at = min(killed_at, max(self.deadline.at, self._guard_until))
+            raise _GoneError
+        self.clock_s = until
+
+    def _boundary(self, steps: int, phase: Phase) -> None:
+        came_at = self.clock_s
+        self._pass(max(self.clock_s, self._guard_until))
         self._collect()
         self._pause(self.world.pause_after(self.ending.steps) if steps else 0.0)
-        verdict = decide(self._facts(phase))
-        if verdict.action is Action.WAIT and self.writing is not None:
-            self.now = max(self.now, self.writing[0])
-            self._collect()
-            verdict = decide(self._facts(phase))
-        if verdict.action is Action.SAVE_AND_WAIT:
-            if not self._save_now():
-                return False
-            verdict = decide(self._facts(phase))
-        if verdict.action is Action.SAVE:
-            took_s = self.world.save()
-            self._copy()
-            self.copy_step = None
-            self.writing = (self.now + took_s, took_s, self.ending.steps)
-            pacer.saved(self.now)
-        elif verdict.action is Action.STOP:
-            return self._stop()
-        if self.writing is None and pacer.copy_now(self.now, self._facts(phase)):
-            self._copy()
-            pacer.copied(self.now, self.world.copy)
-            self.ending.copies_s += self.world.copy
-            self.copy_step = self.ending.steps
-        pacer.goes_on(self.now, phase)
-        self.committed = False
-        return True
+        facts = self.conduct.at_boundary(came_at, steps, phase)
+        if self.conduct.leaving is None:
+            self.conduct.goes_on(facts, phase)
 
     def _pause(self, paused_s: float) -> None:
         if paused_s:
-            self.now += paused_s
-            self._collect()
             self.deadline = Limit(self.deadline.at + paused_s, self.deadline.source)
             self.ending.budget_s += paused_s
             self.pacer.budget_s += paused_s
+            self._pass(self.clock_s + paused_s)
+            self._collect()
 
-    def _facts(self, phase: Phase) -> Facts:
-        return self.pacer.facts(
-            self.now, self.deadline, phase, None, Asks(save_in_flight=self.writing is not None)
-        )
-
-    def _copy(self) -> None:
-        self.now += self.world.copy
+    def _leave(self) -> None:
+        self.ending.gone_at = self.clock_s
+        if self.pacer.governed:
+            self._doing = "exit"
+            killed_at = self.deadline.at - GOVERNED_KILL_S  # by the governor; the guard's thread is no more
+            self._pass(self.clock_s + self.world.exit(), killed_at)
+            self.ending.gone_at = self.clock_s
 
     def _collect(self) -> None:
-        if self.writing is not None and self.writing[0] <= self.now:
-            ended_at, took_s, step = self.writing
-            self.writing = None
-            self.pacer.forecast.observe_save(self.world.state_bytes, took_s)
-            if step > self.ending.saved_step:
-                self.ending.saved_at, self.ending.saved_step = ended_at, step
-                self.ending.last_save_s = took_s
+        if self._writing is not None and self._writing[0] <= self.clock_s:
+            ended_at, took_s, step = self._writing
+            self._writing = None
+            self._committed(ended_at, took_s, step)
 
-    def _save_now(self) -> bool:
-        """A save in the main thread; False if the guard ended the process in the middle of it."""
-        if self.writing is not None:
-            self.now = max(self.now, self.writing[0])
-            self._collect()
-        took_s = self.world.save()
-        self.now += took_s
-        last_at = self.deadline.at - GOVERNED_END_S
-        if self.now > last_at:
-            self.ending.gone_at = last_at
-            return False
+    def _committed(self, ended_at: float, took_s: float, step: int) -> None:
         self.pacer.forecast.observe_save(self.world.state_bytes, took_s)
-        self.pacer.saved(self.now)
-        self.ending.last_save_s = took_s
-        self.ending.saved_at, self.ending.saved_step = self.now, self.ending.steps
+        if step > self.ending.saved_step:
+            self.ending.saved_at, self.ending.saved_step = ended_at, step
+            self.ending.last_save_s = took_s
+
+    # -- the hands ---------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.clock_s
+
+    def asks(self) -> Asks:
+        return Asks(save_in_flight=self._writing is not None)
+
+    def wait(self) -> None:
+        if self._writing is not None:
+            self._pass(max(self.clock_s, self._writing[0]))
+            self._collect()
+
+    def save_now(self, reason: SaveReason) -> bool:
+        self._doing = "save"
+        self.wait()
+        took_s = self.world.save()
+        self._pass(self.clock_s + took_s)
+        self._committed(self.clock_s, took_s, self.ending.steps)
+        self.ending.learnt_last = reason is SaveReason.PERIODIC
         return True
 
-    def _stop(self) -> bool:
-        left_out = self.committed and not self.pacer.save_is_worth_trying(self.deadline.at - self.now)
-        if not left_out and not self.pacer.save_is_hopeless() and not self._save_now():
+    def save_behind(self, reason: SaveReason) -> bool:
+        if self._writing is not None:
             return False
-        self.ending.gone_at = min(self.now + self.world.exit(), self.deadline.at)
-        return False
+        took_s = self.world.save()
+        self._pass(self.clock_s + self.world.copy)
+        self._copy_step = None
+        self._writing = (self.clock_s + took_s, took_s, self.ending.steps)
+        self.ending.learnt_last = False
+        self.ending.saves_behind += 1
+        return True
+
+    def copy(self) -> float | None:
+        self._pass(self.clock_s + self.world.copy)
+        self.ending.copies_s += self.world.copy
+        self._copy_step = self.ending.steps
+        return self.world.copy
+
+    def arm(self, alarm_at: float) -> None:
+        self.copy_is_saved = False
+        self._alarm_at = alarm_at
+
+    def stopping(self, verdict: Verdict) -> None:
+        self._alarm_at = float("inf")
+
+    def warn(self, text: str) -> None:
+        """Nobody listens."""

@@ -1,0 +1,130 @@
+"""What a session does when `conduct.py` has decided: real saves, a real copy for the guard, and a word on each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.deadline.budget import Limit
+from backprop_core.deadline.decision import Verdict
+from backprop_core.deadline.pacing import Asks
+from backprop_core.errors import CheckpointError
+from backprop_core.outcome import SaveReason
+
+if TYPE_CHECKING:
+    from backprop_core.session.session import Session
+
+
+class SessionHands:
+    """The `Hands` of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # -- what a decision needs to know -------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> Limit:
+        return self._session.deadlines.earliest
+
+    @property
+    def copy_is_saved(self) -> bool:
+        return self._session.guard.saved_copy
+
+    def now(self) -> float:
+        return self._session.clock.monotonic()
+
+    def asks(self) -> Asks:
+        session = self._session
+        return Asks(
+            leave=session.requests.leave,
+            save=session.requests.save_asked,
+            window_s=session.trainee.window_rest_s(session.forecast.longest_step_s()),
+            save_in_flight=session.saver.busy,
+        )
+
+    # -- what it can have done ---------------------------------------------------------------------------------
+
+    def wait(self) -> None:
+        self._session.saver.wait()
+        self.collect()
+
+    def save_behind(self, reason: SaveReason) -> bool:
+        session = self._session
+        session.guard.give_up_copy()
+        try:
+            begun = session.saver.save_behind(session.trainee.states(), session.checkpoint_facts(reason))
+        except CheckpointError as error:
+            self._failed(error)
+            return False
+        if begun:
+            session.requests.save_asked = False
+        return begun
+
+    def save_now(self, reason: SaveReason) -> bool:
+        session = self._session
+        try:
+            info = session.saver.save_now(session.trainee.states(), session.checkpoint_facts(reason))
+        except CheckpointError as error:
+            self._failed(error)
+            saved = False
+        else:
+            session.requests.save_asked = False
+            self._saved(info)
+            saved = True
+        self.collect()
+        return saved
+
+    def copy(self) -> float | None:
+        session = self._session
+        try:
+            session.guard.keep(
+                session.saver, session.trainee.states(), session.checkpoint_facts(SaveReason.DEADLINE)
+            )
+        except CheckpointError as error:
+            session.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
+            return None
+        return session.saver.copy_s
+
+    def arm(self, alarm_at: float) -> None:
+        self._session.guard.arm(alarm_at)
+
+    def stopping(self, verdict: Verdict) -> None:
+        session = self._session
+        session.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
+        session.guard.stand_down()
+
+    def warn(self, text: str) -> None:
+        self._session.teller.say_once(text, "warning")
+
+    # -- what came of it ---------------------------------------------------------------------------------------
+
+    def collect(self) -> None:
+        """Take in what the writer thread has finished."""
+        for result in self._session.saver.finished():
+            if isinstance(result, CheckpointInfo):
+                self._saved(result)
+            else:
+                self._failed(result)
+
+    def _saved(self, info: CheckpointInfo) -> None:
+        session = self._session
+        if info.facts.reason in (SaveReason.PERIODIC, SaveReason.REQUESTED):  # the others end the attempt
+            session.enrolment.remember(info.address)
+        session.teller.event(
+            "checkpoint_saved",
+            path=info.address,
+            step=info.step,
+            reason=info.facts.reason.value,
+            nbytes=info.nbytes,
+            seconds=info.save_s,
+        )
+
+    def _failed(self, error: CheckpointError) -> None:
+        session = self._session
+        session.pacer.failed(self.now())
+        session.teller.event("checkpoint_failed", error=str(error))
+        older, kept = session.checkpoint, "There is no older checkpoint."
+        if older is not None:
+            kept = f"The newest good checkpoint is {older.address},{session.reporter.age(older)}."
+        session.teller.say(f"A checkpoint could not be saved: {error} {kept}", "warning")
