@@ -129,6 +129,8 @@ def progress_parts(progress: Mapping[str, Any]) -> list[str]:
     """A progress event in a few words: step, loss, rate, epoch; what matters most stands first."""
     forms = {"step": "step {}", "loss": "loss {:.4g}", "rate": "{:.3g} steps/s", "epoch": "epoch {}"}
     known = {key: progress[key] for key in forms if isinstance(progress.get(key), int | float)}
+    if known.get("rate", 0) >= 1000:  # not 1.23e+04
+        forms["rate"] = "{:.0f} steps/s"
     return [forms[key].format(value) for key, value in known.items()]
 
 

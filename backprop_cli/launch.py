@@ -5,36 +5,32 @@ end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
+from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
-from backprop_core.errors import BackpropError, StoreError
+from backprop_core.errors import BackpropError
 from backprop_core.governor.governor import Governor, Observer, Order
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.oom import KillCounts, explained, kill_counts
 from backprop_core.governor.signals import SignalInbox
+from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
-from backprop_core.runs.record import (
-    KEPT_CHECKPOINTS,
-    RunRecord,
-    with_checkpoint,
-    with_doubtful_checkpoint,
-)
+from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 
-REMEMBER_EVERY_S = 2.0
 LEAST_BOX_S = 1.0
 """Less is not worth a start."""
 
@@ -57,12 +53,7 @@ class Launch:
         self._settings = settings
         self._clock = clock
         self._observer = observer
-        self._pending: list[str] = []
-        self._remembered: list[str] = []
         self._monitor: Monitor | None = None
-        self._matches: Matches | None = None
-        self._remembered_at = 0.0
-        self._trouble = ""
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
@@ -120,14 +111,15 @@ class Launch:
             grace_s=self._settings["grace"],
         )
 
+        self._live = live = LiveRecord(self._store, self._hold, self._clock, self._observer.say)
         names = [gpu.name for gpu in grant.gpus if gpu.name]
         if record.gpu is None and names:
-            self._noted(lambda: self._store.amend(self._hold, gpu=names[0]))
+            live.note(lambda: self._store.amend(self._hold, gpu=names[0]))
 
         def started(pid: int) -> None:
             identity = ProcessIdentity.of(pid)
-            self._noted(lambda: self._store.set_process(self._hold, attempt.number, identity))
-            self._noted(lambda: grant.place.name_script(identity))
+            live.note(lambda: self._store.set_process(self._hold, attempt.number, identity))
+            live.note(lambda: grant.place.name_script(identity))
 
         kills = kill_counts()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
@@ -136,10 +128,10 @@ class Launch:
             self._clock,
             self._observer,
             started=started,
-            checkpoint=self._announced,
+            checkpoint=live.checkpoint,
             monitor=self._monitor,
-            first_step=lambda: self._noted(grant.place.warmed_up),
-            looked=self._look_for_files,
+            first_step=lambda: live.note(grant.place.warmed_up),
+            looked=lambda: live.look(*_newest(governor.session.progress or {}, governor.heard)),
             inbox=inbox,
         )
         self._watch_for_files(record, governor.written_files)
@@ -147,6 +139,7 @@ class Launch:
             ending = governor.run()
             self._monitor.ended()
         except BaseException as error:
+            live.stop()
             reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
             self._recorded(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
             raise
@@ -154,62 +147,23 @@ class Launch:
             self._monitor.close()
         return self._conclude(record, attempt.number, ending, kills)
 
-    def _noted(self, note: Callable[[], object]) -> None:
-        """Write something down; that it cannot be written (a full disk) is said, and ends no training."""
-        try:
-            note()
-        except StoreError as error:
-            self._observer.say(str(error))
-
-    # What the script announces on stdout, or saves without a word
-
     def _watch_for_files(self, record: RunRecord, written: Written) -> None:
         pattern = self._settings["checkpoint-glob"]
-        cwd, began = Path(record.cwd), self._clock.wall()
-        self._matches = Matches(cwd, pattern, began, self._clock, written) if pattern else None
-
-    def _look_for_files(self) -> None:
-        for path in self._matches.look() if self._matches is not None else ():
-            self._announced(path)
-        if self._pending:
-            self._remember_some()
-
-    def _announced(self, path: str) -> None:
-        self._pending.append(path)
-        self._remember_some()
-
-    def _remember_some(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._remembered_at >= REMEMBER_EVERY_S:
-            self._remembered_at = now
-            self._remember()
-
-    def _remember(self, doubtful: Sequence[str] = ()) -> None:
-        pending, self._pending = self._pending, []
-        try:
-            self._add_checkpoints(pending, doubtful)
-        except BackpropError as error:  # a full disk: the run goes on, and it is tried again
-            if error.what != self._trouble:
-                self._observer.say(error.what)
-            self._trouble, self._pending = error.what, pending
-
-    def _add_checkpoints(self, paths: Sequence[str], doubtful: Sequence[str]) -> None:
-        if not paths and not doubtful:
-            return
-        record = _with_checkpoints(self._store.load(self._hold.run_id), paths, doubtful)
-        self._store.amend(self._hold, checkpoints=record.checkpoints, last_checkpoint=record.last_checkpoint)
-        self._remembered = [*self._remembered, *paths][-KEPT_CHECKPOINTS:]
+        if pattern:
+            cwd, began = Path(record.cwd), self._clock.wall()
+            self._live.matches = Matches(cwd, pattern, began, self._clock, written)
 
     # The end
 
     def _conclude(self, record: RunRecord, number: int, ending: Ending, kills: KillCounts) -> Verdict:
-        self._pending += ending.session.checkpoints
+        self._live.stop()
         doubtful: list[str] = []
-        if self._matches is not None:
-            doubtful, whole = self._matches.at_end(killed=ending.killed or ending.returncode < 0)
-            self._pending += whole
-        self._remember(doubtful)
-        known = self._known_of(record, doubtful)
+        found = [*ending.session.checkpoints]
+        if self._live.matches is not None:
+            doubtful, whole = self._live.matches.at_end(killed=ending.killed or ending.returncode < 0)
+            found += whole
+        self._live.close(doubtful, found)
+        known = self._live.known(record, doubtful)
         resumable = usable(self._store, known) is not None
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
         own_bytes = self._monitor.last_bytes if self._monitor is not None else 0
@@ -222,13 +176,6 @@ class Launch:
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
 
-    def _known_of(self, record: RunRecord, doubtful: Sequence[str]) -> RunRecord:
-        """The record as it is now; where it cannot be read, as it was, with what this attempt has saved since."""
-        try:
-            return self._store.load(record.id)
-        except BackpropError:  # said when the end cannot be written either
-            return _with_checkpoints(record, [*self._remembered, *self._pending], doubtful)
-
     def _recorded(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
         """Write the end down. The script's own end counts more than our not being able to: that is said."""
         try:
@@ -240,8 +187,7 @@ class Launch:
         facts: Mapping[str, Any] = {}
         if ending is not None and ending.session.finished is not None:
             facts = ending.session.finished
-        latest: Mapping[str, Any] = (ending.session.progress or {}) if ending is not None else {}
-        heard = ending.heard if ending is not None else None
+        step, loss = (None, None) if ending is None else _newest(ending.session.progress or {}, ending.heard)
         code = ending.returncode if ending is not None else None
         self._store.finish_attempt(
             self._hold,
@@ -251,12 +197,8 @@ class Launch:
             measured={**_measured(facts, ending), **self._peaks()},
             exit_status=None if code is None else (128 - code if code < 0 else code),
             steps=_whole(facts.get("steps")),
-            last_step=_first(
-                _whole(facts.get("step")), _whole(latest.get("step")), heard.step if heard else None
-            ),
-            last_loss=_first(
-                _real(facts.get("loss")), _real(latest.get("loss")), heard.loss if heard else None
-            ),
+            last_step=_first(_whole(facts.get("step")), step),
+            last_loss=_first(_real(facts.get("loss")), loss),
         )
 
     def _peaks(self) -> dict[str, Any]:
@@ -265,14 +207,6 @@ class Launch:
             return {}
         gpu = {"peak_gpu_bytes": monitor.peak_gpu_bytes} if monitor.peak_gpu_bytes else {}
         return {"peak_rss_bytes": monitor.peak_bytes, **gpu}
-
-
-def _with_checkpoints(record: RunRecord, paths: Sequence[str], doubtful: Sequence[str]) -> RunRecord:
-    for path in paths:
-        record = with_checkpoint(record, path)
-    for path in reversed(doubtful):  # each goes to the front: the newest of them behind the others
-        record = with_doubtful_checkpoint(record, path)
-    return record
 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
@@ -308,6 +242,11 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
         if key in facts:
             measured.setdefault(key, facts[key])
     return measured
+
+
+def _newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:
+    """The latest step and loss: the session's word, else the script's."""
+    return _first(_whole(progress.get("step")), heard.step), _first(_real(progress.get("loss")), heard.loss)
 
 
 def _whole(value: object) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from backprop_cli.admission import limits_of
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
-from backprop_core.resources.policy import Verdict, admit
+from backprop_core.resources.policy import Verdict, admit, quantity
 from backprop_core.resources.probes import make_sampler
 from backprop_core.resources.samples import GIB, Sample
 from backprop_core.resources.slots import Slots
@@ -40,9 +40,9 @@ def resource_rows(sample: Sample, verdict: Verdict) -> list[tuple[str, ...]]:
     """Rows of resource, value, need, verdict, detail."""
     rows: list[tuple[str, ...]] = []
     for check in verdict.checks:
-        value = "unknown" if check.value is None else f"{check.value:.4g} {check.unit}".strip()
+        value = check.trouble or ("unknown" if check.value is None else quantity(check.value, check.unit))
         word = {True: "ok", False: "refused", None: "not checked"}[check.ok]
-        rows.append((check.name, value, f"{check.need:.4g} {check.unit}".strip(), word, check.detail))
+        rows.append((check.name, value, quantity(check.need, check.unit), word, check.detail))
     for gpu in sample.gpus:
         facts = [
             _known("{:.1f} GB used", gpu.memory_used_bytes, GIB),
@@ -52,7 +52,15 @@ def resource_rows(sample: Sample, verdict: Verdict) -> list[tuple[str, ...]]:
             _known("{:g} W", gpu.power_w),
         ]
         number = gpu.uuid if gpu.index is None else str(gpu.index)
-        rows.append((f"GPU {number}", " ".join(filter(None, facts)) or "unknown", "", "", gpu.name or ""))
+        rows.append(
+            (
+                f"GPU {number}",
+                gpu.trouble or " ".join(filter(None, facts)) or "unknown",
+                "",
+                "",
+                gpu.name or "",
+            )
+        )
     return rows
 
 

@@ -23,7 +23,7 @@ from backprop_core.governor.observed import Cause, Ending, Event, SessionView, V
 from backprop_core.governor.plan import Facts, Move, Plan, next_move
 from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
-from backprop_core.governor.stdout_messages import Listener
+from backprop_core.governor.stdout_messages import Heard, Listener
 from backprop_core.governor.steering import Steering
 from backprop_core.governor.streams import Streams, keep_keys
 from backprop_core.governor.tree import Family
@@ -82,7 +82,7 @@ class Governor:
         clock: the time.
         observer: who is told.
         started: called with the script's pid once it runs; an error from it ends the script.
-        checkpoint: called with each path that the script announces on stdout.
+        checkpoint: called with the path of each checkpoint that the session or the script announces.
         monitor: samples the machine and judges; None for no such watch.
         first_step: called once, when the script is seen to train.
         looked: called at each look, four times a second.
@@ -119,6 +119,11 @@ class Governor:
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
         self._tail = bytearray()
+
+    @property
+    def heard(self) -> Heard:
+        """What the script has said on stdout so far."""
+        return self._listener.heard
 
     def written_files(self) -> set[str]:
         """What the script and its descendants have open for writing."""
@@ -180,8 +185,9 @@ class Governor:
                     plan = self._plan(
                         now
                     )  # nothing that it rests on changes when there is only output to pass on
-                if plan.due(now):
-                    self._look()  # the script may have joined, or been extended, a moment ago
+                if plan.due(now):  # the script may have joined, or been extended, a moment ago
+                    self._read_events()
+                    self._steering.read_requests()
                     plan = self._plan(now)
                 if plan.due(now):
                     self._make(plan.move)
@@ -273,9 +279,12 @@ class Governor:
         )
 
     def _read_events(self) -> None:
+        known = len(self.session.checkpoints)
         for event in self._events.poll():
             self.session.take(event)
             self._observer.event(event)
+        for path in self.session.checkpoints[known:]:
+            self._announce(path)
 
     def _trains(self) -> bool:
         return self.session.progress is not None or self._listener.heard.step is not None

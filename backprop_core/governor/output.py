@@ -17,6 +17,8 @@ from pathlib import Path
 CHUNK = 65_536
 PATIENCE = 1 << 20
 """Bytes that may pile up for a slow reader before the script has to wait."""
+MOST_IN_A_PIPE = 1 << 20
+"""Bytes that a pipe can hold (/proc/sys/fs/pipe-max-size): what is there when its writers have ended."""
 _SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
 
 
@@ -150,12 +152,11 @@ class Stream:
         self.sink.push(data)
         return True
 
-    def drain(self, most_bytes: int = 1 << 26) -> None:
-        """Move what is there now, without waiting for an end that an orphan may keep open."""
+    def drain(self, most_bytes: int = MOST_IN_A_PIPE) -> None:
+        """Move what is there now, without waiting for an end that an orphan may keep open, or for a slow reader."""
         moved = 0
         while moved < most_bytes and self.pump():
             moved += CHUNK
-            self.sink.finish(0.05)
 
     def close(self) -> None:
         """Close the read end."""

@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 LONGEST_LINE = 65_536
 """Bytes; a longer line cannot be a message of ours and is not collected."""
 LONGEST_PATH = 4_096
+MOST_CHECKPOINTS = 1_000
+"""The newest paths that are remembered; a script may announce any number."""
 
 
 @dataclass(slots=True)
 class Heard:
-    """What the script has said so far: `checkpoints` are absolute paths in the order they were announced."""
+    """What the script has said so far.
 
-    checkpoints: list[str] = field(default_factory=list)
+    Attributes:
+        checkpoints: absolute paths, the newest `MOST_CHECKPOINTS`, in the order they were announced.
+        first_step, step, loss: the first and the latest that it has named.
+    """
+
+    checkpoints: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    first_step: int | None = None
     step: int | None = None
     loss: float | None = None
 
@@ -34,15 +43,16 @@ class Listener:
     def __init__(self, cwd: Path) -> None:
         self.heard = Heard()
         self._cwd = cwd
+        self._fresh: OrderedDict[str, None] = OrderedDict()
         self._part = bytearray()
         self._too_long = False
 
     def feed(self, data: bytes) -> list[str]:
-        """Take the next bytes; return the checkpoints announced in them."""
+        """Take the next bytes; return the checkpoints announced in them, the newest `MOST_CHECKPOINTS`, last ones last."""
         if b"{" not in data and not self._part and not self._too_long:  # nothing for us in it: most output
             self._collect(data.rpartition(b"\n")[2])
             return []
-        before = len(self.heard.checkpoints)
+        self._fresh.clear()
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._collect(line)
@@ -51,7 +61,7 @@ class Listener:
             self._part.clear()
             self._too_long = False
         self._collect(rest)
-        return self.heard.checkpoints[before:]
+        return list(self._fresh)
 
     def _collect(self, piece: bytes) -> None:
         if len(self._part) + len(piece) > LONGEST_LINE:
@@ -84,13 +94,17 @@ class Listener:
         except UnicodeEncodeError:  # a lone surrogate: no file system and no JSON file takes it
             return
         known = str(self._cwd / path)
-        if known in self.heard.checkpoints:
-            self.heard.checkpoints.remove(known)
-        self.heard.checkpoints.append(known)
+        for newest in (self.heard.checkpoints, self._fresh):
+            newest[known] = None
+            newest.move_to_end(known)
+            if len(newest) > MOST_CHECKPOINTS:
+                newest.popitem(last=False)
 
     def _hear_step(self, step: object) -> None:
         if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63:
             self.heard.step = step
+            if self.heard.first_step is None:
+                self.heard.first_step = step
 
     def _hear_loss(self, loss: object) -> None:
         if (

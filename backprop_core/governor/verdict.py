@@ -15,6 +15,8 @@ LONGEST_LINE = 300
 _TRACEBACK = "Traceback (most recent call last)"
 _LAUNCHERS = "ChildFailedError"
 """torchrun's own, which stands behind that of the worker that failed."""
+_EXCEPTION = re.compile(r"[^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*(?::.*)?")
+"""The line that names an exception. Python 3.11 prints lines of carets at column 0 in front of it."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _OUTCOMES = {
@@ -168,8 +170,8 @@ def last_error_line(tail: bytes) -> str:
 
 
 def last_line(tail: bytes) -> str:
-    """The last that was printed, without colours."""
-    lines = (text for line in reversed(_lines(tail)) if (text := line.strip()))
+    """The last that was printed and that says something, without colours: carets and rules of dashes do not."""
+    lines = (text for line in reversed(_lines(tail)) if any(map(str.isalnum, text := line.strip())))
     text = next(lines, "")
     return "".join(c for c in text if c.isprintable())[:LONGEST_LINE]
 
@@ -184,8 +186,8 @@ def _of_traceback(lines: list[str]) -> str:
     for place, line in enumerate(lines):
         if _TRACEBACK not in line:
             continue
-        below = (text for text in lines[place + 1 :] if text[:1].strip() and not text.startswith("..."))
-        text = next(below, "").strip()
+        below = (text.strip() for text in lines[place + 1 :] if text[:1].strip())
+        text = next(filter(_EXCEPTION.fullmatch, below), "")
         if text and (not found or not text.partition(":")[0].endswith(_LAUNCHERS)):
             found = text[:LONGEST_LINE]
     return found

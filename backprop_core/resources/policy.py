@@ -61,7 +61,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One limit beside its value. `ok` is None where the value is not known."""
+    """One limit beside its value. `ok` is None where the value is not known. `trouble` is set where no value would do."""
 
     name: str
     value: float | None
@@ -69,18 +69,28 @@ class Check:
     unit: str
     ok: bool | None
     detail: str = ""
+    trouble: str = ""
 
     @property
     def sentence(self) -> str:
         """Such as `free memory is 1.2 GB, at least 4 GB needed (3 GB of it promised to runs that are
         starting)`.
         """
-        value = "unknown" if self.value is None else f"{self.value:.4g} {self.unit}".strip()
-        need = f"{self.need:.4g} {self.unit}".strip()
+        if self.trouble:
+            return f"{self.detail} {_CANNOT} ({self.trouble})"
+        value = "unknown" if self.value is None else quantity(self.value, self.unit)
+        need = quantity(self.need, self.unit)
         bound = f"at most {need} allowed" if self.name in _UPPER else f"at least {need} needed"
         return f"{self.name} is {value}, {bound}{f' ({self.detail})' if self.detail else ''}"
 
 
+def quantity(value: float, unit: str) -> str:
+    """A value for people: four digits, and every digit of what has more in front of the point (81920 MB)."""
+    text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{text} {unit}".strip()
+
+
+_CANNOT = "cannot be used"
 TEMPERATURE, LOAD, SLOTS = "GPU temperature", "load per CPU", "number of runs at once"
 MEMORY, GPU_MEMORY, GPU_MASK = "free memory", "free GPU memory", "GPUs"
 _UPPER = frozenset({TEMPERATURE, LOAD, SLOTS})
@@ -173,7 +183,7 @@ def _of_best(
 
     def rank(item: tuple[GpuSample, list[Check]]) -> tuple[int, bool, int, float, int]:
         gpu, own = item
-        failed = sum(check.ok is False for check in own)
+        failed = sum(check.ok is False for check in own) + len(own) * bool(gpu.trouble)
         unknown = sum(check.ok is None for check in own)
         return failed, name is not None and gpu.name != name, unknown, -(own[0].value or 0.0), gpu.index or 0
 
@@ -183,6 +193,9 @@ def _of_best(
 def _gpu_checks(
     limits: Limits, sample: Sample, reservations: Sequence[Reservation], gpu: GpuSample
 ) -> list[Check]:
+    if gpu.trouble:
+        need_mb = limits.min_free_vram_bytes / MIB
+        return [Check(GPU_MEMORY, None, need_mb, "MB", False, _label(gpu), trouble=gpu.trouble)]
     free, promised = gpu.memory_free_bytes, 0
     if gpu.shares_host_memory and free is None:
         free = sample.host.memory_free_bytes

@@ -44,6 +44,7 @@ class GpuSample:
         index: in PCI order.
         shares_host_memory: it has no memory of its own (or does not tell): the machine's counts.
         parent_uuid: the GPU that a MIG instance is part of.
+        trouble: why it cannot be used at all, in its driver's words; empty for a GPU that works.
     """
 
     uuid: str
@@ -59,6 +60,7 @@ class GpuSample:
     power_w: float | None = None
     shares_host_memory: bool = False
     parent_uuid: str | None = None
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ class NVMLError_GpuIsLost(NVMLError):  # noqa: N801
         return "GPU is lost"
 
 
+class NVMLError_ResetRequired(NVMLError):  # noqa: N801
+    def __str__(self) -> str:
+        return "GPU requires reset"
+
+
 class NVMLError_LibraryNotFound(NVMLError):  # noqa: N801
     def __str__(self) -> str:
         return "NVML Shared Library Not Found"

@@ -21,6 +21,9 @@ _FIELDS = (
     "utilization.gpu",
     "power.draw",
 )
+_NAME = _FIELDS.index("name")
+_BROKEN = re.compile(r"requires reset|is lost|fallen off the bus", re.IGNORECASE)
+"""What stands in place of numbers where a GPU cannot be used until somebody has seen to it."""
 _MIG = "mig.mode.current"  # not known to drivers before 450
 _MIG_LINE = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)\s]+)\)")
 _GPU_LINE = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)\s]+)\)")
@@ -35,16 +38,18 @@ class NvidiaSmi:
         self._timeout_s = timeout_s
 
     def read(self) -> GpuReading:
-        answer = self._query([*_FIELDS, _MIG])
+        fields = [*_FIELDS, _MIG]
+        answer = self._query(fields)
         if "not a valid field" in answer.trouble:
-            answer = self._query(_FIELDS)
+            fields = [*_FIELDS]
+            answer = self._query(fields)
         if answer.trouble:
             if "No devices were found" in answer.trouble:
                 return GpuReading((), self.name)
             return GpuReading(None, self.name, (answer.trouble,))
         if "No devices were found" in answer.text:
             return GpuReading((), self.name)
-        rows = _rows(answer.text)
+        rows = [_with_whole_name(row, len(fields)) for row in _rows(answer.text)]
         found = [gpu for gpu in map(_gpu, rows) if gpu is not None]
         if not found:
             return GpuReading(None, self.name, ("nvidia-smi printed something that is no table of GPUs.",))
@@ -116,6 +121,15 @@ def _rows(text: str) -> list[list[str]]:
         return []
 
 
+def _with_whole_name(row: list[str], width: int) -> list[str]:
+    """A row of `width` cells: the tool quotes nothing, so a comma in a name makes several cells of it."""
+    surplus = len(row) - width
+    if surplus <= 0:
+        return row
+    end = _NAME + surplus + 1
+    return [*row[:_NAME], ", ".join(row[_NAME:end]), *row[end:]]
+
+
 def _gpu(row: Sequence[str]) -> GpuSample | None:
     if len(row) < len(_FIELDS) or not row[0].isdigit() or not row[1].startswith("GPU-"):
         return None
@@ -132,5 +146,6 @@ def _gpu(row: Sequence[str]) -> GpuSample | None:
         temperature_c=temperature(row[6]),
         utilization_percent=percent(row[7]),
         power_w=power(row[8]),
+        trouble=next((cell.strip("[]") for cell in row[3:] if _BROKEN.search(cell)), ""),
         shares_host_memory=row[3] in ("[N/A]", "[Not Supported]", "N/A", "Not Supported"),
     )

@@ -86,7 +86,7 @@ class Nvml:
 
     def _sample(self, handle: Any, index: int, uuid: str, parent: GpuSample | None = None) -> GpuSample:
         library = self._library
-        total, used, free, shares = self._memory(handle)
+        total, used, free, shares, trouble = self._memory(handle)
         heat = self._maybe(lambda: library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU))
         busy = self._maybe(lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu)
         milliwatts = power(self._maybe(lambda: library.nvmlDeviceGetPowerUsage(handle) / 1000))
@@ -103,18 +103,21 @@ class Nvml:
             utilization_percent=percent(busy),
             power_w=None if parent else milliwatts,
             shares_host_memory=shares,
+            trouble=trouble,
             parent_uuid=parent.uuid if parent else None,
         )
 
-    def _memory(self, handle: Any) -> tuple[int | None, int | None, int | None, bool]:
-        """Total, used, free, and whether the GPU has no memory of its own."""
+    def _memory(self, handle: Any) -> tuple[int | None, int | None, int | None, bool, str]:
+        """Total, used, free, whether the GPU has no memory of its own, and why it cannot be used."""
         try:
             info = self._library.nvmlDeviceGetMemoryInfo(handle)
             sizes = consistent(size(info.total, 1), size(info.used, 1), size(info.free, 1))
-            return *sizes, False
+            return *sizes, False, ""
         except Exception as error:
             # A GPU in one chip with the processor (Grace-Blackwell desktops, Jetson) supports no such question.
-            return None, None, None, "NotSupported" in type(error).__name__
+            kind = type(error).__name__
+            broken = any(word in kind for word in ("ResetRequired", "GpuIsLost"))
+            return None, None, None, "NotSupported" in kind, _words(error) if broken else ""
 
     def _instances(self, handle: Any, parent: GpuSample) -> list[GpuSample] | None:
         """The MIG instances of a GPU that is cut up, else None: such a GPU cannot be used as a whole."""

@@ -44,7 +44,7 @@ def ask(argv: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Answer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,  # not a session: a governor takes children in other sessions for its script's orphans
             env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError:

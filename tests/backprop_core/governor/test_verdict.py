@@ -124,6 +124,7 @@ def test_memory_that_ran_out_is_said_in_plain_words(error: str, words: str) -> N
          b"Original Traceback (most recent call last):\n  File y\nValueError: no\n"), "ValueError: no"),
         ((b"Traceback (most recent call last):\n  File x\nValueError: no\nE0101 failed (exitcode: 1)\n"
          b"Traceback (most recent call last):\n  File y\na.b.ChildFailedError: \n====\n"), "ValueError: no"),
+        (b"Traceback (most recent call last):\n  File x\n    f(\n^^^^^\n~~^^\nmine.<locals>.E: no\n", "mine.<locals>.E: no"),
         (b"Traceback (most recent call last):\n  File x\n\x1b[1mKeyError\x1b[0m: 'k'\n", "KeyError: 'k'"),
     ],
 )  # fmt: skip
@@ -142,6 +143,7 @@ def test_the_last_error_line_is_found(tail: bytes, line: str) -> None:
         ),
         (1, b"a message\n\n", "exit status 1; the last that it printed: a message."),
         (3, b"Traceback (most recent call last):\n  x\nValueError: logged\nbye\x1b[0m\n", "printed: bye."),
+        (3, b"why\n-----\n^^^^^\n", "printed: why."),
         (4, b"", "The script failed with exit status 4."),
     ],
 )

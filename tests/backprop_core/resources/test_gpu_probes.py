@@ -187,6 +187,24 @@ def test_nvidia_smi_shows_mig_instances(bin_dir: Path) -> None:
     assert gpus[0].memory_free_bytes is None
 
 
+def test_nvidia_smi_reads_a_name_with_commas(bin_dir: Path) -> None:
+    """The tool quotes nothing, so a name may look like several cells: what stands behind it is still right."""
+    FakeGpuTools(bin_dir).say(gpu(0, name="Fake, 80GB, PCIe", total_mib=81_920, used_mib=1_920), gpu(1))
+    first, second = NvidiaSmi().read().gpus or ()
+    assert (first.name, first.memory_free_bytes) == ("Fake, 80GB, PCIe", 80_000 * MIB)
+    assert (first.temperature_c, second.name) == (45, "Fake GPU")
+
+
+def test_a_gpu_that_requires_a_reset_says_so(bin_dir: Path) -> None:
+    """Both ways of asking NVIDIA tell it from a GPU whose memory is only not known."""
+    FakeGpuTools(bin_dir).say(gpu(0, used_mib="[GPU requires reset]", total_mib=None), gpu(1, total_mib=None))
+    first, second = NvidiaSmi().read().gpus or ()
+    assert (first.trouble, second.trouble) == ("GPU requires reset", "")
+    stuck = fake.FakeGpu(total_mib=fake.NVMLError_ResetRequired())
+    first, second = Nvml(fake.FakeNvml(stuck, fake.FakeGpu(uuid="GPU-2"))).read().gpus or ()
+    assert (first.trouble, second.trouble) == ("GPU requires reset", "")
+
+
 def test_nvidia_smi_without_devices_is_no_gpu(bin_dir: Path) -> None:
     """ "No devices were found" is an answer, not a trouble."""
     FakeGpuTools(bin_dir).say(mode="no-devices")

@@ -49,6 +49,24 @@ def failed(verdict: Verdict) -> set[str]:
     return {check.name for check in verdict.failed}
 
 
+def test_a_gpu_that_cannot_be_used_is_not_chosen() -> None:
+    """One that says why goes behind every other, also behind one below the limits, and alone it is refused by name."""
+    broken = gpu(0, None, None, trouble="GPU requires reset")
+    assert admit(Limits(), sample(broken, gpu(1, None, None))).gpus[0].index == 1
+    assert admit(Limits(), sample(broken, gpu(1, 10, 99))).gpus[0].index == 1
+    alone = admit(Limits(), sample(broken))
+    assert not alone.admitted
+    assert "GPU 0, Fake cannot be used (GPU requires reset)" in alone.sentence
+
+
+def test_large_quantities_show_every_digit() -> None:
+    """No `8e+04 MB`."""
+    assert (
+        "is 80000 MB, at least 90000 MB"
+        in admit(Limits(min_free_vram_bytes=90_000 * MIB), sample(gpu(0, 80_000))).sentence
+    )
+
+
 def test_a_quiet_machine_admits() -> None:
     """Everything known and within the limits: admitted, on the GPU, with its mask."""
     verdict = admit(Limits(), sample(gpu()))
