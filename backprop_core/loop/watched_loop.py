@@ -36,7 +36,8 @@ class RawLoopListener:
         session, keeping = self._loops.session, self._loops.keeping
         if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
             keeping.raw.nullify_until_boundary()
-        if not self._loops.used and session.restored is not None and self._takeback.awaited is None:
+        says = session.restored is not None and not session.passes_over
+        if says and not self._loops.used and self._takeback.awaited is None:
             session.teller.say_once(self._advice)
 
     def training_begins(self, number: int) -> None:
@@ -65,11 +66,25 @@ class RawLoopListener:
         if self._takeback.late:
             self._takeback.find()
             self._takeback.restore_late()
+            self._pass_over()
             return
+        self._pass_over()
         loops.keeping.step += 1
         loops.pending += 1
         if epoch_end or self._clock.monotonic() >= loops.session.wake:
             loops.boundary_of_pending(Phase.EPOCH_END if epoch_end else Phase.PLAIN)
+
+    def _pass_over(self) -> None:
+        """A training that is completed is not trained on: its state is the final one, without the step that led here.
+
+        Raises:
+            LeaveBox: it is.
+        """
+        session = self._loops.session
+        if session.passes_over:
+            self._takeback.take_back()
+            session.leave_completed()
+            raise LeaveBox(self._loops)
 
     def must_leave(self) -> bool:
         """Called by the watched loop inside something longer than a step, such as an evaluation.

@@ -20,7 +20,7 @@ def load_for(
     """The checkpoint asked for by path, else the newest good one of a run that is resumed, else None.
 
     Raises:
-        UsageError: nothing is at the path that was asked for.
+        UsageError: nothing is at the path that was asked for, or the run is completed and has no checkpoint left.
         CheckpointDamagedError: the one asked for by path is damaged; another was not asked for.
     """
     if enrolment.resume_from is not None:
@@ -28,9 +28,12 @@ def load_for(
     if not enrolment.resuming:
         return None
     loaded = enrolment.checkpoints.load_newest(translators, told=warn)
-    if (
-        loaded is None and enrolment.box == 1
-    ):  # a later training of the process may not have been reached before
+    if loaded is None and enrolment.box == 1:  # a later training of the process may not have been reached
+        if enrolment.completed:
+            raise UsageError(
+                f"Run {enrolment.run_id} is already completed, and none of its checkpoints can be restored.",
+                "Give another run=, or resume=False to begin it anew.",
+            )
         warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS AFRESH.")
     return loaded
 

@@ -27,7 +27,9 @@ from backprop_core.runs.store import RunStore
 from backprop_core.session.settings import Settings
 
 _boxes_of_run: dict[str, int] = {}
-"""How many boxes this process has opened for a run: each has checkpoints of its own."""
+"""How many boxes this process has opened for a run of a governor: each has checkpoints of its own."""
+_completed: dict[str, int] = {}
+"""How many trainings of a run, by its folder, this process has completed without a governor."""
 
 
 class NotJoinedError(BackpropError):
@@ -47,6 +49,7 @@ class Enrolment:
         earlier: what earlier attempts measured, oldest first.
         governed: a governor outside writes the record.
         box: 1 for the first box of the process in this run, 2 for the next.
+        completed: the run was completed when this attempt began.
         notes: sentences for the user.
     """
 
@@ -58,6 +61,7 @@ class Enrolment:
     earlier: list[Mapping[str, Any]]
     governed: bool
     box: int = 1
+    completed: bool = False
     notes: list[str] = field(default_factory=list)
     store: RunStore | None = None
     hold: RunHold | None = None
@@ -89,6 +93,8 @@ class Enrolment:
                     last_loss=facts.get("loss"),
                     last_checkpoint=facts.get("checkpoint"),
                 )
+                if outcome is Outcome.COMPLETED:
+                    _completed[str(self.hold.run_dir)] = self.box
         except Exception as error:
             what = str(error) if isinstance(error, BackpropError) else f"{type(error).__name__}: {error}"
             return f"The end of this attempt could not be recorded: {what}"
@@ -180,6 +186,18 @@ def _count_box(run_id: str) -> int:
     return _boxes_of_run[run_id]
 
 
+def _box_in_process(hold: RunHold, settings: Settings) -> int:
+    """Which training of the process this is, where several have the same `run`: `fit` called again, say.
+
+    One that was left early goes on in the next; behind one that is completed another begins, unless that one is asked for.
+    """
+    run = str(hold.run_dir)
+    if settings.resume is False:
+        _completed.pop(run, None)
+    before = _completed.get(run, 0)
+    return before + 1 if settings.resume == "auto" else max(1, before)
+
+
 def _box_folder(directory: str, box: int) -> str:
     return directory if box == 1 else f"{directory.rstrip('/')}/box-{box}"
 
@@ -204,11 +222,6 @@ def _find_or_create(store: RunStore, settings: Settings) -> tuple[RunRecord, boo
             if settings.resume is True:
                 raise
         else:
-            if record.status is RunStatus.COMPLETED and settings.resume == "auto":
-                raise UsageError(
-                    f"Run {record.id!r} is already completed.",
-                    "Give another id, resume=True to load its final state, or resume=False to begin it anew.",
-                )
             return record, settings.resume in ("auto", True)
     elif settings.resume is True:
         raise UsageError(
@@ -246,7 +259,8 @@ def _begin(
     clock: Clock,
 ) -> Enrolment:
     notes: list[str] = []
-    directory = settings.checkpoint_dir or store.checkpoints_place(record)
+    box = _box_in_process(hold, settings)
+    directory = _box_folder(settings.checkpoint_dir or store.checkpoints_place(record), box)
     checkpoints = _open_checkpoints(directory, settings, clock)
     present = checkpoints.list()
     strangers = [info for info in present if info.facts.run_id != record.id]
@@ -283,6 +297,8 @@ def _begin(
         resuming=continuing and bool(record.attempts),
         earlier=[a.measured for a in record.attempts if a.measured],
         governed=False,
+        box=box,
+        completed=record.status is RunStatus.COMPLETED,
         notes=notes,
         store=store,
         hold=hold,

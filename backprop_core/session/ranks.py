@@ -193,6 +193,7 @@ class FollowingSession(Session):
             loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
             states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
             self.restored = Loaded(loaded.info, states)
+            self._pass_over_what_is_completed()
         self._signals.start()
 
     @property

@@ -14,7 +14,7 @@ from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import duration_text, resolve_deadlines
-from backprop_core.deadline.decision import Leave, Verdict
+from backprop_core.deadline.decision import Action, Leave, Verdict
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
 from backprop_core.outcome import Outcome, SaveReason
@@ -49,6 +49,8 @@ class Session:
         restored: the checkpoint that was loaded at `open`, or None.
         checkpoint: the newest checkpoint committed, or the one resumed from; None if there is none.
         leaving: why the loop has to be left, or None.
+        opened: `open` has found all that it needs; where it fails there is no run, no deadline and nothing to close.
+        passes_over: what was restored is the end of a training that is completed, and nobody asked to train on from it.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Session:
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
         self._reserved = False
+        self.opened = self.passes_over = False
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -106,6 +109,7 @@ class Session:
             self.forecast.learn(measured)
         enrolment.checkpoints.sweep()
         self.restored = load_for(enrolment, self.trainee.translators, self._warn)
+        self._pass_over_what_is_completed()
         self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.trainee.translators)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
         self.guard = Guard(self)
@@ -123,7 +127,20 @@ class Session:
         self.hands = SessionHands(self)
         self.conduct = Conduct(self.pacer, self.hands)
         self.reporter = Reporter(self)
+        self.opened = True
         self.reporter.start()
+
+    def _pass_over_what_is_completed(self) -> None:
+        """The script runs again from its top, and this training of it was over before."""
+        settings, restored = self.settings, self.restored
+        if restored is None or restored.info.facts.reason is not SaveReason.FINAL:
+            return
+        self.passes_over = settings.resume == "auto" and not settings.attached
+        if self.passes_over:
+            self.teller.say(
+                f"This training of run {restored.info.facts.run_id} is already completed: its final state is restored and "
+                "it is passed over. To train on from there give resume=True, to begin it anew resume=False."
+            )
 
     def _warn(self, text: str) -> None:
         self.teller.say(text, "warning")
@@ -132,12 +149,13 @@ class Session:
 
     @property
     def run_id(self) -> str:
-        return self.enrolment.run_id
+        """The id of the run; empty while none is known."""
+        return self.enrolment.run_id if self.opened else ""
 
     @property
     def governed(self) -> bool:
         """Whether a governor outside waits for this process to end."""
-        return self.enrolment.governed
+        return self.opened and self.enrolment.governed
 
     @property
     def resumed_from(self) -> str | None:
@@ -145,7 +163,7 @@ class Session:
 
     @property
     def checkpoint(self) -> CheckpointInfo | None:
-        if self.saver.newest is not None:
+        if self.opened and self.saver.newest is not None:
             return self.saver.newest
         return None if self.restored is None else self.restored.info
 
@@ -161,6 +179,8 @@ class Session:
 
     def remaining_s(self) -> float:
         """Seconds to the earliest deadline, never negative."""
+        if not self.opened:
+            return 0.0
         return max(0.0, self.deadlines.earliest.at - self.clock.monotonic())
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -254,6 +274,11 @@ class Session:
         self.conduct.leave_at_once(leave, save=save)
         self.leaving = self.conduct.leaving
 
+    def leave_completed(self) -> None:
+        """The loop is being left because what it trains was completed before; there is nothing to save."""
+        self.guard.stand_down()
+        self.leaving = Verdict(Action.STOP, SaveReason.FINAL, Outcome.COMPLETED, "it was completed before")
+
     # -- what a checkpoint says --------------------------------------------------------------------------------
 
     def checkpoint_facts(self, reason: SaveReason) -> CheckpointFacts:
@@ -274,6 +299,12 @@ class Session:
         )
 
     # -- closing -----------------------------------------------------------------------------------------------
+
+    def _nothing_was_added(self) -> bool:
+        """Whether the end of a completed training was restored, and is what there is to save now."""
+        if self.restored is None or self.restored.info.facts.reason is not SaveReason.FINAL:
+            return False
+        return self.trainee.position().step == self.restored.info.step
 
     def withdraw(self) -> None:
         """Stop without a word on the training, which goes on without a session."""
@@ -296,8 +327,11 @@ class Session:
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`."""
+        if not self.opened:  # the error that kept it from opening is on its way to the user
+            self.outcome, self.reason = outcome, reason
+            return
         self.guard.stand_down()
-        if outcome is Outcome.COMPLETED:
+        if outcome is Outcome.COMPLETED and not self._nothing_was_added():
             self.conduct.save_now(SaveReason.FINAL)
         try:
             self.saver.close()

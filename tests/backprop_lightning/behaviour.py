@@ -187,6 +187,16 @@ def notebook(folder: Path) -> Any:
 
 
 @case
+def cannot_open(folder: Path) -> Any:
+    """The box cannot be opened: the user reads why."""
+    ours = BackpropCallback("10h", resume=folder / "nothing")
+    try:
+        fit(trainer(ours))
+    except Exception as error:
+        return {"error": str(error), "outcome": str(ours.outcome), "left": ours.remaining}
+
+
+@case
 def own_error(folder: Path) -> Any:
     """An error of the user's stays what it is, and the record says so."""
 

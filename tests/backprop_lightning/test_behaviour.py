@@ -99,6 +99,13 @@ def test_a_notebook_fits_again_and_again(made: dict[str, Any]) -> None:
     assert made["notebook"]["step"] == 30
 
 
+def test_a_box_that_cannot_be_opened_says_why(made: dict[str, Any]) -> None:
+    """Lightning tells the callback of its own error: the sentence for the user is not hidden behind another."""
+    refused = made["cannot_open"]
+    assert "There is no checkpoint at" in refused["error"]
+    assert (refused["outcome"], refused["left"]) == ("failed", 0.0)
+
+
 def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
     """It reaches the script unchanged, the record says failed, and Lightning's own callbacks saw it."""
     assert made["own_error"] == {"error": "of the user's own", "outcome": "failed", "saved": True}

@@ -273,3 +273,37 @@ def test_the_private_signal_is_not_caught_by_except_exception() -> None:
             except Exception:
                 pytest.fail("caught")
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_a_completed_unchanged_loop_is_passed_over(
+    made_inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script runs again: the block is left before anything is trained on, with the final weights in place."""
+
+    def trained() -> tuple[backprop.TimeBox, str]:
+        model, optimizer = None, None
+
+        def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+            made = network()
+            return made, torch.optim.AdamW(made.parameters(), lr=1e-2)
+
+        if not made_inside:
+            model, optimizer = make()
+        with backprop.timebox("1h", run="over") as box:
+            if made_inside:
+                model, optimizer = make()
+            for _ in range(2):
+                for x, y in DataLoader(dataset(), batch_size=5, shuffle=True):
+                    train_step(model, optimizer, x, y)
+        assert model is not None
+        assert optimizer is not None
+        return box, digest([model.state_dict(), optimizer.state_dict()])
+
+    seed(1)
+    whole = trained()[1]
+    gc.collect()
+    monkeypatch.setattr("backprop_core.session.join_run._completed", {})
+    seed(2)
+    box, again = trained()
+    assert (str(box.outcome), again) == ("completed", whole)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import CheckpointWriteError, UnsavableStateError, UsageError
-from backprop_core.outcome import Outcome
+from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.control import SLEPT, send_control
 from backprop_core.runs.events import read_events
 from backprop_core.session.session import Session
@@ -81,18 +82,86 @@ def test_it_ends_in_time_and_the_next_attempt_goes_on(tmp_path: Path, clock: Fak
     second.session.close(Outcome.COMPLETED)
 
 
-def test_a_completed_run_is_saved_once_more_and_not_continued_by_chance(
-    tmp_path: Path, clock: FakeClock
+@pytest.fixture
+def new_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What this process has completed is forgotten, as in the next one."""
+    return lambda: monkeypatch.setattr("backprop_core.session.join_run._completed", {})
+
+
+def test_a_completed_training_is_passed_over(
+    tmp_path: Path, clock: FakeClock, new_process: Callable[[], None]
 ) -> None:
-    """Completion makes a final checkpoint; opening the run again is refused with what to do instead."""
+    """Completion makes a final checkpoint; the next process begins with it, says so, and writes no second one."""
     box = Box(tmp_path, clock).open()
     box.train(5)
     box.session.close(Outcome.COMPLETED)
     newest = box.session.checkpoint
     assert newest is not None
     assert newest.facts.reason.value == "final"
-    with pytest.raises(UsageError, match="already completed"):
+    new_process()
+    again = Box(tmp_path, clock).open()
+    assert again.session.passes_over
+    assert again.trainee.step == 5
+    assert "already completed" in " ".join(event["text"] for event in again.events("message"))
+    again.session.close(Outcome.COMPLETED)
+    assert [info.path for info in again.session.saver.store.list()] == [newest.path]
+    new_process()
+    asked_for = Box(tmp_path, clock, resume=True).open()
+    assert not asked_for.session.passes_over
+    asked_for.train(1)
+    asked_for.session.close(Outcome.COMPLETED)
+    assert asked_for.session.checkpoint is not None
+    assert asked_for.session.checkpoint.step == 6
+
+
+def test_several_trainings_with_one_run_each_go_on(
+    tmp_path: Path, clock: FakeClock, new_process: Callable[[], None]
+) -> None:
+    """The second training of a process has checkpoints of its own and goes on in them; the first is passed over."""
+    first = Box(tmp_path, clock).open()
+    first.train(5)
+    first.session.close(Outcome.COMPLETED)
+    second = Box(tmp_path, clock).open()
+    assert second.session.restored is None
+    second.train(3)
+    second.session.boundary(0)
+    second.session.conduct.save_now(SaveReason.PREEMPTED)
+    second.session.close(Outcome.PREEMPTED)
+    new_process()
+    first = Box(tmp_path, clock).open()
+    assert (first.trainee.step, first.session.passes_over) == (5, True)
+    first.session.close(Outcome.COMPLETED)
+    second = Box(tmp_path, clock).open()
+    assert (second.trainee.step, second.session.passes_over) == (3, False)
+    second.session.close(Outcome.STOPPED)
+    once_more = Box(tmp_path, clock).open()  # in the same process: it was left early
+    assert once_more.trainee.step == 3
+    once_more.session.close(Outcome.COMPLETED)
+
+
+def test_a_completed_run_without_a_checkpoint_is_not_trained_again(
+    tmp_path: Path, clock: FakeClock, new_process: Callable[[], None]
+) -> None:
+    """Its results may lie elsewhere: to begin anew has to be asked for."""
+    box = Box(tmp_path, clock).open()
+    box.train(2)
+    box.session.close(Outcome.COMPLETED)
+    assert box.session.checkpoint is not None
+    shutil.rmtree(box.session.checkpoint.path)
+    new_process()
+    with pytest.raises(UsageError, match="none of its checkpoints can be restored"):
         Box(tmp_path, clock).open()
+
+
+def test_a_session_that_could_not_open_says_the_true_reason(tmp_path: Path, clock: FakeClock) -> None:
+    """Whoever closes it, or looks at it, meets no AttributeError in place of the sentence for the user."""
+    box = Box(tmp_path, clock, resume=str(tmp_path / "nothing"))
+    with pytest.raises(UsageError, match="There is no checkpoint at"):
+        box.open()
+    session = box.session
+    session.close(Outcome.FAILED, "UsageError: there is none")
+    assert (session.outcome, session.checkpoint, session.run_id) == (Outcome.FAILED, None, "")
+    assert (session.remaining_s(), session.governed, session.resumed_from) == (0.0, False, None)
 
 
 def test_a_pause_moves_the_deadline(box: Box, clock: FakeClock) -> None:
