@@ -30,16 +30,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # commands are short or allocate little: looking for garbage is what would cost time
     _open_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own:
+        return _for_programs(cli, arguments)
+    return _run(cli, arguments)
+
+
+def _for_programs(cli: click.Command, arguments: list[str]) -> int:
+    """With --json what goes wrong is one object as well, on standard output."""
+    told: list[str] = []
+    status = _run(cli, arguments, told)
+    if told:
+        import json
+
+        click.echo(json.dumps({"outcome": None, "why": " ".join(told), "exit_status": status}))
+    return status
+
+
+def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None) -> int:
+    """Run the command; each error becomes a sentence on standard error, and in `told`, and an exit status."""
+
+    def tell(text: str) -> None:
+        click.echo(f"backprop: {text}", err=True)
+        if told is not None:
+            told.append(text)
+
     try:
         status = cli.main(args=arguments, prog_name="backprop", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if told is not None:
+            told.append(error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _tell("Interrupted.")
+        tell("Interrupted.")
         return EXIT_INTERRUPTED
     except BackpropError as error:
-        _tell(str(error))
+        tell(str(error))
         return _status_of(error)
     except BrokenPipeError:  # `backprop list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -47,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--verbose" in arguments:
             raise
-        _tell(
+        tell(
             f"Something is wrong in backprop itself: {type(error).__name__}: {error}. --verbose shows where."
         )
         return EXIT_TROUBLE
@@ -76,10 +103,6 @@ def _status_of(error: BackpropError) -> int:
 def _is_home(error: BackpropError) -> bool:
     """A home folder that cannot be used is a wrong setting, not a failure."""
     return isinstance(error, StoreError) and "BACKPROP_HOME" in error.hint
-
-
-def _tell(text: str) -> None:
-    click.echo(f"backprop: {text}", err=True)
 
 
 if __name__ == "__main__":

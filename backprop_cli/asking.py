@@ -13,12 +13,15 @@ from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
 
 
-def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -> RunRecord:
+def ask(
+    run: str, action: Action, done: str, *, extend_s: float | None = None, as_json: bool = False
+) -> RunRecord:
     """Put a request into the folder of a run's attempt.
 
     Args:
         run: id of the run, or the beginning of it.
         done: what to tell the user, with `{}` for the id.
+        as_json: also print one object: what was asked of which run, and how it stands.
 
     Raises:
         UsageError: the run is unknown, or does not go on.
@@ -30,7 +33,8 @@ def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -
     attempt = record.last_attempt
     holder = store.holder(record)
     if holder is not None:
-        return _ask_idle(record, action, holder)
+        _ask_idle(record, action, holder)
+        return _shown(record, action, as_json)
     if record.status is not RunStatus.RUNNING or attempt is None:
         raise UsageError(
             f"Run {record.id} is {record.status.value}, so there is nothing to {action.value}.", _hint(record)
@@ -42,10 +46,18 @@ def ask(run: str, action: Action, done: str, *, extend_s: float | None = None) -
         why=f"'backprop {action.value}'",
     )
     tell(done.format(record.id))
+    return _shown(record, action, as_json)
+
+
+def _shown(record: RunRecord, action: Action, as_json: bool) -> RunRecord:
+    if as_json:
+        from backprop_cli.summary import show_request
+
+        show_request(record, action.value)
     return record
 
 
-def _ask_idle(record: RunRecord, action: Action, holder: ProcessIdentity) -> RunRecord:
+def _ask_idle(record: RunRecord, action: Action, holder: ProcessIdentity) -> None:
     """Nothing of the run goes on, but a backprop process waits to begin its next box: it can only be told to leave."""
     if action is not Action.STOP:
         raise UsageError(
@@ -54,7 +66,6 @@ def _ask_idle(record: RunRecord, action: Action, holder: ProcessIdentity) -> Run
         )
     os.kill(holder.pid, signal.SIGTERM)
     tell(f"run {record.id} was waiting to begin a box; asked process {holder.pid} to leave it at that.")
-    return record
 
 
 def _hint(record: RunRecord) -> str:

@@ -7,9 +7,14 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from backprop_core.errors import UsageError
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from backprop_core.config.sources import Settings
 
 _OWN_PREFIX = "step-"
 _MANIFEST = "manifest.json"
@@ -49,6 +54,39 @@ def damage_in(place: str) -> str:
     except BackpropError as error:
         problems = [str(error)]
     return problems[0] if problems else ""
+
+
+def asked_for(path: str | None, cwd: Path, settings: Settings) -> str | None:
+    """The checkpoint that `-r` names, absolute, checked as far as it can be before anything is started.
+
+    Args:
+        path: as it was given, or None.
+        cwd: what a relative path is meant from.
+        settings: with --resume-flag it goes to the script, and without a framework to nobody of ours: any format will do.
+
+    Raises:
+        UsageError: nothing is there, it is not a checkpoint of ours where one is needed, or it is damaged.
+    """
+    if path is None or is_remote(path):
+        return path
+    place = (cwd / Path(path).expanduser()).absolute()
+    if not place.exists():
+        raise UsageError(f"There is no checkpoint at {place}.", "Give --resume-from the path of one.")
+    if place.name.startswith(_OWN_PREFIX) and is_own(str(place)):
+        damage = damage_in(str(place))
+    elif settings["resume-flag"] or settings["framework"] == "none":
+        return str(place)
+    elif not (inside := committed(place)):
+        raise UsageError(
+            f"{place} is not a checkpoint of backprop, nor a folder that holds some.",
+            "For a file of the script's own say how the script takes it: --resume-flag FLAG.",
+        )
+    else:
+        problems = [damage_in(str(one)) for one in reversed(inside)]
+        damage = "" if "" in problems else problems[0]
+    if damage:
+        raise UsageError(damage, "Leave out --resume-from: then the newest one that is whole is taken.")
+    return str(place)
 
 
 def candidates(store: RunStore, record: RunRecord) -> Iterator[str]:

@@ -12,8 +12,10 @@ from typing import Any
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
+from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
+from backprop_cli.scripts import Kind
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
@@ -173,6 +175,8 @@ class Launch:
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
             )
         self._recorded(number, verdict, ending)
+        if hint := _hint_at_interpreter(record, verdict):
+            self._observer.say(hint)
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
 
@@ -217,6 +221,13 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
     if resumable:
         return f"{text} Continue with: backprop resume {record.id}"
     return f"{text} It left no checkpoint, so 'backprop resume {record.id}' would start afresh."
+
+
+def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
+    """What to do where a Python script of ours has failed because its interpreter lacks a module."""
+    if verdict.outcome is not Outcome.FAILED or record.options.get("kind") == Kind.PROGRAM:
+        return ""
+    return missing_module_hint(verdict.reason, record.interpreter)
 
 
 def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]:

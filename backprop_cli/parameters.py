@@ -102,6 +102,11 @@ def common_options(command: Command) -> Command:
     )(command)
 
 
+def json_option(command: Command) -> Command:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")(command)
+
+
 def chain_options(command: Command) -> Command:
     """Add --until-done, --total and --rest."""
     command = click.option("--rest", metavar="MINUTES", help="Minutes to rest between two boxes.")(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -71,18 +70,6 @@ def check_script(kind: Kind, script: str, cwd: Path) -> None:
     trouble = _trouble(cwd / script)
     if trouble:
         raise UsageError(f"The script {script} {trouble} (in {cwd}).", "Check its path.")
-
-
-def find_interpreter(wanted: str | None) -> str:
-    """The interpreter's path; by default the one that backprop runs under. UsageError if there is none."""
-    if wanted is None:
-        return sys.executable
-    found = shutil.which(wanted)
-    if found is None:
-        raise UsageError(
-            f"There is no interpreter {wanted}.", "Give --python the path of one that can be executed."
-        )
-    return str(Path(found).absolute())
 
 
 def _trouble(path: Path) -> str:

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 import click
 
 from backprop_cli.contract import CONTRACT_VARIABLES
+from backprop_cli.detection import lacks_backprop
+from backprop_cli.interpreter import find_interpreter
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
 from backprop_core import __version__
@@ -93,7 +95,28 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
         "ok",
         f"settings: {len(settings.stated())} chosen, the others default ('backprop config' shows them)",
     )
+    yield from _interpreter(settings)
     yield from _machine(settings)
+
+
+def _interpreter(settings: Settings) -> Iterator[Finding]:
+    """What runs scripts here, and whether backprop can attach itself to them there."""
+    try:
+        interpreter = find_interpreter(settings["python"])
+    except BackpropError as error:
+        yield "wrong", str(error)
+        return
+    why = f" (from {interpreter.source})" if interpreter.source else ""
+    if lacks_backprop(interpreter.path):
+        yield (
+            "note",
+            (
+                f"Scripts run with {interpreter.path}{why}, which has no backprop, and are governed from outside. For "
+                f"checkpoints and an exact resume: {interpreter.path} -m pip install backprop-timebox"
+            ),
+        )
+    else:
+        yield "ok", f"scripts run with {interpreter.path}{why}"
 
 
 def _libraries() -> Iterator[Finding]:

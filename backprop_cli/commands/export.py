@@ -8,6 +8,8 @@ import click
 
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
+from backprop_cli.parameters import json_option
+from backprop_cli.summary import show_object
 from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.manifest import address_of
 
@@ -16,7 +18,8 @@ from backprop_core.checkpoints.manifest import address_of
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--to", "directory", required=True, metavar="DIR", help="Where to; made if it does not exist.")
 @click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")
-def command(run_or_path: str, directory: str, step: int | None) -> int:
+@json_option
+def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -> int:
     """Write the newest whole checkpoint of RUN, or the one at PATH, as plain files into DIR.
 
     Each tracked object becomes a .safetensors file and a .pt file that torch.load opens with
@@ -28,8 +31,12 @@ def command(run_or_path: str, directory: str, step: int | None) -> int:
       backprop export ./checkpoints/step-000000001234 --to exported
     """
     path = _chosen(find_checkpoints(run_or_path), step)
-    for written in export_checkpoint(path, Path(directory).expanduser(), told=tell):
-        click.echo(str(written))
+    written = export_checkpoint(path, Path(directory).expanduser(), told=tell)
+    if as_json:
+        show_object(checkpoint=address_of(path), written=[str(file) for file in written])
+        return 0
+    for file in written:
+        click.echo(str(file))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
-from backprop_cli.parameters import complete_runs
+from backprop_cli.parameters import complete_runs, json_option
 from backprop_core.deadline.budget import duration_text, parse_duration
 from backprop_core.runs.control import Action
 
@@ -13,7 +13,8 @@ from backprop_core.runs.control import Action
 @click.command("extend")
 @click.argument("run", shell_complete=complete_runs)
 @click.argument("duration")
-def command(run: str, duration: str) -> int:
+@json_option
+def command(run: str, duration: str, as_json: bool) -> int:
     """Make the time box of RUN longer by DURATION, such as 5m or 1h30m.
 
     \b
@@ -21,5 +22,6 @@ def command(run: str, duration: str) -> int:
       backprop extend 20261123-154248-k3f9 5m
     """
     seconds = parse_duration(duration, "DURATION")
-    ask(run, Action.EXTEND, f"asked run {{0}} to go on for {duration_text(seconds)} more.", extend_s=seconds)
+    done = f"asked run {{0}} to go on for {duration_text(seconds)} more."
+    ask(run, Action.EXTEND, done, extend_s=seconds, as_json=as_json)
     return 0

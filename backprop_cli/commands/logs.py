@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from backprop_cli.opening import open_store, tell
-from backprop_cli.parameters import complete_runs
+from backprop_cli.parameters import complete_runs, json_option
+from backprop_cli.summary import show_object
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
 from backprop_core.runs.attempt import OUTPUT_FILE
@@ -25,7 +26,8 @@ _LOOK_EVERY_S = 0.1
 @click.option("-f", "--follow", is_flag=True, help="Go on showing until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines.")
 @click.option("--attempt", "number", type=click.IntRange(min=1), help="Another attempt than the last.")
-def command(run: str, follow: bool, lines: int | None, number: int | None) -> int:
+@json_option
+def command(run: str, follow: bool, lines: int | None, number: int | None, as_json: bool) -> int:
     """Show what RUN has printed.
 
     \b
@@ -33,6 +35,8 @@ def command(run: str, follow: bool, lines: int | None, number: int | None) -> in
       backprop logs 2026112 -n 20
       backprop logs 2026112 -f
     """
+    if as_json and follow:
+        raise UsageError("--json shows one object, and --follow has no end.", "Leave out one of them.")
     store = open_store(write=False)
     record = store.load(run)
     last = len(record.attempts)
@@ -49,6 +53,10 @@ def command(run: str, follow: bool, lines: int | None, number: int | None) -> in
         tell("Nothing was kept: without 'backprop run' a script's output goes only where it is printed.")
         return 0
     offset = _offset_of_last_lines(path, lines) if lines is not None and path.is_file() else 0
+    if as_json:
+        output = path.read_bytes()[offset:].decode("utf-8", "replace")
+        show_object(run_id=record.id, attempt=number, path=str(path), output=output)
+        return 0
     offset = _show(path, offset)
     if follow and number >= last:
         _follow(store, record.id, number, offset)

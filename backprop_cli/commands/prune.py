@@ -9,6 +9,8 @@ import click
 
 from backprop_cli.checkpoints import committed, damage_in
 from backprop_cli.opening import open_store, tell, tell_warnings
+from backprop_cli.parameters import json_option
+from backprop_cli.summary import show_object
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import BackpropError, UsageError
@@ -29,8 +31,9 @@ _ENDED = [str(status) for status in RunStatus if status is not RunStatus.RUNNING
               help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} checkpoints that are whole.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@json_option
 def command(
-    older_than: str, wanted: tuple[str, ...], only_checkpoints: bool, dry_run: bool, yes: bool
+    older_than: str, wanted: tuple[str, ...], only_checkpoints: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
     """Remove runs that ended long ago, with the checkpoints in their folders.
 
@@ -51,19 +54,27 @@ def command(
     plan = [(row, folders) for row, folders in plan if folders]
     if not plan:
         tell("There is nothing to remove.")
-        return 0
+        return _shown([], [], 0, as_json)
     total = sum(_bytes_in(folder) for _, folders in plan for folder in folders)
-    for row, folders in plan:
+    for row, folders in [] if as_json else plan:
         what = f"{len(folders)} checkpoints" if only_checkpoints else "everything"
         click.echo(f"{row.id}  {row.status.value:<9}  {local_text(row.started_wall)}  {what}")
     question = f"{len(plan)} runs, {total / 1024**2:.1f} MB"
     if dry_run:
         tell(f"would remove from {question}.")
-        return 0
+        return _shown([], [row.id for row, _ in plan], total, as_json)
     if not yes and not _wanted(f"Remove from {question}?"):
         tell("Nothing was removed.")
-        return 0
-    return _remove(store, plan, only_checkpoints)
+        return _shown([], [row.id for row, _ in plan], total, as_json)
+    left = _remove(store, plan, only_checkpoints)
+    _shown([row.id for row, _ in plan if row.id not in left], left, total, as_json)
+    return 1 if left else 0
+
+
+def _shown(removed: list[str], left: list[str], total_bytes: int, as_json: bool) -> int:
+    if as_json:
+        show_object(removed=removed, left=left, bytes=total_bytes)
+    return 0
 
 
 def _wanted(question: str) -> bool:
@@ -99,8 +110,9 @@ def _doomed(store: RunStore, row: RunRow, only_checkpoints: bool) -> list[Path]:
     return []  # too few are whole: even a damaged one may still be of use
 
 
-def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpoints: bool) -> int:
-    failed = 0
+def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpoints: bool) -> list[str]:
+    """Remove what was planned; the ids of the runs that could not be touched."""
+    left = []
     for row, folders in plan:
         try:
             with store.hold(row.id) as hold:
@@ -111,10 +123,10 @@ def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpo
                     store.remove(hold)
         except (BackpropError, OSError) as error:
             tell(f"{row.id} was left: {error}")
-            failed += 1
+            left.append(row.id)
     tell_warnings(store)
-    tell(f"removed from {len(plan) - failed} runs.")
-    return 1 if failed else 0
+    tell(f"removed from {len(plan) - len(left)} runs.")
+    return left
 
 
 def _bytes_in(folder: Path) -> int:

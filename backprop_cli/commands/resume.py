@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from backprop_cli.chain import kind_of, resumed_start, run_chain
-from backprop_cli.checkpoints import is_remote
+from backprop_cli.checkpoints import asked_for
 from backprop_cli.contract import Start
 from backprop_cli.detection import described, detect, script_file
 from backprop_cli.display import Display
+from backprop_cli.interpreter import find_interpreter
 from backprop_cli.launch import Launch
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import (
@@ -23,9 +24,11 @@ from backprop_cli.parameters import (
     complete_files,
     complete_runs,
     config_options,
+    json_option,
     raw_settings,
 )
-from backprop_cli.scripts import Kind, ScriptCommand, check_script, find_interpreter
+from backprop_cli.scripts import Kind, ScriptCommand, check_script
+from backprop_cli.summary import show_nothing_done, show_object, show_outcome
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
 from backprop_core.errors import RunBusyError, UsageError
@@ -54,6 +57,7 @@ Examples:
     help="Continue from this checkpoint instead of the newest.",
     shell_complete=complete_files,
 )
+@json_option
 def command(run: str, **parameters: Any) -> int:
     """Continue RUN from its newest checkpoint.
 
@@ -61,9 +65,21 @@ def command(run: str, **parameters: Any) -> int:
     given here hold over the remembered ones.
     """
     store = open_store()
-    record = store.load(run)
+    return continue_run(store, store.load(run), raw_settings(parameters), parameters)
+
+
+def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parameters: dict[str, Any]) -> int:
+    """The next attempts of `record`, with what was given on the command line; the exit status.
+
+    Args:
+        raw: configuration options of the command line, by name.
+        parameters: the other options of `run` and `resume`.
+    """
     if record.status is RunStatus.COMPLETED:
-        tell(f"Run {record.id} is completed: there is nothing to resume.")
+        why = f"Run {record.id} is completed: there is nothing to resume."
+        tell(why)
+        if parameters["as_json"]:
+            show_nothing_done(record, why, 0)
         return 0
     if record.status is RunStatus.RUNNING:
         raise RunBusyError(
@@ -74,21 +90,24 @@ def command(run: str, **parameters: Any) -> int:
         raise UsageError(
             f"The folder of run {record.id}, {cwd}, does not exist any more.", "Start a new run."
         )
-    raw = raw_settings(parameters)
     settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
     chain_plan(parameters)
     check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
-    asked = _existing(parameters["resume_from"])
+    asked = asked_for(parameters["resume_from"], Path.cwd(), settings)
     if kind_of(record) is not Kind.PROGRAM:
-        record = replace(record, interpreter=find_interpreter(raw["python"] or record.interpreter or None))
+        interpreter = find_interpreter(raw["python"] or record.interpreter or None)
+        record = replace(record, interpreter=interpreter.path)
     start = resumed_start(store, record, settings, asked, told=tell)
     _warn_of_changes(record, cwd)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)
     if parameters["dry_run"]:
+        minutes = settings["max-run-minutes"]
         tell(f"would run in {cwd}: {shlex.join(start.argv)}")
-        tell(f"for at most {settings['max-run-minutes']:g} min, from {start.checkpoint or 'the beginning'}.")
+        tell(f"for at most {minutes:g} min, from {start.checkpoint or 'the beginning'}.")
+        if parameters["as_json"]:
+            show_object(run_id=record.id, outcome=None, argv=start.argv, cwd=str(cwd), minutes=minutes)
         return 0
     return _continue(store, record, settings, start, parameters)
 
@@ -99,6 +118,7 @@ def _continue(
     if record.foreign:
         record = store.adopt(record)
     display = Display()
+    boxes_before = len(record.attempts)
     with store.hold(record.id) as hold:
         record = store.amend(
             hold,
@@ -121,16 +141,9 @@ def _continue(
         chain = chain_plan(parameters)
         verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
     tell_warnings(store)
+    if parameters["as_json"]:
+        show_outcome(store, record, boxes_before, verdict)
     return verdict.exit_status
-
-
-def _existing(asked: str | None) -> str | None:
-    if asked is None or is_remote(asked):
-        return asked
-    path = Path(asked).expanduser().absolute()
-    if not path.exists():
-        raise UsageError(f"There is no checkpoint at {path}.", "Give --resume-from the path of one.")
-    return str(path)
 
 
 def _digest(record: RunRecord) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from backprop_cli.checkpoints import asked_for
+from backprop_cli.interpreter import find_interpreter
 from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import (
     chain_options,
@@ -15,12 +17,14 @@ from backprop_cli.parameters import (
     common_options,
     complete_files,
     config_options,
+    json_option,
     raw_settings,
     working_folder,
 )
-from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script, find_interpreter
+from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script
 from backprop_core.config.sources import Settings
-from backprop_core.errors import UsageError
+from backprop_core.errors import RunNotFoundError, UsageError
+from backprop_core.runs.record import RunRecord
 
 _EXAMPLES = """\b
 Examples:
@@ -30,6 +34,7 @@ Examples:
   backprop run train.py --resume-flag --resume      the script restores itself
   backprop run --module package.train -- --lr 0.1
   backprop run --exec ./train.sh
+  backprop run train.py --run-id nightly --resume-or-start      the same line for the first job and each requeued one
 """
 
 
@@ -53,7 +58,11 @@ Examples:
     "-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.", shell_complete=complete_files
 )
 @click.option("--run-id", metavar="ID", help="Id of the run; one is made up without it.")
+@click.option(
+    "--resume-or-start", is_flag=True, help="Resume the run of --run-id where there is one, else start it."
+)
 @click.option("-n", "--name", metavar="NAME", help="Label for people.")
+@json_option
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
     """Run SCRIPT inside a time box.
 
@@ -61,26 +70,74 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     is gone; 'backprop resume' continues it. Arguments behind -- are SCRIPT's own.
     """
     cwd = working_folder()
-    settings = settings_for(raw_settings(parameters), cwd=cwd, config=parameters["config"])
+    raw = raw_settings(parameters)
     kind = Kind(parameters["kind"] or Kind.SCRIPT)
     chain_plan(parameters)
+    command_line = [script, *script_args]
+    if parameters["resume_or_start"] and (known := _known_run(parameters["run_id"])) is not None:
+        from backprop_cli.commands.resume import continue_run
+
+        _check_same(known, kind, command_line, cwd)
+        return continue_run(open_store(), known, raw, parameters)
+    settings = settings_for(raw, cwd=cwd, config=parameters["config"])
     check_script(kind, script, cwd)
     interpreter = find_interpreter(settings["python"])
-    resume_from = _existing(parameters["resume_from"], cwd)
-    argv = argv_of(kind, interpreter, [script, *script_args])
+    resume_from = asked_for(parameters["resume_from"], cwd, settings)
+    argv = argv_of(kind, interpreter.path, command_line)
     if resume_from and settings["resume-flag"]:
         argv += [settings["resume-flag"], resume_from]
+    if kind is not Kind.PROGRAM and (chosen := interpreter.sentence()):
+        tell(chosen)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)
     if parameters["dry_run"]:
-        tell(f"would run in {cwd}: {shlex.join(argv)}")
-        tell(
-            f"for at most {settings['max-run-minutes']:g} min, as run {parameters['run_id'] or '(a new id)'}."
-        )
+        _show_dry(argv, cwd, settings, parameters)
         return 0
-    facts = {"command": [script, *script_args], "cwd": cwd, "interpreter": interpreter, "kind": kind}
+    facts = {"command": command_line, "cwd": cwd, "interpreter": interpreter.path, "kind": kind}
     return _start(facts, settings, argv, resume_from, parameters)
+
+
+def _show_dry(argv: list[str], cwd: Path, settings: Settings, parameters: dict[str, Any]) -> None:
+    minutes = settings["max-run-minutes"]
+    tell(f"would run in {cwd}: {shlex.join(argv)}")
+    tell(f"for at most {minutes:g} min, as run {parameters['run_id'] or '(a new id)'}.")
+    if parameters["as_json"]:
+        from backprop_cli.summary import show_object
+
+        show_object(run_id=parameters["run_id"], outcome=None, argv=argv, cwd=str(cwd), minutes=minutes)
+
+
+def _known_run(run_id: str | None) -> RunRecord | None:
+    """The run of exactly this id, None where there is none yet."""
+    if run_id is None:
+        raise UsageError(
+            "--resume-or-start does not know which run to resume.",
+            "Name it, the same each time: --run-id ID.",
+        )
+    try:
+        record = open_store().load(run_id)
+    except RunNotFoundError:
+        return None
+    return record if record.id == run_id else None  # a beginning of an id means no other run here
+
+
+def _check_same(record: RunRecord, kind: Kind, command: list[str], cwd: Path) -> None:
+    """Raise UsageError where the run was started as another command: its checkpoint might not be of this one."""
+    from backprop_cli.chain import kind_of
+
+    then, now = list(record.command), list(command)
+    if kind is Kind.SCRIPT and then:
+        then[0], now[0] = (
+            str(Path(folder, words[0]).resolve()) for folder, words in ((record.cwd, then), (cwd, now))
+        )
+    if (record.foreign and then[:1] == now[:1]) or (kind_of(record) is kind and then == now):
+        return
+    raise UsageError(
+        f"Run {record.id} was started as '{shlex.join(record.command)}' in {record.cwd}, and this is "
+        f"'{shlex.join(command)}' in {cwd}.",
+        "Give the same command again, or another --run-id.",
+    )
 
 
 def _start(
@@ -122,13 +179,8 @@ def _start(
                 store.remove(hold)
             raise
     tell_warnings(store)
+    if parameters["as_json"]:
+        from backprop_cli.summary import show_outcome
+
+        show_outcome(store, record, 0, verdict)
     return verdict.exit_status
-
-
-def _existing(path: str | None, cwd: Path) -> str | None:
-    if path is None or "://" in path:
-        return path
-    found = (cwd / Path(path).expanduser()).absolute()
-    if not found.exists():
-        raise UsageError(f"There is no checkpoint at {found}.", "Give --resume-from the path of one.")
-    return str(found)

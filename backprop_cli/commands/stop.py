@@ -5,18 +5,24 @@ from __future__ import annotations
 import click
 
 from backprop_cli.asking import ask
-from backprop_cli.parameters import complete_runs
+from backprop_cli.parameters import complete_runs, json_option
 from backprop_core.runs.control import Action
 
 
 @click.command("stop")
 @click.argument("run", shell_complete=complete_runs)
-def command(run: str) -> int:
+@json_option
+def command(run: str, as_json: bool) -> int:
     """Ask RUN to save and end. It has the grace of its options to do so.
 
     \b
     Example:
       backprop stop 20261123-154248-k3f9
     """
-    ask(run, Action.STOP, "asked run {0} to save and end; 'backprop status {0}' tells when it has.")
+    ask(
+        run,
+        Action.STOP,
+        "asked run {0} to save and end; 'backprop status {0}' tells when it has.",
+        as_json=as_json,
+    )
     return 0

@@ -214,7 +214,7 @@ def test_doctor_knows_what_a_script_is_told(backprop: CommandLine) -> None:
     backprop.script(
         "import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'backprop_cli', 'doctor', '--quick'])"
     )
-    shown = backprop("run", "train.py", "-g", "80%", "-c", "5", "-r", "train.py").stdout
+    shown = backprop("run", "train.py", "-g", "80%", "-c", "5").stdout
     assert "has no option" not in shown
     for name in ("torch", "lightning", "keras", "transformers"):
         assert f"backprop_{name}: ready" in shown
@@ -245,6 +245,7 @@ def test_doctor_finds_a_base_install_healthy(backprop: CommandLine, tmp_path: Pa
         cwd=backprop.folder, env=backprop.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+    assert f"scripts run with {interpreter}" in done.stdout
     assert "wrong" not in done.stdout
     assert "backprop_torch: waits for torch" in done.stdout
 

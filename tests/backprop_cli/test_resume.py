@@ -84,7 +84,7 @@ def test_a_resume_from_a_path_is_passed_on(backprop: CommandLine) -> None:
     backprop.script("import os; print(os.environ.get('BACKPROP_RESUME_FROM'))\nraise SystemExit(3)")
     (backprop.folder / "start.pt").write_text("w")
     assert (
-        backprop("run", "train.py", "-r", "start.pt", "--run-id", "r").stdout
+        backprop("run", "train.py", "-r", "start.pt", "--run-id", "r", "-f", "none").stdout
         == f"{backprop.folder}/start.pt\n"
     )
     assert backprop("resume", "r", "-r", "start.pt").stdout == f"{backprop.folder}/start.pt\n"
@@ -316,3 +316,56 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_not_handed_over(
     assert "is damaged" in ran.stderr
     assert "Leave out --resume-from" in ran.stderr
     assert len(backprop.record("d")["attempts"]) == 1
+
+
+def test_a_checkpoint_that_cannot_be_resumed_from_is_refused_before_the_start(
+    backprop: CommandLine, saved_twice: Path
+) -> None:
+    """-r of `run` takes a whole checkpoint of ours or a folder with one; a damaged one is status 2 and starts nothing."""
+    backprop.script("print('ran')", "other.py")
+    newest, older = saved_twice / "step-000000000020", saved_twice / "step-000000000010"
+    for place in (newest, saved_twice):
+        assert backprop("run", "other.py", "-r", str(place)).stdout == "ran\n"
+    spoil(newest)
+    ran = backprop("run", "other.py", "-r", str(newest))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "is damaged" in ran.stderr
+    assert backprop("run", "other.py", "-r", str(saved_twice)).stdout == "ran\n"  # the older one is whole
+    spoil(older)
+    assert backprop("run", "other.py", "-r", str(saved_twice)).returncode == 2
+
+
+def test_one_line_starts_a_run_and_resumes_it(backprop: CommandLine) -> None:
+    """`run --run-id X --resume-or-start` starts, then resumes with what the run was started with, then has nothing to do."""
+    backprop.script(
+        """
+        import os, sys
+        print(os.environ["BACKPROP_ATTEMPT"], os.environ.get("BACKPROP_RESUME", "-"), os.environ["BACKPROP_BUDGET_S"])
+        raise SystemExit(3 if os.environ["BACKPROP_ATTEMPT"] == "1" else 0)
+        """
+    )
+    backprop.script("print('hello')", "other.py")
+    line = ("run", "train.py", "--run-id", "nightly", "--resume-or-start")
+    first = backprop(*line, "-m", "5", "--", "x")
+    assert (first.returncode, first.stdout) == (3, "1 - 300.0\n")
+    second = backprop(*line, "--", "x")
+    assert (second.returncode, second.stdout) == (0, "2 1 300.0\n")
+    third = backprop(*line, "--json", "--", "x")
+    assert third.returncode == 0
+    assert json.loads(third.stdout)["outcome"] == "completed"
+    assert len(backprop.record("nightly")["attempts"]) == 2
+    assert backprop("run", "other.py", "--run-id", "night", "--resume-or-start").stdout == "hello\n"
+
+
+def test_another_command_does_not_resume_a_run(backprop: CommandLine) -> None:
+    """With other arguments --resume-or-start is status 2 and names both commands; from another folder it is the same run."""
+    backprop.script("raise SystemExit(3)")
+    line = ("run", str(backprop.folder / "train.py"), "--run-id", "same", "--resume-or-start", "--")
+    assert backprop("run", "train.py", "--run-id", "same", "--", "1").returncode == 3
+    ran = backprop(*line, "2")
+    assert ran.returncode == 2
+    assert "'train.py 1'" in ran.stderr
+    assert "train.py 2'" in ran.stderr
+    assert len(backprop.record("same")["attempts"]) == 1
+    assert backprop(*line, "1").returncode == 3
+    assert len(backprop.record("same")["attempts"]) == 2

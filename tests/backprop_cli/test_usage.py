@@ -39,6 +39,10 @@ from tests.backprop_cli.commandline import CommandLine
         (["train.py", "--checkpoint-glob", ""], "checkpoint-glob"),
         (["train.py", "--wait=soon"], "wait-minutes"),
         (["train.py", "-r", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["train.py", "-r", "train.py"], "--resume-flag"),
+        (["train.py", "-r", "."], "nor a folder that holds some"),
+        (["train.py", "--resume-or-start"], "--run-id"),
+        (["train.py", "--resume-or-start", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", ""], "run id"),
         (["train.py", "--config", "nowhere.json"], "nowhere.json"),
@@ -89,6 +93,10 @@ def test_wrong_usage_gets_a_sentence_and_status_2(
         ["--checkpoint-glob", "*.pt"],
         ["--name", "a name"],
         ["--run-id", "an-id"],
+        ["--run-id", "an-id", "--resume-or-start"],
+        ["-r", "train.py", "--resume-flag", "--resume"],
+        ["-r", "train.py", "-f", "none"],
+        ["--json"],
         ["--verbose"],
     ],
 )
@@ -124,7 +132,7 @@ def test_global_options_may_stand_before_the_command(backprop: CommandLine) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--dry-run", "list"], ["--json", "run", "train.py"], ["--colour", "list"]]
+    "arguments", [["--dry-run", "list"], ["--dry-run", "stop", "x"], ["--colour", "list"]]
 )
 def test_a_global_option_that_the_command_does_not_know_is_refused(
     backprop: CommandLine, arguments: list[str]
