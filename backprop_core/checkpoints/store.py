@@ -115,8 +115,9 @@ class CheckpointStore:
 
     def _retain(self, newest: CheckpointInfo) -> None:
         try:
+            of_this_run = [info for info in self.list() if info.facts.run_id == newest.facts.run_id]
             old = retention.expendable(
-                self.list(), spare=newest.path, keep=self._keep, keep_every=self._keep_every
+                of_this_run, spare=newest.path, keep=self._keep, keep_every=self._keep_every
             )
         except CheckpointError:
             return  # what cannot be listed cannot be tidied: the save itself is done
@@ -178,8 +179,14 @@ class CheckpointStore:
             ) from error
         return Loaded(manifest.info(path), states)
 
-    def load_newest(self, translators: Sequence[Translator], *, told: Callable[[str], None]) -> Loaded | None:
-        """The newest checkpoint that is whole; None if there is none.
+    def load_newest(
+        self,
+        translators: Sequence[Translator],
+        *,
+        told: Callable[[str], None],
+        of_run: str | None = None,
+    ) -> Loaded | None:
+        """The newest checkpoint that is whole, of run `of_run` where one is named; None if there is none.
 
         A damaged one is renamed to `damaged-...`, `told` gets a sentence, and the one before it is taken.
 
@@ -189,6 +196,8 @@ class CheckpointStore:
             CheckpointError: the folder cannot be listed.
         """
         for name in self._names():
+            if of_run is not None and self._is_of_another(name, of_run):
+                continue
             try:
                 return self.load(self.directory / name, translators)
             except CheckpointDamagedError as error:
@@ -199,6 +208,13 @@ class CheckpointStore:
                     raise
                 told(f"{error} Going back to the checkpoint before it.")
         return None
+
+    def _is_of_another(self, name: str, run_id: str) -> bool:
+        """Whether a checkpoint says itself that it is another run's; one that cannot be read does not."""
+        try:
+            return read_manifest(self._place, name).facts.run_id != run_id
+        except (CheckpointError, OSError):
+            return False
 
     def verify(self, info_or_path: CheckpointInfo | Path) -> builtins.list[str]:
         """Sentences of damage; empty if every byte is what was written."""

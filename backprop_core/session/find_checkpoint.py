@@ -9,7 +9,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.store import Loaded, open_store
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
-from backprop_core.session.join_run import Enrolment
+from backprop_core.session.enrolment import Enrolment
 
 _WHAT_TO_GIVE = "Give the folder of a checkpoint (step-...) or one that holds some."
 
@@ -27,7 +27,7 @@ def load_for(
         return load_path(enrolment.resume_from, translators, warn)
     if not enrolment.resuming:
         return None
-    loaded = enrolment.checkpoints.load_newest(translators, told=warn)
+    loaded = enrolment.checkpoints.load_newest(translators, told=warn, of_run=enrolment.run_id)
     if loaded is None and enrolment.box == 1:  # a later training of the process may not have been reached
         if enrolment.completed:
             raise UsageError(

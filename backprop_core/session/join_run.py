@@ -6,15 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
 from backprop_core.deadline.budget import Deadlines
-from backprop_core.errors import BackpropError, RunNotFoundError, StoreError, UsageError
-from backprop_core.outcome import Outcome
+from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
 from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.home import backprop_home
@@ -24,93 +21,20 @@ from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
+from backprop_core.session.enrolment import Enrolment, completed_before
+from backprop_core.session.run_folder import box_folder, moved, run_folder, set_aside
 from backprop_core.session.settings import Settings
 
 _boxes_of_run: dict[str, int] = {}
 """How many boxes this process has opened for a run of a governor: each has checkpoints of its own."""
-_completed: dict[str, int] = {}
-"""How many trainings of a run, by its folder, this process has completed without a governor."""
 
 
 class NotJoinedError(BackpropError):
     """A session that nobody asked for finds no attempt of a governor that is free."""
 
 
-@dataclass(slots=True)
-class Enrolment:
-    """An attempt's place in the store.
-
-    Attributes:
-        run_id: the run.
-        attempt: the attempt's folder, events and control file.
-        checkpoints: where its checkpoints go.
-        resume_from: a checkpoint asked for by path, or None.
-        resuming: whether the newest checkpoint of the run is to be restored.
-        earlier: what earlier attempts measured, oldest first.
-        governed: a governor outside writes the record.
-        box: 1 for the first box of the process in this run, 2 for the next.
-        completed: the run was completed when this attempt began.
-        notes: sentences for the user.
-    """
-
-    run_id: str
-    attempt: Attempt
-    checkpoints: CheckpointStore
-    resume_from: str | None
-    resuming: bool
-    earlier: list[Mapping[str, Any]]
-    governed: bool
-    box: int = 1
-    completed: bool = False
-    notes: list[str] = field(default_factory=list)
-    store: RunStore | None = None
-    hold: RunHold | None = None
-    session_lock: FileLock | None = None
-
-    def remember(self, path: str) -> None:
-        """Write a new checkpoint into the record, where nobody outside does."""
-        if self.store is not None and self.hold is not None:
-            with contextlib.suppress(Exception):  # the checkpoint is found by a scan all the same
-                self.store.remember_checkpoint(self.hold, path)
-
-    def finish(self, outcome: Outcome, reason: str, facts: Mapping[str, Any]) -> str:
-        """Write the attempt's end into the record, where nobody outside does, and let the run go.
-
-        Returns:
-            One sentence where it could not be written, else nothing. The training is over and the script's own code comes
-            next, so no error of our records leaves here.
-        """
-        try:
-            if self.store is not None and self.hold is not None:
-                self.store.finish_attempt(
-                    self.hold,
-                    self.attempt.number,
-                    outcome=outcome,
-                    reason=reason,
-                    measured=facts.get("measured", {}),
-                    steps=facts.get("steps"),
-                    last_step=facts.get("step"),
-                    last_loss=facts.get("loss"),
-                    last_checkpoint=facts.get("checkpoint"),
-                )
-                if outcome is Outcome.COMPLETED:
-                    _completed[str(self.hold.run_dir)] = self.box
-        except Exception as error:
-            what = str(error) if isinstance(error, BackpropError) else f"{type(error).__name__}: {error}"
-            return f"The end of this attempt could not be recorded: {what}"
-        finally:
-            with contextlib.suppress(OSError):
-                self.release()
-        return ""
-
-    def release(self) -> None:
-        self.attempt.events.close()
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
-        if self.session_lock is not None:
-            self.session_lock.release()
-            self.session_lock = None
+class _RunRemovedError(RunNotFoundError):
+    """The list names the run, and its folder was removed by hand, or never was ours."""
 
 
 def enrol(settings: Settings, deadlines: Deadlines, clock: Clock) -> Enrolment:
@@ -128,10 +52,11 @@ def enrol(settings: Settings, deadlines: Deadlines, clock: Clock) -> Enrolment:
         raise NotJoinedError("The attempt has a session already, or there is no attempt.")
     home = backprop_home(settings.environ)
     store = RunStore(home, clock)
-    record, continuing = _find_or_create(store, settings)
+    notes: list[str] = []
+    record, continuing = _find_or_create(store, settings, clock, notes)
     hold = store.hold(record.id)
     try:
-        return _begin(store, hold, record, continuing, settings, deadlines, clock)
+        return _begin(store, hold, record, continuing, settings, deadlines, clock, notes)
     except BaseException:
         hold.release()
         raise
@@ -143,24 +68,30 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
     if not (run_id and run_dir and number.isdigit()):
         return None
     attempt = Attempt.join(Path(run_dir), int(number), clock)
+    first_session = not attempt.events.path.exists()
     lock = FileLock(attempt.directory / "session.lock")
     if not lock.acquire():  # a child of the training process that opens a box of its own
         attempt.events.close()
         return None
     box = _count_box(run_id)
     directory = environ.get("BACKPROP_CHECKPOINT_DIR") or str(Path(run_dir) / "checkpoints")
+    whole = run_folder(settings.checkpoint_dir or directory, run_id, settings, clock)
+    folder = box_folder(whole, box, run_id, settings, clock)
+    restarted = not first_session and environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
     asked = settings.resume if settings.resume not in ("auto", True, False) else None
     resume_from = str(asked or environ.get("BACKPROP_RESUME_FROM") or "")
     resuming = environ.get("BACKPROP_RESUME") == "1"
     foreign = bool(resume_from) and not asked and resuming and not _may_be_ours(resume_from)
     if foreign:  # what the script has saved and announced itself: it was named for the script
         resume_from = ""
+    if folder.own and (restarted or (first_session and not resuming)):
+        # Workers that torchrun has started again, or the run's folder has outlived the home that knew of it.
+        resuming = True
+        resume_from = "" if restarted else resume_from
     enrolment = Enrolment(
         run_id=run_id,
         attempt=attempt,
-        checkpoints=_open_checkpoints(
-            _box_folder(settings.checkpoint_dir or directory, box), settings, clock
-        ),
+        checkpoints=folder.checkpoints,
         resume_from=resume_from if resume_from and box == 1 else None,
         resuming=settings.resume is not False and resuming,
         earlier=_earlier(RunStore(Path(run_dir).parent.parent, clock), run_id),
@@ -191,36 +122,30 @@ def _box_in_process(hold: RunHold, settings: Settings) -> int:
 
     One that was left early goes on in the next; behind one that is completed another begins, unless that one is asked for.
     """
-    run = str(hold.run_dir)
-    if settings.resume is False:
-        _completed.pop(run, None)
-    before = _completed.get(run, 0)
+    before = completed_before(hold, anew=settings.resume is False)
     return before + 1 if settings.resume == "auto" else max(1, before)
-
-
-def _box_folder(directory: str, box: int) -> str:
-    return directory if box == 1 else f"{directory.rstrip('/')}/box-{box}"
-
-
-def _open_checkpoints(directory: str, settings: Settings, clock: Clock) -> CheckpointStore:
-    return open_store(directory, clock=clock, keep=settings.keep, keep_every=settings.keep_every)
 
 
 def _earlier(store: RunStore, run_id: str) -> list[Mapping[str, Any]]:
     try:
         return [attempt.measured for attempt in store.load(run_id).attempts if attempt.measured]
-    except (RunNotFoundError, StoreError):
+    except Exception:  # what earlier attempts measured makes the first forecasts better, and no more
         return []
 
 
-def _find_or_create(store: RunStore, settings: Settings) -> tuple[RunRecord, bool]:
+def _find_or_create(
+    store: RunStore, settings: Settings, clock: Clock, notes: list[str]
+) -> tuple[RunRecord, bool]:
     """The record, and whether the attempt continues what it holds."""
     if settings.run is not None:
         try:
             record = _load_exactly(store, settings.run)
-        except RunNotFoundError:
-            if settings.resume is True:
+        except RunNotFoundError as error:
+            left_behind = _left_behind(settings.run, settings, clock)
+            if settings.resume is True and not left_behind:
                 raise
+            if isinstance(error, _RunRemovedError) and not left_behind:
+                notes.append(f"{error.what} So it STARTS AFRESH.")
         else:
             return record, settings.resume in ("auto", True)
     elif settings.resume is True:
@@ -242,11 +167,25 @@ def _find_or_create(store: RunStore, settings: Settings) -> tuple[RunRecord, boo
 
 
 def _load_exactly(store: RunStore, run_id: str) -> RunRecord:
-    """A program names its run in full: the beginning of an id is not enough."""
-    record = store.load(valid_run_id(run_id))
-    if record.id != run_id:
-        raise RunNotFoundError(f"There is no run {run_id!r}.", "See 'backprop list'.")
-    return record
+    """A program names its run in full: the beginning of an id is not enough. Nor is a line in the list without a folder.
+
+    Raises:
+        RunNotFoundError: there is none.
+        StoreError: its record is damaged.
+    """
+    with contextlib.suppress(FileNotFoundError):  # a folder without a record
+        record = store.load(valid_run_id(run_id))
+        if record.id == run_id and not record.foreign:
+            return record
+        if record.id == run_id:
+            raise _RunRemovedError(f"Run {run_id} is in the list, but its folder is not there.")
+    raise RunNotFoundError(f"There is no run {run_id!r} in {store.home}.", "See 'backprop list'.")
+
+
+def _left_behind(run_id: str, settings: Settings, clock: Clock) -> bool:
+    """Whether a folder of the script's own choice holds checkpoints of a run that our home does not know."""
+    place = settings.checkpoint_dir
+    return place is not None and bool(run_folder(place, run_id, settings, clock).own)
 
 
 def _begin(
@@ -257,31 +196,30 @@ def _begin(
     settings: Settings,
     deadlines: Deadlines,
     clock: Clock,
+    notes: list[str],
 ) -> Enrolment:
-    notes: list[str] = []
     box = _box_in_process(hold, settings)
-    directory = _box_folder(settings.checkpoint_dir or store.checkpoints_place(record), box)
-    checkpoints = _open_checkpoints(directory, settings, clock)
-    present = checkpoints.list()
-    strangers = [info for info in present if info.facts.run_id != record.id]
-    if strangers and not continuing:
-        directory = f"{directory.rstrip('/')}/{record.id}"
-        notes.append(
-            f"{directory} is used, because the folder above it holds run {strangers[0].facts.run_id}."
-        )
-        checkpoints = _open_checkpoints(directory, settings, clock)
-    elif present and not continuing:
-        if "://" in directory:
-            raise UsageError(
-                f"{directory} holds checkpoints of run {record.id}.",
-                "Give another checkpoint_dir, or resume it.",
-            )
-        aside = Path(directory).with_name(f"{Path(directory).name}.before-attempt-{len(record.attempts) + 1}")
-        Path(directory).rename(aside)
-        notes.append(f"Starting afresh: the earlier checkpoints of {record.id} were set aside in {aside}.")
+    place = store.checkpoints_place(record)
+    whole = run_folder(settings.checkpoint_dir or place, record.id, settings, clock)
+    folder = box_folder(whole, box, record.id, settings, clock)
     asked = None if settings.resume in ("auto", True, False) else str(settings.resume)
     if asked is not None and "://" not in asked:
         asked = str(Path(asked).expanduser())
+    # A record that was just made for a run that the folder knows: the home is another one, or somebody has tidied it.
+    continuing = continuing or (
+        bool(folder.own) and not record.attempts and settings.resume in ("auto", True)
+    )
+    if whole.stranger and not whole.own:
+        notes.append(
+            f"{whole.directory} is used, because the folder above it holds run {whole.stranger}. To go on with that one, "
+            f"name it: run={whole.stranger!r}."
+        )
+    if folder.own and not continuing:
+        aside = set_aside(folder, len(record.attempts) + 1)
+        asked = None if asked is None else moved(asked, folder, aside)
+        notes.append(f"Starting afresh: the earlier checkpoints of {record.id} were set aside in {aside}.")
+    if whole.directory != place:
+        store.amend(hold, checkpoint_dir=whole.directory)
     attempt = store.begin_attempt(
         hold,
         process=ProcessIdentity.of(os.getpid()),
@@ -292,9 +230,9 @@ def _begin(
     return Enrolment(
         run_id=record.id,
         attempt=attempt,
-        checkpoints=checkpoints,
+        checkpoints=folder.checkpoints,
         resume_from=asked,
-        resuming=continuing and bool(record.attempts),
+        resuming=continuing and bool(record.attempts or folder.own),
         earlier=[a.measured for a in record.attempts if a.measured],
         governed=False,
         box=box,

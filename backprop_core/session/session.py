@@ -21,10 +21,11 @@ from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
 from backprop_core.session import attach_rules
 from backprop_core.session.conduct import Conduct
+from backprop_core.session.enrolment import Enrolment
 from backprop_core.session.find_checkpoint import load_for
 from backprop_core.session.hands import SessionHands
 from backprop_core.session.hang_guard import Guard
-from backprop_core.session.join_run import Enrolment, enrol
+from backprop_core.session.join_run import enrol
 from backprop_core.session.messages import LogValues, Teller
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests

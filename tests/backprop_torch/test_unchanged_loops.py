@@ -303,7 +303,7 @@ def test_a_completed_unchanged_loop_is_passed_over(
     seed(1)
     whole = trained()[1]
     gc.collect()
-    monkeypatch.setattr("backprop_core.session.join_run._completed", {})
+    monkeypatch.setattr("backprop_core.session.enrolment._completed", {})
     seed(2)
     box, again = trained()
     assert (str(box.outcome), again) == ("completed", whole)

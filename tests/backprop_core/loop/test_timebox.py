@@ -94,7 +94,7 @@ def test_a_completed_run_is_not_continued_by_accident(monkeypatch: pytest.Monkey
     with backprop.timebox(run="done", losses=losses) as box:
         for step in box.steps(3):
             losses.append(step)
-    monkeypatch.setattr("backprop_core.session.join_run._completed", {})
+    monkeypatch.setattr("backprop_core.session.enrolment._completed", {})
     again: list[int] = []
     with backprop.timebox(run="done", losses=again) as box:
         for step in box.steps(3):

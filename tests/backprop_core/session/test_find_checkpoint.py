@@ -9,8 +9,8 @@ import pytest
 
 from backprop_core.checkpoints.store import open_store
 from backprop_core.errors import UsageError
+from backprop_core.session.enrolment import Enrolment
 from backprop_core.session.find_checkpoint import load_for
-from backprop_core.session.join_run import Enrolment
 from backprop_core.testing.clock import FakeClock
 
 

@@ -85,7 +85,7 @@ def test_it_ends_in_time_and_the_next_attempt_goes_on(tmp_path: Path, clock: Fak
 @pytest.fixture
 def new_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """What this process has completed is forgotten, as in the next one."""
-    return lambda: monkeypatch.setattr("backprop_core.session.join_run._completed", {})
+    return lambda: monkeypatch.setattr("backprop_core.session.enrolment._completed", {})
 
 
 def test_a_completed_training_is_passed_over(
