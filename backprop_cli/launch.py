@@ -24,7 +24,7 @@ from backprop_core.governor.governor import Governor, Observer, Order
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.oom import KillCounts, explained, kill_counts
-from backprop_core.governor.signals import SignalInbox
+from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
@@ -75,7 +75,8 @@ class Launch:
         with admitted(self._settings, record, self._clock, self._observer, wait_s) as grant:
             box_s = self._settings["max-run-minutes"] * 60.0
             budget_s = box_s if end is None else min(box_s, max(LEAST_BOX_S, end - self._clock.monotonic()))
-            with SignalInbox() as inbox:  # a second Ctrl-C must not cut off the writing of the record
+            warnings = warning_signals(self._settings["warning-signals"])
+            with SignalInbox(warnings) as inbox:  # a second Ctrl-C must not cut off the writing of the record
                 verdict = self._run(record, start, grant, budget_s, inbox)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
@@ -111,6 +112,7 @@ class Launch:
             deadline=deadline,
             budget_s=budget_s,
             grace_s=self._settings["grace"],
+            warnings=warning_signals(self._settings["warning-signals"]),
         )
 
         self._live = live = LiveRecord(self._store, self._hold, self._clock, self._observer.say)
@@ -239,7 +241,7 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
         "unused_s": ending.unused_s,
         "killed": ending.killed,
         "cause": None if ending.cause is None else ending.cause.value,
-        "leftovers": ending.leftovers,
+        "leftovers": len(ending.leftovers),
         "output_lost_bytes": ending.lost_bytes,
         "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
     }

@@ -41,6 +41,7 @@ _METAVARS = {
     "gpu-max-temp": "CELSIUS",
     "wait-minutes": "MINUTES",
     "grace": "SECONDS",
+    "warning-signals": "NAMES",
     "python": "PROGRAM",
     "timeboxed-exit-code": "N",
     "resume-flag": "FLAG",

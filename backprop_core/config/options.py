@@ -17,6 +17,8 @@ Parse = Callable[[Any], Any]
 """Turns a raw value into the option's; raises ValueError where it is not allowed."""
 
 _YEAR_MIN = 366 * 24 * 60.0
+WARNING_SIGNALS = ("USR1", "USR2", "XCPU")
+"""What schedulers send before they end a job. SIGTERM, SIGINT, SIGQUIT and SIGHUP always mean: save and end."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {
     "true": True,
@@ -105,6 +107,16 @@ def switch(raw: Any) -> bool:
     if isinstance(raw, str) and raw.strip().lower() in _WORDS:
         return _WORDS[raw.strip().lower()]
     raise ValueError
+
+
+def warning_signals(raw: Any) -> str:
+    """Names of signals, with or without SIG, with commas between; "none" for none of them."""
+    words = [word.strip().upper().removeprefix("SIG") for word in text(raw).split(",")]
+    if words == ["NONE"]:
+        return "none"
+    if not set(words) <= set(WARNING_SIGNALS):
+        raise ValueError
+    return ",".join(name for name in WARNING_SIGNALS if name in words)
 
 
 def text(raw: Any) -> str:
@@ -200,6 +212,9 @@ OPTIONS: tuple[Option, ...] = (
            "Minutes (or a duration) to wait for resources at most."),
     Option("grace", "grace", seconds(86_400), 'a number of seconds from 0 to 86400, or a duration such as "2m"', 30.0,
            "Seconds between the stop signal and the kill."),
+    Option("warning-signals", "warningSignals", warning_signals,
+           'some of ' + ", ".join(WARNING_SIGNALS) + ', with commas between, or "none"', ",".join(WARNING_SIGNALS),
+           "Signals by which a scheduler warns: save and end. The others go to the script."),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
            "Interpreter for the script; default: the one backprop runs under."),
     Option("timeboxed-exit-code", "timeboxedExitCode", integer(0, 255), "a whole number from 0 to 255", 0,

@@ -21,7 +21,7 @@ from backprop_core.governor.keeper import Charge, Keeper
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Cause, Ending, Event, SessionView, View
 from backprop_core.governor.plan import Facts, Move, Plan, next_move
-from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
+from backprop_core.governor.signals import WARNINGS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
 from backprop_core.governor.stdout_messages import Heard, Listener
 from backprop_core.governor.steering import Steering
@@ -33,8 +33,12 @@ from backprop_core.runs.events import EventTail
 TICK_S = 0.25
 TAIL_BYTES = 65_536
 """Of what the script printed, looked at for the reason of its failure."""
-LEFTOVER_PATIENCE_S = (0.3, 0.7)
+LEFTOVER_PATIENCE_S, LEFTOVER_GRACE_S = 0.3, 0.7
 """Seconds that left-over processes get to go by themselves, and then after SIGTERM."""
+KILLING_LOOKS = 4
+"""Half seconds that SIGKILL gets. A process that a driver holds may need longer; it is not waited for."""
+MOST_LOOKS = 10_000
+"""Zombies that nobody reaps must not hold the end up for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Order:
         deadline: instant on the monotonic clock; infinity for none.
         budget_s: seconds from the start to the deadline.
         grace_s: seconds between asking and killing.
+        warnings: signals by which a scheduler warns; others of their kind are passed on to the script.
     """
 
     argv: Sequence[str]
@@ -56,6 +61,7 @@ class Order:
     deadline: float
     budget_s: float
     grace_s: float
+    warnings: frozenset[signal.Signals] = WARNINGS
 
 
 class Observer(Protocol):
@@ -138,7 +144,7 @@ class Governor:
         """
         kernel.become_subreaper()
         given = self._given_inbox
-        with SignalInbox() if given is None else nullcontext(given) as self._inbox:
+        with SignalInbox(self.order.warnings) if given is None else nullcontext(given) as self._inbox:
             began = self._clock.monotonic()
             child = spawn(self.order.argv, cwd=self.order.cwd, env=self.order.env)
             self._take_charge(child)
@@ -149,6 +155,8 @@ class Governor:
             finally:
                 leftovers = self._finish()
                 self._keeper.dismiss()
+                if not kernel.childless():
+                    leftovers += self._sweep()
         return self._ending(self._gone_at - began, self._steering.deadline - self._gone_at, leftovers)
 
     def _take_charge(self, child: Child) -> None:
@@ -240,9 +248,11 @@ class Governor:
                 self._streams.ready(fd)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if number in STOP_SIGNALS:
+        if number in self._inbox.asks_to_end:
             if self._steering.hear(number):
                 self._make(Move.KILL)
+        elif number in WARNINGS:
+            self._steering.pass_on(number)
         elif number is signal.SIGTSTP:
             self._observer.before_output()
             self._streams.leave_keys()
@@ -314,8 +324,8 @@ class Governor:
 
     # The end
 
-    def _finish(self) -> int:
-        """Leave no process of the script behind; the number of those that had to be ended."""
+    def _finish(self) -> tuple[str, ...]:
+        """Leave no process of the script behind; the command lines of those that had to be ended."""
         if self._process.poll() is None:  # we are here because something went wrong in the governor itself
             self._family.kill()
             self._process.wait()
@@ -329,31 +339,41 @@ class Governor:
             self._streams.finish()
         return leftovers
 
-    def _sweep(self) -> int:
+    def _sweep(self) -> tuple[str, ...]:
         self._gone_at = self._clock.monotonic()
-        leftovers = self._wait_for_family(0.0)
-        if not leftovers:
-            return 0
+        left = self._wait_for_family(0.0)
+        if left and not self.killed:
+            left = self._wait_for_family(LEFTOVER_PATIENCE_S)
+        if not left:
+            return ()
+        names = tuple(map(kernel.command_line, sorted(left)))
         if not self.killed:
-            leftovers = self._wait_for_family(LEFTOVER_PATIENCE_S[0])
-            if leftovers:
-                self._family.signal_all(signal.SIGTERM)
-                self._wait_for_family(LEFTOVER_PATIENCE_S[1])
-        self._family.kill()
-        self._wait_for_family(2.0)
+            self._family.signal_all(signal.SIGTERM)
+            self._wait_for_family(self._leftover_grace_s())
+        for _ in range(KILLING_LOOKS):
+            self._family.kill()
+            if not self._wait_for_family(0.5, beyond_deadline=True):
+                break
         self._gone_at = self._clock.monotonic()
-        return len(leftovers)
+        return names
 
-    def _wait_for_family(self, patience_s: float) -> set[int]:
+    def _leftover_grace_s(self) -> float:
+        """A training that its launcher has left behind gets the time that it needs to save."""
+        trains = self.session.started is not None and self.session.finished is None
+        return max(LEFTOVER_GRACE_S, self.order.grace_s) if trains else LEFTOVER_GRACE_S
+
+    def _wait_for_family(self, patience_s: float, *, beyond_deadline: bool = False) -> set[int]:
         """Those alive after at most `patience_s`, or fewer when the deadline is nearer."""
         now = self._clock.monotonic()
-        end = min(now + patience_s, max(self._steering.deadline - 0.05, now))
-        while True:
-            self._family.reap_orphans()
-            alive = self._family.alive()
-            if not alive or self._clock.monotonic() >= end:
+        end = now + patience_s
+        if not beyond_deadline:
+            end = min(end, max(self._steering.deadline - 0.05, now))
+        for _ in range(MOST_LOOKS):
+            alive, zombies = self._family.look()
+            if not (alive or zombies) or (alive and self._clock.monotonic() >= end):
                 return alive
-            self._wait(0.02)
+            self._wait(0.02 if alive else 0.0)
+        return alive
 
     def _exit_s(self) -> float | None:
         """What the script took to end after its session was over; the next attempt keeps that much back."""
@@ -361,7 +381,7 @@ class Governor:
         said_at = None if finished is None else finished.get("monotonic")
         return max(0.0, self._ended_at - said_at) if isinstance(said_at, int | float) else None
 
-    def _ending(self, used_s: float, unused_s: float, leftovers: int) -> Ending:
+    def _ending(self, used_s: float, unused_s: float, leftovers: tuple[str, ...]) -> Ending:
         steering = self._steering
         return Ending(
             returncode=self._process.returncode,

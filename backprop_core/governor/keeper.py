@@ -20,6 +20,8 @@ from backprop_core.governor import kernel
 from backprop_core.governor.tree import Family, send
 
 _ALL_IS_WELL = b"!"
+_OUTLIVED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+"""What a scheduler may send to every process of a job, or a terminal to its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,8 @@ def _wait(line: int, deadline: float) -> float | None:
 def _detach(line: int, drains: Sequence[int]) -> None:
     """Leave the governor's terminal, session and files, so that only what is needed is held open."""
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
-        signal.signal(number, signal.SIG_IGN)
+    for name in _OUTLIVED:
+        signal.signal(signal.Signals[name], signal.SIG_IGN)
     signal.set_wakeup_fd(-1)
     keep = {line, *drains}
     null = os.open(os.devnull, os.O_RDWR)

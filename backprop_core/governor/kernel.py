@@ -133,6 +133,30 @@ def _for_writing(pid: int, number: str) -> bool:
     return False
 
 
+def command_line(pid: int) -> str:
+    """What a process was started with, for people, at most 80 characters; its number where that is not told."""
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        words = []
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(filter(None, words)))
+    return f"{text[:77]}..." if len(text) > 80 else text or f"process {pid}"
+
+
+def childless() -> bool:
+    """Whether this process has no child left, not even a zombie: in a subreaper the proof that no descendant is left.
+
+    True where that cannot be asked, as on macOS.
+    """
+    if not LINUX:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
 def largest_child_bytes() -> int:
     """The most that any one descendant that has ended and was waited for ever had resident."""
     import resource

@@ -22,6 +22,7 @@ class Cause(StrEnum):
     USER = "user"
     REQUEST = "request"
     TERMINATED = "terminated"
+    WARNED = "warned"
     HANGUP = "hangup"
     MEMORY = "memory"
 
@@ -109,13 +110,13 @@ class Ending:
     Attributes:
         returncode: the script's exit status, or minus the number of the signal that ended it.
         cause: why the governor asked it to end, or None if it ended by itself.
-        detail: a sentence from whoever asked, or empty.
+        detail: a sentence from whoever asked, or the signal's name, or empty.
         killed: the governor used SIGKILL.
         session, heard: what the script's session and its output said.
         exit_s: seconds from the session's last word to the end of the script, or None without a session.
         used_s: seconds from the start until the last process was gone, pauses included.
         unused_s: seconds left until the deadline then.
-        leftovers: processes of the script that had to be ended after it.
+        leftovers: command lines of processes of the script that had to be ended after it.
         pauses: when and why it was held up.
         lost_bytes: of its output that could not be kept.
         tail: the last of what it printed.
@@ -130,7 +131,7 @@ class Ending:
     exit_s: float | None
     used_s: float
     unused_s: float
-    leftovers: int
+    leftovers: tuple[str, ...]
     pauses: tuple[Pause, ...]
     lost_bytes: int
     tail: bytes

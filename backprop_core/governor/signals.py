@@ -11,17 +11,33 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP})
-"""Those that ask to end."""
-_HEARD = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGCONT", "SIGWINCH", "SIGCHLD")
+"""Those that always ask to end."""
+WARNINGS = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU})
+"""Those by which schedulers warn that a job is about to end, unless the user says otherwise."""
+_FROM_OUTSIDE = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+_HEARD = (*_FROM_OUTSIDE, "SIGINT", "SIGTSTP", "SIGCONT", "SIGWINCH", "SIGCHLD")
+
+
+def warning_signals(names: str) -> frozenset[signal.Signals]:
+    """The signals in a checked `warning-signals` option, such as `USR1,XCPU` or `none`."""
+    if names == "none":
+        return frozenset()
+    return frozenset(signal.Signals[f"SIG{name}"] for name in names.split(","))
 
 
 class SignalInbox:
     """Collects signals while the context lasts; `fd` becomes readable when one has come.
 
     An ignored SIGHUP stays ignored: that is what nohup asked for.
+
+    Args:
+        warnings: signals that ask to end, beside `STOP_SIGNALS`.
+        keys: also hear Ctrl-C, Ctrl-Z and what else a terminal sends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, warnings: frozenset[signal.Signals] = WARNINGS, *, keys: bool = True) -> None:
+        self.asks_to_end = STOP_SIGNALS | warnings
+        self._names = _HEARD if keys else _FROM_OUTSIDE
         self._arrived: deque[signal.Signals] = deque()
         self._before: dict[signal.Signals, Any] = {}
         self._read, self._write = socket.socketpair()
@@ -35,7 +51,7 @@ class SignalInbox:
         for end in (self._read, self._write):
             end.setblocking(False)
         self._old_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for name in _HEARD:
+        for name in self._names:
             number = signal.Signals[name]
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
@@ -66,7 +82,7 @@ class SignalInbox:
 
     def told_to_leave(self) -> bool:
         """Whether one has come that asks to end; takes all of them."""
-        return bool(STOP_SIGNALS.intersection(self.take()))
+        return bool(self.asks_to_end.intersection(self.take()))
 
     def stop_oneself(self) -> None:
         """Do what Ctrl-Z does to a program that does not listen; returns when it is continued."""

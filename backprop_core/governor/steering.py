@@ -28,7 +28,7 @@ from backprop_core.runs.control import (
 
 _CAUSES = {
     signal.SIGINT: Cause.USER,
-    signal.SIGQUIT: Cause.USER,
+    signal.SIGQUIT: Cause.WARNED,
     signal.SIGTERM: Cause.TERMINATED,
     signal.SIGHUP: Cause.HANGUP,
 }
@@ -85,15 +85,24 @@ class Steering:
     def hear(self, number: signal.Signals) -> bool:
         """A signal came that asks to end; True if that means now."""
         self._interrupts += number in (signal.SIGINT, signal.SIGQUIT)
-        if number is signal.SIGQUIT or self._interrupts > 1:
+        if self._interrupts > 1:
             self.cause = self.cause or Cause.USER
             self._say("Ending it now.")
             return True
         if self.asked_at is None:
-            self.stop(_CAUSES[number], "", number)
+            self.stop(_CAUSES.get(number, Cause.WARNED), "", number)
+            if self.cause is Cause.WARNED:
+                self.detail = number.name
         elif self._interrupts:
             self._say("It has been asked to end already (Ctrl-C again: at once).")
         return False
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """A signal came that means nothing to us: the script gets it, if it listens for it."""
+        if kernel.catches(self._family.root, number):
+            send(self._family.root, number)
+        else:
+            self._say(f"{number.name} came; the script has no handler for it, so nothing was done.")
 
     def stop(self, cause: Cause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask the script to save and end: one request, one signal to its main process."""
@@ -112,12 +121,10 @@ class Steering:
             self._go_on()
 
     def _gentlest(self, number: signal.Signals) -> signal.Signals:
-        """SIGTERM, or what Ctrl-C sends without backprop where only that is caught."""
+        """SIGTERM, or the signal that came where only that is caught."""
         pid = self._family.root
         unaware = self._session.started is None and not kernel.catches(pid, signal.SIGTERM)
-        if number is signal.SIGINT and unaware and kernel.catches(pid, signal.SIGINT):
-            return signal.SIGINT
-        return signal.SIGTERM
+        return number if unaware and kernel.catches(pid, number) else signal.SIGTERM
 
     # Requests from another terminal, and verdicts of the policy
 

@@ -66,12 +66,23 @@ class Family:
 
     def alive(self) -> set[int]:
         """The pids that still run (zombies do not)."""
+        return self.look()[0]
+
+    def look(self) -> tuple[set[int], set[int]]:
+        """The pids that still run, and those of zombies; zombies that were handed to the governor are reaped.
+
+        Only a look that finds neither proves that nobody is left. A process that ended between the listing of the
+        processes and the reading of its state may have left a child that is in no list; but somebody above that child
+        is then still here as a zombie.
+        """
         table = kernel.process_table()
-        return {
-            pid
-            for pid in members(table, self.root, governor=self._governor, spared=self._spared)
-            if table[pid][2] not in ("Z", "X")
-        }
+        found = members(table, self.root, governor=self._governor, spared=self._spared)
+        zombies = {pid for pid in found if table[pid][2] in ("Z", "X")}
+        for pid in zombies:
+            if pid != self.root and self._governor is not None and table[pid][0] == self._governor:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        return found - zombies, zombies
 
     def near(self) -> set[int]:
         """The script and its descendants, found cheaply; for watching, where an orphan may be missed."""
@@ -94,16 +105,6 @@ class Family:
             if not alive - self._seen:
                 return
             self._seen |= alive
-
-    def reap_orphans(self) -> None:
-        """Take the exit status of orphans that were handed to the governor, so that no zombie stays."""
-        if self._governor is None:
-            return
-        table = kernel.process_table()
-        for pid in members(table, self.root, governor=self._governor, spared=self._spared):
-            if pid != self.root and table[pid][0] == self._governor and table[pid][2] == "Z":
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
 
 
 def send(pid: int, number: signal.Signals) -> bool:

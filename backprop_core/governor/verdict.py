@@ -12,6 +12,7 @@ from backprop_core.outcome import Outcome
 
 EXIT_NOTHING_TO_RESUME = 124
 LONGEST_LINE = 300
+MOST_NAMED = 3
 _TRACEBACK = "Traceback (most recent call last)"
 _LAUNCHERS = "ChildFailedError"
 """torchrun's own, which stands behind that of the worker that failed."""
@@ -24,6 +25,7 @@ _OUTCOMES = {
     Cause.USER: Outcome.STOPPED,
     Cause.REQUEST: Outcome.STOPPED,
     Cause.TERMINATED: Outcome.PREEMPTED,
+    Cause.WARNED: Outcome.PREEMPTED,
     Cause.HANGUP: Outcome.PREEMPTED,
     Cause.MEMORY: Outcome.PREEMPTED,
 }
@@ -32,6 +34,7 @@ _REASONS = {
     Cause.USER: "You stopped it (Ctrl-C)",
     Cause.REQUEST: "It was stopped by 'backprop stop'",
     Cause.TERMINATED: "backprop was sent SIGTERM",
+    Cause.WARNED: "backprop was sent a warning signal",
     Cause.HANGUP: "The terminal was closed",
     Cause.MEMORY: "Memory was running out",
 }
@@ -56,7 +59,7 @@ def judge(ending: Ending, *, resumable: bool, timeboxed_exit: int = 0) -> Verdic
     """
     outcome, reason = _outcome(ending)
     if outcome is Outcome.COMPLETED:
-        return Verdict(outcome, reason, 0)
+        return Verdict(outcome, f"{reason}{_sentence_for_leftovers(ending.leftovers)}", 0)
     if outcome is Outcome.FAILED:
         code = ending.returncode
         return Verdict(outcome, reason, code if code > 0 else 128 - code if code < 0 else 1)
@@ -111,6 +114,8 @@ def _sentence_for_cause(ending: Ending) -> str:
     text = _REASONS[cause]
     if cause is Cause.MEMORY and ending.detail:
         text = ending.detail.rstrip(".")
+    if cause is Cause.WARNED and ending.detail:
+        text = f"backprop was sent {ending.detail}"
     told = ending.session.finished
     if told is not None and told.get("reason") and cause is Cause.DEADLINE:
         return str(told["reason"])
@@ -119,6 +124,18 @@ def _sentence_for_cause(ending: Ending) -> str:
     if ending.returncode == -signal.SIGTERM and ending.session.started is None:
         return f"{text}; the script does not catch SIGTERM and ended at once."
     return f"{text}."
+
+
+def _sentence_for_leftovers(commands: tuple[str, ...]) -> str:
+    """What became of a training that its launcher has left behind, or of any other process; empty without one."""
+    if not commands:
+        return ""
+    several = len(commands) > 1
+    named = ", ".join(commands[:MOST_NAMED]) + (", ..." if len(commands) > MOST_NAMED else "")
+    return (
+        f" It had left {len(commands)} process{'es' if several else ''} running, which {'were' if several else 'was'} ended "
+        f"with it: {named}. If that is the training, start it in the foreground, without '&' or nohup."
+    )
 
 
 def _sentence_for_signal(ending: Ending) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backprop_cli.commandline import CommandLine, gone, number_in, wait_for
+from tests.backprop_cli.commandline import CommandLine, end, gone, number_in, wait_for
 from tests.backprop_cli.sessions import STANDIN
 
 
@@ -59,6 +60,64 @@ def test_ctrl_c_reaches_an_unaware_script_as_the_interrupt_it_knows(backprop: Co
     process.send_signal(2)
     out, _ = process.communicate(timeout=20)
     assert out == "saving at once\n"
+
+
+LISTENS = """
+import os, signal, sys, time
+def hear(number, frame):
+    print("heard", signal.Signals(number).name, flush=True)
+    if {ends}: sys.exit(0)
+for name in {names}: signal.signal(signal.Signals[name], hear)
+open("pid", "w").write(str(os.getpid()))
+while True: time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGQUIT"])
+def test_a_schedulers_warning_means_save_and_end(backprop: CommandLine, name: str) -> None:
+    """The script that knows only this signal gets it, has its grace, and the reason names it."""
+    backprop.script(LISTENS.format(names=[name], ends=True))
+    process = backprop.start("run", "train.py", "--run-id", "w")
+    try:
+        pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+        process.send_signal(signal.Signals[name])
+        out, _ = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert out == f"heard {name}\n"
+    assert process.returncode == 124
+    assert gone(pid)
+    attempt = backprop.record("w")["attempts"][0]
+    assert (attempt["outcome"], attempt["reason"]) == ("preempted", f"backprop was sent {name}.")
+
+
+def test_a_warned_script_that_catches_sigterm_gets_that(backprop: CommandLine) -> None:
+    """A handler for SIGTERM saves and ends for sure; one for USR1 may do anything."""
+    backprop.script(LISTENS.format(names=["SIGTERM", "SIGUSR1"], ends=True))
+    process = backprop.start("run", "train.py")
+    try:
+        wait_for(lambda: number_in(backprop.folder / "pid"))
+        process.send_signal(signal.SIGUSR1)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert out == "heard SIGTERM\n"
+
+
+def test_a_signal_that_is_no_warning_is_the_scripts(backprop: CommandLine) -> None:
+    """With --warning-signals USR1, a USR2 goes to the script that listens for it, and nothing ends."""
+    backprop.script(LISTENS.format(names=["SIGUSR2"], ends=False))
+    process = backprop.start("run", "train.py", "--warning-signals", "sigusr1", "--run-id", "u")
+    try:
+        wait_for(lambda: number_in(backprop.folder / "pid"))
+        process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: "USR2" in (backprop.attempt_dir("u") / "output.log").read_text())
+        assert process.poll() is None
+        process.send_signal(signal.SIGUSR1)
+        process.communicate(timeout=30)
+        assert backprop.record("u")["attempts"][0]["reason"].startswith("backprop was sent SIGUSR1;")
+    finally:
+        end(process)
 
 
 LATE_CTRL_C = """

@@ -14,6 +14,7 @@ import pytest
 
 from backprop_core.clock import SystemClock
 from backprop_core.errors import UsageError
+from backprop_core.governor import kernel
 from backprop_core.governor.governor import Governor, Order
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Cause, Ending, View
@@ -76,6 +77,31 @@ def test_a_program_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
     """What cannot be started is named, and nothing is left behind."""
     with pytest.raises(UsageError, match="/nowhere/python"):
         govern(tmp_path, "/nowhere/python", budget_s=30.0)
+
+
+DAEMON = """
+import os, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+open("daemon", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def test_no_daemon_of_the_script_outlives_it(tmp_path: Path, capfd: Any) -> None:
+    """A double fork that is under way while the script ends leaves nobody behind, and what was ended is named.
+
+    The script that has ended itself says nothing of the daemon: twenty tries, of which one look each had missed some.
+    """
+    for _ in range(20):
+        (tmp_path / "daemon").unlink(missing_ok=True)
+        ending = govern(tmp_path, sys.executable, "-c", DAEMON, budget_s=60.0)
+        assert kernel.childless()
+        assert len(ending.leftovers) == 1
+        reason = judge(ending, resumable=False).reason
+        assert "left 1 process running" in reason
+        assert "foreground" in reason
 
 
 def test_no_file_descriptor_is_left_open(tmp_path: Path, capfd: Any) -> None:

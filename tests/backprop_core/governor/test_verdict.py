@@ -26,7 +26,7 @@ def ending(
         "used_s": 10.0,
         "exit_s": None,
         "unused_s": 1.0,
-        "leftovers": 0,
+        "leftovers": (),
         "pauses": (),
         "lost_bytes": 0,
         "tail": b"",
