@@ -9,6 +9,7 @@ from typing import Any
 
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import View
+from backprop_core.strict_json import as_float, as_number, as_whole
 
 LIVE_EVERY_S = 0.5
 PLAIN_EVERY_S = 30.0
@@ -116,10 +117,10 @@ def _checkpoints(view: View) -> str:
     progress = view.session.progress
     if progress is None or "next_save_s" not in progress or view.paused:
         return text
-    wait_s, said_at = progress["next_save_s"], progress.get("monotonic")
+    wait_s, said_at = as_number(progress["next_save_s"]), as_number(progress.get("monotonic"))
     due = "at the end"
-    if isinstance(wait_s, int | float):
-        since_s = view.now - said_at if isinstance(said_at, int | float) else 0.0
+    if wait_s is not None:
+        since_s = 0.0 if said_at is None else view.now - said_at
         left_s = wait_s - max(0.0, since_s)
         due = f"in {duration_text(left_s)}" if left_s > 0 else "now"
     return f"{text}, next {due}" if text else f"first checkpoint {due}"
@@ -128,8 +129,9 @@ def _checkpoints(view: View) -> str:
 def progress_parts(progress: Mapping[str, Any]) -> list[str]:
     """A progress event in a few words: step, loss, rate, epoch; what matters most stands first."""
     forms = {"step": "step {}", "loss": "loss {:.4g}", "rate": "{:.3g} steps/s", "epoch": "epoch {}"}
-    known = {key: progress[key] for key in forms if isinstance(progress.get(key), int | float)}
-    if known.get("rate", 0) >= 1000:  # not 1.23e+04
+    read = {"step": as_whole, "loss": as_float, "rate": as_number, "epoch": as_whole}
+    known = {key: value for key in forms if (value := read[key](progress.get(key))) is not None}
+    if (as_number(known.get("rate")) or 0) >= 1000:  # not 1.23e+04
         forms["rate"] = "{:.0f} steps/s"
     return [forms[key].format(value) for key, value in known.items()]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from backprop_cli.opening import open_store
+from backprop_cli.opening import open_store, tell_warnings
 from backprop_core.checkpoints.names import parse_step_folder
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.checkpoints.store import open_store as open_checkpoints
@@ -53,6 +53,7 @@ def find_checkpoints(run_or_path: str) -> Found:
     try:
         runs = open_store(write=False)
         record = runs.load(run_or_path)
+        tell_warnings(runs)
     except BackpropError:
         if path.is_dir():
             return _at(str(path.absolute()))

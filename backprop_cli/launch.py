@@ -32,6 +32,7 @@ from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
+from backprop_core.strict_json import as_float, as_object, as_text, as_whole
 
 LEAST_BOX_S = 1.0
 """Less is not worth a start."""
@@ -202,9 +203,9 @@ class Launch:
             reason=verdict.reason,
             measured={**_measured(facts, ending), **self._peaks()},
             exit_status=None if code is None else (128 - code if code < 0 else code),
-            steps=_whole(facts.get("steps")),
-            last_step=_first(_whole(facts.get("step")), step),
-            last_loss=_first(_real(facts.get("loss")), loss),
+            steps=as_whole(facts.get("steps")),
+            last_step=_first(as_whole(facts.get("step")), step),
+            last_loss=_first(as_float(facts.get("loss")), loss),
         )
 
     def _peaks(self) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
 
 
 def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]:
-    measured = dict(facts.get("measured") or {}) if isinstance(facts.get("measured") or {}, Mapping) else {}
+    measured = dict(as_object(facts.get("measured")))
     if ending is None:
         return measured
     measured["governor"] = {
@@ -247,7 +248,7 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
     }
     started = ending.session.started
     if started is not None:
-        measured["framework"] = started.get("framework") or None
+        measured["framework"] = as_text(started.get("framework")) or None
         measured["attached"] = bool(started.get("attached"))
     if ending.exit_s is not None:
         measured["exit_s"] = ending.exit_s
@@ -259,15 +260,9 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
 
 def _newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:
     """The latest step and loss: the session's word, else the script's."""
-    return _first(_whole(progress.get("step")), heard.step), _first(_real(progress.get("loss")), heard.loss)
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _real(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return _first(as_whole(progress.get("step")), heard.step), _first(
+        as_float(progress.get("loss")), heard.loss
+    )
 
 
 def _first(*values: Any) -> Any:

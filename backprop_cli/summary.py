@@ -11,9 +11,9 @@ import click
 from backprop_core.errors import BackpropError
 from backprop_core.governor.verdict import Verdict
 from backprop_core.runs.attempt import OUTPUT_FILE
-from backprop_core.runs.jsontext import encode
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.store import RunStore
+from backprop_core.strict_json import as_number, as_object, as_whole, encode
 
 
 def show_object(**facts: Any) -> None:
@@ -71,15 +71,14 @@ def _standing(record: RunRecord) -> dict[str, Any]:
 
 
 def _seconds(box: AttemptRecord) -> float:
-    governor = box.measured.get("governor")
-    used_s = governor.get("used_s") if isinstance(governor, dict) else None
-    if isinstance(used_s, int | float):
-        return float(used_s)
+    used_s = as_number(as_object(box.measured.get("governor")).get("used_s"))
+    if used_s is not None:
+        return used_s
     return max(0.0, box.ended_wall - box.started_wall) if box.ended_wall is not None else 0.0
 
 
 def _peak(boxes: tuple[AttemptRecord, ...], name: str) -> int | None:
-    peaks = [peak for box in boxes if isinstance(peak := box.measured.get(name), int) and peak]
+    peaks = [peak for box in boxes if (peak := as_whole(box.measured.get(name), least=1))]
     return max(peaks, default=None)
 
 

@@ -64,4 +64,7 @@ def utc_text(wall_s: float) -> str:
 
 def local_text(wall_s: float) -> str:
     """An instant as `2026-11-23 15:42:48` in the local time zone, for people."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
+    except (OverflowError, ValueError, OSError):  # a file may hold any number
+        return "an unknown time"

@@ -36,9 +36,9 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
     sound = [None if not verify else not store.verify(info) for store, info in infos]
     rows = [(info, good) for (_, info), good in zip(infos, sound, strict=True)]
     if as_json:
-        from backprop_core.checkpoints.json_text import dump_json
+        from backprop_core.strict_json import encode_exactly
 
-        click.echo(dump_json([_entry(info, good) for info, good in rows], indent=1).decode())
+        click.echo(encode_exactly([_entry(info, good) for info, good in rows], indent=1).decode())
         return 0
     if rows:
         show_table(_COLUMNS, [_cells(info, good) for info, good in rows], spare=_SPARE, folded=_COLUMNS[-1])

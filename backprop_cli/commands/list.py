@@ -84,7 +84,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 
 
 def _show_json(rows: list[RunRow]) -> None:
-    from backprop_core.runs.jsontext import encode
+    from backprop_core.strict_json import encode
 
     entries: list[dict[str, Any]] = [row._asdict() for row in rows]
     click.echo(encode(entries, indent=2))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from backprop_cli.chain import kind_of, resumed_start, run_chain
-from backprop_cli.checkpoints import asked_for
+from backprop_cli.checkpoints import asked_for, usable
 from backprop_cli.contract import Start
 from backprop_cli.detection import described, detect, script_file
 from backprop_cli.display import Display
@@ -65,7 +65,9 @@ def command(run: str, **parameters: Any) -> int:
     given here hold over the remembered ones.
     """
     store = open_store()
-    return continue_run(store, store.load(run), raw_settings(parameters), parameters)
+    record = store.load(run)
+    tell_warnings(store)
+    return continue_run(store, record, raw_settings(parameters), parameters)
 
 
 def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parameters: dict[str, Any]) -> int:
@@ -84,6 +86,11 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     if record.status is RunStatus.RUNNING:
         raise RunBusyError(
             f"Run {record.id} is running.", f"Wait for it, or end it first: backprop stop {record.id}."
+        )
+    if not record.command and not record.foreign:
+        raise UsageError(
+            f"What run {record.id} was started with is not known any more: its run.json is damaged.",
+            f"Start the script as the first time, with: backprop run SCRIPT --resume-from {usable(store, record) or 'PATH'}",
         )
     cwd = Path(record.cwd)
     if not cwd.is_dir():

@@ -82,7 +82,7 @@ class _Resources:
         from backprop_cli.resources import as_json as content
         from backprop_cli.resources import resource_rows
         from backprop_cli.tables import show_table
-        from backprop_core.runs.jsontext import encode
+        from backprop_core.strict_json import encode
 
         sample, verdict, holders = self._resources.look()
         if as_json:

@@ -33,10 +33,10 @@ def command(run_or_path: str, as_json: bool) -> int:
     results = [(path, store.verify(path)) for store, path in _all(found)]
     damaged = sum(1 for _, problems in results if problems)
     if as_json:
-        from backprop_core.checkpoints.json_text import dump_json
+        from backprop_core.strict_json import encode_exactly
 
         entries = [{"path": address_of(path), "damage": problems} for path, problems in results]
-        click.echo(dump_json(entries, indent=1).decode())
+        click.echo(encode_exactly(entries, indent=1).decode())
     else:
         _show(results, damaged)
     for other in found.others:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from backprop_core.errors import CheckpointDamagedError, StateMismatchError
+from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .arrays import Translator
 from .codec import CapturedState, Snapshot, rebuild
 from .files import FileFacts
-from .json_text import dump_json, parse_json
 from .manifest import Manifest, ObjectFiles
 from .safetensors_file import parse_array_file, plan_array_file
 
@@ -83,7 +83,7 @@ def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile])
 
 
 def _files(name: str, stem: str, state: CapturedState) -> dict[str, PlannedFile]:
-    tree = dump_json(state.tree)
+    tree = encode_exactly(state.tree)
     if len(tree) > MAX_TREE_BYTES:
         raise ValueError(
             f"the plain values of {name} take {len(tree)} bytes as JSON, more than {MAX_TREE_BYTES};"
@@ -161,7 +161,7 @@ def _state(
     try:
         arrays = {} if parts.arrays is None else parse_array_file(data[parts.arrays])
         file = parts.tree
-        return rebuild(parse_json(data[parts.tree]), arrays, translators)
+        return rebuild(decode_exactly(data[parts.tree]), arrays, translators)
     except (StateMismatchError, CheckpointDamagedError):
         raise
     except ImportError as error:

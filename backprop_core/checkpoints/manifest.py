@@ -13,10 +13,10 @@ from typing import Any, Final
 from backprop_core.clock import utc_text
 from backprop_core.errors import CheckpointError
 from backprop_core.outcome import SaveReason
+from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .arrays import JSON
 from .files import FileFacts, digest_of
-from .json_text import dump_json, parse_json
 from .plain import PlainEncoder, refuse_foreign
 from .plain_back import PlainDecoder, refuse_foreign_node
 
@@ -123,7 +123,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
     """
     facts = manifest.facts
     plain = PlainEncoder("facts", refuse_foreign)
-    text = dump_json(
+    text = encode_exactly(
         {
             "backprop_checkpoint": FORMAT_VERSION,
             "run": facts.run_id,
@@ -163,7 +163,7 @@ def parse_manifest(text: bytes) -> Manifest:
     start, end = seals[-1].span(1)
     if digest_of(text[:start] + _OPEN_SEAL.encode() + text[end:]) != seals[-1].group(1).decode():
         raise ValueError("the manifest is not what was written: its own digest does not fit")
-    fields = parse_json(text)
+    fields = decode_exactly(text)
     version = fields.get("backprop_checkpoint") if isinstance(fields, dict) else None
     if type(version) is not int or version < 1:
         raise ValueError("the manifest is not one of backprop's")

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from backprop_core.strict_json import decode_exactly, encode_exactly
+
 from .arrays import DTYPE_BITS, JSON, Dense
-from .json_text import dump_json, parse_json
 
 MAX_HEADER_BYTES = 100_000_000
 _METADATA = "__metadata__"
@@ -55,7 +56,7 @@ def plan_array_file(arrays: Mapping[str, Dense], metadata: Mapping[str, str]) ->
         end = offset + dense.nbytes
         header[name] = {"dtype": dense.dtype, "shape": list(dense.shape), "data_offsets": [offset, end]}
         offset = end
-    text = dump_json(header)
+    text = encode_exactly(header)
     text += b" " * (-(8 + len(text)) % _ALIGN)
     if len(text) > MAX_HEADER_BYTES:
         raise ValueError(f"{len(arrays)} arrays are more than one file can name")
@@ -75,7 +76,7 @@ def parse_array_file(data: memoryview) -> dict[str, memoryview]:
     length = int.from_bytes(data[:8], "little")
     if length > min(len(data) - 8, MAX_HEADER_BYTES):
         raise ValueError(f"it claims a header of {length} bytes, more than it has")
-    header = parse_json(data[8 : 8 + length])
+    header = decode_exactly(data[8 : 8 + length])
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     header.pop(_METADATA, None)

@@ -69,6 +69,8 @@ def _seconds(value: Duration, name: str) -> float:
 
 def duration_text(seconds: float) -> str:
     """A duration for people: `45.0 s`, `9 min 30 s`, `1 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "an unknown time" if math.isnan(seconds) else "no end"
     if seconds < 0:
         return "-" + duration_text(-seconds)
     if seconds < 59.95:

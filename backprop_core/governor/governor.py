@@ -29,6 +29,7 @@ from backprop_core.governor.streams import Streams, keep_keys
 from backprop_core.governor.tree import Family
 from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
 from backprop_core.runs.events import EventTail
+from backprop_core.strict_json import as_number
 
 TICK_S = 0.25
 TAIL_BYTES = 65_536
@@ -125,6 +126,7 @@ class Governor:
         self._events = EventTail(order.attempt_dir / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
         self._tail = bytearray()
+        self._troubles: set[str] = set()
 
     @property
     def heard(self) -> Heard:
@@ -266,14 +268,22 @@ class Governor:
     # Looking, four times a second
 
     def _look(self) -> None:
-        self._read_events()
-        self._steering.read_requests()
-        self._sample()
-        self._looked()
+        for part in (self._read_events, self._steering.read_requests, self._sample, self._looked):
+            self._unharmed(part)
         if self._first_step is not None and self._trains():
             self._first_step()
             self._first_step = None
-        self._observer.tick(self._view())
+        self._unharmed(lambda: self._observer.tick(self._view()))
+
+    def _unharmed(self, part: Callable[[], None]) -> None:
+        """Do a part of a look; whatever a file makes it trip over is said once, and the time box holds."""
+        try:
+            part()
+        except Exception as error:
+            text = f"Something could not be looked at ({type(error).__name__}: {error}); the time box holds all the same."
+            if text not in self._troubles:
+                self._troubles.add(text)
+                self._observer.say(text)
 
     def _view(self) -> View:
         steering, monitor = self._steering, self._monitor
@@ -378,8 +388,8 @@ class Governor:
     def _exit_s(self) -> float | None:
         """What the script took to end after its session was over; the next attempt keeps that much back."""
         finished = self.session.finished
-        said_at = None if finished is None else finished.get("monotonic")
-        return max(0.0, self._ended_at - said_at) if isinstance(said_at, int | float) else None
+        said_at = None if finished is None else as_number(finished.get("monotonic"))
+        return None if said_at is None else max(0.0, self._ended_at - said_at)
 
     def _ending(self, used_s: float, unused_s: float, leftovers: tuple[str, ...]) -> Ending:
         steering = self._steering

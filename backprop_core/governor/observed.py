@@ -11,6 +11,7 @@ from typing import Any
 
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.resources.samples import GpuSample
+from backprop_core.strict_json import as_number, as_place
 
 Event = Mapping[str, Any]
 
@@ -65,10 +66,9 @@ class SessionView:
             self.started = self.finished = None
         elif kind == "progress":
             self.progress = event
-        elif kind == "checkpoint_saved" and isinstance(event.get("path"), str):
-            self.checkpoints.append(event["path"])
-            seconds = event.get("seconds")
-            self.save_s = float(seconds) if isinstance(seconds, int | float) else self.save_s
+        elif kind == "checkpoint_saved" and (path := as_place(event.get("path"))) is not None:
+            self.checkpoints.append(path)
+            self.save_s = as_number(event.get("seconds")) or self.save_s
 
 
 @dataclass(slots=True)

@@ -5,15 +5,14 @@ Such lines are data from outside. A bad one is left in the log and does no harm.
 
 from __future__ import annotations
 
-import json
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backprop_core.strict_json import as_number, as_object, as_place, as_whole, decode
+
 LONGEST_LINE = 65_536
 """Bytes; a longer line cannot be a message of ours and is not collected."""
-LONGEST_PATH = 4_096
 MOST_CHECKPOINTS = 1_000
 """The newest paths that are remembered; a script may announce any number."""
 
@@ -76,10 +75,8 @@ class Listener:
         if not (text.startswith(b"{") and text.endswith(b"}")):
             return
         try:
-            said = json.loads(text)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(said, dict):
+            said = as_object(decode(text))
+        except ValueError:
             return
         if said.get("event") == "checkpoint_saved":
             self._hear_checkpoint(said.get("path"))
@@ -87,30 +84,23 @@ class Listener:
         self._hear_loss(said.get("loss"))
 
     def _hear_checkpoint(self, path: object) -> None:
-        if not isinstance(path, str) or not path or len(path) > LONGEST_PATH or "\0" in path:
+        place = as_place(path)
+        if place is None:
             return
-        try:
-            path.encode()
-        except UnicodeEncodeError:  # a lone surrogate: no file system and no JSON file takes it
-            return
-        known = str(self._cwd / path)
+        known = str(self._cwd / place)
         for newest in (self.heard.checkpoints, self._fresh):
             newest[known] = None
             newest.move_to_end(known)
             if len(newest) > MOST_CHECKPOINTS:
                 newest.popitem(last=False)
 
-    def _hear_step(self, step: object) -> None:
-        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63:
+    def _hear_step(self, said: object) -> None:
+        step = as_whole(said, least=0)
+        if step is not None:
             self.heard.step = step
             if self.heard.first_step is None:
                 self.heard.first_step = step
 
-    def _hear_loss(self, loss: object) -> None:
-        if (
-            isinstance(loss, int | float)
-            and not isinstance(loss, bool)
-            and abs(loss) < 1e308
-            and math.isfinite(loss)
-        ):
-            self.heard.loss = float(loss)
+    def _hear_loss(self, said: object) -> None:
+        loss = as_number(said)
+        self.heard.loss = self.heard.loss if loss is None else loss

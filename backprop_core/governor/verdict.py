@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import Cause, Ending
 from backprop_core.outcome import Outcome
+from backprop_core.strict_json import as_text, as_word
 
 EXIT_NOTHING_TO_RESUME = 124
 LONGEST_LINE = 300
@@ -98,13 +99,10 @@ def _told_by_session(ending: Ending) -> tuple[Outcome, str] | None:
     finished = ending.session.finished
     if finished is None:
         return None
-    try:
-        outcome = Outcome(str(finished.get("outcome")))
-    except ValueError:
-        return None
-    if outcome in (Outcome.FAILED, Outcome.LOST, Outcome.RUNNING):
+    outcome = as_word(Outcome, finished.get("outcome"))
+    if outcome in (None, Outcome.FAILED, Outcome.LOST, Outcome.RUNNING):
         return None  # the exit status tells: a script may catch what its box let through
-    reason = str(finished.get("reason") or "").strip()
+    reason = (as_text(finished.get("reason")) or "").strip()
     return outcome, reason or f"The training says: {outcome}."
 
 
@@ -117,8 +115,9 @@ def _sentence_for_cause(ending: Ending) -> str:
     if cause is Cause.WARNED and ending.detail:
         text = f"backprop was sent {ending.detail}"
     told = ending.session.finished
-    if told is not None and told.get("reason") and cause is Cause.DEADLINE:
-        return str(told["reason"])
+    reason = None if told is None else as_text(told.get("reason"))
+    if reason and cause is Cause.DEADLINE:
+        return reason
     if ending.killed:
         return f"{text}; the script did not end by itself and was killed."
     if ending.returncode == -signal.SIGTERM and ending.session.started is None:

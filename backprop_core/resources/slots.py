@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +22,15 @@ from backprop_core.resources.policy import Reservation
 from backprop_core.resources.runtime_dir import runtime_dir
 from backprop_core.resources.tickets import Ticket
 from backprop_core.runs.atomic import read_regular
-from backprop_core.runs.jsontext import decode, encode
 from backprop_core.runs.locks import FileLock, is_locked
 from backprop_core.runs.process import Life, ProcessIdentity
+from backprop_core.strict_json import as_whole, decode, encode
 
 WARM_UP_S = 60.0
 STOPPED_AFTER_S = 10.0
 _LOCK_TIMEOUT_S = 30.0
 _NOTE_BYTES = 64 * 1024
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +194,17 @@ class Slots:
 
     def _next_number(self) -> int:
         try:
-            last = int(read_regular(self.directory / "queue.lock", 64))
+            noted = decode(read_regular(self.directory / "queue.lock", 64))
         except (OSError, ValueError):
-            last = 0
-        taken = [int(path.name[7:]) for path in self.directory.glob("ticket-*") if path.name[7:].isdigit()]
-        return max([last, *taken]) + 1
+            noted = 0
+        last = as_whole(noted, least=0, most=10**17) or 0
+        return max([last, *map(_number_of, self.directory.glob("ticket-*"))]) + 1
+
+
+def _number_of(path: Path) -> int:
+    """The number in a ticket's name; 0 where somebody else made a file with such a name."""
+    digits = path.name.removeprefix("ticket-")
+    return int(digits) if _NUMBER.fullmatch(digits) else 0
 
 
 def _read(path: Path) -> Ticket | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from backprop_core.runs.jsontext import JSON, finite
 from backprop_core.runs.process import ProcessIdentity
+from backprop_core.strict_json import JSON, as_number, as_object, as_text, as_texts, as_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +54,23 @@ class Ticket:
     @staticmethod
     def from_json(value: object) -> Ticket | None:
         """The ticket in `value`, or None if it makes no sense."""
-        if not isinstance(value, Mapping):
+        content = as_object(value)
+        process = ProcessIdentity.from_json(content.get("process"))
+        number = as_whole(content.get("number"), least=1)
+        if process is None or number is None:
             return None
-        process = ProcessIdentity.from_json(value.get("process"))
-        number = value.get("number")
-        if process is None or isinstance(number, bool) or not isinstance(number, int):
-            return None
-        uuids = value.get("gpu_uuids")
         return Ticket(
             number=number,
-            run_id=str(value.get("run_id", "")),
+            run_id=as_text(content.get("run_id")) or "",
             process=process,
-            since_wall=finite(value.get("since_wall")) or 0.0,
-            seen_s=finite(value.get("seen_s")) or 0.0,
-            running=value.get("running") is True,
-            script=ProcessIdentity.from_json(value.get("script")),
-            ram_bytes=_bytes(value.get("ram_bytes")),
-            vram_bytes=_bytes(value.get("vram_bytes")),
-            gpu_uuids=tuple(str(uuid) for uuid in uuids) if isinstance(uuids, list) else (),
-            warm_until_s=finite(value.get("warm_until_s")) or 0.0,
+            since_wall=as_number(content.get("since_wall")) or 0.0,
+            seen_s=as_number(content.get("seen_s")) or 0.0,
+            running=content.get("running") is True,
+            script=ProcessIdentity.from_json(content.get("script")),
+            ram_bytes=_bytes(content.get("ram_bytes")),
+            vram_bytes=_bytes(content.get("vram_bytes")),
+            gpu_uuids=as_texts(content.get("gpu_uuids")) or (),
+            warm_until_s=as_number(content.get("warm_until_s")) or 0.0,
         )
 
     def asked_at(self, now_s: float) -> Ticket:
@@ -82,5 +79,5 @@ class Ticket:
 
 
 def _bytes(value: object) -> int:
-    number = finite(value)
+    number = as_number(value)
     return max(0, int(number)) if number is not None else 0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from backprop_core.errors import StoreError
 
 _TEMP_MARK = ".backprop-tmp-"
+
+
+class NotRegularError(OSError):
+    """A pipe, a device or a folder where a file should be, or a file that is far too large."""
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644, lasting: bool = True) -> None:
@@ -54,16 +60,41 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
     """The content of a regular file of at most `limit_bytes`; never hangs on a pipe or device of that name.
 
     Raises:
-        FileNotFoundError, OSError: as `open` does; also when it is not a regular file or too large.
+        FileNotFoundError, OSError: as `open` does.
+        NotRegularError: it is not a regular file, or too large.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(f"{path} is not a regular file")
-        if facts.st_size > limit_bytes:
-            raise OSError(f"{path} is larger than {limit_bytes} bytes")
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > limit_bytes:
+            raise NotRegularError(f"it is larger than {limit_bytes} bytes")
         return file.read(limit_bytes)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, open to be read; never waits for the writer of a pipe.
+
+    Raises:
+        FileNotFoundError, OSError: as `open` does.
+        NotRegularError: it is something else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise NotRegularError("it is not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def keep_copy(path: Path, copy: Path) -> None:
+    """Let `copy` be what `path` is now, at the cost of a link. Where the file system has none, there is no copy."""
+    temporary = copy.with_name(f"{_TEMP_MARK}{copy.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    with contextlib.suppress(OSError):
+        os.link(path, temporary)
+        temporary.replace(copy)
+        temporary.unlink(missing_ok=True)  # it stays where both were links to one file already
 
 
 def write_error(path: Path, error: OSError) -> StoreError:

@@ -7,7 +7,6 @@ another both arrive. It is data from outside: whatever else it holds is passed o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,8 +14,18 @@ from pathlib import Path
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import UsageError
 from backprop_core.runs.atomic import read_regular, replace_file
-from backprop_core.runs.jsontext import JSON, decode, encode, finite
 from backprop_core.runs.locks import FileLock
+from backprop_core.strict_json import (
+    JSON,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    as_whole,
+    as_word,
+    decode,
+    encode,
+)
 
 CONTROL_FILE = "control.json"
 SLEPT = "the script was stopped for as long"
@@ -133,23 +142,19 @@ def _requests(path: Path) -> list[ControlRequest]:
         content = decode(read_regular(path, _LIMIT_BYTES))
     except (OSError, ValueError):
         return []
-    items = content.get("requests") if isinstance(content, dict) else None
-    if not isinstance(items, list):
-        return []
+    items = as_list(as_object(content).get("requests"))
     found = {request.serial: request for request in map(_request, items) if request is not None}
     return [found[serial] for serial in sorted(found)]
 
 
 def _request(item: object) -> ControlRequest | None:
-    if not isinstance(item, Mapping):
+    content = as_object(item)
+    serial = as_whole(content.get("serial"), least=1, most=_MAX_SERIAL)
+    action = as_word(Action, content.get("action"))
+    if serial is None or action is None:
         return None
-    serial, action, why = item.get("serial"), item.get("action"), item.get("why")
-    if isinstance(serial, bool) or not isinstance(serial, int) or not 0 < serial < _MAX_SERIAL:
+    extend_s = as_number(content.get("extend_s"))
+    if action is Action.EXTEND and (extend_s is None or not 0 < extend_s <= MAX_EXTEND_S):
         return None
-    if not isinstance(action, str) or action not in list(Action):
-        return None
-    extend_s = finite(item.get("extend_s"))
-    if action == Action.EXTEND and (extend_s is None or not 0 < extend_s <= MAX_EXTEND_S):
-        return None
-    text = why[:500] if isinstance(why, str) else ""
-    return ControlRequest(Action(action), extend_s if action == Action.EXTEND else None, serial, text)
+    why = (as_text(content.get("why")) or "")[:500]
+    return ControlRequest(action, extend_s if action is Action.EXTEND else None, serial, why)

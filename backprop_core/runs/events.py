@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
-from backprop_core.runs.jsontext import decode, encode, finite
+from backprop_core.runs.atomic import open_regular
+from backprop_core.strict_json import as_float, as_instant, as_place, as_whole, decode, encode
 
 MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -101,13 +102,11 @@ class EventTail:
             facts = os.stat(self._name)  # noqa: PTH116 - four times a second
             if facts.st_size == self._offset and facts.st_ino == self._inode:
                 return []
-            descriptor = os.open(self._name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open_regular(self._name)
         except OSError:
             return []
-        with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                return []
+        with file:
+            facts = os.fstat(file.fileno())
             if facts.st_size < self._offset or facts.st_ino != self._inode:  # replaced or cut: begin anew
                 self._offset, self._rest, self._inode = 0, b"", facts.st_ino
             file.seek(self._offset)
@@ -135,7 +134,7 @@ def read_events(path: Path) -> Iterator[Event]:
     file is empty.
     """
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except OSError:
         return
     with file:
@@ -149,7 +148,7 @@ def highlights(path: Path, *, last_bytes: int = 256 * 1024) -> Highlights:
     """What the last `last_bytes` of an events file say; cheap enough for a table of running runs."""
     found = Highlights()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - last_bytes))
             lines = file.read(last_bytes).split(b"\n")
@@ -163,20 +162,19 @@ def highlights(path: Path, *, last_bytes: int = 256 * 1024) -> Highlights:
 
 
 def _take(found: Highlights, event: Event) -> None:
-    step, loss, path = event.get("step"), event.get("loss"), event.get("path")
-    if isinstance(step, int) and not isinstance(step, bool):
-        found.step = step
-    if isinstance(loss, int | float) and not isinstance(loss, bool):
-        found.loss = float(loss)
-    if event["kind"] == "checkpoint_saved" and isinstance(path, str):
+    step, loss = as_whole(event.get("step")), as_float(event.get("loss"))
+    found.step = found.step if step is None else step
+    found.loss = found.loss if loss is None else loss
+    if event["kind"] == "checkpoint_saved" and (path := as_place(event.get("path"))) is not None:
         found.checkpoints.append(path)
     if event["kind"] == "session_started":
         found.finished = None  # a later box in the same process
     if event["kind"] == "session_finished":
         found.finished = event
-        if isinstance(last := event.get("checkpoint"), str) and last not in found.checkpoints:
+        last = as_place(event.get("checkpoint"))
+        if last is not None and last not in found.checkpoints:
             found.checkpoints.append(last)
-    found.last_wall = finite(event.get("wall")) or found.last_wall
+    found.last_wall = as_instant(event.get("wall")) or found.last_wall
 
 
 def _parsed(line: bytes) -> Event | None:

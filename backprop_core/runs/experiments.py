@@ -18,11 +18,11 @@ from backprop_core.clock import SYSTEM, Clock, utc_text
 from backprop_core.errors import StoreError
 from backprop_core.runs.atomic import read_regular, replace_file, sweep_temporaries
 from backprop_core.runs.identifiers import is_run_id
-from backprop_core.runs.jsontext import finite
 from backprop_core.runs.locks import FileLock
+from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import KEPT_CHECKPOINTS, RunRecord
-from backprop_core.runs.record_json import read_record
 from backprop_core.runs.status import RunStatus, npm_status, status_from_npm
+from backprop_core.strict_json import as_instant, as_list, as_number, as_place, as_text, as_whole, decode
 
 INDEX_FILE = "experiments.json"
 _LOCK_FILE = "experiments.lock"
@@ -75,7 +75,7 @@ def remove(home: Path, run_id: str, clock: Clock = SYSTEM) -> str | None:
 def entry_of(record: RunRecord) -> Entry:
     """`record` in the npm tool's words."""
     running = record.status is RunStatus.RUNNING
-    loss = finite(record.last_loss)
+    loss = as_number(record.last_loss)
     optional: Entry = {
         "name": record.name,
         "lastCheckpoint": record.last_checkpoint,
@@ -93,36 +93,40 @@ def entry_of(record: RunRecord) -> Entry:
     }
 
 
+def indexed_record(home: Path, run_id: str) -> RunRecord | None:
+    """A run as the index alone knows it."""
+    entry = read_index(home).entries.get(run_id)
+    return None if entry is None else foreign_record(run_id, entry)
+
+
 def foreign_record(key: str, entry: Entry) -> RunRecord:
     """A run that only experiments.json knows. Whatever is of the wrong kind in it counts as not said."""
-    script, step, end = _text(entry, "scriptPath"), entry.get("lastStep"), finite(entry.get("endTime"))
-    remembered = entry.get("checkpoints")
-    checkpoints = (
-        [item for item in remembered if isinstance(item, str)] if isinstance(remembered, list) else []
-    )
-    last = _text(entry, "lastCheckpoint") or (checkpoints[-1] if checkpoints else None)
+    script = as_place(entry.get("scriptPath"))
+    checkpoints = [item for item in as_list(entry.get("checkpoints")) if as_place(item) is not None]
+    last = as_place(entry.get("lastCheckpoint")) or (checkpoints[-1] if checkpoints else None)
     if last and last not in checkpoints:
         checkpoints.append(last)
-    start = finite(entry.get("startTime")) or end or 0.0
+    start = seconds(entry.get("startTime")) or seconds(entry.get("endTime")) or 0.0
     return RunRecord(
         id=key,
-        name=_text(entry, "name"),
+        name=as_text(entry.get("name")) or None,
         status=status_from_npm(entry.get("status")),
-        created_wall=start / 1000,
+        created_wall=start,
         command=(script,) if script else (),
         cwd=os.path.dirname(script) if script and os.path.isabs(script) else "",  # noqa: PTH117, PTH120
         interpreter="",
-        last_step=step if isinstance(step, int) and not isinstance(step, bool) else None,
-        last_loss=finite(entry.get("lastLoss")),
+        last_step=as_whole(entry.get("lastStep")),
+        last_loss=as_number(entry.get("lastLoss")),
         last_checkpoint=last,
         checkpoints=tuple(checkpoints[-KEPT_CHECKPOINTS:]),
         foreign=True,
     )
 
 
-def _text(entry: Entry, key: str) -> str | None:
-    value = entry.get(key)
-    return value if isinstance(value, str) and value else None
+def seconds(milliseconds: object) -> float | None:
+    """An instant of the index in seconds since 1970."""
+    number = as_number(milliseconds)
+    return None if number is None else as_instant(number / 1000)
 
 
 def _change(home: Path, change: Callable[[dict[str, Any]], object], clock: Clock) -> str | None:
@@ -136,7 +140,7 @@ def _change(home: Path, change: Callable[[dict[str, Any]], object], clock: Clock
         # The npm tool writes back what it had read at its start, and so drops our newer runs: put them back.
         for run_id in _missing(home, entries):
             try:
-                entries[run_id] = entry_of(read_record(home / "runs" / run_id / "run.json", run_id))
+                entries[run_id] = entry_of(load_record(home / "runs" / run_id, run_id, lambda damage: None))
             except (StoreError, FileNotFoundError):
                 continue
         change(entries)
@@ -155,12 +159,12 @@ def _missing(home: Path, entries: Mapping[str, Any]) -> Iterable[str]:
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     """The entries, and what is wrong with the file if they could not be read."""
     try:
-        content = json.loads(read_regular(path, _LIMIT_BYTES))
+        content = decode(read_regular(path, _LIMIT_BYTES))
     except FileNotFoundError:
         return {}, None
     except OSError as error:
         return {}, error.strerror or str(error)
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}, "it is not JSON"
     if not isinstance(content, dict):
         return {}, "it is not a JSON object"
@@ -191,15 +195,25 @@ def _to_bytes(entries: Mapping[str, Any]) -> bytes:
     for key, value in entries.items():
         try:
             text = json.dumps(value, allow_nan=False)
-        except ValueError:  # a NaN that some other writer left: the npm tool could not read the file with it
-            text = json.dumps(_without_nan(value), allow_nan=False)
+        except (
+            ValueError,
+            RecursionError,
+        ):  # some other writer's: the npm tool could not read the file with it
+            text = _as_far_as_possible(value)
         lines.append(f"  {json.dumps(key)}: {text}")
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
 
 
+def _as_far_as_possible(value: object) -> str:
+    try:
+        return json.dumps(_without_nan(value), allow_nan=False)
+    except (ValueError, RecursionError):
+        return "null"
+
+
 def _without_nan(value: object) -> object:
     if isinstance(value, float):
-        return finite(value)
+        return as_number(value)
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

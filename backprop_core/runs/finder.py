@@ -15,10 +15,8 @@ from backprop_core.runs.identifiers import is_run_id, valid_run_id
 from backprop_core.runs.listing import RunRow, list_rows, run_names
 from backprop_core.runs.liveness import observed
 from backprop_core.runs.process import ProcessIdentity
+from backprop_core.runs.rebuild import is_run_folder, load_record
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.record_json import read_record
-
-RECORD_FILE = "run.json"
 
 
 class RunFinder:
@@ -30,13 +28,15 @@ class RunFinder:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.warnings: list[str] = []
+        self._rebuilt: set[str] = set()
+        """Runs whose damaged record was told of, and is put right when it is next written."""
 
     def load(self, run_id_or_prefix: str) -> RunRecord:
         """The run of this id, or of the only id that begins so; LOST where its processes are gone.
 
         Raises:
             RunNotFoundError: none, or several; says which were meant perhaps.
-            StoreError: its record is damaged.
+            StoreError: its record cannot be read. One that is damaged is rebuilt, with a warning.
         """
         if is_run_id(run_id_or_prefix):
             with contextlib.suppress(FileNotFoundError):
@@ -54,7 +54,7 @@ class RunFinder:
         )
 
     def list(self) -> list[RunRecord]:
-        """All runs with their attempts, newest first; reads every record. Damaged ones become a warning."""
+        """All runs with their attempts, newest first; reads every record. One that cannot be read becomes a warning."""
         records = []
         for name in run_names(self.home):
             try:
@@ -105,13 +105,20 @@ class RunFinder:
         return str(self.checkpoints_dir(record))
 
     def _read(self, run_id: str) -> RunRecord:
-        return read_record(self.run_dir(run_id) / RECORD_FILE, run_id)
+        def told(sentence: str) -> None:
+            if run_id not in self._rebuilt:
+                self._rebuilt.add(run_id)
+                self.warnings.append(sentence)
+
+        return load_record(
+            self.run_dir(run_id), run_id, told, lambda: experiments.indexed_record(self.home, run_id)
+        )
 
     def _observed(self, run_id: str) -> RunRecord:
         return observed(self._read(run_id), self.run_dir(run_id))
 
     def _is_own(self, key: str) -> bool:
-        return is_run_id(key) and (self.home / "runs" / key / RECORD_FILE).exists()
+        return is_run_id(key) and is_run_folder(self.home / "runs" / key)
 
     def _only(self, prefix: str, known: Iterable[str]) -> str:
         names = sorted(known)

@@ -9,9 +9,9 @@ from typing import Any, Self
 from backprop_core.clock import Clock, local_text
 from backprop_core.errors import RunBusyError, StoreError
 from backprop_core.runs.atomic import read_regular
-from backprop_core.runs.jsontext import decode, encode, finite
 from backprop_core.runs.locks import FileLock, is_locked
 from backprop_core.runs.process import ProcessIdentity
+from backprop_core.strict_json import as_instant, as_object, decode, encode
 
 LOCK_FILE = "lock"
 _TRIES = 5  # somebody who only looks whether the run is held takes the lock for some microseconds
@@ -82,6 +82,11 @@ def holder_of(run_dir: Path) -> ProcessIdentity | None:
     return ProcessIdentity.from_json(_note(run_dir)) if is_locked(run_dir / LOCK_FILE) else None
 
 
+def held_since(run_dir: Path) -> float | None:
+    """When the run was last held, seconds since 1970, where it is known."""
+    return as_instant(as_object(_note(run_dir)).get("since_wall"))
+
+
 def _note(run_dir: Path) -> Any:
     try:
         return decode(read_regular(run_dir / LOCK_FILE, 4096))
@@ -96,4 +101,4 @@ def _busy(run_id: str, run_dir: Path) -> RunBusyError:
         return RunBusyError(
             f"Run {run_id} is in use by another process.", "Wait for it to end, or use another --run-id."
         )
-    return busy_with(run_id, holder, finite(note.get("since_wall")))
+    return busy_with(run_id, holder, held_since(run_dir))

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from backprop_core.errors import StoreError
 from backprop_core.runs.attempt import EVENTS_FILE, attempt_dir
 from backprop_core.runs.events import highlights
-from backprop_core.runs.experiments import Entry, read_index
+from backprop_core.runs.experiments import Entry, foreign_record, read_index, seconds
 from backprop_core.runs.identifiers import is_run_id
-from backprop_core.runs.jsontext import finite
 from backprop_core.runs.liveness import observed
+from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.record_json import read_record
 from backprop_core.runs.status import RunStatus, status_from_npm
+from backprop_core.strict_json import as_number, as_place, as_text, as_whole
 
 _LIVE_BYTES = 16 * 1024
 _SURE = frozenset({"completed", "timeboxed"})
@@ -87,14 +87,15 @@ def _names(home: Path) -> list[str]:
 
 
 def _own_row(home: Path, key: str, entry: Entry, warn: Callable[[str], None]) -> RunRow | None:
-    word = entry.get("status")
+    word = as_text(entry.get("status"))
     if word in _SURE:
         return _entry_row(key, entry)
     if word in _COARSE and (status := _peek(f"{home}/runs/{key}/run.json")) is not None:
         return _entry_row(key, entry, status)
     folder = home / "runs" / key
     try:
-        record = observed(read_record(folder / "run.json", key), folder)
+        record = load_record(folder, key, warn, lambda: foreign_record(key, entry) if entry else None)
+        record = observed(record, folder)
     except FileNotFoundError:
         return None  # a run that is being made just now, or was cut off while it was
     except StoreError as error:
@@ -134,20 +135,18 @@ def _with_live_news(record: RunRecord, folder: Path) -> RunRecord:
 def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, foreign: bool = False) -> RunRow:
     """The row of an index entry. Whatever is of the wrong kind in it counts as not said."""
     get = entry.get
-    name, script, last, known = get("name"), get("scriptPath"), get("lastCheckpoint"), get("checkpoints")
-    step, loss = get("lastStep"), get("lastLoss")
-    has_last = type(last) is str
+    last, known, loss = as_place(get("lastCheckpoint")), get("checkpoints"), get("lastLoss")
     return RunRow(
         key,
-        name if type(name) is str else None,
+        as_text(get("name")),
         status or _status(get("status")),
-        script if type(script) is str else "",
+        as_text(get("scriptPath")) or "",
         _seconds(get("startTime")) or 0.0,
         _seconds(get("endTime")),
-        step if type(step) is int else None,
-        None if loss is None else finite(loss),
-        last if has_last else None,
-        (len(known) if type(known) is list else 0) or int(has_last),
+        as_whole(get("lastStep")),
+        None if loss is None else as_number(loss),
+        last,
+        (len(known) if type(known) is list else 0) or int(last is not None),
         foreign,
     )
 
@@ -155,8 +154,7 @@ def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, forei
 def _seconds(milliseconds: object) -> float | None:
     if type(milliseconds) is int and 0 <= milliseconds < _LAST_MS:  # the usual case, ten thousand times
         return milliseconds / 1000
-    number = finite(milliseconds)
-    return None if number is None else number / 1000
+    return seconds(milliseconds)
 
 
 def _status(word: object) -> RunStatus:

@@ -13,6 +13,7 @@ from backprop_core.runs.locks import is_locked
 from backprop_core.runs.process import Life
 from backprop_core.runs.record import RunRecord, with_checkpoint, with_last_attempt
 from backprop_core.runs.status import RunStatus
+from backprop_core.strict_json import as_object, as_whole
 
 
 def is_live(record: RunRecord, run_dir: Path) -> bool:
@@ -46,14 +47,13 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
     told = highlights(folder / EVENTS_FILE)
     ended = max(_last_sign_wall(folder) or attempt.started_wall, attempt.started_wall)
     finished = told.finished or {}
-    steps, measured = finished.get("steps"), finished.get("measured")
     lost = replace(
         attempt,
         outcome=Outcome.LOST,
         ended_wall=ended,
         reason=_reason(attempt.process.pid, finished),
-        steps=steps if type(steps) is int else attempt.steps,
-        measured=measured if isinstance(measured, dict) else attempt.measured,
+        steps=attempt.steps if (steps := as_whole(finished.get("steps"))) is None else steps,
+        measured=as_object(finished.get("measured")) or attempt.measured,
     )
     for path in told.checkpoints:
         record = with_checkpoint(record, path)

@@ -7,13 +7,12 @@ moment is counted from boot, because psutil's wall time moves when somebody sets
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from backprop_core.runs.jsontext import JSON, finite
+from backprop_core.strict_json import JSON, as_number, as_object, as_text, as_whole
 
 _SAME_S = 0.05 if Path("/proc/self/stat").exists() else 2.0
 
@@ -76,14 +75,12 @@ class ProcessIdentity:
     @staticmethod
     def from_json(value: object) -> ProcessIdentity | None:
         """The identity in `value`, or None if there is none that makes sense."""
-        if not isinstance(value, Mapping):
+        content = as_object(value)
+        pid = as_whole(content.get("pid"), least=1, most=2**31 - 1)
+        started, boot = as_number(content.get("started")), as_text(content.get("boot_id"))
+        if pid is None or started is None or boot is None:
             return None
-        pid, started, boot = value.get("pid"), finite(value.get("started")), value.get("boot_id")
-        if isinstance(pid, bool) or not isinstance(pid, int) or started is None or not isinstance(boot, str):
-            return None
-        if not 0 < pid < 2**31:
-            return None
-        return ProcessIdentity(boot, pid, started, str(value.get("host", "")))
+        return ProcessIdentity(boot, pid, started, as_text(content.get("host")) or "")
 
 
 @cache

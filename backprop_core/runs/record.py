@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backprop_core.outcome import Outcome
-from backprop_core.runs.jsontext import JSON
 from backprop_core.runs.process import Life, ProcessIdentity
 from backprop_core.runs.status import RunStatus
+from backprop_core.strict_json import JSON
 
 __all__ = ["AttemptRecord", "Life", "ProcessIdentity", "RunRecord"]
 

@@ -4,25 +4,50 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from backprop_core.errors import StoreError
 from backprop_core.outcome import Outcome
-from backprop_core.runs.atomic import read_regular
-from backprop_core.runs.jsontext import JSON, decode, encode
+from backprop_core.runs.atomic import NotRegularError, read_regular
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.status import RunStatus
+from backprop_core.strict_json import (
+    JSON,
+    as_float,
+    as_instant,
+    as_object,
+    as_place,
+    as_text,
+    as_texts,
+    as_whole,
+    as_word,
+    can_be_encoded,
+    decode,
+    encode,
+)
 
 FORMAT_VERSION = 1
 LIMIT_BYTES = 64 * 1024 * 1024
 _T = TypeVar("_T")
 
 
+class DamagedRecordError(StoreError):
+    """A record that says less than it should: see `backprop_core.runs.rebuild`. `damage` says what is wrong with it."""
+
+    def __init__(self, path: Path, damage: str) -> None:
+        super().__init__(f"{path} is damaged: {damage}.", path=path)
+        self.damage = damage
+
+
 class _DamagedError(ValueError):
     """A field that is missing or of the wrong kind."""
+
+
+class _NewerFormatError(ValueError):
+    """A record that a later backprop has written: it is left alone."""
 
 
 def to_text(record: RunRecord) -> str:
@@ -59,23 +84,24 @@ def read_record(path: Path, run_id: str) -> RunRecord:
 
     Raises:
         FileNotFoundError: there is none.
-        StoreError: it cannot be read, is damaged, is another run's, or was written by a newer backprop.
+        DamagedRecordError: it is not what was written.
+        StoreError: it cannot be read, is another run's, or was written by a newer backprop.
     """
     try:
         content = decode(read_regular(path, LIMIT_BYTES))
         record = _record(content)
     except FileNotFoundError:
         raise
+    except NotRegularError as error:
+        raise DamagedRecordError(path, str(error)) from error
     except OSError as error:
         raise StoreError(
             f"Cannot read {path}: {error.strerror or error}.", "Check its owner.", path=path
         ) from error
+    except _NewerFormatError as error:
+        raise StoreError(f"{path} cannot be read: {error}.", "Update backprop-timebox.", path=path) from error
     except ValueError as error:
-        raise StoreError(
-            f"{path} is damaged: {error}.",
-            "Its checkpoints are untouched: 'backprop run SCRIPT --resume-from PATH' starts from one.",
-            path=path,
-        ) from error
+        raise DamagedRecordError(path, str(error)) from error
     if record.id != run_id:
         raise StoreError(
             f"{path} belongs to another run ({record.id[:80]!r}).",
@@ -108,77 +134,94 @@ def _record(content: object) -> RunRecord:
         raise _DamagedError("it is not a JSON object")
     version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise _DamagedError(f"it has format {version!r}, and this backprop reads {FORMAT_VERSION}")
+        newer = as_whole(version, least=FORMAT_VERSION + 1) is not None
+        kind = _NewerFormatError if newer else _DamagedError
+        raise kind(f"it has format {str(version)[:40]}, and this backprop reads {FORMAT_VERSION}")
     return RunRecord(
-        id=_need(content, "id", str),
-        name=_maybe(content, "name", str),
-        status=_word(RunStatus, content.get("status")),
-        created_wall=float(_need(content, "created_wall", (int, float))),
-        command=_texts(content, "command"),
-        cwd=_need(content, "cwd", str),
-        interpreter=_need(content, "interpreter", str),
-        python_version=_maybe(content, "python_version", str) or "",
-        versions={str(k): str(v) for k, v in (_maybe(content, "versions", dict) or {}).items()},
-        git_commit=_maybe(content, "git_commit", str),
-        script_digest=_maybe(content, "script_digest", str),
-        options=_maybe(content, "options", dict) or {},
-        checkpoint_dir=_maybe(content, "checkpoint_dir", str),
-        attempts=tuple(_attempt(i, item) for i, item in enumerate(_need(content, "attempts", list), start=1)),
-        last_step=_maybe(content, "last_step", int),
-        last_loss=_number(content, "last_loss"),
-        last_checkpoint=_maybe(content, "last_checkpoint", str),
-        checkpoints=_texts(content, "checkpoints"),
-        gpu=_maybe(content, "gpu", str),
+        id=_need(content, "id", as_text),
+        name=_maybe(content, "name", as_text),
+        status=_need(content, "status", lambda value: as_word(RunStatus, value)),
+        created_wall=_need(content, "created_wall", as_instant),
+        command=_need(content, "command", arguments),
+        cwd=_need(content, "cwd", argument),
+        interpreter=_need(content, "interpreter", argument),
+        python_version=_maybe(content, "python_version", as_text) or "",
+        versions={key: str(value) for key, value in as_object(content.get("versions")).items()},
+        git_commit=_maybe(content, "git_commit", as_text),
+        script_digest=_maybe(content, "script_digest", as_text),
+        options=as_object(content.get("options")),
+        checkpoint_dir=_maybe(content, "checkpoint_dir", as_place),
+        attempts=_attempts(content.get("attempts")),
+        last_step=_maybe(content, "last_step", as_whole),
+        last_loss=_maybe(content, "last_loss", as_float),
+        last_checkpoint=_maybe(content, "last_checkpoint", as_place),
+        checkpoints=_need(content, "checkpoints", _places),
+        gpu=_maybe(content, "gpu", as_text),
     )
 
 
-def _attempt(number: int, item: object) -> AttemptRecord:
-    if not isinstance(item, dict):
-        raise _DamagedError("an attempt is not a JSON object")
-    process = ProcessIdentity.from_json(item.get("process"))
-    if process is None or item.get("number") != number:
-        raise _DamagedError(f"attempt {number} has no number or process")
-    return AttemptRecord(
-        number=number,
-        started_wall=float(_need(item, "started_wall", (int, float))),
-        ended_wall=_number(item, "ended_wall"),
-        outcome=_word(Outcome, item.get("outcome")),
-        reason=_maybe(item, "reason", str) or "",
-        process=process,
-        governor=ProcessIdentity.from_json(item.get("governor")),
-        budget_s=_number(item, "budget_s"),
-        budget_source=_maybe(item, "budget_source", str) or "",
-        measured=_maybe(item, "measured", dict) or {},
-        resumed_from=_maybe(item, "resumed_from", str),
-        exit_status=_maybe(item, "exit_status", int),
-        steps=_maybe(item, "steps", int),
-    )
+def _attempts(items: object) -> tuple[AttemptRecord, ...]:
+    if not isinstance(items, list):
+        raise _DamagedError("'attempts' is missing or of the wrong kind")
+    found = []
+    for number, item in enumerate(items, start=1):
+        attempt = attempt_from_json(number, item)
+        if attempt is None:
+            raise _DamagedError(f"attempt {number} is not what was written")
+        found.append(attempt)
+    return tuple(found)
 
 
-def _need(content: Mapping[str, Any], key: str, kind: type[_T] | tuple[type[_T], ...]) -> _T:
-    value = content.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
+def attempt_from_json(number: int, item: object) -> AttemptRecord | None:
+    """Attempt `number` out of a record; None if the entry is not one, or another's."""
+    content = as_object(item)
+    process = ProcessIdentity.from_json(content.get("process"))
+    if process is None or content.get("number") != number:
+        return None
+    try:
+        return AttemptRecord(
+            number=number,
+            started_wall=_need(content, "started_wall", as_instant),
+            ended_wall=_maybe(content, "ended_wall", as_instant),
+            outcome=_need(content, "outcome", lambda value: as_word(Outcome, value)),
+            reason=_maybe(content, "reason", as_text) or "",
+            process=process,
+            governor=ProcessIdentity.from_json(content.get("governor")),
+            budget_s=_maybe(content, "budget_s", as_float),
+            budget_source=_maybe(content, "budget_source", as_text) or "",
+            measured=as_object(content.get("measured")),
+            resumed_from=_maybe(content, "resumed_from", as_place),
+            exit_status=_maybe(content, "exit_status", as_whole),
+            steps=_maybe(content, "steps", as_whole),
+        )
+    except _DamagedError:
+        return None
+
+
+def argument(value: object) -> str | None:
+    """A text that the system takes as an argument or a folder; it may be empty."""
+    return value if value == "" or as_place(value) is not None else None  # type: ignore[return-value]
+
+
+def arguments(value: object) -> tuple[str, ...] | None:
+    """A command: a list of nothing but arguments, of any length."""
+    texts = as_texts(value)
+    if texts is None or any("\0" in text for text in texts):
+        return None
+    return texts if all(map(can_be_encoded, texts)) else None
+
+
+def _places(value: object) -> tuple[str, ...] | None:
+    """The places in a list; what cannot be one is left out."""
+    return tuple(filter(as_place, value)) if isinstance(value, list) else None
+
+
+def _need(content: Mapping[str, JSON], key: str, read: Callable[[object], _T | None]) -> _T:
+    value = read(content.get(key))
+    if value is None:
         raise _DamagedError(f"{key!r} is missing or of the wrong kind")
     return value
 
 
-def _maybe(content: Mapping[str, Any], key: str, kind: type[_T]) -> _T | None:
-    return None if content.get(key) is None else _need(content, key, kind)
-
-
-def _number(content: Mapping[str, Any], key: str) -> float | None:
-    return None if content.get(key) is None else float(_need(content, key, (int, float)))
-
-
-def _texts(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    items = _need(content, key, list)
-    if not all(isinstance(item, str) for item in items):
-        raise _DamagedError(f"{key!r} holds something that is not text")
-    return tuple(items)
-
-
-def _word(kind: type[_T], value: object) -> _T:
-    try:
-        return kind(value)  # type: ignore[call-arg]
-    except ValueError:
-        raise _DamagedError(f"{str(value)[:40]!r} is not one of its words") from None
+def _maybe(content: Mapping[str, JSON], key: str, read: Callable[[object], _T | None]) -> _T | None:
+    return None if content.get(key) is None else _need(content, key, read)

@@ -14,20 +14,21 @@ from backprop_core.clock import Clock
 from backprop_core.errors import IllegalMoveError, StoreError, UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs import experiments
-from backprop_core.runs.atomic import replace_file, sweep_temporaries, write_error
+from backprop_core.runs.atomic import keep_copy, replace_file, sweep_temporaries, write_error
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt, attempt_dir
 from backprop_core.runs.events import EventLog
-from backprop_core.runs.finder import RECORD_FILE, RunFinder
+from backprop_core.runs.finder import RunFinder
 from backprop_core.runs.hold import RunHold, busy_with
 from backprop_core.runs.identifiers import new_run_id, valid_run_id
-from backprop_core.runs.jsontext import JSON
 from backprop_core.runs.listing import run_names
 from backprop_core.runs.liveness import as_lost
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.provenance import git_commit, script_digest
+from backprop_core.runs.rebuild import COPY_FILE, RECORD_FILE, is_run_folder, set_aside
 from backprop_core.runs.record import AttemptRecord, RunRecord, with_checkpoint, with_last_attempt
 from backprop_core.runs.record_json import to_text
 from backprop_core.runs.status import RunStatus, check_move, status_after
+from backprop_core.strict_json import JSON
 
 _TRIES = 20
 
@@ -108,7 +109,7 @@ class RunStore(RunFinder):
             RunBusyError: a live process holds it or still works on it; names the pid.
         """
         folder = self.run_dir(run_id)
-        if not (folder / RECORD_FILE).exists():
+        if not is_run_folder(folder):
             raise self._not_found(run_id, [*run_names(self.home)])
         hold = RunHold.take(run_id, folder, self._clock)
         try:
@@ -120,6 +121,8 @@ class RunStore(RunFinder):
                 if attempt.process.alive() and attempt.process.pid != os.getpid():
                     raise busy_with(run_id, attempt.process, attempt.started_wall)
                 self._write(as_lost(record, folder))
+            elif run_id in self._rebuilt:
+                self._write(record)
         except BaseException:
             hold.release()
             raise
@@ -246,7 +249,7 @@ class RunStore(RunFinder):
         except OSError as error:
             raise write_error(folder, error) from error
         with RunHold.take(record.id, folder, self._clock):
-            if (folder / RECORD_FILE).exists():
+            if is_run_folder(folder):
                 raise UsageError(
                     f"Run {record.id} exists already.",
                     f"Continue it with 'backprop resume {record.id}', or choose another --run-id.",
@@ -255,7 +258,13 @@ class RunStore(RunFinder):
 
     def _write(self, record: RunRecord, before: RunRecord | None = None) -> RunRecord:
         """Write a record, and its line in the index where that differs from the one of `before`."""
-        replace_file(self.run_dir(record.id) / RECORD_FILE, to_text(record).encode("ascii"))
+        folder = self.run_dir(record.id)
+        if record.id in self._rebuilt:
+            set_aside(folder, self._clock)
+            self._rebuilt.discard(record.id)
+        else:
+            keep_copy(folder / RECORD_FILE, folder / COPY_FILE)
+        replace_file(folder / RECORD_FILE, to_text(record).encode("ascii"))
         if before is None or experiments.entry_of(record) != experiments.entry_of(before):
             self._index(lambda: experiments.update(self.home, record, self._clock))
         return record

@@ -57,9 +57,10 @@ class Rocm:
         if items is None:
             return None, answer.trouble or "amd-smi printed something that is no list of GPUs."
         known = {
-            item.get("gpu"): item for item in _items(_json(ask(_AMD_LIST, timeout_s=self._timeout_s))) or []
+            str(item.get("gpu")): item
+            for item in _items(_json(ask(_AMD_LIST, timeout_s=self._timeout_s))) or []
         }
-        gpus = [_from_amd_smi(item, known.get(item.get("gpu"), {})) for item in items]
+        gpus = [_from_amd_smi(item, known.get(str(item.get("gpu")), {})) for item in items]
         return [gpu for gpu in gpus if gpu is not None], ""
 
     def _rocm_smi(self) -> tuple[list[GpuSample] | None, str]:

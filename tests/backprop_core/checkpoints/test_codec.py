@@ -18,8 +18,8 @@ import pytest
 from backprop_core.checkpoints import Snapshot, StagingBuffers, capture
 from backprop_core.checkpoints.arrays import allocate_ram
 from backprop_core.checkpoints.codec import rebuild
-from backprop_core.checkpoints.json_text import dump_json, parse_json
 from backprop_core.errors import StateMismatchError, UnsavableStateError
+from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .states import NUMPY, assert_same, small_states
 
@@ -28,7 +28,7 @@ def through_json(snapshot: Snapshot, name: str = "x") -> Any:
     """What a state is after the tree went through JSON text and the arrays through bytes."""
     state = snapshot.objects[name]
     arrays = {key: memoryview(bytearray(dense.view())) for key, dense in state.arrays.items()}
-    return rebuild(parse_json(dump_json(state.tree)), arrays, NUMPY)
+    return rebuild(decode_exactly(encode_exactly(state.tree)), arrays, NUMPY)
 
 
 def round_trip(value: object) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,8 @@ def _ended(home: Path) -> None:
     path.write_text(path.read_text().replace('"running"', '"stopped"'))
 
 
-DAMAGES = [_removed, _no_folder, _torn, _no_file, _another, _ended]
+DAMAGES = [_removed, _no_folder, _ended]
+REBUILT = [_torn, _no_file, _another]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,14 @@ def test_the_code_behind_the_block_runs_whatever_became_of_the_records(
     assert _train(lambda: damage(home)) == [0, 1, 2, 3, 4, 5]
     said = capsys.readouterr().err
     assert said.count("end of this attempt could not be recorded") == 1, said
+
+
+@pytest.mark.parametrize("damage", REBUILT)
+def test_a_damaged_record_is_rebuilt_and_takes_the_end(home: Path, damage: Callable[[Path], None]) -> None:
+    """Damaged in the middle of the training: the end is written into the record that is rebuilt."""
+    assert _train(lambda: damage(home)) == [0, 1, 2, 3, 4, 5]
+    record = json.loads((home / "runs/kept/run.json").read_text())
+    assert (record["status"], record["attempts"][0]["outcome"]) == ("completed", "completed")
 
 
 def test_a_disk_that_takes_nothing_more_costs_the_record_only(
