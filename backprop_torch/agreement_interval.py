@@ -14,6 +14,8 @@ AT_LEAST_EVERY_S = 0.25
 """Where steps are long, talking costs nothing: a signal is heard this soon."""
 GRACE_SHARE = 0.25
 """Of the time that a stop signal gives, so much may pass before it is heard of."""
+HEARD_WITHIN_S = 3.0
+"""And no more than this: whoever sent it may wait for less than the grace (docker: 10 s)."""
 TALK_S = 0.001
 """Two collectives of a few numbers, before they were measured."""
 
@@ -40,5 +42,5 @@ def batches_to_next_talk(
     fit = spare_s / (1.1 * step_s) / 2
     cost_s = min(2 * talked_s, 10 * TALK_S) if talked_s > 0 else TALK_S
     steps = max(ceil(cost_s / (TALK_SHARE * step_s)), int(AT_LEAST_EVERY_S / step_s))
-    heard_in_time = max(AT_LEAST_EVERY_S, GRACE_SHARE * session.settings.grace_s) / step_s
-    return max(1, int(min(fit, steps, heard_in_time))) * max(1, window)
+    heard_s = max(AT_LEAST_EVERY_S, min(HEARD_WITHIN_S, GRACE_SHARE * session.settings.grace_s))
+    return max(1, int(min(fit, steps, heard_s / step_s))) * max(1, window)

@@ -8,6 +8,9 @@ from enum import StrEnum
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome, SaveReason
 
+WINDOW_PATIENCE_S = 1.0
+"""A signal's first save waits at most so long for the end of an open accumulation window."""
+
 
 class Action(StrEnum):
     """What to do at this boundary."""
@@ -16,7 +19,7 @@ class Action(StrEnum):
     SAVE = "save"
     """Copy the state and let the writer thread save it."""
     SAVE_AND_WAIT = "save_and_wait"
-    """Save here and now, to learn what a save costs before deciding whether to stop."""
+    """Save here and now, then decide again: to learn what a save costs, or because a signal came."""
     WAIT = "wait"
     """Wait for the save in flight, the first one, whose cost is not known yet; then decide again."""
     STOP = "stop"
@@ -50,6 +53,8 @@ class Facts:
         save_known: a save of this attempt has been measured.
         save_failed_lately: the last one failed a moment ago, so that trying at once again would only fail again.
         leave: a request to end, if there is one.
+        commit_first: a signal wants the process gone, and nothing has been committed since; whoever sent it may wait for
+            less than the grace.
         save_asked: somebody asked for a checkpoint now.
         save_due: the periodic interval is over.
         save_in_flight: the writer thread is busy.
@@ -64,6 +69,7 @@ class Facts:
     save_known: bool = True
     save_failed_lately: bool = False
     leave: Leave | None = None
+    commit_first: bool = False
     save_asked: bool = False
     save_due: bool = False
     save_in_flight: bool = False
@@ -96,11 +102,22 @@ def decide(facts: Facts) -> Verdict:
         return _leave(facts, leave)
     if not fits:
         return _no_room(facts)
-    if (facts.save_asked or facts.save_due) and not facts.save_in_flight:
-        if facts.window_s and facts.remaining_s >= facts.window_s + facts.reserve_s:
+    return _save(facts)
+
+
+def _save(facts: Facts) -> Verdict:
+    """Training goes on; whether this boundary is saved, and how."""
+    if facts.commit_first and not facts.save_failed_lately:
+        if 0 < facts.window_s <= WINDOW_PATIENCE_S:
             return _CONTINUE
-        return Verdict(Action.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
-    return _CONTINUE
+        return Verdict(
+            Action.SAVE_AND_WAIT, SaveReason.PREEMPTED, text="a signal came: what is trained is saved first"
+        )
+    if not (facts.save_asked or facts.save_due) or facts.save_in_flight:
+        return _CONTINUE
+    if facts.window_s and facts.remaining_s >= facts.window_s + facts.reserve_s:
+        return _CONTINUE
+    return Verdict(Action.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
 
 
 def _no_room(facts: Facts) -> Verdict:

@@ -37,12 +37,14 @@ class Asks:
 
     Attributes:
         leave: a request to end.
+        commit_first: a signal came, and no checkpoint has been committed since.
         save: a checkpoint was asked for.
         window_s: seconds to the end of an open accumulation window; 0 if none is open.
         save_in_flight: the writer thread is busy.
     """
 
     leave: Leave | None = None
+    commit_first: bool = False
     save: bool = False
     window_s: float = 0.0
     save_in_flight: bool = False
@@ -159,6 +161,7 @@ class Pacer:
             save_known=forecast.saves_seen > 0,
             save_failed_lately=now < self._try_again_at(),
             leave=asks.leave,
+            commit_first=asks.commit_first,
             save_asked=asks.save,
             save_due=save_due,
             save_in_flight=asks.save_in_flight,

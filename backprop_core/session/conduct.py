@@ -7,6 +7,7 @@ thousand simulated boxes prove is what ships.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from backprop_core.deadline.budget import Limit, duration_text
@@ -160,7 +161,8 @@ class Conduct:
 
     def look(self) -> bool:
         """Inside something longer than a step: whether it has to be left now. Nothing is saved or learnt."""
-        self._looked = decide(self._facts(Phase.PLAIN, None))
+        facts = self._facts(Phase.PLAIN, None)
+        self._looked = decide(replace(facts, commit_first=False))  # what is saved first is a boundary's state
         return self._looked.action in (Action.STOP, Action.SAVE_AND_WAIT)
 
     def leave(self, *, save: bool) -> None:

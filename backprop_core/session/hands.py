@@ -38,6 +38,7 @@ class SessionHands:
         session = self._session
         return Asks(
             leave=session.requests.leave,
+            commit_first=session.requests.commit_first,
             save=session.requests.save_asked,
             window_s=session.trainee.window_rest_s(session.forecast.longest_step_s()),
             save_in_flight=session.saver.busy,
@@ -69,8 +70,8 @@ class SessionHands:
             self._failed(error)
             saved = False
         else:
-            session.requests.save_asked = False
             self._saved(info)
+            session.requests.save_asked = session.requests.commit_first = False
             saved = True
         self.collect()
         return saved
@@ -92,6 +93,7 @@ class SessionHands:
     def stopping(self, verdict: Verdict) -> None:
         session = self._session
         session.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
+        session.requests.commit_first = False
         session.guard.stand_down()
 
     def warn(self, text: str) -> None:
@@ -109,7 +111,8 @@ class SessionHands:
 
     def _saved(self, info: CheckpointInfo) -> None:
         session = self._session
-        if info.facts.reason in (SaveReason.PERIODIC, SaveReason.REQUESTED):  # the others end the attempt
+        ends = info.facts.reason not in (SaveReason.PERIODIC, SaveReason.REQUESTED)
+        if not ends or session.requests.commit_first:
             session.enrolment.remember(info.address)
         session.teller.event(
             "checkpoint_saved",

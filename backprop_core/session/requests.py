@@ -16,6 +16,8 @@ from backprop_core.session.messages import Teller
 from backprop_core.session.signal_watch import SignalWatch
 
 CONTROL_EVERY_S = 0.25
+GRACE_SHARE = 0.9
+"""Of the grace after a signal: whoever waits that long may count from earlier, and kills on the second."""
 _PAUSE_POLL_S = 0.1
 
 
@@ -25,6 +27,7 @@ class Requests:
     Attributes:
         leave: the first request to end the attempt, or None.
         save_asked: a checkpoint was asked for and is not yet begun.
+        commit_first: a signal came that leaves time to train on, and no checkpoint has been committed since.
         slept_s: seconds since the last `applied` in which the process was held from outside (SIGSTOP), in the middle of a
             step: the budget was extended by as much.
         notes: sentences about signals that are not heard.
@@ -34,7 +37,7 @@ class Requests:
         self, control: ControlReader, grace_s: float, clock: Clock, wake: Callable[[], None]
     ) -> None:
         self.leave: Leave | None = None
-        self.save_asked = False
+        self.save_asked = self.commit_first = False
         self.slept_s = 0.0
         self._grace_s = grace_s
         self._control = control
@@ -57,7 +60,10 @@ class Requests:
         """When a signal that no boundary has dealt with yet wants the process gone, on the monotonic clock; else never."""
         if not self.pending or self._signals.received is signal.SIGINT:
             return math.inf
-        return self._signals.received_at + self._grace_s
+        return self._gone_at()
+
+    def _gone_at(self) -> float:
+        return self._signals.received_at + GRACE_SHARE * self._grace_s
 
     @property
     def pending(self) -> bool:
@@ -103,11 +109,10 @@ class Requests:
             self.leave = self.leave or Leave(Outcome.STOPPED, "stopped by Ctrl-C", at_once=True)
             teller.say("Ctrl-C: saving a checkpoint and leaving. Press it again to leave now, without one.")
             return
-        deadlines.shrink(
-            self._signals.received_at + self._grace_s, f"{number.name} with a grace of {self._grace_s:g} s"
-        )
+        deadlines.shrink(self._gone_at(), f"{number.name} with a grace of {self._grace_s:g} s")
         if self.leave is None:
             self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=False)
+            self.commit_first = True
             left = deadlines.earliest.at - self._clock.monotonic()
             teller.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
 

@@ -28,6 +28,18 @@ def plain() -> None:
     print(f"left: {box.outcome}, checkpoint {box.checkpoint is not None}", flush=True)
 
 
+def patient() -> None:
+    """A grace of 30 s; the step in which a signal is heard is printed."""
+    losses: list[int] = []
+    with backprop.timebox("1h", run="listening", checkpoint_every="1h", grace=30, losses=losses) as box:
+        told = False
+        for step in _until_told(box, losses):
+            if box._running().requests.signalled and not told:
+                told = True
+                print(step, flush=True)
+            time.sleep(0.001)
+
+
 def own_usr1() -> None:
     """The script has a handler of its own for SIGUSR1, and one for SIGTERM that is back after the block."""
     signal.signal(signal.SIGUSR1, lambda number, frame: print("mine", flush=True))
@@ -66,4 +78,6 @@ def workers() -> None:
 
 
 if __name__ == "__main__":
-    {"plain": plain, "own_usr1": own_usr1, "long_step": long_step, "workers": workers}[sys.argv[1]]()
+    {"plain": plain, "patient": patient, "own_usr1": own_usr1, "long_step": long_step, "workers": workers}[
+        sys.argv[1]
+    ]()

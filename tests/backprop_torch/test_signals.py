@@ -58,6 +58,22 @@ def test_a_signal_ends_the_block_with_a_checkpoint(
     assert child.returncode == 0
 
 
+def test_a_kill_long_before_the_grace_is_over_costs_what_came_behind_the_signal(
+    start: Start, tmp_path: Path
+) -> None:
+    """SIGTERM, and SIGKILL as soon as there is a checkpoint (docker: after 10 s of the 30): nothing before is lost."""
+    child = start("patient")
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout is not None
+    at = int(child.stdout.readline())
+    saved = tmp_path / "home/runs/listening/checkpoints"
+    while not (found := [*saved.glob("step-*/manifest.json")]):
+        assert child.poll() is None
+    child.kill()
+    assert child.wait(60) == -signal.SIGKILL
+    assert min(int(path.parent.name.split("-")[1]) for path in found) >= at
+
+
 def test_a_handler_of_the_scripts_own_keeps_sigusr1_and_gets_sigterm_back(start: Start) -> None:
     """SIGUSR1 is the script's own and stays so; SIGTERM is the box's until the block is left."""
     child = start("own_usr1")

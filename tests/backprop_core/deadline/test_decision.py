@@ -74,6 +74,17 @@ def test_a_preempted_run_uses_its_grace() -> None:
     )
 
 
+def test_a_signal_is_followed_by_a_commit_at_once_and_training_goes_on() -> None:
+    """The first boundary after SIGTERM is saved here and now; a window that ends soon is waited for; not twice in a row."""
+    first = replace(PLENTY, leave=SOON, commit_first=True)
+    verdict = decide(first)
+    assert (verdict.action, verdict.reason) == (Action.SAVE_AND_WAIT, SaveReason.PREEMPTED)
+    assert decide(replace(first, window_s=0.5)).action is Action.CONTINUE
+    assert decide(replace(first, window_s=5.0)).action is Action.SAVE_AND_WAIT
+    assert decide(replace(first, save_failed_lately=True)).action is Action.CONTINUE
+    assert decide(replace(first, remaining_s=3.2)).action is Action.STOP
+
+
 def test_a_grace_shorter_than_a_step_and_a_save_begins_at_once() -> None:
     """Where the grace cannot hold a step and the save, the save begins at this boundary."""
     assert decide(replace(PLENTY, leave=SOON, remaining_s=2.5)).action is Action.STOP

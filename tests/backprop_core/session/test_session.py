@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,6 +221,39 @@ def test_a_stop_request_ends_at_the_next_boundary(box: Box, clock: FakeClock) ->
     assert box.session.leaving.outcome is Outcome.STOPPED
     assert box.session.checkpoint is not None
     assert box.session.checkpoint.step == box.trainee.step
+
+
+def test_a_signal_is_answered_with_a_commit_before_training_goes_on(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM with 30 s of grace: the next boundary is on disk and in the record, and the last save has 3 s to spare."""
+    box = Box(tmp_path, clock, budget="1h").open()
+    assert not box.train(5)
+    box.session.requests.hear_of(signal.SIGTERM)
+    heard_at = clock.monotonic()
+    assert not box.train(1)
+    first = box.session.checkpoint
+    assert first is not None
+    assert (first.step, first.facts.reason.value) == (6, "preempted")
+    assert str(first.path) in (tmp_path / "runs/counted/run.json").read_text()
+    assert not box.session.look()
+    assert box.train(10_000)
+    assert 25.0 < clock.monotonic() - heard_at <= 27.0
+    saved = [event["step"] for event in box.events("checkpoint_saved")]
+    assert saved == [first.step, box.trainee.step]
+    box.session.close(Outcome.PREEMPTED)
+
+
+def test_a_signal_that_leaves_no_time_for_a_further_step_is_saved_once(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Where nothing fits behind the first commit, that one is the last: the same state is not saved twice."""
+    box = Box(tmp_path, clock, budget="1h", grace="2s").open()
+    assert not box.train(5, step_s=1.7)
+    box.session.requests.hear_of(signal.SIGTERM)
+    assert box.train(1, step_s=0.1)
+    assert len([event for event in box.events("checkpoint_saved") if event["step"] == box.trainee.step]) == 1
+    box.session.close(Outcome.PREEMPTED)
 
 
 def test_an_epoch_end_that_does_not_fit_is_not_begun(box: Box) -> None:
