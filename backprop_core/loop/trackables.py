@@ -111,6 +111,22 @@ class NumpyGeneratorTracked:
 
 
 @dataclass(frozen=True, slots=True)
+class NumpyRandomStateTracked:
+    """A `numpy.random.RandomState`."""
+
+    value: Any
+
+    def capture(self) -> object:
+        return self.value.get_state()
+
+    def mismatch(self, state: object) -> str | None:
+        return None if isinstance(state, tuple) else "is not the state of a RandomState"
+
+    def restore(self, state: Any) -> None:
+        self.value.set_state(state)
+
+
+@dataclass(frozen=True, slots=True)
 class NumpyGlobalRandomTracked:
     """numpy's global `RandomState` (`numpy.random.seed` and friends), if numpy is loaded."""
 
@@ -137,11 +153,9 @@ def track(name: str, value: object, frameworks: Iterable[Framework]) -> Tracked:
         adopted = framework.adopt(value)
         if adopted is not None:
             return adopted
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        return NumpyArrayTracked(value)
-    if numpy is not None and isinstance(value, numpy.random.Generator):
-        return NumpyGeneratorTracked(value)
+    of_numpy = _track_numpy(value)
+    if of_numpy is not None:
+        return of_numpy
     if isinstance(value, random.Random):
         return PythonRandomTracked(value)
     if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
@@ -152,6 +166,17 @@ def track(name: str, value: object, frameworks: Iterable[Framework]) -> Tracked:
         f"backprop cannot track {name}={type(value).__name__}(...): it has no state_dict() and load_state_dict().",
         "Give it these two methods, or track a list, dict, array, tensor or random generator instead.",
     )
+
+
+def _track_numpy(value: object) -> Tracked | None:
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if isinstance(value, numpy.ndarray):
+        return NumpyArrayTracked(value)
+    if isinstance(value, numpy.random.Generator):
+        return NumpyGeneratorTracked(value)
+    return NumpyRandomStateTracked(value) if isinstance(value, numpy.random.RandomState) else None
 
 
 def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], source: str) -> None:

@@ -1,0 +1,130 @@
+"""Arrays among a script's state: what they look like, whether they changed, and new ones where the old do not fit.
+
+Small arrays are compared by all of their bytes. Of large ones torch's own count of changes and a sample are looked at; what
+that can miss is said in docs/state.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final
+
+import xxhash
+
+from backprop_core.checkpoints.arrays import Dense, Translator
+
+READ_WHOLE: Final = 1 << 20
+"""Arrays up to so many bytes are always compared whole."""
+READ_AT_ONCE: Final = 256 << 20
+"""Bytes of larger arrays that carry no count of changes and are compared whole in one walk, first come first served."""
+_SAMPLES: Final = 4096
+_BLOCKS, _BLOCK = 64, 4096
+
+
+class Reader:
+    """Marks of arrays; two marks differ if the array has changed.
+
+    Args:
+        bytes_left: how many bytes of large arrays may be read.
+    """
+
+    def __init__(self, bytes_left: int = READ_AT_ONCE) -> None:
+        self._left = bytes_left
+
+    def mark(self, value: Any, translator: Translator) -> bytes:
+        """What `value` holds, in 16 bytes.
+
+        Raises:
+            TypeError: a kind of array that cannot be stored; a sentence says why.
+        """
+        node = translator.take_apart(value)
+        seen = xxhash.xxh3_128()
+        for name, dense in node.arrays.items():
+            seen.update(f"{name} {dense.dtype}{dense.shape} {sorted(map(str, node.meta.items()))}".encode())
+            if dense.nbytes <= READ_WHOLE:
+                seen.update(dense.view())
+            else:
+                self._large(seen, value, dense, translator)
+        if not node.arrays:
+            seen.update(repr(node).encode())
+        return bytes(seen.digest())
+
+    def _large(self, seen: Any, value: Any, dense: Dense, translator: Translator) -> None:
+        version = version_of(value)
+        if version is not None:
+            seen.update(f"version {version} at {dense.address}".encode())
+            _sample(seen, value, translator)
+            return
+        if dense.address and self._left >= dense.nbytes:
+            self._left -= dense.nbytes
+            seen.update(dense.view())
+        elif dense.address:
+            stride = max(1, dense.nbytes // _BLOCKS)
+            for start in range(0, dense.nbytes, stride):
+                seen.update(ctypes.string_at(dense.address + start, min(_BLOCK, dense.nbytes - start)))
+        else:
+            seen.update(f"id {id(value)}".encode())
+
+
+def _sample(seen: Any, value: Any, translator: Translator) -> None:
+    """Some elements of a torch tensor, evenly spread."""
+    if not value.is_contiguous():
+        return
+    flat = value.detach().reshape(-1)
+    some = translator.take_apart(flat[:: max(1, flat.shape[0] // _SAMPLES)])
+    for dense in some.arrays.values():
+        seen.update(dense.view())
+
+
+def version_of(value: Any) -> int | None:
+    """How often torch has seen the tensor's memory change; None where nobody counts."""
+    try:
+        counted = value._version
+    except (AttributeError, RuntimeError):  # numpy; a tensor made in inference mode
+        return None
+    return counted if type(counted) is int else None
+
+
+def looks(value: Any) -> str:
+    """Element type and shape: what has to be the same for an array to be written in place."""
+    return f"{getattr(value, 'dtype', '')}{tuple(getattr(value, 'shape', ()))}"
+
+
+def is_mutable(value: Any) -> bool:
+    """Whether an array can be written in place; those of JAX and TensorFlow's tensors cannot."""
+    package = type(value).__module__.partition(".")[0]
+    if package == "numpy":
+        return bool(value.flags.writeable)
+    return package == "torch" or hasattr(value, "assign")
+
+
+def facts(value: Any) -> dict[str, Any]:
+    """What a new array has to be told besides its elements."""
+    found: dict[str, Any] = {}
+    device = getattr(value, "device", None)
+    if type(value).__module__.partition(".")[0] == "torch" and device is not None:
+        found = {"device": str(device), "grad": bool(value.requires_grad and value.is_leaf)}
+    return found
+
+
+def made(saved: Any, told: Any) -> Any:
+    """A new array of the elements of `saved`, where `facts` were `told`."""
+    package = type(saved).__module__.partition(".")[0]
+    if package == "torch":
+        fresh = saved.detach().clone()
+        device = str(told.get("device", "cpu")) if isinstance(told, dict) else "cpu"
+        if device not in ("cpu", "meta"):
+            fresh = fresh.to(device)
+        return fresh.requires_grad_() if isinstance(told, dict) and told.get("grad") else fresh
+    return saved.copy() if package == "numpy" else saved
+
+
+def write(target: Any, saved: Any) -> None:
+    """Put the elements of `saved` into `target`, which looks the same."""
+    package = type(target).__module__.partition(".")[0]
+    if package == "numpy":
+        target[...] = saved
+    elif hasattr(target, "copy_"):
+        target.detach().copy_(saved)
+    else:
+        target.assign(saved)

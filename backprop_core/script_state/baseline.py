@@ -1,0 +1,282 @@
+"""What a walk found, remembered in a few bytes for each object, and what differs from it later."""
+
+from __future__ import annotations
+
+import marshal
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import xxhash
+
+from backprop_core.loop.trackables import track
+from backprop_core.script_state.arrays import Reader, facts, is_mutable, looks
+from backprop_core.script_state.kinds import Kind, Kinds, Plan
+from backprop_core.script_state.paths import Path
+from backprop_core.script_state.state_dicts import digest_of_plain, storable
+from backprop_core.script_state.unkept import Unkept, cannot_store, cut_short, new_instance, replaced
+from backprop_core.script_state.walk import Graph, Node
+
+FORMAT: Final = 1
+_BY_SLOT: Final = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)
+_NEVER_MADE: Final = (Kind.INSTANCE, Kind.STATE_DICT, Kind.CLOSURE, Kind.NAMESPACE)
+"""Kinds of which nothing is made anew: that would be to run the script's code."""
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """One object of a baseline.
+
+    Attributes:
+        text: its type and, for an array, its looks: where they differ it is another object.
+        mark: a digest of what it holds; None for what is compared slot by slot.
+        slots: digests by name.
+        ident, alive: which object it was.
+        of: for a large collection, a digest of which objects it held.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    text: str
+    ident: int
+    alive: Callable[[], object] | None
+    mark: bytes | None = None
+    slots: dict[str, bytes] | None = None
+    of: int | None = None
+    trouble: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Baseline:
+    """What one walk found. It holds on to none of it."""
+
+    known: dict[str, Known] = field(default_factory=dict)
+    cut_short: list[str] = field(default_factory=list)
+    _by_ident: dict[int, Known] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph, kinds: Kinds, reader: Reader) -> Baseline:
+        """Remember `graph`."""
+        baseline = cls(cut_short=graph.cut_short)
+        for node in graph.nodes.values():
+            known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), _alive(node.value))
+            Look(kinds, reader).at(node).into(known)
+            baseline.known[node.name] = baseline._by_ident[known.ident] = known
+        return baseline
+
+    def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
+        """The name of the same object then.
+
+        Where that one is gone and another lies at its address, the new process has the old one to put in its place.
+        """
+        known = self._by_ident.get(id(value))
+        if known is None or known.text.partition(" ")[0] != plan.text:
+            return None
+        if plan.kind in (Kind.OPAQUE, Kind.ARRAY) and known.alive is not None and known.alive() is not value:
+            return None
+        return known.name, known.path
+
+    def is_as_it_was(self, name: str, value: object) -> bool:
+        """Whether a large collection holds the same objects."""
+        known = self.known.get(name)
+        return known is not None and known.of is not None and known.of == members_of(value)
+
+
+def text_of(node: Node) -> str:
+    """What has to be the same for an object to be changed in place."""
+    if node.kind is Kind.ARRAY:
+        return f"{node.plan.text} {looks(node.value)}"
+    if node.kind is Kind.DEQUE:
+        return f"{node.plan.text} {node.value.maxlen}"
+    return node.plan.text
+
+
+def members_of(value: Any) -> int:
+    """Which objects a collection holds, as one number."""
+    members = dict.values(value) if isinstance(value, dict) else value
+    return hash((len(value), tuple(map(id, members))))
+
+
+def _alive(value: object) -> Callable[[], object] | None:
+    if (
+        type(value).__name__ == "Parameter"
+    ):  # torch refuses to exchange parameters that somebody refers to weakly
+        return None
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return None
+
+
+def digest(written: Any) -> bytes:
+    """What a place holds: the thing itself where it is short."""
+    try:
+        text = marshal.dumps(written, 2)
+    except ValueError:  # a date, a path, a scalar of numpy's
+        text = repr(written).encode("utf-8", "surrogatepass")
+    return text if len(text) <= 16 else xxhash.xxh3_128_digest(text)
+
+
+class Look:
+    """What a node holds now: digests to compare, and the data that would be stored."""
+
+    def __init__(self, kinds: Kinds, reader: Reader) -> None:
+        self._kinds = kinds
+        self._reader = reader
+        self.mark: bytes | None = None
+        self.slots: dict[str, bytes] | None = None
+        self.of: int | None = None
+
+    def at(self, node: Node) -> Look:
+        """Look at `node`. What is wrong with it is noted in its `trouble`."""
+        try:
+            self._look(node)
+        except (
+            Exception
+        ) as error:  # a framework's own refusal, or an object of a package that fails to say what it holds
+            node.trouble = node.trouble or f"{type(error).__name__}: {error}"
+            self.mark = b"?"
+        return self
+
+    def into(self, known: Known) -> None:
+        """Remember what was seen."""
+        known.mark, known.slots, known.of = self.mark, self.slots, self.of
+
+    def _look(self, node: Node) -> None:
+        if node.cold:
+            self.of = members_of(node.value) if node.kind in (Kind.LIST, Kind.DICT, Kind.DEQUE) else None
+        elif node.kind in _BY_SLOT:
+            self.slots = {name: digest(written) for name, written in node.data["slots"].items()}
+        elif node.kind is Kind.ARRAY:
+            translator = self._kinds.translator(node.value)
+            assert translator is not None
+            try:
+                self.mark = self._reader.mark(node.value, translator)
+            except TypeError as error:
+                node.trouble, self.mark = str(error), f"id {id(node.value)}".encode()
+            node.data = {"array": node.value, **facts(node.value)}
+        elif node.kind is Kind.RANDOM:
+            node.data = {"state": track(node.name, node.value, self._kinds.frameworks).capture()}
+            self.mark = digest_of_plain(node.data, self._kinds, self._reader)
+        elif node.kind is Kind.STATE_DICT:
+            node.data = {"state": storable(node.value.state_dict(), self._kinds)}
+            self.mark = digest_of_plain(node.data, self._kinds, self._reader)
+        elif node.data is not None:
+            self.mark = digest(node.data)
+
+
+@dataclass(slots=True)
+class Difference:
+    """What differs from a baseline: nodes as they are stored, and what cannot be."""
+
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    unkept: list[Unkept] = field(default_factory=list)
+
+
+class Comparison:
+    """Compares a later walk with a baseline.
+
+    Args:
+        sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
+    """
+
+    def __init__(
+        self, baseline: Baseline, kinds: Kinds, reader: Reader, sticky: Mapping[str, frozenset[str]]
+    ) -> None:
+        self._baseline = baseline
+        self._kinds = kinds
+        self._reader = reader
+        self._sticky = sticky
+        self._found = Difference()
+
+    def of(self, graph: Graph) -> Difference:
+        """What differs in `graph`."""
+        looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
+        made = {name for name, node in graph.nodes.items() if self._is_another(node)}
+        for name, node in graph.nodes.items():
+            self._compare(node, looks_now[name], made)
+        for name in graph.cut_short:
+            if name not in self._baseline.cut_short:
+                self._found.unkept.append(cut_short(name))
+        return self._found
+
+    def _is_another(self, node: Node) -> bool:
+        """Whether it is another object than the first boundary's, which cannot be changed into it."""
+        known = self._baseline.known.get(node.name)
+        if known is None or known.kind is not node.kind or known.text != text_of(node):
+            return True
+        if node.kind is Kind.OPAQUE:
+            return known.ident != id(node.value)
+        if node.kind is not Kind.ARRAY:
+            return False
+        same = known.alive is not None and known.alive() is node.value
+        is_parameter = node.plan.text.endswith(".Parameter")
+        return not (same or is_parameter) or not is_mutable(node.value)
+
+    def _compare(self, node: Node, now: Look, made: set[str]) -> None:
+        known = self._baseline.known.get(node.name)
+        another = node.name in made
+        if node.kind is Kind.ELSEWHERE or (node.cold and not another):
+            return
+        if node.kind is Kind.OPAQUE:
+            if another:
+                self._found.unkept.append(replaced(node.name, node.plan.text))
+            return
+        points_anew = not made.isdisjoint(node.refs)
+        if now.slots is not None:
+            self._slots(node, now.slots, known if not another else None, made)
+            return
+        same = known is not None and known.mark == now.mark and known.text == text_of(node)
+        # Another array with the same elements is made by the new process itself.
+        if (
+            same
+            and not points_anew
+            and node.name not in self._sticky
+            and (not another or node.kind is Kind.ARRAY)
+        ):
+            return
+        self._store(node, node.data, another)
+
+    def _slots(self, node: Node, now: dict[str, bytes], known: Known | None, made: set[str]) -> None:
+        before = {} if known is None or known.slots is None else known.slots
+        sticky = self._sticky.get(node.name, frozenset())
+        slots = node.data["slots"]
+        changed = {
+            name: slots[name]
+            for name, mark in now.items()
+            if before.get(name) != mark or name in sticky or not made.isdisjoint(references_in(slots[name]))
+        }
+        gone = [name for name in {*before, *sticky} if name not in now]
+        if known is None and node.kind is not Kind.NAMESPACE:
+            self._found.unkept.append(new_instance(node.name, node.plan.text))
+        elif changed or gone:
+            self._store(node, {"slots": changed, "gone": gone}, False)
+
+    def _store(self, node: Node, data: Any, another: bool) -> None:
+        if node.trouble:
+            self._found.unkept.append(cannot_store(node.name, node.plan.text, node.trouble))
+            return
+        if another and node.kind in _NEVER_MADE and node.name not in self._baseline.known:
+            self._found.unkept.append(new_instance(node.name, node.plan.text))
+            return
+        self._found.nodes.append(
+            {
+                "name": node.name,
+                "path": [list(step) for step in node.path],
+                "kind": node.kind.value,
+                "type": node.plan.text,
+                "new": another,
+                "data": data,
+            }
+        )
+
+
+def references_in(written: Any) -> Iterable[str]:
+    """Names of nodes in a place."""
+    if type(written) is dict:
+        if "ref" in written:
+            yield written["ref"]
+        for member in written.get("tuple", ()):
+            yield from references_in(member)

@@ -1,0 +1,158 @@
+"""What a node holds, kind by kind: plain values as they are, references for the rest."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from backprop_core.script_state.attributes import attributes_of, mapping_base
+from backprop_core.script_state.kinds import MARSHALLED, Kind
+from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, VALUE_AT
+
+if TYPE_CHECKING:
+    from backprop_core.script_state.walk import Node, Walk
+
+_TRIES: Final = 3
+COLD_FROM: Final = 5_000
+"""A collection of so many objects is compared by which objects they are, as long as it is the same."""
+
+
+class Contents:
+    """Fills nodes. Collections are copied in one go, so that another thread cannot change them meanwhile."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._fills: Mapping[Kind, Callable[[Node], Any]] = {
+            Kind.LIST: self._list,
+            Kind.DICT: self._dict,
+            Kind.SET: self._set,
+            Kind.FROZENSET: self._set,
+            Kind.DEQUE: self._deque,
+            Kind.BYTES: _bytes,
+            Kind.INSTANCE: self._instance,
+            Kind.CLOSURE: self._closure,
+            Kind.NAMESPACE: self._namespace,
+        }
+
+    def fill(self, node: Node) -> None:
+        """Look into `node`; what it refers to is met by the walk."""
+        fill = self._fills.get(node.kind)
+        if fill is None:  # arrays, generators and the like are looked at where they are compared
+            return
+        for _ in range(_TRIES):
+            try:
+                node.data = fill(node)
+            except RuntimeError:  # it changed while it was copied
+                node.refs.clear()
+                continue
+            return
+        node.trouble = "another thread changes it all the time"
+
+    def _is_cold(self, node: Node, members: Sequence[object]) -> bool:
+        """A first walk leaves large collections of objects alone; a later one, too, as long as they hold the same."""
+        if len(members) < COLD_FROM or set(map(type, members)) <= MARSHALLED:
+            return False
+        node.cold = self._walk.is_first or self._walk.is_as_it_was(node)
+        return node.cold
+
+    def _list(self, node: Node) -> Any:
+        members = list(list.__iter__(node.value)) if type(node.value) is not list else node.value.copy()
+        if self._is_cold(node, members):
+            return None
+        return self._with_attributes(node, {"items": self._walk.places(node, members)})
+
+    def _deque(self, node: Node) -> Any:
+        members = list(node.value)
+        if self._is_cold(node, members):
+            return None
+        data = {"items": self._walk.places(node, members), "maxlen": node.value.maxlen}
+        return self._with_attributes(node, data)
+
+    def _dict(self, node: Node) -> Any:
+        pairs = list(mapping_base(node.value).items(node.value))
+        if self._is_cold(node, [value for _, value in pairs]):
+            return None
+        keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+        if set(map(type, keys)) <= MARSHALLED:
+            if set(map(type, values)) <= MARSHALLED:
+                placed: list[Any] = values
+            else:
+                place = self._walk.place
+                placed = [place(node, value, (KEY, key)) for key, value in pairs]
+            return self._with_attributes(node, {"keys": keys, "values": placed})
+        return self._with_attributes(node, self._dict_of_objects(node, pairs))
+
+    def _dict_of_objects(self, node: Node, pairs: list[tuple[object, object]]) -> Any:
+        place = self._walk.place
+        keys, values = [], []
+        for number, (key, value) in enumerate(pairs):
+            plain = type(key) in MARSHALLED
+            keys.append(key if plain else place(node, key, (KEY_AT, number)))
+            values.append(place(node, value, (KEY, key) if plain else (VALUE_AT, number)))
+            if not plain and not _hashes_by_itself(type(key)):
+                node.trouble = f"its keys are {type(key).__name__} objects, which hash by code of their own"
+        return {"keys": keys, "values": values}
+
+    def _set(self, node: Node) -> Any:
+        members = list(node.value.copy() if type(node.value) is set else iter(node.value))
+        if not set(map(type, members)) <= MARSHALLED:
+            placed = [
+                self._walk.place(node, one, (KEY_AT, n)) for n, one in enumerate(members) if _is_plain(one)
+            ]
+            if len(placed) < len(members):
+                node.trouble = (
+                    "it is a set of objects, which have no order by which they could be found again"
+                )
+                return {"items": sorted(id(one) for one in members)}
+            return {"items": placed}
+        return self._with_attributes(node, {"items": members})
+
+    def _instance(self, node: Node) -> Any:
+        skip = self._walk.parts(node.value)
+        place = self._walk.place
+        return {
+            "slots": {
+                name: place(node, value, (ATTRIBUTE, name))
+                for name, value in attributes_of(node.value)
+                if name not in skip
+            }
+        }
+
+    def _with_attributes(self, node: Node, data: dict[str, Any]) -> Any:
+        """A class that derives from a collection may have attributes as well."""
+        if node.plan.dictionary is not None or node.plan.members:
+            data |= self._instance(node)
+        return data
+
+    def _closure(self, node: Node) -> Any:
+        slots, place = {}, self._walk.place
+        for name, cell in zip(node.value.__code__.co_freevars, node.value.__closure__ or (), strict=True):
+            try:
+                slots[name] = place(node, cell.cell_contents, (CELL, name))
+            except ValueError:  # not set yet
+                continue
+        for name, value in list(vars(node.value).items()):
+            slots.setdefault(name, place(node, value, (ATTRIBUTE, name)))
+        return {"slots": slots}
+
+    def _namespace(self, node: Node) -> Any:
+        place = self._walk.place
+        return {"slots": {name: place(node, value, (ATTRIBUTE, name)) for name, value in node.value.items()}}
+
+
+def _bytes(node: Node) -> Any:
+    return {"bytes": bytes(node.value), "code": getattr(node.value, "typecode", None)}
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in MARSHALLED or isinstance(value, enum.Enum) or type(value) is tuple
+
+
+def _hashes_by_itself(kind: type) -> bool:
+    """Whether to put such a key into a dictionary runs no code of the script's."""
+    if kind.__module__.partition(".")[0] in ("torch", "builtins", "numpy") or issubclass(
+        kind, enum.Enum | tuple
+    ):
+        return True
+    return kind.__hash__ is object.__hash__ and kind.__eq__ is object.__eq__

@@ -1,0 +1,242 @@
+"""What kind of thing a value is, decided by its type alone, so that nothing of the script's runs."""
+
+from __future__ import annotations
+
+import array
+import datetime
+import enum
+import inspect
+import io
+import logging
+import random
+import sys
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.plain import PATHS
+from backprop_core.ports.framework import Framework
+from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
+
+
+class Kind(StrEnum):
+    """What is done with a value."""
+
+    VALUE = "value"
+    """Never changes itself, and is stored where it stands."""
+    TUPLE = "tuple"
+    """Never changes itself, but what is in it may."""
+    FROZENSET = "frozenset"
+    ENUM = "enum"
+    LIST = "list"
+    DICT = "dict"
+    SET = "set"
+    DEQUE = "deque"
+    BYTES = "bytes"
+    ARRAY = "array"
+    RANDOM = "random"
+    """A random generator."""
+    STATE_DICT = "state_dict"
+    """Of an installed package, with `state_dict` and `load_state_dict`."""
+    INSTANCE = "instance"
+    CLOSURE = "closure"
+    """A function of the script's, which keeps variables of the function around it."""
+    NAMESPACE = "namespace"
+    HANDLE = "handle"
+    """Belongs to the process: a file, a thread, a logger, a function, a class. A new attempt has its own."""
+    OPAQUE = "opaque"
+    """Nothing can be seen of it from outside."""
+    ELSEWHERE = "elsewhere"
+    """The checkpoint has it already."""
+
+
+MARSHALLED: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Values that `marshal` writes exactly, which is how they are compared."""
+_VALUES: Final = MARSHALLED | {
+    range, slice, datetime.date, datetime.datetime, datetime.time, datetime.timedelta, *PATHS.values(),
+}  # fmt: skip
+_CONTAINERS: Final[Sequence[tuple[type, Kind]]] = (
+    (list, Kind.LIST),
+    (dict, Kind.DICT),
+    (set, Kind.SET),
+    (deque, Kind.DEQUE),
+    (bytearray, Kind.BYTES),
+    (array.array, Kind.BYTES),
+    (tuple, Kind.TUPLE),
+    (frozenset, Kind.FROZENSET),
+)
+_HANDLES: Final = (
+    types.ModuleType, types.BuiltinFunctionType, types.MethodType, types.FrameType, types.CodeType,
+    types.TracebackType, types.MappingProxyType, types.EllipsisType, types.NotImplementedType,
+    type, io.IOBase, logging.Logger, logging.Handler, property, classmethod, staticmethod,
+)  # fmt: skip
+_HANDLE_PACKAGES: Final = frozenset(
+    {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "pytest", "ray",
+     "backprop", "backprop_core", "backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers",
+     "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
+)  # fmt: skip
+_ARRAY_PACKAGES: Final = frozenset({"numpy", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes"})
+_STANDARD_OBJECTS: Final = frozenset(
+    {"argparse.Namespace", "types.SimpleNamespace", "collections.UserDict", "collections.UserList"}
+)
+"""Instances of the standard library that hold a script's values. All others hold resources of the process."""
+_SUMMARY_WRITER: Final = "torch.utils.tensorboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How values of one type are handled.
+
+    Attributes:
+        kind: what is done with them.
+        base: for containers the builtin type whose methods read and write them.
+        dictionary: reads an instance's `__dict__`.
+        members: descriptors of its `__slots__`, by name.
+        text: the type's name.
+    """
+
+    kind: Kind
+    base: type | None = None
+    dictionary: Callable[[object], dict[str, Any]] | None = None
+    members: tuple[tuple[str, Any], ...] = ()
+    text: str = ""
+
+
+class Kinds:
+    """Plans by type.
+
+    Args:
+        frameworks: they know their generators.
+        translators: they know their arrays.
+    """
+
+    def __init__(self, frameworks: Sequence[Framework], translators: Sequence[Translator]) -> None:
+        self.frameworks = frameworks
+        self.translators = translators
+        self._plans: dict[type, Plan] = {}
+
+    def plan(self, value: object) -> Plan:
+        """How `value` is handled."""
+        kind = type(value)
+        plan = self._plans.get(kind)
+        if plan is None:
+            plan = self._plans[kind] = self._new(kind, value)
+        if plan.kind is Kind.HANDLE and kind is types.FunctionType and _has_state(value):
+            return _CLOSURE
+        return plan
+
+    def type_named(self, module: str, name: str) -> type | None:
+        """A class that was met, by module and qualified name; also one that is defined inside a function."""
+        wanted = [module, name]
+        return next((kind for kind in self._plans if class_reference(kind) == wanted), None)
+
+    def translator(self, value: object) -> Translator | None:
+        """The translator that knows `value`. Only values of packages that have arrays are asked for their class."""
+        if not any(type_text(one).partition(".")[0] in _ARRAY_PACKAGES for one in classes_of(type(value))):
+            return None
+        return next((one for one in self.translators if one.handles(value)), None)
+
+    def _new(self, kind: type, value: object) -> Plan:
+        text = type_text(kind)
+        if issubclass(kind, enum.Enum):
+            return Plan(Kind.ENUM, text=text)
+        for base, container in _CONTAINERS:
+            if issubclass(kind, base):
+                return _of_container(kind, base, container, text)
+        if kind in _VALUES:
+            return Plan(Kind.VALUE, text=text)
+        return self._of_object(kind, value, text)
+
+    def _of_object(self, kind: type, value: object, text: str) -> Plan:
+        if issubclass(kind, (*_HANDLES, types.FunctionType)) or self._is_handle(kind, text):
+            return Plan(Kind.HANDLE, text=text)
+        if self.translator(value) is not None:
+            numpy = sys.modules.get("numpy")
+            scalar = numpy is not None and issubclass(kind, numpy.generic)
+            return Plan(Kind.VALUE if scalar else Kind.ARRAY, text=text)
+        if self._is_random(kind, value):
+            return Plan(Kind.RANDOM, text=text)
+        return self._of_instance(kind, text)
+
+    def _is_random(self, kind: type, value: object) -> bool:
+        numpy = sys.modules.get("numpy")
+        known: tuple[type, ...] = (random.Random,)
+        if numpy is not None and hasattr(numpy, "random"):
+            known = (*known, numpy.random.Generator, numpy.random.RandomState)
+        if issubclass(kind, known):
+            return True
+        named = kind.__name__ == "Generator" and kind.__module__.startswith("torch")
+        return named and any(framework.adopt(value) is not None for framework in self.frameworks)
+
+    @staticmethod
+    def _is_handle(kind: type, text: str) -> bool:
+        package = text.partition(".")[0]
+        if package in _HANDLE_PACKAGES or text.startswith(_SUMMARY_WRITER):
+            return True
+        if text in _STANDARD_OBJECTS or package in (
+            "__main__",
+            "__mp_main__",
+            "builtins",
+            "random",
+            "itertools",
+        ):
+            return False
+        return package in sys.stdlib_module_names
+
+    @staticmethod
+    def _of_instance(kind: type, text: str) -> Plan:
+        dictionary, members = layout_of(kind)
+        if _speaks(kind) and not is_the_scripts(kind):
+            return Plan(Kind.STATE_DICT, None, dictionary, members, text)
+        if dictionary is None and not members:
+            return Plan(Kind.OPAQUE, text=text)
+        return Plan(Kind.INSTANCE, None, dictionary, members, text)
+
+
+def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:
+    dictionary, members = layout_of(kind) if kind.__dictoffset__ else (None, ())
+    if kind in (OrderedDict, defaultdict, Counter):
+        dictionary = None
+    return Plan(container, base, dictionary, members, text)
+
+
+_CLOSURE: Final = Plan(Kind.CLOSURE, text="builtins.function")
+
+
+def _has_state(function: Any) -> bool:
+    """Whether a function is the script's and has variables of its own: from the function around it, or hung onto it."""
+    if not function.__closure__ and not function.__dict__:
+        return False
+    return is_script_file(function.__code__.co_filename)
+
+
+def is_script_file(path: str) -> bool:
+    """Whether a source file is the user's own, and neither of an installed package nor of Python."""
+    if "site-packages" in path or "dist-packages" in path or path.startswith("<frozen"):
+        return False
+    return not path.startswith(_LIBRARY)
+
+
+_LIBRARY: Final = (
+    inspect.__file__.rpartition("/")[0] + "/",
+    __file__.rpartition("/backprop_core/")[0] + "/backprop",
+)
+
+
+def is_the_scripts(kind: type) -> bool:
+    """Whether a class is defined in the user's own code."""
+    module = sys.modules.get(type.__dict__["__module__"].__get__(kind))
+    if module is None:
+        return True
+    path = vars(module).get("__file__")
+    return not isinstance(path, str) or is_script_file(path)
+
+
+def _speaks(kind: type) -> bool:
+    return all(
+        any(name in own_names(one) for one in classes_of(kind)) for name in ("state_dict", "load_state_dict")
+    )

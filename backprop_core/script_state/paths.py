@@ -1,0 +1,101 @@
+"""The way from a root to a value: readable, and the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+from backprop_core.script_state.attributes import attribute_of, mapping_base
+from backprop_core.script_state.namespace import Namespace
+
+Step: TypeAlias = tuple[str, Any]
+"""How to get from a value to one in it, and which: see the constants."""
+Path: TypeAlias = tuple[Step, ...]
+
+ROOT: Final = "root"
+ATTRIBUTE: Final = "."
+KEY: Final = "["
+"""The value under a plain key of a dictionary."""
+KEY_AT: Final = "k"
+"""The n-th key of a dictionary, one that is no plain value."""
+VALUE_AT: Final = "v"
+"""The value under the n-th key."""
+INDEX: Final = "#"
+CELL: Final = "c"
+"""A variable of the function around a function, by its name."""
+
+_MODULES = "._modules"
+_LONGEST_KEY: Final = 60
+
+
+def name_behind(parent: str, step: Step) -> str:
+    """The name of what lies behind `step`: `main.ema['w']`, `net.layers.0.seen`."""
+    how, which = step
+    if how in (ATTRIBUTE, CELL):
+        return f"{parent}.{which}"
+    if how == KEY:
+        if parent.endswith(_MODULES) and type(which) is str:  # as torch itself names a module's children
+            return f"{parent[: -len(_MODULES)]}.{which}"
+        text = repr(which)
+        return f"{parent}[{text if len(text) <= _LONGEST_KEY else text[: _LONGEST_KEY - 3] + '...'}]"
+    if how == INDEX:
+        return f"{parent}[{which}]"
+    return f"{parent}.{'keys' if how == KEY_AT else 'values'}[{which}]"
+
+
+class NotThereError(LookupError):
+    """A path leads nowhere in this process."""
+
+
+class Roots:
+    """The roots of one process by name, and what paths lead to from them."""
+
+    def __init__(self, roots: Mapping[str, object | Namespace], namespaces: Mapping[str, Namespace]) -> None:
+        self._roots = roots
+        self._namespaces = namespaces
+        self._listed: dict[str, dict[str, object]] = {}
+
+    def follow(self, path: Path) -> object:
+        """What `path` leads to.
+
+        Raises:
+            NotThereError: it leads nowhere.
+        """
+        try:
+            name = path[0][1]
+            if name in self._namespaces:
+                if len(path) == 1:
+                    return self._namespaces[name]
+                value, rest = self._listing(name)[path[1][1]], path[2:]
+            else:
+                value, rest = self._roots[name], path[1:]
+            for step in rest:
+                how, which = step
+                value = _BEHIND[how](value, which)
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, StopIteration) as error:
+            raise NotThereError(str(error)) from error
+        return value
+
+    def _listing(self, name: str) -> dict[str, object]:
+        if name not in self._listed:
+            self._listed[name] = dict(self._namespaces[name].items())
+        return self._listed[name]
+
+
+def _member(value: Any, index: int) -> object:
+    if isinstance(value, list):
+        return list.__getitem__(value, index)
+    if isinstance(value, tuple):
+        return tuple.__getitem__(value, index)
+    return next(islice(iter(value), index, None))
+
+
+_BEHIND: Final[Mapping[str, Callable[[Any, Any], object]]] = {
+    ATTRIBUTE: attribute_of,
+    KEY: dict.__getitem__,
+    INDEX: _member,
+    KEY_AT: lambda value, index: next(islice(mapping_base(value).keys(value), index, None)),
+    VALUE_AT: lambda value, index: next(islice(mapping_base(value).values(value), index, None)),
+    CELL: lambda value, name: value.__closure__[value.__code__.co_freevars.index(name)].cell_contents,
+}

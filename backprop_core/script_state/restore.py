@@ -1,0 +1,283 @@
+"""Putting a difference back: in place and by name, nothing before all of it has been looked at.
+
+Collections, arrays and generators that this process does not have are made; objects of the script's classes never are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backprop_core.errors import StateMismatchError
+from backprop_core.loop.trackables import track
+from backprop_core.script_state import arrays
+from backprop_core.script_state.kinds import Kind, Kinds
+from backprop_core.script_state.making import NotMadeError, empty, found_by_name, generator, tuple_of
+from backprop_core.script_state.packing import unpacked
+from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.writing import fill, set_slot, unset_slot
+
+_BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that was stored and could not be put back."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
+
+@dataclass(slots=True)
+class Restored:
+    """What came of it.
+
+    Attributes:
+        names: what was put back.
+        missing: what was not, and why.
+        slots: by node, the names in it that were put back; for a node without names, none.
+    """
+
+    names: list[str] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    slots: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class _Unresolved(Exception):
+    """A place refers to something that is not here; `quietly`: a new attempt has its own."""
+
+    def __init__(self, why: str, *, quietly: bool = False) -> None:
+        super().__init__(why)
+        self.quietly = quietly
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    name: str
+    kind: Kind
+    data: Any
+    target: Any
+    make: bool
+
+
+class Restoring:
+    """Puts one difference back."""
+
+    def __init__(self, state: Mapping[str, Any], roots: Roots, kinds: Kinds) -> None:
+        self._state = state
+        self._roots = roots
+        self._kinds = kinds
+        self._entries: list[_Entry] = []
+        self._objects: dict[str, Any] = {}
+        self._result = Restored()
+
+    def run(self) -> Restored:
+        """Look at all of it, then put it back.
+
+        Raises:
+            StateMismatchError: it is no state of this kind, or an object refused its own; nothing was changed.
+        """
+        try:
+            self._read()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise StateMismatchError(
+                f"The script's state in the checkpoint cannot be read: {type(error).__name__}: {error}.",
+                "Start from another checkpoint, or afresh with resume=False (a new run).",
+            ) from error
+        for entry in self._entries:
+            self._provide(entry)
+        self._load_state_dicts()
+        for entry in self._entries:
+            if entry.name in self._objects:
+                self._write(entry)
+        return self._result
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        for name, path in self._state["paths"].items():
+            try:
+                self._objects[name] = self._roots.follow(_path(path))
+            except NotThereError:
+                continue
+        for node in self._state["nodes"]:
+            name, kind = node["name"], Kind(node["kind"])
+            try:
+                target = self._roots.follow(_path(node["path"]))
+            except NotThereError:
+                target, there = None, False
+            else:
+                there = True
+            entry = _Entry(name, kind, node["data"], target, make=False)
+            why = self._unfit(entry, node) if there else "it is not here"
+            if not there or why or node["new"]:
+                entry.make = True
+                if kind in (*_BY_SLOT, Kind.STATE_DICT) or (not node["new"] and there):
+                    self._result.missing.append(Missing(name, why))
+                    continue
+            self._entries.append(entry)
+
+    def _unfit(self, entry: _Entry, node: Mapping[str, Any]) -> str:
+        """Why the object that is here cannot be changed into what was stored, as half a sentence, or nothing."""
+        if entry.kind is Kind.NAMESPACE:
+            return ""
+        plan = self._kinds.plan(entry.target)
+        if plan.kind is not entry.kind or plan.text != node["type"]:
+            return f"it was a {_short(node['type'])} and is a {_short(plan.text)}"
+        return self._looks_unfit(entry)
+
+    def _looks_unfit(self, entry: _Entry) -> str:
+        if entry.kind is Kind.ARRAY:
+            saved, here = arrays.looks(entry.data["array"]), arrays.looks(entry.target)
+            if saved != here:
+                return f"it was {saved} and is {here}"
+            return "" if arrays.is_mutable(entry.target) else "it cannot be written in place"
+        if entry.kind is Kind.DEQUE and entry.target.maxlen != entry.data["maxlen"]:
+            return f"its maxlen was {entry.data['maxlen']} and is {entry.target.maxlen}"
+        if entry.kind is Kind.RANDOM:
+            tracked = track(entry.name, entry.target, self._kinds.frameworks)
+            return tracked.mismatch(entry.data["state"]) or ""
+        return ""
+
+    def _provide(self, entry: _Entry) -> None:
+        """The object that is written to: the one that is here, or a new one."""
+        if not entry.make:
+            self._objects[entry.name] = entry.target
+            return
+        try:
+            if entry.kind is Kind.ARRAY:
+                self._objects[entry.name] = arrays.made(entry.data["array"], entry.data)
+            elif entry.kind is Kind.RANDOM:
+                self._objects[entry.name] = generator(entry.data["state"], self._kinds)
+            else:
+                self._objects[entry.name] = empty(entry.kind, entry.data, self._type_of(entry))
+        except NotMadeError as error:
+            self._result.missing.append(Missing(entry.name, str(error)))
+
+    def _type_of(self, entry: _Entry) -> str:
+        return next(str(node["type"]) for node in self._state["nodes"] if node["name"] == entry.name)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def _load_state_dicts(self) -> None:
+        """First, because these run code that may refuse; then all of them are as they were."""
+        undo: list[Callable[[], None]] = []
+        for entry in self._entries:
+            if entry.kind is not Kind.STATE_DICT:
+                continue
+            target, before = entry.target, copy.deepcopy(entry.target.state_dict())
+            undo.append(lambda target=target, before=before: target.load_state_dict(before))  # type: ignore[misc]
+            try:
+                target.load_state_dict(copy.deepcopy(entry.data["state"]))
+            except Exception as error:
+                for step_back in reversed(undo):
+                    step_back()
+                raise StateMismatchError(
+                    f"The checkpoint does not fit this script: {entry.name}.load_state_dict failed with "
+                    f"{type(error).__name__}: {error}. Nothing was restored.",
+                    "Run the script as it was, or start afresh with resume=False (a new run).",
+                ) from error
+            self._put(entry.name)
+
+    def _write(self, entry: _Entry) -> None:
+        target = self._objects[entry.name]
+        if entry.kind is Kind.ARRAY:
+            if not entry.make:
+                arrays.write(target, entry.data["array"])
+            self._put(entry.name)
+        elif entry.kind is Kind.RANDOM:
+            track(entry.name, target, self._kinds.frameworks).restore(entry.data["state"])
+            self._put(entry.name)
+        elif entry.kind in _BY_SLOT:
+            self._write_slots(entry, target)
+        elif entry.kind is not Kind.STATE_DICT:
+            self._write_members(entry, target)
+
+    def _write_slots(self, entry: _Entry, target: Any) -> None:
+        done = []
+        for name, written in entry.data["slots"].items():
+            try:
+                value = self._value(written)
+            except _Unresolved as problem:
+                if not problem.quietly:
+                    self._result.missing.append(Missing(f"{entry.name}.{name}", str(problem)))
+                continue
+            set_slot(target, entry.kind, name, value)
+            done.append(name)
+        for name in entry.data.get("gone", ()):
+            unset_slot(target, entry.kind, name)
+            done.append(name)
+        self._result.names += [f"{entry.name}.{name}" for name in done]
+        self._result.slots[entry.name] = frozenset(done)
+
+    def _write_members(self, entry: _Entry, target: Any) -> None:
+        data = entry.data
+        try:
+            members = {
+                place: [self._value(one, target, n) for n, one in enumerate(unpacked(data[place]))]
+                for place in ("items", "keys", "values")
+                if place in data
+            }
+            attributes = {name: self._value(one) for name, one in data.get("slots", {}).items()}
+        except _Unresolved as problem:
+            self._result.missing.append(Missing(entry.name, str(problem)))
+            return
+        fill(target, entry.kind, members, data.get("bytes"))
+        for name, value in attributes.items():
+            set_slot(target, Kind.INSTANCE, name, value)
+        self._put(entry.name)
+
+    def _put(self, name: str) -> None:
+        self._result.names.append(name)
+        self._result.slots.setdefault(name, frozenset())
+
+    # -- values in their places ----------------------------------------------------------------------------------
+
+    def _value(self, written: Any, within: Any = None, index: int = -1) -> Any:
+        if type(written) is not dict:
+            return written
+        if "ref" in written:
+            return self._object(written["ref"])
+        if "tuple" in written:
+            members = [self._value(one) for one in written["tuple"]]
+            try:
+                return tuple_of(members, written.get("type"), self._kinds)
+            except NotMadeError as error:
+                raise _Unresolved(str(error)) from None
+        if "enum" in written:
+            kind = self._named(written["enum"])
+            try:
+                return type.__dict__["__dict__"].__get__(kind)["_member_map_"][written["member"]]
+            except (KeyError, TypeError):
+                raise _Unresolved(f"{kind.__name__}.{written['member']} is not here") from None
+        if "global" in written:
+            return self._named(written["global"])
+        if within is not None and isinstance(within, list) and index < len(within):
+            here = list.__getitem__(within, index)  # a handle: this attempt's own
+            if self._kinds.plan(here).kind is Kind.HANDLE:
+                return here
+        raise _Unresolved(f"it held a {_short(written['handle'])} of the earlier process", quietly=True)
+
+    def _named(self, reference: Any) -> Any:
+        try:
+            return found_by_name(reference, self._kinds)
+        except NotMadeError as error:
+            raise _Unresolved(str(error)) from None
+
+    def _object(self, name: str) -> Any:
+        if name not in self._objects:
+            raise _Unresolved(f"{name} is not here")
+        return self._objects[name]
+
+
+def _path(path: Any) -> Path:
+    return tuple((str(how), which) for how, which in path)
+
+
+def _short(text: object) -> str:
+    return str(text).rpartition(".")[2]

@@ -1,0 +1,158 @@
+"""The state of a script: a baseline, what differs from it, and putting that back.
+
+state = ScriptState([DictNamespace(globals, "main"), ("net", net)], tracked_elsewhere=..., frameworks=...)
+state.baseline()                  # at the first boundary, before anything is restored
+state.restore(saved)              # in a process that resumes
+saved = state.changed()           # at each checkpoint; what cannot be kept is in `unkept()` then
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.ports.framework import Framework
+from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
+from backprop_core.script_state.baseline import FORMAT, Baseline, Comparison, references_in
+from backprop_core.script_state.kinds import Kinds
+from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.packing import packed
+from backprop_core.script_state.paths import Roots
+from backprop_core.script_state.restore import Missing, Restored, Restoring
+from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.walk import MOST_OBJECTS, Graph, Walk
+
+Root = Namespace | tuple[str, object]
+
+_NOTHING: frozenset[str] = frozenset()
+_MOST_LATER = 20 * MOST_OBJECTS
+
+
+class ScriptState:
+    """Finds, stores and restores what a script changes.
+
+    Args:
+        roots: where to look, or what tells it anew each time: frames come and go.
+        tracked_elsewhere: whether the checkpoint has an object already; it is not looked into.
+        frameworks: they know arrays and generators.
+        parts: of an object, the attributes that are no part of the script's state.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Root] | Callable[[], Sequence[Root]],
+        *,
+        tracked_elsewhere: Callable[[object], bool] = lambda value: False,
+        frameworks: Sequence[Framework] = (),
+        translators: Sequence[Translator] | None = None,
+        parts: Callable[[object], frozenset[str]] = lambda value: _NOTHING,
+    ) -> None:
+        self._given = roots
+        self._elsewhere = tracked_elsewhere
+        own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
+        self._kinds = Kinds(frameworks, own if translators is None else translators)
+        self._parts = parts
+        self._baseline: Baseline | None = None
+        self._sticky: dict[str, frozenset[str]] = {}
+        self._unkept: list[Unkept] = []
+
+    def baseline(self) -> Baseline:
+        """Remember how things are now. What differs from it later is what a checkpoint holds.
+
+        Returns:
+            The baseline, for `changed(since=...)`: what a loop changed from its beginning to its end, say.
+        """
+        graph = self._walk(None)
+        baseline = Baseline.of(graph, self._kinds, Reader())
+        if self._baseline is None:
+            self._baseline = baseline
+        return baseline
+
+    @property
+    def has_baseline(self) -> bool:
+        return self._baseline is not None
+
+    def changed(self, *, since: Baseline | None = None, most_bytes: int = READ_AT_ONCE) -> dict[str, Any]:
+        """What differs from the baseline, for the checkpoint's codec. References, no copies: to be stored at once.
+
+        Args:
+            since: another baseline than the first.
+            most_bytes: of large arrays that carry no count of changes, so many are read to compare them.
+        """
+        baseline = since or self._baseline
+        if baseline is None:
+            baseline = self.baseline()
+        graph = self._walk(baseline)
+        sticky = self._sticky if since is None else {}
+        found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky).of(graph)
+        self._unkept = found.unkept
+        nodes = [{**node, "data": packed(node["data"])} for node in found.nodes]
+        stored = {node["name"] for node in nodes}
+        paths = {
+            name: [list(step) for step in graph.nodes[name].path]
+            for node in found.nodes
+            for name in _references(node["data"])
+            if name not in stored and name in graph.nodes
+        }
+        return {"format": FORMAT, "nodes": nodes, "paths": paths}
+
+    def restore(self, state: Mapping[str, Any]) -> Restored:
+        """Put a difference back, in place and by name.
+
+        Raises:
+            StateMismatchError: it cannot be read, or an object refuses its own; nothing was changed.
+        """
+        restored = Restoring(state, self._reachable(), self._kinds).run()
+        self._sticky.update(restored.slots)
+        return restored
+
+    def unkept(self) -> list[Unkept]:
+        """What had changed at the last `changed()` and is not in it."""
+        return list(self._unkept)
+
+    def _roots(self) -> Sequence[Root]:
+        return self._given() if callable(self._given) else self._given
+
+    def _reachable(self) -> Roots:
+        roots = self._roots()
+        return Roots(
+            {root[0]: root[1] for root in roots if isinstance(root, tuple)},
+            {root.name: root for root in roots if not isinstance(root, tuple)},
+        )
+
+    def _walk(self, earlier: Baseline | None) -> Graph:
+        most = MOST_OBJECTS if earlier is None else _MOST_LATER
+        taken: frozenset[str] = frozenset()
+        while True:
+            walk = Walk(self._kinds, self._elsewhere, self._parts, earlier, most, taken)
+            graph = walk.over(self._roots())
+            if walk.taken <= taken:
+                return graph
+            taken |= walk.taken  # a new object stands where one stood that comes later: it needs another name
+
+
+def names_in(state: Mapping[str, Any]) -> list[str]:
+    """The names of what a stored difference holds, as people read them."""
+    names: list[str] = []
+    for node in state["nodes"]:
+        if node["kind"] in ("instance", "namespace", "closure"):
+            names += [f"{node['name']}.{slot}" for slot in node["data"]["slots"]]
+            names += [f"{node['name']}.{slot} (deleted)" for slot in node["data"].get("gone", ())]
+        else:
+            names.append(node["name"])
+    return names
+
+
+def _references(data: Any) -> Iterable[str]:
+    if not isinstance(data, Mapping):
+        return
+    for place in ("items", "keys", "values"):
+        for written in data.get(place, ()):
+            yield from references_in(written)
+    for written in data.get("slots", {}).values():
+        yield from references_in(written)
+
+
+__all__ = ["Baseline", "Missing", "Restored", "Root", "ScriptState", "Unkept", "names_in"]

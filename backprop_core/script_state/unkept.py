@@ -1,0 +1,74 @@
+"""What changes and cannot be kept: its name, why, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Unkept:
+    """Something that changes during training and is in no checkpoint.
+
+    Attributes:
+        name: how it is reached, `main.replay`.
+        type: the name of its class.
+        why: half a sentence.
+        what_to_do: a sentence.
+    """
+
+    name: str
+    type: str
+    why: str
+    what_to_do: str
+
+    def __str__(self) -> str:
+        short = self.type.rpartition(".")[2]
+        return f"`{self.name}` ({short}) changes during training and cannot be kept: {self.why}. {self.what_to_do}"
+
+
+def _last(name: str) -> str:
+    word = name.rpartition(".")[2]
+    return word if word.isidentifier() else "state"
+
+
+def new_instance(name: str, kind: str) -> Unkept:
+    """An object of the script's that did not exist at the first boundary."""
+    return Unkept(
+        name,
+        kind,
+        "it was made during training, and to make it again would be to run the script's code",
+        f"Make it before training begins, keep plain values in its place, or give it state_dict() and load_state_dict() "
+        f"and call box.track({_last(name)}=...).",
+    )
+
+
+def replaced(name: str, kind: str) -> Unkept:
+    """Another object took the place of one that shows nothing of itself."""
+    return Unkept(
+        name,
+        kind,
+        "another object has taken its place, and nothing can be seen of it from outside",
+        f"Keep what matters of it in plain values, or call box.track({_last(name)}=...) with an object that has "
+        "state_dict() and load_state_dict().",
+    )
+
+
+def cannot_store(name: str, kind: str, why: str) -> Unkept:
+    """It changed, and has no form that could be stored."""
+    return Unkept(
+        name,
+        kind,
+        why.rstrip("."),
+        f"Put numbers, text, arrays or tensors in its place, or call box.track({_last(name)}=...) with an object that has "
+        "state_dict() and load_state_dict().",
+    )
+
+
+def cut_short(name: str) -> Unkept:
+    """More objects than are watched."""
+    return Unkept(
+        name,
+        "object",
+        "so many objects lie before it that it is not watched",
+        f"Call box.track({_last(name)}=...) if it changes.",
+    )

@@ -1,0 +1,243 @@
+"""A walk over everything that can be reached from some roots: each object once, breadth first, under the shortest name.
+
+What is found is a flat graph: objects that can change are nodes with a name, and refer to each other by it, so aliases and
+cycles stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from backprop_core.script_state.attributes import class_reference
+from backprop_core.script_state.contents import Contents
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan
+from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.paths import INDEX, ROOT, Path, Step, name_behind
+
+MOST_OBJECTS: Final = 50_000
+"""So many objects a first walk looks at; what lies deeper is not watched, and that is said."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One object that may change.
+
+    Attributes:
+        name, path: how it is reached.
+        value: the object.
+        data: what it holds: plain values, and names of other nodes in their places.
+        refs: names of the nodes that it refers to.
+        trouble: why it cannot be stored, or empty.
+        cold: it was not looked into.
+    """
+
+    name: str
+    path: Path
+    value: Any
+    plan: Plan
+    data: Any = None
+    refs: list[str] = field(default_factory=list)
+    trouble: str = ""
+    cold: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return self.plan.kind
+
+
+class Holder(Protocol):
+    """What something lies in: a node, or a tuple in one."""
+
+    name: str
+    path: Path
+    refs: list[str]
+
+
+class Earlier(Protocol):
+    """What an earlier walk knew."""
+
+    def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
+        """The name and path under which the same object was found."""
+        ...
+
+    def is_as_it_was(self, name: str, value: object) -> bool:
+        """Whether a large collection that was not looked into holds the same objects."""
+        ...
+
+
+@dataclass(slots=True)
+class Graph:
+    """What a walk found, in the order in which it came by, and whether it had to stop before the end."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    cut_short: list[str] = field(default_factory=list)
+
+
+class Walk:
+    """One walk.
+
+    Args:
+        elsewhere: whether the checkpoint has an object already.
+        parts: of an object of a framework, which attributes are no part of the script's state.
+        earlier: an earlier walk, whose names are kept.
+        most: how many objects are looked at.
+        reserved: names of objects of the earlier walk that are still to come.
+
+    Attributes:
+        taken: names of earlier objects that others had taken when these came.
+    """
+
+    def __init__(
+        self,
+        kinds: Kinds,
+        elsewhere: Callable[[object], bool],
+        parts: Callable[[object], frozenset[str]],
+        earlier: Earlier | None = None,
+        most: int = MOST_OBJECTS,
+        reserved: frozenset[str] = frozenset(),
+    ) -> None:
+        self.kinds = kinds
+        self.graph = Graph()
+        self.parts = parts
+        self._elsewhere = elsewhere
+        self._earlier = earlier
+        self._most = most
+        self._reserved = reserved
+        self.taken: set[str] = set()
+        self._named: dict[int, str] = {}
+        self._kept: list[object] = []
+        self._queue: deque[Node] = deque()
+        self._contents = Contents(self)
+
+    def over(self, roots: Iterable[Namespace | tuple[str, object]]) -> Graph:
+        """Walk from these roots."""
+        for root in roots:
+            if isinstance(root, tuple):
+                name, value = root
+                plan = self.kinds.plan(value)
+                self._add(value, plan, name, ((ROOT, name),))
+            else:
+                self._enqueue(Node(root.name, ((ROOT, root.name),), root, _NAMESPACE))
+        while self._queue:
+            node = self._queue.popleft()
+            if len(self.graph.nodes) > self._most and node.kind not in (
+                Kind.ARRAY,
+                Kind.ELSEWHERE,
+                Kind.OPAQUE,
+            ):
+                self.graph.cut_short.append(node.name)
+                node.cold = True
+                continue
+            self._contents.fill(node)
+        return self.graph
+
+    # -- values in their places --------------------------------------------------------------------------------
+
+    def place(self, node: Holder, value: object, step: Step) -> Any:
+        """How `value` is written in its place in `node`: itself if it is plain, else a reference."""
+        kind = type(value)
+        if kind in MARSHALLED:
+            return value
+        plan = self.kinds.plan(value)
+        if plan.kind is Kind.VALUE or (plan.kind is Kind.FROZENSET and _is_plain(value)):
+            return value
+        if plan.kind is Kind.TUPLE:
+            return self._tuple(node, value, plan, step)
+        if plan.kind is Kind.ENUM:
+            return {"enum": class_reference(kind), "member": _member(value)}
+        if plan.kind is Kind.FROZENSET:
+            plan = Plan(Kind.OPAQUE, text=plan.text)
+        if plan.kind is Kind.HANDLE:
+            return _handle(value, plan)
+        return {"ref": self.refer(node, value, plan, step)}
+
+    def refer(self, node: Holder, value: object, plan: Plan, step: Step) -> str:
+        """The name of `value`, which is met here."""
+        name = self._named.get(id(value))
+        if name is None:
+            name = self._add(value, plan, name_behind(node.name, step), (*node.path, step))
+        node.refs.append(name)
+        return name
+
+    def places(self, node: Node, values: Sequence[object]) -> list[Any]:
+        """The members of a sequence in their places."""
+        if set(map(type, values)) <= MARSHALLED:
+            return list(values)
+        return [self.place(node, value, (INDEX, index)) for index, value in enumerate(values)]
+
+    def _tuple(self, node: Holder, value: Any, plan: Plan, step: Step) -> Any:
+        members = list(tuple.__iter__(value))
+        inner = _Inner(node, step)
+        written: dict[str, Any] = {
+            "tuple": [
+                one if type(one) in MARSHALLED else self.place(inner, one, (INDEX, index))
+                for index, one in enumerate(members)
+            ]
+        }
+        if plan.text != "builtins.tuple":
+            written["type"] = class_reference(type(value))
+        return written
+
+    def is_as_it_was(self, node: Node) -> bool:
+        """Whether a large collection need not be looked into."""
+        return self._earlier is not None and self._earlier.is_as_it_was(node.name, node.value)
+
+    @property
+    def is_first(self) -> bool:
+        return self._earlier is None
+
+    def _add(self, value: object, plan: Plan, name: str, path: Path) -> str:
+        known = None if self._earlier is None else self._earlier.name_of(value, plan)
+        if known is not None:
+            name, path = known
+            if name in self.graph.nodes:
+                self.taken.add(name)
+        count, plain = 2, name
+        while name in self.graph.nodes or (known is None and name in self._reserved):
+            name, count = f"{plain}~{count}", count + 1
+        if plan.kind not in (Kind.OPAQUE, Kind.VALUE) and self._elsewhere(value):
+            plan = Plan(Kind.ELSEWHERE, text=plan.text)
+        self._named[id(value)] = name
+        self._kept.append(value)
+        self._enqueue(Node(name, path, value, plan))
+        return name
+
+    def _enqueue(self, node: Node) -> None:
+        self.graph.nodes[node.name] = node
+        if node.kind not in (Kind.OPAQUE, Kind.ELSEWHERE):
+            self._queue.append(node)
+
+
+class _Inner:
+    """The place of a tuple in a node: what is in the tuple is reached through it."""
+
+    def __init__(self, node: Holder, step: Step) -> None:
+        self.name = name_behind(node.name, step)
+        self.path = (*node.path, step)
+        self.refs = node.refs
+
+
+_NAMESPACE = Plan(Kind.NAMESPACE)
+
+
+def _is_plain(members: Any) -> bool:
+    return set(map(type, members)) <= MARSHALLED
+
+
+def _member(value: Any) -> str:
+    return str(object.__getattribute__(value, "_name_"))
+
+
+def _handle(value: object, plan: Plan) -> Any:
+    """A function or a class that any process finds by its name; of other handles only that there is one."""
+    kind = type(value)
+    if issubclass(kind, type):
+        return {"global": class_reference(value)}  # type: ignore[arg-type]
+    if plan.text in ("builtins.function", "builtins.builtin_function_or_method"):
+        module, name = value.__module__, value.__qualname__  # type: ignore[attr-defined]
+        if type(module) is str and type(name) is str and "<" not in name:
+            return {"global": [module, name]}
+    return {"handle": plan.text}

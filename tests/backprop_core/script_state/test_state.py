@@ -1,0 +1,308 @@
+"""What is found, what is named, what is left alone, and that nothing of the script's runs."""
+
+from __future__ import annotations
+
+import enum
+import random
+import sys
+import threading
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backprop_core.errors import StateMismatchError
+from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, InstanceNamespace
+from backprop_core.script_state.state import Restored, ScriptState, names_in
+from tests.backprop_core.script_state.graphs import through_a_file
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclass
+class Record:
+    best: float = 0.0
+    seen: list[int] = field(default_factory=list)
+
+
+class Hostile:
+    """Whoever asks it anything but its stored attributes fails."""
+
+    def __init__(self) -> None:
+        object.__getattribute__(self, "__dict__")["count"] = 0
+
+    @property
+    def computed(self) -> Any:
+        raise AssertionError("a property was read")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"__getattr__({name!r}) was called")
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"__getattribute__({name!r}) was called")
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("== was called")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise AssertionError("its truth was asked for")
+
+
+def _names() -> dict[str, Any]:
+    return {
+        "count": 0,
+        "when": None,
+        "where": Path("a"),
+        "colour": Colour.RED,
+        "record": Record(),
+        "queue": deque([1], maxlen=3),
+        "words": Counter("aab"),
+        "groups": defaultdict(list),
+        "table": np.zeros(5),
+        "random": random.Random(1),
+        "hostile": Hostile(),
+        "lock": threading.Lock(),
+        "log": sys.stdout,
+        "argument": "--epochs 10",
+    }
+
+
+def _state(names: dict[str, Any]) -> ScriptState:
+    state = ScriptState([DictNamespace(names, "main")])
+    state.baseline()
+    return state
+
+
+def _resumed(saved: Any, names: dict[str, Any] | None = None) -> tuple[dict[str, Any], Restored]:
+    names = _names() if names is None else names
+    return names, _state(names).restore(through_a_file(saved))
+
+
+def test_kinds_come_back_and_arguments_stay_those_of_the_new_process() -> None:
+    """Everything that changed comes back in place; an argument that the new process set otherwise stays so."""
+    names = _names()
+    state = _state(names)
+    names["count"] = 47
+    names["when"] = 2.5
+    names["where"] = Path("b")
+    names["colour"] = Colour.BLUE
+    names["record"].best, names["record"].seen = 0.9, [1, 2]
+    names["queue"].append(9)
+    names["words"].update("bbb")
+    names["groups"]["x"].append(1)
+    names["table"][2] = 7.0
+    drawn = [names["random"].random() for _ in range(3)]
+    object.__getattribute__(names["hostile"], "__dict__")["count"] = 5
+    saved = state.changed()
+    assert not state.unkept()
+    assert "main.record.best" in names_in(saved)
+    assert "main.argument" not in names_in(saved)
+
+    fresh = _names()
+    fresh["argument"] = "--epochs 20"
+    record = fresh["record"]
+    back, restored = _resumed(saved, fresh)
+    assert not restored.missing
+    assert back["argument"] == "--epochs 20"
+    assert back["record"] is record
+    assert (record.best, record.seen) == (0.9, [1, 2])
+    assert (back["count"], back["when"], back["where"]) == (47, 2.5, Path("b"))
+    assert back["colour"] is Colour.BLUE
+    assert list(back["queue"]) == [1, 9]
+    assert back["words"] == Counter("aabbbb")
+    assert dict(back["groups"]) == {"x": [1]}
+    assert back["table"].tolist() == [0, 0, 7, 0, 0]
+    assert back["random"].getstate() == names["random"].getstate()
+    assert len(drawn) == 3
+    assert object.__getattribute__(back["hostile"], "__dict__") == {"count": 5}
+
+
+def test_attributes_that_appear_and_vanish() -> None:
+    """An attribute that was set or deleted during training is there, or not, in the new process."""
+
+    class Net:
+        def __init__(self) -> None:
+            self.warm = True
+
+    first, second = Net(), Net()
+    state = ScriptState([("net", first)])
+    state.baseline()
+    del first.warm
+    first.outputs = [1.0]  # type: ignore[attr-defined]
+    saved = through_a_file(state.changed())
+    assert sorted(names_in(saved)) == ["net.outputs", "net.outputs", "net.warm (deleted)"]
+    other = ScriptState([("net", second)])
+    other.baseline()
+    other.restore(saved)
+    assert vars(second) == {"outputs": [1.0]}
+
+
+def test_an_object_of_the_scripts_that_is_new_is_named() -> None:
+    """A list of the script's own instances that grew cannot come back: name, type, why, what to do."""
+    names: dict[str, Any] = {"players": [Record()]}
+    state = _state(names)
+    names["players"].append(Record(best=1.0))
+    saved = state.changed()
+    assert [(one.name, one.type.rpartition(".")[2]) for one in state.unkept()] == [
+        ("main.players[1]", "Record")
+    ]
+    assert "box.track" in str(state.unkept()[0])
+    back, restored = _resumed(saved, {"players": [Record()]})
+    assert [one.name for one in restored.missing] == ["main.players"]
+    assert len(back["players"]) == 1
+
+
+def test_nothing_is_restored_from_a_state_that_cannot_be_read() -> None:
+    """A malformed state is an error, and every object is as it was."""
+    names = _names()
+    with pytest.raises(StateMismatchError):
+        _state(names).restore({"format": 1, "nodes": [{"name": "main"}], "paths": {}})
+    assert names["count"] == 0
+
+
+def test_an_array_of_another_shape_is_left_alone_and_named() -> None:
+    """An array that was written in place and is larger in the new process is not restored."""
+    names: dict[str, Any] = {"table": np.zeros(3)}
+    state = _state(names)
+    names["table"] += 1
+    back, restored = _resumed(state.changed(), {"table": np.zeros(4)})
+    assert [one.name for one in restored.missing] == ["main.table"]
+    assert back["table"].tolist() == [0.0] * 4
+
+
+def test_a_rebound_array_does_not_overwrite_what_shares_its_memory() -> None:
+    """The script made a new array in place of a view: in the new process the memory behind the view stays as it is."""
+
+    def begin() -> dict[str, Any]:
+        weights = np.zeros(3)
+        return {"weights": weights, "average": weights[:]}
+
+    names = begin()
+    state = _state(names)
+    names["average"] = names["average"] * 0.9 + 1.0
+    back, _ = _resumed(state.changed(), begin())
+    assert back["average"].tolist() == [1.0] * 3
+    assert back["weights"].tolist() == [0.0] * 3
+
+
+def _frame_state(saved: Any) -> tuple[Any, ...]:
+    """A function whose locals are changed or restored from a call inside it."""
+    count, best, history = 0, None, []
+    late: int
+
+    def bump() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    def act(frame: Any) -> Any:
+        state = ScriptState([FrameNamespace(frame, "train()")])
+        state.baseline()
+        if saved is not None:
+            return state.restore(saved)
+        return state
+
+    state = act(sys._getframe())
+    if saved is None:
+        bump()
+        best, late = 0.5, 3
+        history.append(best)
+        return (state.changed(), state)
+    return (count, best, history, late, bump())  # type: ignore[possibly-undefined]
+
+
+def test_locals_of_a_running_function_come_back() -> None:
+    """Locals, a variable that was not set yet, and one that an inner function shares."""
+    saved, state = _frame_state(None)
+    assert not state.unkept()
+    assert _frame_state(through_a_file(saved)) == (1, 0.5, [0.5], 3, 2)
+
+
+def test_attributes_of_an_instance_as_a_namespace() -> None:
+    """The root itself may be the attributes of one object."""
+    first, second = Record(), Record()
+    state = ScriptState([InstanceNamespace(first, "trainer")])
+    state.baseline()
+    first.best = 3.0
+    other = ScriptState([InstanceNamespace(second, "trainer")])
+    other.baseline()
+    other.restore(through_a_file(state.changed()))
+    assert second.best == 3.0
+
+
+def test_a_difference_between_two_moments() -> None:
+    """What a finished loop changed is told by a baseline of its own."""
+    names: dict[str, Any] = {"a": 1, "b": 1}
+    state = _state(names)
+    names["a"] = 2
+    before = state.baseline()
+    names["b"] = 2
+    assert names_in(state.changed(since=before)) == ["main.b"]
+    assert names_in(state.changed()) == ["main.a", "main.b"]
+
+
+def test_what_was_restored_stays_in_the_next_checkpoint() -> None:
+    """Even where it looks like the baseline of the new process, which may have got there in another way."""
+    names: dict[str, Any] = {"count": 0}
+    state = _state(names)
+    names["count"] = 3
+    saved = through_a_file(state.changed())
+    fresh = {"count": 3}
+    other = _state(fresh)
+    other.restore(saved)
+    assert names_in(other.changed()) == ["main.count"]
+
+
+def test_a_closure_of_the_scripts_keeps_its_variables() -> None:
+    """A counter that lives in the function around a function."""
+
+    def make() -> Any:
+        seen = 0
+
+        def count() -> int:
+            nonlocal seen
+            seen += 1
+            return seen
+
+        return count
+
+    names = {"count": make()}
+    state = _state(names)
+    names["count"]()
+    names["count"]()
+    back, restored = _resumed(state.changed(), {"count": make()})
+    assert not restored.missing
+    assert back["count"]() == 3
+
+
+def test_a_million_numbers_are_compared_and_stored_quickly() -> None:
+    """A long list of numbers is stored as an array, exactly; a short loop over it would take minutes of JSON."""
+    names: dict[str, Any] = {"losses": [0.5] * 1_000_000}
+    state = _state(names)
+    names["losses"].append(float("inf"))
+    saved = state.changed()
+    node = next(node for node in saved["nodes"] if node["name"] == "main.losses")
+    assert node["data"]["items"]["numbers"].nbytes == 8 * 1_000_001
+    back, _ = _resumed(saved, {"losses": [0.5] * 1_000_000})
+    assert back["losses"][-1] == float("inf")
+    assert type(back["losses"][0]) is float
+
+
+def test_large_collections_of_objects_are_not_looked_into_while_they_hold_the_same() -> None:
+    """Ten thousand small lists cost one glance; once one is exchanged they are stored."""
+    names: dict[str, Any] = {"samples": [[n] for n in range(10_000)]}
+    state = _state(names)
+    assert state.changed()["nodes"] == []
+    names["samples"][3] = [-1]
+    back, restored = _resumed(state.changed(), {"samples": [[n] for n in range(10_000)]})
+    assert not restored.missing
+    assert back["samples"][3] == [-1]
+    assert back["samples"][4] == [4]
