@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pickle import UnpicklingError
+from dataclasses import dataclass
+from pickle import PicklingError, UnpicklingError
 from typing import IO, Any, cast
 
 import torch
 
 from backprop_core.checkpoints.arrays import Dense, RawFile, allocate_ram
 from backprop_core.errors import StateMismatchError
+from backprop_lightning import refused_objects
 
 NAME = "lightning.ckpt"
+_LIGHTNING = ("lightning.", "pytorch_lightning.")
+_HYPER_PARAMETERS = ("hyper_parameters", "hparams_name", "hparams_type")
+"""How the keys of a module's and of a DataModule's hyper-parameters end."""
+_LIGHTNINGS_OWN = frozenset(
+    {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step"}
+)
 
 
 class CheckpointFile:
@@ -41,35 +49,97 @@ class CheckpointFile:
         )
 
 
-def read(data: memoryview, source: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the running script has of its own in place of what a checkpoint holds.
+
+    Attributes:
+        hyper_parameters: by their key in a checkpoint; they play no part in a resume.
+        reads_entries: it has an `on_load_checkpoint`, which may look for what `on_save_checkpoint` has put in.
+    """
+
+    hyper_parameters: Mapping[str, Any]
+    reads_entries: bool
+
+    @staticmethod
+    def of(trainer: Any) -> Script:
+        owners = [one for one in (trainer.lightning_module, trainer.datamodule) if one is not None]
+        hyper = {one.CHECKPOINT_HYPER_PARAMS_KEY: dict(one.hparams) for one in owners if one.hparams}
+        hooks = [getattr(type(one), "on_load_checkpoint", None) for one in (*owners, *trainer.callbacks)]
+        return Script(hyper, any(hook and not hook.__module__.startswith(_LIGHTNING) for hook in hooks))
+
+
+def read(
+    data: memoryview, source: str, script: Script, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """The checkpoint dict in `data`, which must have been verified. Runs no code from it: torch's `weights_only` rules.
+
+    Hyper-parameters that these rules refuse are those of the running script; entries that nobody asks for are left out.
 
     Raises:
         StateMismatchError: the script has put objects into it that only an unsafe load could read.
     """
+    file = cast("IO[bytes]", _Reader(data))
     try:
-        loaded: dict[str, Any] = torch.load(
-            cast("IO[bytes]", _Reader(data)), map_location="cpu", weights_only=True
-        )
+        with refused_objects.readable(file):
+            loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise StateMismatchError(
-            f"{source}/{NAME} holds objects that cannot be loaded without running code: {_first_line(error)}",
-            "Keep plain values and tensors in hyper-parameters and on_save_checkpoint, or allow the class with "
-            "torch.serialization.add_safe_globals before fit.",
-        ) from error
+        raise _unreadable(source, _first_line(error)) from error
+    for key in list(loaded):
+        missing = sorted(set(refused_objects.named(loaded[key])))
+        if not missing:
+            continue
+        entry = loaded.pop(key)
+        if key.endswith(_HYPER_PARAMETERS):
+            if isinstance(entry, Mapping):
+                loaded[key] = script.hyper_parameters.get(key, {})
+        elif key in _LIGHTNINGS_OWN or script.reads_entries:
+            raise _unreadable(source, f"{key!r} holds {', '.join(missing)}.")
+        else:
+            say(f"{key!r} of {source}/{NAME} is left out: it holds {', '.join(missing)}.")
     return loaded
 
 
-def refused(checkpoint: dict[str, Any]) -> str:
+def _unreadable(source: str, what: str) -> StateMismatchError:
+    return StateMismatchError(
+        f"{source}/{NAME} holds objects that cannot be loaded without running code: {what}",
+        "Keep plain values and tensors in on_save_checkpoint and in the states of callbacks, or allow the class with "
+        "torch.serialization.add_safe_globals before fit.",
+    )
+
+
+def refused(checkpoint: dict[str, Any], script: Script) -> str:
     """What `read` will refuse of this checkpoint, or an empty text. Weights and optimizers are not looked at."""
     rest = {key: value for key, value in checkpoint.items() if key not in ("state_dict", "optimizer_states")}
-    written = io.BytesIO()
-    torch.save(rest, written)
     try:
-        read(memoryview(written.getvalue()), "checkpoint")
+        written = io.BytesIO()
+        torch.save(rest, written)
+        read(memoryview(written.getvalue()), "checkpoint", script)
     except StateMismatchError as error:
         return str(error)
+    except (PicklingError, AttributeError, TypeError) as error:
+        return f"It holds something that cannot be pickled: {error}."
     return ""
+
+
+def hard_hyper_parameters(checkpoint: dict[str, Any], script: Script) -> dict[str, set[str]]:
+    """Those that cannot be pickled, or that keep the rest of the file from being read, by key: they are left out of it."""
+    hard: dict[str, set[str]] = {}
+    for key in (key for key in checkpoint if key.endswith("hyper_parameters")):
+        names = {
+            name for name, value in dict(checkpoint[key]).items() if refused({key: {name: value}}, script)
+        }
+        if names:
+            hard[key] = names
+    return hard
+
+
+def without(checkpoint: dict[str, Any], hard: Mapping[str, set[str]]) -> dict[str, Any]:
+    """The checkpoint without these hyper-parameters."""
+    for key, names in hard.items():
+        if key in checkpoint:
+            checkpoint[key] = {k: v for k, v in dict(checkpoint[key]).items() if k not in names}
+    return checkpoint
 
 
 def _first_line(error: UnpicklingError) -> str:

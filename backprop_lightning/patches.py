@@ -179,7 +179,9 @@ class Doors(ABC):
             )
         data: Any = loaded.states[checkpoint_file.NAME]
         self._ours = loaded.states[OURS]
-        connector._loaded_checkpoint = migrated(self.trainer, checkpoint_file.read(data, source), source)
+        script = checkpoint_file.Script.of(self.trainer)
+        checkpoint = checkpoint_file.read(data, source, script, self.tell)
+        connector._loaded_checkpoint = migrated(self.trainer, checkpoint, source)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
         _outlive_finders(connector)
         loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts

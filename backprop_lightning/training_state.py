@@ -45,6 +45,7 @@ class LightningTrainee:
         self.pending = False
         self.warn: Callable[[str], None] = lambda text: None
         self._read_once = False
+        self._hard: dict[str, set[str]] = {}
         self._clock = clock
         self._file = CheckpointFile()
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
@@ -57,9 +58,24 @@ class LightningTrainee:
         checkpoint = self.lightning()
         if not self._read_once:
             self._read_once = True
-            if refusal := checkpoint_file.refused(checkpoint):
-                self.warn(f"This training could not be resumed as it is. {refusal}")
+            checkpoint = self._read_back(checkpoint)
         return {checkpoint_file.NAME: self._file.raw(checkpoint), OURS: self.ours()}
+
+    def _read_back(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Whether this could be read again is said while there is time; hyper-parameters do not stand in the way."""
+        script = checkpoint_file.Script.of(self.trainer)
+        if refusal := checkpoint_file.refused(checkpoint, script):
+            self._hard = checkpoint_file.hard_hyper_parameters(checkpoint, script)
+            checkpoint = checkpoint_file.without(checkpoint, self._hard)
+            if self._hard:
+                names = ", ".join(sorted(name for names in self._hard.values() for name in names))
+                self.warn(
+                    f"Hyper-parameters that torch cannot read again are left out of {checkpoint_file.NAME}: {names}."
+                )
+                refusal = checkpoint_file.refused(checkpoint, script)
+            if refusal:
+                self.warn(f"This training could not be resumed as it is. {refusal}")
+        return checkpoint
 
     def position(self) -> Position:
         trainer = self.trainer
@@ -102,7 +118,7 @@ class LightningTrainee:
         checkpoint: dict[str, Any] = self.trainer._checkpoint_connector.dump_checkpoint(False)
         if self._frozen is not None:
             checkpoint.update(self._frozen[0])
-        return checkpoint
+        return checkpoint_file.without(checkpoint, self._hard)
 
     def ours(self) -> dict[str, Any]:
         """What Lightning leaves out, for every rank."""

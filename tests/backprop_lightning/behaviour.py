@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import enum
 import importlib
 import inspect
 import json
@@ -12,11 +14,14 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from backprop_lightning import BackpropCallback
@@ -130,30 +135,72 @@ def lightning_opens_it(folder: Path) -> Any:
     }
 
 
+class Size(enum.Enum):
+    SMALL = 1
+
+
+class Odd(Net):
+    """Hyper-parameters of every kind that torch's rules refuse."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters(given)
+
+
 @case
-def unreadable(folder: Path) -> Any:
-    """A hyper-parameter that torch's rules refuse is said while there is time, and obeys the remedy that is named."""
-
-    class Placed(Net):
-        def __init__(self, place: Any = folder) -> None:
-            super().__init__()
-            self.save_hyperparameters({"place": place})
-
-    first = boxed("unreadable")
-    fit(trainer(Striking(15, "control", first), first), Placed())
-    said, error = said_in(first), ""
-    try:
-        fit(trainer(boxed("unreadable")), Placed())
-    except Exception as refused:
-        error = type(refused).__name__
-    last = boxed("unreadable")
-    with torch.serialization.safe_globals([type(folder)]):
-        fit(trainer(last), Placed())
+def odd_hyper_parameters(folder: Path) -> Any:
+    """They play no part in a resume; whoever opens the file finds them, but for those that cannot be read at all."""
+    odd = {
+        "place": folder, "size": Size.SMALL, "kind": torch.optim.Adam, "layer": torch.nn.ReLU(),
+        "make": partial(torch.optim.Adam, lr=0.1), "options": argparse.Namespace(lr=0.1), "rate": np.float64(0.1),
+    }  # fmt: skip
+    seed(1)
+    module = fit(trainer(), Odd(**odd))
+    seed(1)
+    first = boxed("odd")
+    hard = {"queue": deque([1])}
+    fit(trainer(Striking(15, "control", first), first), Odd(**odd, **hard))
+    seed(7)
+    second = boxed("odd")
+    last = fit(trainer(second), Odd(**odd, **hard))
+    opened = torch.load(first.checkpoint / "lightning.ckpt", weights_only=False)["hyper_parameters"]
     return {
-        "said": said,
+        "said": said_in(first),
+        "kept": {name: type(value).__name__ for name, value in opened.items() if name in odd | hard},
+        "resumed": second.resumed_from is not None,
+        "same": digest(dict(last.state_dict())) == digest(dict(module.state_dict())),
+    }
+
+
+@case
+def odd_entries(folder: Path) -> Any:
+    """What `on_save_checkpoint` puts in: data comes back, an object that is not read is left out."""
+
+    class Adds(Net):
+        def on_save_checkpoint(self, checkpoint: Any) -> None:
+            checkpoint["best"], checkpoint["size"] = np.float64(0.5), Size.SMALL
+
+    class Reads(Adds):
+        def on_load_checkpoint(self, checkpoint: Any) -> None:
+            self.best = checkpoint["best"]
+
+    def trained(run: str, kind: type[Net], at: int | None) -> BackpropCallback:
+        ours = boxed(run)
+        striking = [] if at is None else [Striking(at, "control", ours)]
+        fit(trainer(*striking, ours), kind())
+        return ours
+
+    trained("adds", Adds, 15)
+    unread = trained("adds", Adds, None)
+    warned, error = trained("reads", Reads, 15), ""
+    try:
+        trained("reads", Reads, None)
+    except Exception as refused:
+        error = f"{type(refused).__name__}: {refused}"
+    return {
+        "unread": [str(unread.outcome), unread.resumed_from is not None, said_in(unread)],
+        "warned": said_in(warned),
         "error": error,
-        "outcome": str(last.outcome),
-        "resumed": last.resumed_from is not None,
     }
 
 

@@ -76,13 +76,28 @@ def test_lightning_opens_the_checkpoint(made: dict[str, Any]) -> None:
     }
 
 
-def test_what_could_not_be_read_again_is_said_at_once(made: dict[str, Any]) -> None:
-    """A Path among the hyper-parameters: a warning with the remedy while training runs, which a resume then obeys."""
-    unreadable = made["unreadable"]
-    assert "could not be resumed as it is" in unreadable["said"]
-    assert "add_safe_globals" in unreadable["said"]
-    assert unreadable["error"] == "StateMismatchError"
-    assert (unreadable["outcome"], unreadable["resumed"]) == ("completed", True)
+def test_hyper_parameters_of_any_type_resume(made: dict[str, Any]) -> None:
+    """torch refuses them and the resume has the same bits; the file keeps them, and those it cannot keep are named."""
+    odd = made["odd_hyper_parameters"]
+    assert (odd["resumed"], odd["same"]) == (True, True)
+    assert odd["kept"] == {
+        "place": "PosixPath", "size": "Size", "kind": "type", "layer": "ReLU", "make": "partial",
+        "options": "Namespace", "rate": "float64",
+    }  # fmt: skip
+    assert "left out of lightning.ckpt: queue." in odd["said"]
+    assert "could not be resumed" not in odd["said"]
+
+
+def test_entries_of_on_save_checkpoint_of_any_type(made: dict[str, Any]) -> None:
+    """One that is not read does not keep a run from resuming; one that is read is warned of, with the remedy."""
+    odd = made["odd_entries"]
+    outcome, resumed, said = odd["unread"]
+    assert (outcome, resumed) == ("completed", True)
+    assert "'size' of" in said
+    assert "is left out: it holds" in said
+    assert "could not be resumed as it is" in odd["warned"]
+    assert "add_safe_globals" in odd["warned"]
+    assert odd["error"].startswith("StateMismatchError")
 
 
 def test_the_users_ckpt_path_wins_and_is_named(made: dict[str, Any]) -> None:
