@@ -1,7 +1,7 @@
-"""What a script trains with, read from its text and that of the local modules it imports. Nothing of it is executed.
+"""What a script seems to train with, read from its text and that of the local modules it imports. Nothing is executed.
 
-It serves the first line that the user sees. What is really attached is decided in the script's own process, by what it
-imports and uses there.
+It serves the first line that the user sees, which says no more than what was read. What is really attached is decided in the
+script's own process, by what it imports and uses there, and the session's opening line says it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backprop_cli.scripts import Kind
 
+KINDS = "PyTorch, Lightning, Keras or transformers"
+SAVE_ITSELF = (
+    "Put its loop into a 'with backprop.timebox():' block, or, where it saves files itself, name them and how it takes one "
+    "back: --checkpoint-glob 'out/*.pt' --resume-flag FLAG."
+)
+"""What to do for a script that backprop cannot attach to."""
 MOST_FILES = 200
 MOST_BYTES = 2_000_000
 ASK_S = 20.0
@@ -22,11 +28,18 @@ ASK_S = 20.0
 
 _MARKS = (
     ("lightning", ("lightning", "pytorch_lightning")),
-    ("transformers", ("transformers",)),
+    ("transformers", ("transformers", "trl")),
     ("keras", ("keras", "tensorflow")),
-    ("pytorch", ("torch",)),
+    ("fastai", ("fastai",)),
+    ("pytorch", ("torch", "accelerate", "transformers", "lightning")),
 )
+"""The most specific first. Lightning and transformers count where their trainers are used, see `_TRAINERS`."""
+_TRAINERS = {
+    "lightning": lambda name: name in ("Trainer", "LightningCLI"),
+    "transformers": lambda name: name.endswith("Trainer"),
+}
 _OURS = ("backprop", "backprop_lightning", "backprop_keras", "backprop_transformers")
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +47,9 @@ class Detected:
     """What the text of a script tells.
 
     Attributes:
-        framework: lightning, transformers, keras, pytorch, or None for none of them.
+        framework: lightning, transformers, keras, pytorch, fastai, or None for none of them.
         because: the file and the module that say so, as `train.py imports torch`, or empty.
-        uses_us: the script asks for a time box itself.
+        uses_us: the script imports backprop.
     """
 
     framework: str | None = None
@@ -44,8 +57,20 @@ class Detected:
     uses_us: bool = False
 
 
+@dataclass(slots=True)
+class _Text:
+    """What was read: the top-level packages that are imported with the first file that does, and all names that are used."""
+
+    at_start: dict[str, Path] = field(default_factory=dict)
+    in_functions: dict[str, Path] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+
 def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
     """What a script imports, by itself and through modules beside it.
+
+    An import inside a function may never be run (nanoGPT's model.py imports transformers in one that loads weights), so it
+    counts only where nothing is imported outside of functions.
 
     Args:
         command: the script and its arguments. Of a program, such as torchrun, the first Python file among them.
@@ -54,16 +79,18 @@ def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
     if start is None:
         return Detected()
     root = cwd if kind is Kind.MODULE else start.parent
-    seen: dict[str, Path] = {}
-    for path, module in _imports(start, root):
-        seen.setdefault(module.partition(".")[0], path)
-    uses_us = any(name in seen for name in _OURS)
-    for framework, modules in _MARKS:
-        for module in modules:
-            if module in seen:
-                shown = seen[module]
-                name = shown.relative_to(root) if shown.is_relative_to(root) else shown
-                return Detected(framework, f"{name} imports {module}", uses_us)
+    text = _read(start, root)
+    uses_us = any(name in text.at_start for name in _OURS)
+    for seen in (text.at_start, text.in_functions):
+        for framework, modules in _MARKS:
+            trains = _TRAINERS.get(framework)
+            if trains is not None and not any(map(trains, text.names)):
+                continue
+            for module in modules:
+                if module in seen:
+                    shown = seen[module]
+                    name = shown.relative_to(root) if shown.is_relative_to(root) else shown
+                    return Detected(framework, f"{name} imports {module}", uses_us)
     return Detected(uses_us=uses_us)
 
 
@@ -97,13 +124,19 @@ def described(kind: Kind, detected: Detected, asked: str, interpreter: str) -> s
             f"{interpreter} -m pip install backprop-timebox"
         )
     if detected.uses_us:
-        return "the script opens a time box itself."
-    if asked != "auto":
-        return f"framework {asked}, as asked."
+        return "the script imports backprop, so its time box is its own."
+    return f"framework {asked}, as asked." if asked != "auto" else _expected(detected)
+
+
+def _expected(detected: Detected) -> str:
+    if detected.framework == "fastai":
+        return (
+            f"{detected.because}, whose optimizers and loaders are its own: backprop cannot save such a training from "
+            f"outside. {SAVE_ITSELF}"
+        )
     if detected.framework is None:
-        kinds = "PyTorch, Lightning, Keras or transformers"
-        return f"framework unknown: governed from outside, unless a Python process of it trains with {kinds}."
-    return f"framework {detected.framework} ({detected.because})."
+        return f"no framework was seen in the script: governed from outside, unless a process of it trains with {KINDS}."
+    return f"{detected.framework} is expected ({detected.because}); a line says what was attached when training begins."
 
 
 def script_file(kind: Kind, command: Sequence[str], cwd: Path) -> Path | None:
@@ -126,18 +159,22 @@ def _module_file(name: str, root: Path) -> Path | None:
     return None
 
 
-def _imports(start: Path, root: Path) -> Iterator[tuple[Path, str]]:
-    """Every import of `start` and of the local modules behind it, with the file that it stands in."""
-    queue, known = [start], {start}
+def _read(start: Path, root: Path) -> _Text:
+    """`start` and the local modules behind it. What a function imports from beside the script is read as well."""
+    text = _Text()
+    queue, known = [(start, True)], {start}
     while queue and len(known) <= MOST_FILES:
-        path = queue.pop(0)
-        for module in _modules_in(path):
+        path, outside = queue.pop(0)
+        for module, outside_here in _modules_in(path, text.names):
             local = _local(module, path, root)
+            at_start = outside and outside_here
             if local is None:
-                yield path, module
+                where = text.at_start if at_start else text.in_functions
+                where.setdefault(module.partition(".")[0], path)
             elif local not in known:
                 known.add(local)
-                queue.append(local)
+                queue.append((local, at_start))
+    return text
 
 
 def _local(module: str, path: Path, root: Path) -> Path | None:
@@ -153,7 +190,8 @@ def _local(module: str, path: Path, root: Path) -> Path | None:
     return None
 
 
-def _modules_in(path: Path) -> list[str]:
+def _modules_in(path: Path, names: set[str]) -> list[tuple[str, bool]]:
+    """The modules that a file imports, each with whether outside of functions; adds the names that it uses to `names`."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return []
@@ -166,10 +204,16 @@ def _modules_in(path: Path) -> list[str]:
     ):  # the interpreter itself will say what is wrong
         return []
     found = []
-    for node in ast.walk(tree):
+    queue: list[tuple[ast.AST, bool]] = [(tree, True)]
+    for node, outside in queue:
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found += [(alias.name, outside) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            found += [base] if node.module else [base + alias.name for alias in node.names]
+            found += [(base if node.module else base + alias.name, outside) for alias in node.names]
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        inner = outside and not isinstance(node, _FUNCTIONS)
+        queue += [(child, inner) for child in ast.iter_child_nodes(node)]
     return found

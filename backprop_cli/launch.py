@@ -16,6 +16,7 @@ from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
 from backprop_cli.scripts import Kind
+from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
@@ -126,6 +127,8 @@ class Launch:
             live.note(lambda: self._store.set_process(self._hold, attempt.number, identity))
             live.note(lambda: grant.place.name_script(identity))
 
+        silent = self._settings["framework"] == "none"
+        unrecognised = Unrecognised(self._clock.monotonic(), budget_s, silent=silent)
         kills = kill_counts()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
@@ -136,7 +139,7 @@ class Launch:
             checkpoint=live.checkpoint,
             monitor=self._monitor,
             first_step=lambda: live.note(grant.place.warmed_up),
-            looked=lambda: live.look(*_newest(governor.session.progress or {}, governor.heard)),
+            looked=lambda: self._look(governor, unrecognised),
             inbox=inbox,
         )
         self._watch_for_files(record, governor.written_files)
@@ -151,6 +154,13 @@ class Launch:
         finally:
             self._monitor.close()
         return self._conclude(record, attempt.number, ending, kills)
+
+    def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
+        """Four times a second, while the script runs."""
+        self._live.look(*_newest(governor.session.progress or {}, governor.heard))
+        recognised = governor.session.started is not None or self._live.has_checkpoint
+        if told := unrecognised.look(self._clock.monotonic(), recognised=recognised):
+            self._observer.say(told)
 
     def _watch_for_files(self, record: RunRecord, written: Written) -> None:
         pattern = self._settings["checkpoint-glob"]

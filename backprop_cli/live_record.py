@@ -53,6 +53,11 @@ class LiveRecord:
         self._troubles: list[str] = []
         self._said: set[str] = set()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the script has saved anything in this attempt, as far as is known."""
+        return bool(self._announced)
+
     def note(self, write: Note) -> None:
         """Have something written, behind all that was asked for before; that it cannot be is said and ends no training."""
         if self._thread is None:

@@ -20,6 +20,14 @@ FIT_AFTER_STEPS = 10
 OFTEN = 3
 """So many periodic saves that had to wait for the one before are worth a word."""
 
+_ATTACHED_TO = {
+    "pytorch": "attached to a PyTorch loop, ",
+    "lightning": "attached to Lightning's Trainer, ",
+    "keras": "attached to Keras' fit, ",
+    "transformers": "attached to the Trainer of transformers, ",
+}
+"""What a session that the script did not ask for watches, by the name of its adapter."""
+
 
 class Reporter:
     """Speaks for one session."""
@@ -45,7 +53,8 @@ class Reporter:
             session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
             self._compare(facts.environment)
         until = local_text(deadline_wall)
-        text = f"run {session.run_id}, {where}: {duration_text(left_s)} until {until}, set by {limit.source}."
+        attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
+        text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {until}, set by {limit.source}."
         session.teller.event(
             "session_started",
             pid=os.getpid(),

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from backprop_cli.detection import detect
+from backprop_cli.detection import described, detect
 from backprop_cli.scripts import Kind
+from backprop_cli.unrecognised import Unrecognised, notice_after_s
+from tests.backprop_cli.commandline import CommandLine
 
 
 @pytest.mark.parametrize(
     ("text", "framework"),
     [
         ("import torch", "pytorch"),
-        ("import pytorch_lightning as pl, torch", "lightning"),
+        ("import pytorch_lightning as pl, torch\npl.Trainer()", "lightning"),
         ("from lightning.pytorch import Trainer", "lightning"),
         ("def main():\n    import keras", "keras"),
         ("import tensorflow as tf", "keras"),
         ("from transformers import Trainer\nimport torch", "transformers"),
+        ("import transformers\ntransformers.Seq2SeqTrainer()", "transformers"),
+        ("from trl import SFTTrainer", "transformers"),
+        ("import torch\nfrom transformers import AutoModel", "pytorch"),
+        ("import torch\ndef load():\n    from transformers import GPT2LMHeadModel, Trainer", "pytorch"),
+        ("import lightning as L\nfabric = L.Fabric()", "pytorch"),
+        ("from lightning.fabric import Fabric\nimport torch", "pytorch"),
+        ("import lightning as L\nL.Trainer().fit(L.LightningModule())", "lightning"),
+        ("import torch\nfrom fastai.vision.all import *", "fastai"),
         ("import sklearn", None),
         ("import torch as", None),
         ("\0", None),
@@ -51,3 +62,50 @@ def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:
     """So that the first line can say so."""
     (tmp_path / "train.py").write_text("import torch, backprop")
     assert detect(Kind.SCRIPT, ["train.py"], tmp_path).uses_us
+
+
+def test_an_import_inside_a_function_counts_for_little(tmp_path: Path) -> None:
+    """As in nanoGPT: the module beside the script imports transformers only where weights are loaded, so PyTorch it is."""
+    (tmp_path / "train.py").write_text(
+        "import torch\nfrom model import GPT\nclass Trainer: pass\nx = Trainer.fit"
+    )
+    (tmp_path / "model.py").write_text(
+        "import torch\nclass GPT:\n    def load(self):\n        from transformers import A\n"
+    )
+    seen = detect(Kind.SCRIPT, ["train.py"], tmp_path)
+    assert (seen.framework, seen.because) == ("pytorch", "train.py imports torch")
+    said = described(Kind.SCRIPT, seen, "auto", sys.executable)
+    assert said.startswith("pytorch is expected (train.py imports torch)")
+
+
+def test_what_is_not_known_is_told_once_and_in_time() -> None:
+    """After a minute, or 5% of the box, but not while a framework is still imported; never where something is known."""
+    assert [notice_after_s(box_s) for box_s in (6, 60, 600, 7200)] == [3, 10, 30, 60]
+    watch = Unrecognised(100.0, 600.0)
+    assert watch.look(129.9, recognised=False) == ""
+    said = watch.look(130.0, recognised=False)
+    assert said.startswith("In 30.0 s no training was recognised")
+    assert "backprop.timebox()" in said
+    assert "--checkpoint-glob" in said
+    assert watch.look(131.0, recognised=False) == ""
+    known = Unrecognised(100.0, 600.0)
+    assert known.look(101.0, recognised=True) == ""
+    assert known.look(500.0, recognised=False) == ""
+    assert Unrecognised(100.0, 600.0, silent=True).look(200.0, recognised=False) == ""
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_script_that_cannot_be_saved_is_told_so_while_it_runs(backprop: CommandLine, saves: bool) -> None:
+    """Halfway through a short box the line comes, unless the script has announced a checkpoint of its own."""
+    backprop.script(
+        f"""
+        import json, time
+        open("a.pt", "w").write("w")
+        if {saves}:
+            print(json.dumps({{"event": "checkpoint_saved", "path": "a.pt"}}), flush=True)
+        time.sleep(3)
+        """
+    )
+    done = backprop("run", "train.py", "-m", "4s")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no training was recognised in this script") == (0 if saves else 1)

@@ -111,7 +111,7 @@ def test_a_script_with_its_own_box_is_not_given_a_second_one(backprop: CommandLi
     assert done.returncode == 0, done.stderr
     started = [e for e in events(backprop, "own") if e["kind"] == "session_started"]
     assert [e["attached"] for e in started] == [False]
-    assert "opens a time box itself" in done.stderr
+    assert "the script imports backprop, so its time box is its own" in done.stderr
 
 
 def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: CommandLine) -> None:
@@ -140,7 +140,7 @@ def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: Comm
     assert done.returncode == 0, done.stderr
     kinds = [e["kind"] for e in events(backprop, "workers")]
     assert (kinds.count("session_started"), kinds.count("session_finished")) == (1, 1)
-    assert done.stderr.count("starting afresh") == 1
+    assert done.stderr.count("attached to a PyTorch loop, starting afresh") == 1
 
 
 def test_an_interpreter_without_backprop_is_governed_from_outside(
