@@ -102,7 +102,7 @@ def when_all_have_begun(callback_list: Any, then: Callable[[], None]) -> None:
 
     class Last(keras.callbacks.Callback):  # type: ignore[misc]
         def on_train_begin(self, logs: Any = None) -> None:
-            callback_list.callbacks.remove(self)
+            callback_list.callbacks[:] = [one for one in callback_list.callbacks if one is not self]
             then()
 
     callback_list.callbacks.append(Last())  # the list is being walked through: it is the end that grows

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.weak_identity import WeakIdentityMap
 
 UNSEEDED = (
     "The tf.data pipeline shuffles without a seed, so its order cannot come back after a cut. Give it one, "
@@ -60,10 +60,13 @@ class PassLedger:
     """The passes over every pipeline of the process."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Any, Passes] = WeakKeyDictionary()
+        self._known: WeakIdentityMap[Passes] = WeakIdentityMap()
 
     def of(self, dataset: Any) -> Passes:
-        return self._known.setdefault(dataset, Passes())
+        known = self._known.get(dataset)
+        if known is None:
+            known = self._known[dataset] = Passes()
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class PipelineReading:
     def __init__(self, dataset: Any, passes: Passes, randomness: RandomnessKeeper) -> None:
         self._dataset, self._passes, self._randomness = dataset, passes, randomness
         self._before: Any = None
+        self.batch_size: int | None = None
         self.caveat = UNSEEDED if shuffles_without_seed(dataset) else ""
         length = int(dataset.cardinality())
         self.length = None if length < 0 else length

@@ -16,7 +16,14 @@ from torch.utils.data import IterableDataset
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
-from backprop_torch.dataloader_state import generators_of, loader_length, pass_start, restore_start, skipping
+from backprop_torch.dataloader_state import (
+    generators_of,
+    loader_batch_size,
+    loader_length,
+    pass_start,
+    restore_start,
+    skipping,
+)
 
 _MODULE = "accelerate.data_loader"
 _CAVEAT = (
@@ -48,7 +55,7 @@ class AcceleratedReading:
         self._generators = generators_of(loader)
         self._by_index = not replay and not isinstance(loader.dataset, IterableDataset)
         self._before: Any = None
-        self.length = loader_length(loader)
+        self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _CAVEAT if self._by_index else ""
 
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:

@@ -98,6 +98,14 @@ def loader_length(loader: Any) -> int | None:
         return None
 
 
+def loader_batch_size(loader: Any) -> int | None:
+    """Samples in one batch, or None where nobody knows before."""
+    size = getattr(loader, "batch_size", None)
+    if size is None:
+        size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
 class _SkippingSampler:
     """A sampler that leaves out the first batches, lazily, so that the loader's draws keep their order."""
 
@@ -243,7 +251,7 @@ class LoaderReading:
         self._generators = generators_of(loader)
         self._replay = replay
         self._before: Any = None
-        self.length = loader_length(loader)
+        self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
         self.caveat = ""
         if indexed and replay and loader.persistent_workers:
@@ -275,7 +283,7 @@ class StatefulReading:
         self._loader = loader
         self._randomness = randomness
         self._state: Any = None
-        self.length = loader_length(loader)
+        self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _STATEFUL_CAVEAT if loader.num_workers > 0 else ""
         self._before: Any = None
         self._generators = generators_of(loader)

@@ -39,11 +39,12 @@ def in_use_with(optimizers: Iterable[Optimizer], live: Mapping[type, list[Any]])
     trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     roots = _roots(live[nn.Module])
     owners = [module for module in roots if any(id(p) in trained for p in module.parameters())]
+    own = {id(module) for module in owners}
     shapes = [_signature(module) for module in owners]
     copies = [
         module
         for module in roots
-        if module not in owners
+        if id(module) not in own
         and (isinstance(module, AveragedModel) or (_signature(module) and _signature(module) in shapes))
     ]
     ids = {id(optimizer) for optimizer in optimizers}

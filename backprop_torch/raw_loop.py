@@ -37,6 +37,7 @@ from backprop_torch.dataloader_state import (
     restore_start,
 )
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
+from backprop_torch.mistaken_owners import release_adopted
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
 
 
@@ -124,6 +125,9 @@ class RawTorchLoop:
         if self._caller is not None:
             return named(values, script_names(self._caller))
         return named(values, script_names(sys._getframe(1), outermost_wins=True))
+
+    def repair(self, states: dict[str, Any]) -> None:
+        release_adopted(states, self.candidates)
 
     def position(self) -> Any:
         number = {"training": len(self._earlier)}

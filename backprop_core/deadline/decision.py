@@ -48,6 +48,7 @@ class Facts:
         remaining_s: time to the earliest deadline.
         gap_s: to the next boundary, validation or epoch end included if one is due.
         window_s: to the end of the present accumulation window; 0 if none is open.
+        finish: the gap is one to be finished where it fits, whoever asks to leave: see decisions/0004.
         save_s: a synchronous save, waiting for one in flight included.
         exit_s: from the end of the save to the end of the process.
         save_known: a save of this attempt has been measured.
@@ -66,6 +67,7 @@ class Facts:
     save_s: float
     exit_s: float
     window_s: float = 0.0
+    finish: bool = False
     save_known: bool = True
     save_failed_lately: bool = False
     leave: Leave | None = None
@@ -138,7 +140,9 @@ def _no_room(facts: Facts) -> Verdict:
 
 
 def _leave(facts: Facts, leave: Leave) -> Verdict:
-    """End now, or at the end of the accumulation window if that still fits."""
+    """End now, or behind what must be finished (an epoch's end, an accumulation window) if that still fits."""
+    if facts.finish and facts.remaining_s >= facts.reserve_s:
+        return _CONTINUE
     if facts.window_s and facts.remaining_s >= facts.window_s + facts.save_s + facts.exit_s:
         return _CONTINUE
     reason = SaveReason.PREEMPTED if leave.outcome is Outcome.PREEMPTED else SaveReason.REQUESTED

@@ -44,6 +44,8 @@ class Phase(StrEnum):
     PLAIN = "plain"
     FIRST = "first"
     EPOCH_END = "epoch_end"
+    LOOP_END = "loop_end"
+    """The code behind a loop of the script's own, which a resume could only enter with a loop that gives nothing."""
     VALIDATION = "validation"
     WITHIN_VALIDATION = "within_validation"
     """One batch of a validation that may be left before its end."""

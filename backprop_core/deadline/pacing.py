@@ -156,6 +156,7 @@ class Pacer:
             remaining_s=remaining_s,
             gap_s=gap_s,
             window_s=asks.window_s,
+            finish=phase is Phase.LOOP_END,
             save_s=save_s + (self._flight_rest_s(now + gap_s, save_s) if asks.save_in_flight else 0.0),
             exit_s=self.exit_s(),
             save_known=forecast.saves_seen > 0,

@@ -30,6 +30,9 @@ class Frame:
         opening: what the loop needs to be begun again (a loader's position), kept by whoever opened it.
         follows: it is read in step with the loop around it, whose boundaries are enough.
         counts: its iterations are the steps of the run.
+        spent: it has given all that it has, and the code behind it is to come.
+        batch_size: samples in each of its items, where it is a loop over data that says so.
+        length: how many items it gives, where that is known.
     """
 
     kind: str
@@ -40,6 +43,9 @@ class Frame:
     opening: Any = None
     follows: bool = False
     counts: bool = False
+    spent: bool = False
+    batch_size: int | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,9 @@ class SavedFrame:
         opening: whatever was stored to begin that loop again.
         waiting: it was above the boundary's own frame.
         midway: it was below it, in the middle of an iteration that is to be entered again.
+        again: all its iterations are over. The last is entered again, so that the code behind the loop finds what a loop
+            leaves, and then everything is set to what it was.
+        batch_size, length: as the frame's were.
     """
 
     kind: str
@@ -60,6 +69,9 @@ class SavedFrame:
     opening: Any = None
     waiting: bool = False
     midway: bool = False
+    again: bool = False
+    batch_size: int | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +184,46 @@ class Cursor:
             SavedFrame(
                 f.kind,
                 f.ordinal,
-                f.index if depth >= between else max(0, f.index - 1),
+                f.index if depth >= between and not f.spent else max(0, f.index - 1),
                 f.ended,
                 f.opening,
                 depth > between,
                 depth < between,
+                f.spent,
+                f.batch_size,
+                f.length,
             )
             for depth, f in enumerate(self.frames)
         ]
+
+
+class PlaceMismatch(ValueError):
+    """A place in the data, counted in batches of one size, is no place in batches of the size they have now."""
+
+
+def place_in_batches(saved: SavedFrame, batch_size: int | None, length: int | None) -> tuple[int, str]:
+    """Batches that are over in a pass whose batches may have another size now, and what to say of it, if anything.
+
+    Raises:
+        PlaceMismatch: the boundary lies inside a batch of the size they have now.
+    """
+    then = saved.batch_size
+    if then is None or batch_size is None or then == batch_size:
+        if saved.length is None or length is None or saved.length == length:
+            return saved.index, ""
+        return saved.index, (
+            f"a pass over the data had {saved.length} batches and has {length} now; it goes on behind {saved.index} of them"
+        )
+    if saved.again:
+        return max(0, (length or 1) - 1), ""
+    samples = saved.index * then
+    change = f"it was made with batches of {then} samples, and now they have {batch_size}"
+    if saved.midway or samples % batch_size:
+        where = (
+            "in the middle of one" if saved.midway else f"behind {samples} samples, which is inside a batch"
+        )
+        raise PlaceMismatch(f"{change}; it stands {where}")
+    return samples // batch_size, f"{change}; the pass goes on behind the {samples} samples that are trained"
 
 
 def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:
@@ -193,6 +237,9 @@ def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:
             "opening": f.opening,
             "waiting": f.waiting,
             "midway": f.midway,
+            "again": f.again,
+            "batch_size": f.batch_size,
+            "length": f.length,
         }
         for f in frames
     ]
@@ -210,7 +257,12 @@ def frames_from_state(state: Sequence[Mapping[str, Any]]) -> list[SavedFrame]:
         counts = [c for c in (item.get(key) for key in ("ordinal", "index", "ended")) if isinstance(c, int)]
         if not isinstance(kind, str) or len(counts) != 3 or min(counts) < 0:
             raise ValueError(f"not a loop position: {item!r}")
-        waiting, midway = (bool(item.get(key, False)) for key in ("waiting", "midway"))
+        waiting, midway, again = (bool(item.get(key, False)) for key in ("waiting", "midway", "again"))
+        sizes = (item.get(key) for key in ("batch_size", "length"))
+        batch_size, length = (size if isinstance(size, int) and size > 0 else None for size in sizes)
         opening = item.get("opening")
-        frames.append(SavedFrame(kind, counts[0], counts[1], counts[2], opening, waiting, midway))
+        ordinal, index, ended = counts
+        frames.append(
+            SavedFrame(kind, ordinal, index, ended, opening, waiting, midway, again, batch_size, length)
+        )
     return frames

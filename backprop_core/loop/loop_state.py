@@ -192,7 +192,10 @@ class Keeping:
             if not any(framework.is_replicated(self.objects[name]) for framework in self.frameworks)
         }
         frames = [
-            replace(frame, opening=frame.opening.position(midway=frame.midway) if frame.opening else None)
+            replace(
+                frame,
+                opening=frame.opening.position(midway=frame.midway or frame.again) if frame.opening else None,
+            )
             for frame in self.cursor.saved_frames()
         ]
         part[_REST] = {name: one.capture() for name, one in self._companions.items() if _is_of_loader(name)}

@@ -16,6 +16,8 @@ from backprop_core.loop.loop_position import Cursor, CursorMismatch, Entry, Fram
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.loop.replay import open_reading
 from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_pass import ResumedPasses
+from backprop_core.ports.framework import LoaderReading
 from backprop_core.session.session import Session
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class Loops:
         self.raw_hooks = ExitStack()
         self.pending = 0
         self._takeback = takeback
+        self._passes = ResumedPasses(takeback)
         self._clock = clock
         self._epochs: int | None = None
 
@@ -158,67 +161,66 @@ class Loops:
             return
         frame, saved = entry.frame, entry.saved
         reading = open_reading(loader, keeping, replay=replay)
-        frame.opening = reading
-        self._count(frame)
-        self._plan(batches=reading.length)
+        self._open_pass(frame, reading, saved)
         # A validation in the middle of a step is begun on a condition, so nobody could be led back into it: no boundaries.
         inner, before = _inside_a_step(keeping.cursor), keeping.optimizer_steps
         cursor, now, pending, edge = keeping.cursor, self._clock.monotonic, 0, (reading.length or 0) - 1
+        index = frame.index
         try:
-            iterator: Iterator[T] = reading.begin(
-                None if saved is None else saved.opening, frame.index, self._randomness_behind(loader, saved)
-            )
-            if frame.index and reading.caveat:
-                session.teller.say_once(reading.caveat)
+            iterator, again = self._passes.begin(loader, reading, frame, saved)
             index = frame.index
-            for batch in iterator:
-                frame.index = index = index + 1
-                yield batch
+            while True:
+                frame.index = index + 1
+                try:
+                    yield next(iterator)  # by no name of ours: what the script drops must be gone
+                except StopIteration:
+                    break
+                index += 1
                 if cursor.unsettled:
                     self._moved_on(frame)
+                if again:
+                    again = False
+                    self._takeback.take_back()
+                    continue
                 if frame.follows or (inner and keeping.optimizer_steps == before):
                     continue
                 if frame.counts:
                     pending += 1
                     keeping.step += 1
-                if index == edge:
-                    self.boundary(pending, then=Phase.EPOCH_END, at=frame)
+                if index == edge or (now() >= session.wake and index != edge + 1):
+                    self.boundary(pending, then=Phase.LOOP_END if index == edge else None, at=frame)
                     pending = 0
-                elif now() >= session.wake and index != edge + 1:
-                    self.boundary(pending, at=frame)
-                    pending = 0
-            keeping.batches_over = frame.index
-            cursor.end(frame)
+            frame.index = keeping.batches_over = index
             if not frame.follows and not (inner and keeping.optimizer_steps == before):
-                self.boundary(pending, Phase.EPOCH_END)
+                self._boundary_behind(frame, pending)
         except (RuntimeError, OSError, EOFError) as error:  # only the fetch of a batch raises one here
-            cursor.boundary = frame
+            frame.index, cursor.boundary = index, frame
             if session.may_leave_by_itself and self.is_debris(error):
                 raise LeaveBox(self) from error
             raise
         finally:
             cursor.end(frame)
 
-    def _randomness_behind(self, loader: object, saved: SavedFrame | None) -> Callable[[], None]:
-        """Sets every generator to where it was when the checkpoint was made, once the pass stands where it stood.
+    def _open_pass(self, frame: Frame, reading: LoaderReading, saved: SavedFrame | None) -> None:
+        """Before the first batch of a pass: where it begins, and what is known of it."""
+        if saved is not None:
+            frame.index = self._passes.place(saved, reading)
+        frame.opening = reading
+        frame.batch_size, frame.length = reading.batch_size, reading.length
+        self._count(frame)
+        self._plan(batches=reading.length)
+        if frame.index and reading.caveat:
+            self.session.teller.say_once(reading.caveat)
 
-        A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
-        the global generators stay as they are then.
-        """
-        session, keeping = self.session, self.keeping
-        if saved is None or session.restored is None:
-            return lambda: None
-        states = session.restored.states
-        now = keeping.randomness() if saved.waiting else None
-
-        def resume() -> None:
-            keeping.take_back_loader(loader, states)
-            if now is None:
-                keeping.take_back_randomness(states)
-            else:
-                keeping.set_randomness(now)
-
-        return resume
+    def _boundary_behind(self, frame: Frame, pending: int) -> None:
+        """The boundary behind the last iteration of a loop, before the code behind it; see decisions/0004."""
+        cursor = self.keeping.cursor
+        if frame.index and cursor.frames[-1] is frame:
+            frame.spent = True
+            self.boundary(pending, Phase.LOOP_END, at=frame)
+        else:  # it gave nothing, or loops that are read in step with it wait above it
+            cursor.end(frame)
+            self.boundary(pending, Phase.LOOP_END)
 
     def steps(self, count: int) -> Iterator[int]:
         """The steps that are still to be trained, up to `count`; starts at the restored one."""
@@ -231,18 +233,24 @@ class Loops:
         if frame.counts and keeping.cursor.frames[-2].kind == "box":
             keeping.steps_planned = count
         cursor, now, pending = keeping.cursor, self._clock.monotonic, 0
+        again = entry.saved is not None and entry.saved.again
         try:
             for step in range(frame.index, count):
                 frame.index = step + 1
                 yield step
                 if cursor.unsettled:
                     self._moved_on(frame)
+                if again:
+                    self._takeback.take_back()
+                    return
                 if frame.counts:
                     pending += 1
                     keeping.step += 1
-                if now() >= session.wake:
+                if now() >= session.wake and step + 1 < count:
                     self.boundary(pending, at=frame)
                     pending = 0
+            if pending or not frame.counts:
+                self._boundary_behind(frame, pending)
         finally:
             keeping.cursor.end(frame)
 

@@ -18,6 +18,7 @@ class ReplayedReading:
     """
 
     caveat = ""
+    batch_size: int | None = None
 
     def __init__(self, items: Iterable[Any], keeping: Keeping) -> None:
         self._items = items
@@ -43,7 +44,19 @@ class ReplayedReading:
 
 def begun(iterator: Iterator[Any]) -> Iterator[Any]:
     """The same items, the first of them fetched already: what an iterator draws when it begins is drawn now."""
-    return chain(list(islice(iterator, 1)), iterator)
+    return looked_into(iterator)[0]
+
+
+def looked_into(iterator: Iterator[Any]) -> tuple[Iterator[Any], bool]:
+    """The same items, and whether there are none."""
+    first = list(islice(iterator, 1))
+    return chain(_given_away(first), iterator), not first
+
+
+def _given_away(items: list[Any]) -> Iterator[Any]:
+    """Each of `items`, which are not kept."""
+    while items:
+        yield items.pop(0)
 
 
 def _length(items: Any) -> int | None:

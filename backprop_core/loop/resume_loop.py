@@ -49,6 +49,7 @@ class Takeback:
             )
         keeping.take_back_place(loaded.states, self.source)
         if keeping.found and keeping.raw is not None:
+            keeping.raw.repair(loaded.states)
             wanted = set(keeping.saved_names(loaded.states)) - set(keeping.objects)
             there = {name: value for name, value in keeping.raw.candidates().items() if name in wanted}
             if wanted - set(there):

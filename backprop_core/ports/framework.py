@@ -45,6 +45,9 @@ class LoaderReading(Protocol):
     length: int | None
     """Batches in the pass, where the loader knows."""
 
+    batch_size: int | None
+    """Samples in each batch, the last perhaps fewer, where the loader knows."""
+
     caveat: str
     """One sentence on what of this loader cannot come back bit for bit, or empty."""
 
@@ -155,6 +158,10 @@ class RawLoop(Protocol):
 
     def candidates(self) -> Mapping[str, object]:
         """What exists already and could be used, by the same names."""
+        ...
+
+    def repair(self, states: dict[str, Any]) -> None:
+        """Mend, in place, what an earlier version is known to have stored wrongly, so that it fits the training again."""
         ...
 
     def position(self) -> Any:

@@ -1,0 +1,76 @@
+"""Beginning a pass over data where the checkpoint says that it stood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from backprop_core.errors import StateMismatchError
+from backprop_core.loop.loop_position import Frame, PlaceMismatch, SavedFrame, place_in_batches
+from backprop_core.loop.replay import looked_into
+from backprop_core.loop.resume_loop import Takeback
+from backprop_core.ports.framework import LoaderReading
+
+T = TypeVar("T")
+
+
+class ResumedPasses:
+    """Begins the passes of one box."""
+
+    def __init__(self, takeback: Takeback) -> None:
+        self._takeback = takeback
+        self._session, self._keeping = takeback.session, takeback.keeping
+
+    def place(self, saved: SavedFrame, reading: LoaderReading) -> int:
+        """Batches of the interrupted pass that are over, of the size that they have now.
+
+        Raises:
+            StateMismatchError: it was left inside of what is one batch now.
+        """
+        try:
+            index, note = place_in_batches(saved, reading.batch_size, reading.length)
+        except PlaceMismatch as error:
+            raise StateMismatchError(
+                f"{self._takeback.source} does not fit this script: {error}.",
+                f"Give the loader {saved.batch_size} samples a batch again, or start afresh with resume=False (a new run).",
+            ) from None
+        if note:
+            self._session.teller.say_once(f"{self._takeback.source}: {note}.", "warning")
+        return index
+
+    def begin(
+        self, loader: Iterable[T], reading: LoaderReading, frame: Frame, saved: SavedFrame | None
+    ) -> tuple[Iterator[T], bool]:
+        """The batches that are to come, and whether the first of them was trained already and is only entered again."""
+        if saved is None:
+            return reading.begin(None, 0, lambda: None), False
+        behind = self._randomness_behind(loader, saved)
+        iterator = reading.begin(saved.opening, frame.index, behind)
+        if saved.again or saved.waiting or not frame.index:
+            return iterator, saved.again
+        iterator, is_over = looked_into(iterator)
+        if not is_over:
+            return iterator, False
+        frame.index -= 1  # nobody knew that it was the last
+        return reading.begin(saved.opening, frame.index, behind), True
+
+    def _randomness_behind(self, loader: object, saved: SavedFrame | None) -> Callable[[], None]:
+        """Sets every generator to where it was when the checkpoint was made, once the pass stands where it stood.
+
+        A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
+        the global generators stay as they are then.
+        """
+        session, keeping = self._session, self._keeping
+        if saved is None or session.restored is None:
+            return lambda: None
+        states = session.restored.states
+        now = keeping.randomness() if saved.waiting else None
+
+        def resume() -> None:
+            keeping.take_back_loader(loader, states)
+            if now is None:
+                keeping.take_back_randomness(states)
+            else:
+                keeping.set_randomness(now)
+
+        return resume
