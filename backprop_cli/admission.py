@@ -15,6 +15,7 @@ from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.governor import Observer
 from backprop_core.governor.monitor import Monitor
+from backprop_core.governor.signals import STOP_SIGNALS, warning_signals
 from backprop_core.resources.admission import Admission, Waiting, enter
 from backprop_core.resources.gpu_limit import unheld
 from backprop_core.resources.policy import GPU_MEMORY, Limits
@@ -63,7 +64,7 @@ def admitted(
     sampler = make_sampler(settings["gpu-probe"], clock)
     limits = limits_of(settings, record.gpu)
     try:
-        with _told_to_leave() as leave:
+        with _told_to_leave(settings) as leave:
             admission = enter(
                 Slots(clock),
                 sampler,
@@ -82,10 +83,11 @@ def admitted(
 
 
 @contextmanager
-def _told_to_leave() -> Iterator[threading.Event]:
+def _told_to_leave(settings: Settings) -> Iterator[threading.Event]:
     """Set when a scheduler or a closing terminal ends the wait, so that the place in the queue is given up in order."""
     told = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    asks = (STOP_SIGNALS - {signal.SIGINT}) | warning_signals(settings["warning-signals"])
+    before = {number: signal.getsignal(number) for number in asks}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, lambda *_: told.set())

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, newest_matches, usable, whole
 from backprop_cli.contract import Start
 from backprop_cli.launch import LEAST_BOX_S, Launch
+from backprop_cli.progress import ChainProgress
 from backprop_cli.scripts import Kind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.governor.governor import Observer
-from backprop_core.governor.signals import STOP_SIGNALS, SignalInbox
-from backprop_core.governor.verdict import Verdict
+from backprop_core.governor.signals import SignalInbox, warning_signals
+from backprop_core.governor.verdict import EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
+from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 
@@ -99,57 +101,86 @@ def run_chain(
     clock: Clock,
     observer: Observer,
 ) -> Verdict:
-    """Run boxes until one completes, fails, is stopped, gains nothing, or the total is used up."""
-    end = None if chain.total_s is None else clock.monotonic() + chain.total_s
-    while True:
-        verdict = launch.attempt(record, start, end=end)
-        if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
-            return verdict
-        if launch.told_to_leave:
-            observer.say(_ENDED.format("chain", record.id))
-            return verdict
-        try:
-            before, record = record, store.load(record.id)
-        except BackpropError as error:
-            observer.say(f"No further box is begun: {error}")
-            return verdict
-        why_not = _why_not_again(before, record, end, clock.monotonic() + chain.rest_s)
-        if why_not:
-            observer.say(why_not)
-            return verdict
-        if chain.rest_s and not _rested(chain.rest_s, clock, observer, record.id):
-            return verdict
-        start = resumed_start(store, record, settings, told=observer.say)
+    """Run boxes until one completes, fails, is stopped, gains nothing, or the total is used up.
+
+    Signals are heard all the time, also between two boxes. A chain that ends before its script has completed ends with
+    another status than 0.
+
+    Raises:
+        NotAdmittedError: a box was not begun.
+    """
+    warnings = warning_signals(settings["warning-signals"])
+    with SignalInbox(warnings, keys=False) as inbox:
+        boxes = _Boxes(chain, launch, store, settings, inbox, clock, observer)
+        verdict = boxes.run(record, start)
+    stated = settings.by_name["timeboxed-exit-code"].origin != "default"
+    if not chain.until_done or verdict.outcome is Outcome.COMPLETED or verdict.exit_status or stated:
+        return verdict
+    return replace(verdict, exit_status=EXIT_UNFINISHED)
 
 
-def _rested(rest_s: float, clock: Clock, observer: Observer, run_id: str) -> bool:
-    """Rest; False if somebody has ended it: Ctrl-C, a scheduler, a closed terminal, 'backprop stop'."""
-    observer.say(f"resting for {duration_text(rest_s)}.")
-    end = clock.monotonic() + rest_s
-    with SignalInbox() as inbox:
-        while (left_s := end - clock.monotonic()) > 0:
-            clock.sleep(min(LOOK_EVERY_S, left_s))
-            arrived = inbox.take()
-            if STOP_SIGNALS.intersection(arrived):
-                observer.say(_ENDED.format("rest", run_id))
-                return False
-            if signal.SIGTSTP in arrived:
-                inbox.stop_oneself()
-    return True
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    """The boxes of one chain and what they share."""
 
+    chain: Chain
+    launch: Launch
+    store: RunStore
+    settings: Settings
+    inbox: SignalInbox
+    clock: Clock
+    observer: Observer
 
-def _why_not_again(before: RunRecord, after: RunRecord, end: float | None, at: float) -> str:
-    """A sentence if another box would be in vain, else the empty string."""
-    if after.last_checkpoint == before.last_checkpoint and after.last_step == before.last_step:
-        return "This box gained nothing, so another would not either: make it longer with -m."
-    if end is None and _counts_anew(after):
-        return (
-            "The loops of this script count anew on each resume, so a chain of boxes might never end: give it --total, or a "
-            "box long enough for the rest. With backprop.timebox() in the script it ends by itself."
-        )
-    if end is not None and end - at < LEAST_BOX_S:
-        return "The total time is used up."
-    return ""
+    def run(self, record: RunRecord, start: Start) -> Verdict:
+        chain, say = self.chain, self.observer.say
+        end = None if chain.total_s is None else self.clock.monotonic() + chain.total_s
+        progress = ChainProgress(record)
+        if self.inbox.told_to_leave():
+            raise NotAdmittedError("Not started: backprop was asked to end.", "Start it again.", None)
+        while True:
+            verdict = self.launch.attempt(record, start, end=end, missed=self.inbox.take)
+            if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
+                return verdict
+            if self.launch.told_to_leave:
+                say(_ENDED.format("chain", record.id))
+                return verdict
+            try:
+                record = self.store.load(record.id)
+                why_not = progress.after_box(record) or self._why_not(record, end)
+                if why_not or not self._rested():
+                    say(why_not or _ENDED.format("rest" if chain.rest_s else "chain", record.id))
+                    return verdict
+                start = resumed_start(self.store, record, self.settings, told=say)
+            except BackpropError as error:
+                say(f"No further box is begun: {error}")
+                return verdict
+
+    def _why_not(self, record: RunRecord, end: float | None) -> str:
+        if end is None and _counts_anew(record):
+            return (
+                "The loops of this script count anew on each resume, so a chain of boxes might never end: give it --total, "
+                "or a box long enough for the rest. With backprop.timebox() in the script it ends by itself."
+            )
+        if end is not None and end - self.clock.monotonic() - self.chain.rest_s < LEAST_BOX_S:
+            return "The total time is used up."
+        return ""
+
+    def _rested(self) -> bool:
+        """Rest; False if somebody ended it, or what went before: Ctrl-C, a scheduler, a closed terminal, 'backprop stop'."""
+        if self.chain.rest_s:
+            self.observer.say(f"resting for {duration_text(self.chain.rest_s)}.")
+        end = self.clock.monotonic() + self.chain.rest_s
+        with SignalInbox(self.inbox.asks_to_end) as keys:
+            while True:
+                arrived = [*self.inbox.take(), *keys.take()]
+                if self.inbox.asks_to_end.intersection(arrived):
+                    return False
+                if signal.SIGTSTP in arrived:
+                    keys.stop_oneself()
+                left_s = end - self.clock.monotonic()
+                if left_s <= 0:
+                    return True
+                self.clock.sleep(min(LOOK_EVERY_S, left_s))
 
 
 def _counts_anew(record: RunRecord) -> bool:

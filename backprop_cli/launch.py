@@ -5,7 +5,8 @@ end.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,23 @@ class Launch:
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
-    def attempt(self, record: RunRecord, start: Start, *, end: float | None = None) -> Verdict:
+    def attempt(
+        self,
+        record: RunRecord,
+        start: Start,
+        *,
+        end: float | None = None,
+        missed: Callable[[], Sequence[signal.Signals]] = tuple,
+    ) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
 
         Args:
             end: monotonic instant at which it has to be over, its wait for resources included; None for no such instant.
+            missed: gives the signals that came before the script's own watch for them began.
 
         Raises:
             NotAdmittedError: resources did not come free; nothing was begun.
-        UsageError: the script could not be started.
+            UsageError: the script could not be started.
         """
         wait_s = self._settings["wait-minutes"] * 60.0 if self._settings["wait"] else 0.0
         if end is not None:
@@ -79,6 +88,7 @@ class Launch:
             budget_s = box_s if end is None else min(box_s, max(LEAST_BOX_S, end - self._clock.monotonic()))
             warnings = warning_signals(self._settings["warning-signals"])
             with SignalInbox(warnings) as inbox:  # a second Ctrl-C must not cut off the writing of the record
+                inbox.arrived_before(missed())
                 verdict = self._run(record, start, grant, budget_s, inbox)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
@@ -253,6 +263,7 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]
         "killed": ending.killed,
         "cause": None if ending.cause is None else ending.cause.value,
         "leftovers": len(ending.leftovers),
+        "first_step": ending.heard.first_step,
         "output_lost_bytes": ending.lost_bytes,
         "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
     }

@@ -28,7 +28,7 @@ Written = Callable[[], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class State:
     """A file or folder at one look; equal when nothing was written. Instants in nanoseconds since 1970."""
 
     newest_ns: int
@@ -38,7 +38,7 @@ class _State:
 
 @dataclass(slots=True)
 class _Seen:
-    state: _State
+    state: State
     since: float
     complete: bool = False
     written_to: bool = False
@@ -114,18 +114,19 @@ class Matches:
         return sorted(paths, key=lambda path: (self._seen[path].state.newest_ns, path))
 
 
-def _states(cwd: Path, pattern: str, since_ns: int) -> Iterator[tuple[str, _State]]:
+def _states(cwd: Path, pattern: str, since_ns: int) -> Iterator[tuple[str, State]]:
     for name in glob.glob(pattern, root_dir=cwd, recursive=True):  # noqa: PTH207 - a Path refuses absolute patterns
         path = cwd / name
         try:
-            state = _state(path)
+            state = state_of(path)
         except OSError:
             continue
         if state.newest_ns >= since_ns and is_there(path):
             yield str(path), state
 
 
-def _state(path: Path) -> _State:
+def state_of(path: Path) -> State:
+    """What a file or folder is now. Raises OSError if it cannot be looked at."""
     facts = path.stat()
     newest, nbytes, entries = facts.st_mtime_ns, facts.st_size, 1
     if path.is_dir():
@@ -135,7 +136,7 @@ def _state(path: Path) -> _State:
                 newest, nbytes, entries = max(newest, inner.st_mtime_ns), nbytes + inner.st_size, entries + 1
             if entries > _MOST_ENTRIES:
                 break
-    return _State(newest, nbytes, entries)
+    return State(newest, nbytes, entries)
 
 
 def _is_written(path: str, written: Collection[str]) -> bool:

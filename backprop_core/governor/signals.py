@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -79,6 +80,10 @@ class SignalInbox:
         while self._arrived:
             taken.append(self._arrived.popleft())
         return taken
+
+    def arrived_before(self, numbers: Iterable[signal.Signals]) -> None:
+        """Signals that another inbox heard before this one was open; they count as if they came now."""
+        self._arrived.extendleft(reversed([*numbers]))
 
     def told_to_leave(self) -> bool:
         """Whether one has come that asks to end; takes all of them."""

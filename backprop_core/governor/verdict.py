@@ -12,6 +12,8 @@ from backprop_core.outcome import Outcome
 from backprop_core.strict_json import as_text, as_word
 
 EXIT_NOTHING_TO_RESUME = 124
+EXIT_UNFINISHED = 124
+"""Of a chain of boxes that ended before its script completed: whatever waits for the result must not go on."""
 LONGEST_LINE = 300
 MOST_NAMED = 3
 _TRACEBACK = "Traceback (most recent call last)"

@@ -15,9 +15,9 @@ store = Path(os.environ["BACKPROP_CHECKPOINT_DIR"])
 total = int(os.environ.get("STANDIN_STEPS", "40"))
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append("preempted"))
-step = 0
+step = began = 0
 if os.environ.get("BACKPROP_RESUME") == "1" and store.is_dir():
-    step = max((int(path.name[5:]) for path in store.iterdir()), default=0)
+    step = began = max((int(path.name[5:]) for path in store.iterdir()), default=0)
 attempt.events.append("session_started", pid=os.getpid(), budget_s=1.0, resumed_from=str(step))
 
 def save(reason):
@@ -44,7 +44,7 @@ while step < total:
     if not paused:
         step += 1
         attempt.events.append("progress", step=step, epoch=0, batch=step, loss=1 / step, rate=50.0, next_save_s=5.0)
-attempt.events.append("session_finished", outcome=outcome, reason=f"The stand-in was {outcome}.", steps=step,
+attempt.events.append("session_finished", outcome=outcome, reason=f"The stand-in was {outcome}.", steps=step - began,
                       step=step, checkpoint=checkpoint, used_s=1.0, slack_s=0.25, measured={"step_s": 0.02})
 print("argv", *sys.argv[1:])
 """

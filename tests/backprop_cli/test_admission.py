@@ -33,7 +33,7 @@ def test_what_cannot_be_had_is_refused_with_value_and_need(backprop: CommandLine
     ran = backprop("run", "train.py", "--min-free-ram", "60000", "--no-wait")
     assert ran.returncode == 75
     assert "free memory is" in ran.stderr
-    assert "at least 6e+04 GB needed" in ran.stderr
+    assert "at least 60000 GB needed" in ran.stderr
     assert not (backprop.folder / "ran").exists()
     assert backprop.runs() == []
 

@@ -33,7 +33,8 @@ def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "100000"
     ran = backprop("run", "train.py", "-m", "0.05", "--until-done", "--total", "8s", "--run-id", "total")
-    assert ran.returncode == 0
+    assert ran.returncode == 124
+    assert "total time is used up" in ran.stderr
     record = backprop.record("total")
     assert record["status"] == "timeboxed"
     assert len(record["attempts"]) >= 2
@@ -52,7 +53,7 @@ def test_waiting_for_resources_counts_in_the_total(backprop: CommandLine) -> Non
     first = backprop.start("run", "train.py", "--run-id", "first", "-m", "0.1")
     wait_for(lambda: [row["id"] for row in backprop.runs()] == ["first"])
     began = time.monotonic()
-    assert backprop("run", "train.py", *chain).returncode == 0
+    assert backprop("run", "train.py", *chain).returncode == 124
     assert time.monotonic() - began < 14.0
     assert backprop.record("total")["attempts"][0]["budget_s"] < 12.0 - 2.0
     first.communicate(timeout=20)
@@ -70,8 +71,56 @@ def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:
     assert len(backprop.record("vain")["attempts"]) == 1
 
 
-def test_ctrl_c_during_a_rest_ends_the_chain_as_the_last_box_ended(backprop: CommandLine) -> None:
-    """Nothing runs then: the status is that of the box before, and how to go on is said."""
+OVERWRITES = """
+import json, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+place = pathlib.Path("last.pt")
+done = int(place.read_text()) if place.exists() else 0
+while done < {steps}:
+    time.sleep(0.02)
+    done += 1
+    place.write_text(str(done))
+    {said}
+"""
+ANNOUNCES = 'print(json.dumps({"event": "checkpoint_saved", "path": "last.pt"}), flush=True)'
+COUNTS_ANEW = 'print(json.dumps({"step": done - 1}), flush=True)'
+
+
+@pytest.mark.parametrize("how", ["announced", "glob"])
+def test_a_file_that_is_overwritten_is_progress(backprop: CommandLine, how: str) -> None:
+    """A script that saves to one file, and names no step, is begun anew until it completes."""
+    backprop.script(OVERWRITES.format(steps=130, said=ANNOUNCES if how == "announced" else ""))
+    options = ("--checkpoint-glob", "*.pt") if how == "glob" else ()
+    ran = backprop("run", "train.py", "-m", "0.03", "--until-done", "--run-id", "over", *options)
+    assert ran.returncode == 0, ran.stderr
+    record = backprop.record("over")
+    assert (record["status"], (backprop.folder / "last.pt").read_text()) == ("completed", "130")
+    assert len(record["attempts"]) >= 2
+
+
+def test_boxes_that_all_begin_at_one_place_end_the_chain(backprop: CommandLine) -> None:
+    """A script that begins anew each time writes its file and counts its steps, and gets nowhere: three boxes show it."""
+    script = OVERWRITES.replace("int(place.read_text()) if place.exists() else 0", "0")
+    backprop.script(script.format(steps=100_000, said=COUNTS_ANEW))
+    chain = ("--until-done", "--checkpoint-glob", "*.pt", "--run-id", "anew")
+    ran = backprop("run", "train.py", "-m", "0.02", *chain)
+    assert ran.returncode == 124
+    assert "3 boxes all began at step 0" in ran.stderr
+    assert len(backprop.record("anew")["attempts"]) == 3
+
+
+def test_the_status_of_an_unfinished_chain_can_be_chosen(backprop: CommandLine) -> None:
+    """--timeboxed-exit-code holds for a chain, too: a scheduler takes it for "again"."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    ran = backprop(
+        "run", "train.py", "-m", "0.03", "--until-done", "--total", "3s", "--timeboxed-exit-code", "99"
+    )
+    assert ran.returncode == 99
+
+
+def test_ctrl_c_during_a_rest_ends_the_chain(backprop: CommandLine) -> None:
+    """Nothing runs then: the status says that the script is not done, and how to go on is said."""
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "100000"
     process = backprop.start("run", "train.py", "-m", "0.03", "--until-done", "--rest", "10", "--run-id", "r")
@@ -79,15 +128,15 @@ def test_ctrl_c_during_a_rest_ends_the_chain_as_the_last_box_ended(backprop: Com
     wait_for(lambda: "resting" in process.stderr.readline())  # type: ignore[union-attr]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert process.returncode == 124
     assert "backprop resume r --until-done" in err
     assert len(backprop.record("r")["attempts"]) == 1
 
 
-@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+@pytest.mark.parametrize("how", ["stop", "SIGTERM", "SIGUSR1"])
 def test_a_rest_is_ended_from_outside(backprop: CommandLine, how: str) -> None:
-    """'backprop stop' from another terminal, or a scheduler's SIGTERM, ends the chain as the last box ended; nothing
-    else can be asked of it then, and its story says that it waits.
+    """'backprop stop' from another terminal, or a scheduler's signal, ends the chain; nothing else can be asked of it
+    then, and its story says that it waits.
     """
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "100000"
@@ -99,9 +148,9 @@ def test_a_rest_is_ended_from_outside(backprop: CommandLine, how: str) -> None:
     if how == "stop":
         assert backprop("stop", "r").returncode == 0
     else:
-        process.terminate()
+        process.send_signal(signal.Signals[how])
     _, err = process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert process.returncode == 124
     assert "backprop resume r --until-done" in err
     assert len(backprop.record("r")["attempts"]) == 1
     assert backprop("stop", "r").returncode == 2
