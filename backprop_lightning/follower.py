@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import session_opens
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.ranks import Opening
+from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_lightning.patches import Doors
 from backprop_torch.ranks import Together
@@ -57,6 +59,11 @@ class FollowingFit(Doors):
 
     def restored(self) -> Loaded | None:
         return self._loaded
+
+    def begins_with(self, theirs: ScriptsCheckpoint) -> None:
+        self._opening = replace(self._opening, resumed_from=theirs.path)
+        if self._loaded is not None:
+            self._loaded.states.clear()
 
     def tell(self, text: str) -> None:
         """The first rank talks."""

@@ -20,7 +20,8 @@ from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
-from backprop_lightning import checkpoint_file, slurm
+from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint, ours_is_taken
+from backprop_lightning import checkpoint_file, scripts_checkpoint
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.training_state import OURS, LightningTrainee, is_ours
@@ -73,6 +74,10 @@ class Doors(ABC):
     @abstractmethod
     def restored(self) -> Loaded | None:
         """The checkpoint to go on from."""
+
+    @abstractmethod
+    def begins_with(self, theirs: ScriptsCheckpoint) -> None:
+        """Training goes on from what the script names, and not from what was restored."""
 
     @abstractmethod
     def tell(self, text: str) -> None:
@@ -154,21 +159,14 @@ class Doors(ABC):
             vars(owner).pop(name, None)
 
     def _resume_start(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
-        """In place of loading `fit(ckpt_path=...)`: ours, unless the user has given one."""
+        """In place of loading `fit(ckpt_path=...)`: ours, unless the one that it names is newer."""
         connector = self.trainer._checkpoint_connector
         del connector.resume_start
         loaded = self.restored()
-        if loaded is not None and slurm.is_outdated(self.trainer, checkpoint_path, loaded.info.wall_s):
-            self.tell(
-                f"{checkpoint_path}, from Lightning's SLURM plugin, is older than {self.resumed_from}, so it is not used."
-            )
-            checkpoint_path = None
-        if checkpoint_path or loaded is None:
-            if loaded is not None:
-                self.tell(
-                    f"fit was given ckpt_path={str(checkpoint_path)!r}, so training goes on from there, and not from "
-                    f"{self.resumed_from}."
-                )
+        theirs = scripts_checkpoint.found(checkpoint_path)
+        if loaded is None or not ours_is_taken(loaded.info, theirs, self.tell, self.least):
+            if loaded is not None and theirs is not None:
+                self.begins_with(theirs)
             connector.resume_start(checkpoint_path, *args, **kwargs)
             return
         source = str(loaded.info.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from typing import Any
 
 
@@ -28,15 +27,3 @@ def who_saves(number: signal.Signals) -> str:
         f"{number.name} is answered by Lightning's SLURM plugin, which saves and requeues the job; SIGTERM and the deadline "
         "by backprop. The next attempt goes on from the newer of the two checkpoints."
     )
-
-
-def is_outdated(trainer: Any, checkpoint_path: Any, made_wall_s: float) -> bool:
-    """Whether `checkpoint_path` is the plugin's own, which Lightning takes up by itself, and older than ours.
-
-    Args:
-        made_wall_s: when ours was made, in seconds since 1970.
-    """
-    path = Path(str(checkpoint_path))
-    if not path.name.startswith("hpc_ckpt_") or requeue_signal(trainer) is None:
-        return False
-    return path.is_file() and path.stat().st_mtime < made_wall_s

@@ -11,6 +11,7 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.session.ranks import Opening
+from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.session import Session
 from backprop_core.session.settings import Settings
 from backprop_lightning import slurm
@@ -70,6 +71,9 @@ class BoxedFit(Doors):
 
     def restored(self) -> Any:
         return self.session.restored
+
+    def begins_with(self, theirs: ScriptsCheckpoint) -> None:
+        self.session.begins_with(theirs)
 
     def tell(self, text: str) -> None:
         self.session.teller.say(text, "warning")

@@ -11,8 +11,10 @@ from backprop_core.clock import Clock
 from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
+from backprop_core.session.scripts_checkpoint import ours_is_taken
 from backprop_core.session.settings import Settings
 from backprop_torch.ranks import ranks_of_process
+from backprop_transformers import scripts_checkpoint
 from backprop_transformers.patches import Doors
 from backprop_transformers.training_state import OURS, TrainerKeeping, is_ours
 
@@ -38,7 +40,8 @@ class BoxedTraining:
         self._earlier_s = 0.0
         self._closed = False
         keeping = TrainerKeeping(trainer, self._elapsed_s)
-        self.session = session_among(ranks_of_process(), settings, keeping, clock, leave_s=LEAVE_S)
+        self._ranks = ranks_of_process()
+        self.session = session_among(self._ranks, settings, keeping, clock, leave_s=LEAVE_S)
         self.doors = Doors(self.session, keeping, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
@@ -94,18 +97,20 @@ class BoxedTraining:
         loaded = self.session.restored
         if loaded is None:
             return train(users_checkpoint)
-        if users_checkpoint:
-            self.session.teller.say(
-                f"train was given resume_from_checkpoint={str(users_checkpoint)!r}, so training goes on from there, and not "
-                f"from {self.resumed_from}.",
-                "warning",
-            )
+        theirs = scripts_checkpoint.found(users_checkpoint, self._trainer.args.output_dir)
+        agree = {} if self._ranks is None else {"least": self._ranks.least}
+        if not ours_is_taken(loaded.info, theirs, self._warn, **agree):
+            if theirs is not None:
+                self.session.begins_with(theirs)
             return train(users_checkpoint)
         if is_ours(loaded.states):
             ours: Any = loaded.states[OURS]
             self._earlier_s = float(ours["elapsed_s"])
         with self.doors.resumed(loaded.states, str(self.session.resumed_from)) as folder:
             return train(folder)
+
+    def _warn(self, text: str) -> None:
+        self.session.teller.say(text, "warning")
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         if not self._closed:

@@ -30,6 +30,7 @@ from backprop_core.session.messages import LogValues, Teller
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
+from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.settings import Settings
 from backprop_core.session.training_state import Position, Trainee
 
@@ -77,6 +78,7 @@ class Session:
         self.leaving: Verdict | None = None
         self._reserved = False
         self.opened = self.passes_over = False
+        self.scripts_checkpoint: ScriptsCheckpoint | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -146,6 +148,12 @@ class Session:
     def _warn(self, text: str) -> None:
         self.teller.say(text, "warning")
 
+    def begins_with(self, theirs: ScriptsCheckpoint) -> None:
+        """Training goes on from a checkpoint of the script's own, and not from what was restored."""
+        self.scripts_checkpoint, self.passes_over = theirs, False
+        if self.restored is not None:
+            self.restored.states.clear()
+
     # -- what users see ----------------------------------------------------------------------------------------
 
     @property
@@ -160,6 +168,9 @@ class Session:
 
     @property
     def resumed_from(self) -> str | None:
+        """The checkpoint that training goes on from: of ours, or one that the script names itself and that is newer."""
+        if self.scripts_checkpoint is not None:
+            return self.scripts_checkpoint.path
         return None if self.restored is None else self.restored.info.address
 
     @property
@@ -305,7 +316,7 @@ class Session:
         """Whether the end of a completed training was restored, and is what there is to save now."""
         if self.restored is None or self.restored.info.facts.reason is not SaveReason.FINAL:
             return False
-        return self.trainee.position().step == self.restored.info.step
+        return self.scripts_checkpoint is None and self.trainee.position().step == self.restored.info.step
 
     def withdraw(self) -> None:
         """Stop without a word on the training, which goes on without a session."""

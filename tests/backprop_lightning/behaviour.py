@@ -16,7 +16,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,16 +205,25 @@ def odd_entries(folder: Path) -> Any:
 
 
 @case
-def ckpt_path_wins(folder: Path) -> Any:
-    """The user's own ckpt_path is obeyed, and named."""
-    first = boxed("wins")
-    made = trainer(Striking(15, "control", first), first)
-    fit(made)
-    made.save_checkpoint(folder / "mine.ckpt")
-    second = boxed("wins")
-    made = trainer(second)
-    fit(made, ckpt_path=folder / "mine.ckpt")
-    return {"outcome": str(second.outcome), "step": made.global_step, "said": said_in(second)}
+def newer_checkpoint_wins(folder: Path) -> Any:
+    """ModelCheckpoint's last.ckpt is of the end of an epoch, ours of the middle of the next, or of the one before."""
+
+    def trained(at: int | None, ckpt_path: Any) -> tuple[BackpropCallback, list[Any]]:
+        ours, begins = boxed("wins"), []
+        striking = [] if at is None else [Striking(at, "control", ours)]
+        kept = callbacks.ModelCheckpoint(folder / "kept", save_last=True)
+        made, module = trainer(*striking, kept, ours, enable_checkpointing=True), Net()
+        module.on_train_start = lambda: begins.append(made.global_step)
+        fit(made, module, ckpt_path=ckpt_path)
+        return ours, [str(ours.outcome), begins[0], made.global_step, str(ours.resumed_from)[-12:]]
+
+    first, one = trained(15, "last")  # theirs at 10, ours at 12
+    second, two = trained(3, "last")
+    whole = trainer(max_epochs=2, max_steps=18)
+    fit(whole)
+    whole.save_checkpoint(folder / "mine.ckpt")
+    third, three = trained(None, folder / "mine.ckpt")
+    return {"fits": [one, two, three], "said": [said_in(ours) for ours in (first, second, third)]}
 
 
 @case
@@ -499,28 +508,38 @@ def slurm(folder: Path) -> Any:
             super().__init__()
             self.at = at
 
+    class Breaking(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_start(self, made: Any, *args: Any) -> None:
+            if made.global_step == 24 and not begun:
+                begun.append(made.global_step)
+                raise KeyError("the attempt is lost")
+
+    begun: list[int] = []
+
     def trained(strikes: int | None, requeued: int = -1) -> tuple[Any, list[Any]]:
         ours = boxed("slurm")
         made = trainer(
-            Striking(strikes, "sigterm", ours), Requeued(requeued), ours, plugins=[plugin()], default_root_dir=folder
+            Striking(strikes, "sigterm", ours), Requeued(requeued), Breaking(), ours,
+            plugins=[plugin()], default_root_dir=folder,
         )  # fmt: skip
         begins: list[int] = []
         module = Net()
         module.on_train_start = lambda: begins.append(made.global_step)
-        fit(made, module)
+        with suppress(KeyError):
+            fit(made, module)
         saved = [path.name for path in folder.glob("hpc_ckpt_*")]
         return ours, [str(ours.outcome), begins[0], made.global_step, len(saved)]
 
     with in_a_slurm_job() as plugin:
         first, one = trained(15, requeued=5)  # Lightning's at 5, ours at 12
         second, two = trained(9)  # begins at 12: ours is newer
-        os.utime(folder / "hpc_ckpt_1.ckpt")
-        third, three = trained(None)  # begins at 5: Lightning's is newer
+        _, three = trained(None, requeued=22)  # begins at 20, and is lost behind Lightning's at 22
+        third, four = trained(None)  # begins at 22: Lightning's is newer
         alone, other = boxed("slurm-term"), folder / "other"
         on_term = plugin(requeue_signal=signal.SIGTERM)
         fit(trainer(Striking(15, "sigterm", alone), alone, plugins=[on_term], default_root_dir=other))
     return {
-        "fits": [one, two, three],
+        "fits": [one, two, three, four],
         "said": [said_in(first), said_in(second), said_in(third), said_in(alone)],
         "alone": [str(alone.outcome), other.exists()],
     }

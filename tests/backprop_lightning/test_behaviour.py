@@ -100,12 +100,20 @@ def test_entries_of_on_save_checkpoint_of_any_type(made: dict[str, Any]) -> None
     assert odd["error"].startswith("StateMismatchError")
 
 
-def test_the_users_ckpt_path_wins_and_is_named(made: dict[str, Any]) -> None:
-    """An explicit ckpt_path is obeyed even where a checkpoint of ours is at hand, and the user is told."""
-    wins = made["ckpt_path_wins"]
-    assert (wins["outcome"], wins["step"]) == ("completed", 30)
-    assert "mine.ckpt" in wins["said"]
-    assert "and not from" in wins["said"]
+def test_the_newer_of_two_checkpoints_wins(made: dict[str, Any]) -> None:
+    """`fit(ckpt_path="last")` does not go back behind our checkpoint, nor ours behind a later one, and that is said."""
+    wins = made["newer_checkpoint_wins"]
+    assert [fit[:3] for fit in wins["fits"]] == [
+        ["stopped", 0, 12],
+        ["stopped", 12, 15],
+        ["completed", 18, 28],
+    ]
+    assert wins["fits"][1][3] == "000000000012"
+    assert wins["fits"][2][3].endswith("mine.ckpt")
+    assert "newer" not in wins["said"][0]
+    assert "which is newer than the script's own" in wins["said"][1]
+    assert "last.ckpt of step 10." in wins["said"][1]
+    assert "mine.ckpt of step 18, which is newer than" in wins["said"][2]
 
 
 def test_a_notebook_fits_again_and_again(made: dict[str, Any]) -> None:
@@ -185,10 +193,12 @@ def test_a_signal_to_the_whole_group_tears_no_step(made: dict[str, Any]) -> None
 def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
     """SIGUSR1 stays Lightning's and SIGTERM is ours; which of them saves is said, and the newer checkpoint is taken."""
     slurm = made["slurm"]
-    assert slurm["fits"] == [["preempted", 0, 12, 1], ["preempted", 12, 20, 1], ["completed", 5, 30, 1]]
+    assert slurm["fits"] == [
+        ["preempted", 0, 12, 1], ["preempted", 12, 20, 1], ["failed", 20, 24, 2], ["completed", 22, 30, 2],
+    ]  # fmt: skip
     assert "SIGUSR1 is answered by Lightning's SLURM plugin" in slurm["said"][0]
     assert "hpc_ckpt_1.ckpt" in slurm["said"][1]
-    assert "so it is not used" in slurm["said"][1]
-    assert "and not from" in slurm["said"][2]
+    assert "hpc_ckpt_1.ckpt of step 5." in slurm["said"][1]
+    assert "hpc_ckpt_2.ckpt of step 22, which is newer than" in slurm["said"][2]
     assert "SIGTERM is answered by backprop" in slurm["said"][3]
     assert slurm["alone"] == ["preempted", False]

@@ -136,6 +136,7 @@ def skipped(folder: Path) -> Any:
 
 @case
 def users_checkpoint(folder: Path) -> Any:
+    """The script names its own checkpoint at each start: once ours is the newer one, once its own."""
     keywords: dict[str, Any] = {
         "save_strategy": "steps",
         "save_steps": 4,
@@ -143,12 +144,25 @@ def users_checkpoint(folder: Path) -> Any:
         "output_dir": str(folder / "own"),
     }
     struck("users", 7, **keywords)
-    made, ours = trainer(**keywords), boxed("users")
-    diary = Striking(None, "control", ours)
-    made.add_callback(ours)
-    made.add_callback(diary)
-    made.train(resume_from_checkpoint=str(folder / "own" / "checkpoint-4"))
-    return {"said": said_in(ours), "steps": diary.ticks, "outcome": ours.outcome}
+
+    def resumed(named: Any, at: int | None) -> Any:
+        made, ours = trainer(**keywords), boxed("users")
+        diary = Striking(at, "control", ours)
+        made.add_callback(ours)
+        made.callback_handler.callbacks.insert(0, diary)
+        made.train(resume_from_checkpoint=named)
+        return {
+            "said": said_in(ours),
+            "steps": diary.ticks,
+            "outcome": ours.outcome,
+            "from": ours.resumed_from,
+        }
+
+    older = resumed(str(folder / "own" / "checkpoint-4"), 1)
+    state = folder / "own" / "checkpoint-4" / "trainer_state.json"
+    told = json.loads(state.read_text())
+    state.write_text(json.dumps(told | {"global_step": 9}))  # as if its attempt had come further than ours
+    return {"older": older, "newer": resumed(True, None)}
 
 
 @case

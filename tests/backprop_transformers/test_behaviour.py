@@ -70,13 +70,15 @@ def test_trained_batches_are_not_loaded_again(made: dict[str, Any]) -> None:
     assert skipped["loaded"] == 2 * 38 - (38 + 2 * 4)
 
 
-def test_a_checkpoint_of_the_users_wins(made: dict[str, Any]) -> None:
-    """`train(resume_from_checkpoint=...)` is obeyed, and said in one line."""
-    users = made["users_checkpoint"]
-    assert "resume_from_checkpoint=" in users["said"]
-    assert "checkpoint-4" in users["said"]
-    assert users["steps"] == 6
-    assert users["outcome"] == "completed"
+def test_the_newer_of_two_checkpoints_wins(made: dict[str, Any]) -> None:
+    """`resume_from_checkpoint` does not go back behind our checkpoint, nor ours behind a later one, and that is said."""
+    older, newer = made["users_checkpoint"]["older"], made["users_checkpoint"]["newer"]
+    assert older["from"].endswith("step-000000000007")
+    assert "which is newer than the script's own" in older["said"]
+    assert "checkpoint-4 of step 4." in older["said"]
+    assert newer["from"].endswith("checkpoint-4")
+    assert "checkpoint-4 of step 9, which is newer than" in newer["said"]
+    assert newer["outcome"] == "completed"
 
 
 def test_another_model_is_refused_whole(made: dict[str, Any]) -> None:
