@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.errors import UsageError
+from backprop_core.runs.attempt import EVENTS_FILE
 from backprop_core.runs.control import Action, send_control
+from backprop_core.runs.events import read_kinds
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
@@ -24,7 +27,7 @@ def ask(
         as_json: also print one object: what was asked of which run, and how it stands.
 
     Raises:
-        UsageError: the run is unknown, or does not go on.
+        UsageError: the run is unknown, does not go on, or cannot do what is asked.
         StoreError: the request cannot be written.
     """
     store = open_store()
@@ -39,14 +42,27 @@ def ask(
         raise UsageError(
             f"Run {record.id} is {record.status.value}, so there is nothing to {action.value}.", _hint(record)
         )
+    folder = store.attempt_dir(record.id, attempt.number)
+    if action is Action.CHECKPOINT and attempt.governor is not None and not _has_session(folder):
+        raise UsageError(
+            f"Run {record.id} cannot be asked to save: no session of backprop is in its script, or not yet.",
+            "Ask again once it trains. What a script saves by itself is remembered with --checkpoint-glob.",
+        )
     send_control(
-        store.attempt_dir(record.id, attempt.number),
+        folder,
         action,
         extend_s=extend_s,
         why=f"'backprop {action.value}'",
     )
     tell(done.format(record.id))
     return _shown(record, action, as_json)
+
+
+def _has_session(attempt_dir: Path) -> bool:
+    """Whether a session that could save runs in the script of an attempt."""
+    kinds = ("session_started", "session_withdrawn", "session_finished")
+    told = read_kinds(attempt_dir / EVENTS_FILE, kinds)
+    return bool(told) and told[-1]["kind"] == "session_started"
 
 
 def _shown(record: RunRecord, action: Action, as_json: bool) -> RunRecord:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from backprop_cli.opening import one_line
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import View
 from backprop_core.strict_json import as_float, as_number, as_whole
@@ -45,7 +46,8 @@ class Display:
 
     def say(self, text: str) -> None:
         self.before_output()
-        self._write(f"backprop: {text}\n")
+        shown = "\n".join(map(one_line, text.splitlines()))
+        self._write(f"backprop: {shown}\n")
 
     def tick(self, view: View) -> None:
         if view.now < self._next_at:

@@ -23,12 +23,14 @@ class Found:
     Attributes:
         stores: every place of the run, or the one of the path.
         only: the single checkpoint that was named, or None for all.
+        place: the folder or address that was named, or None for a run.
         others: what the script announced itself, in formats that are not ours.
     """
 
     stores: tuple[CheckpointStore, ...]
     only: Path | None = None
     others: tuple[str, ...] = ()
+    place: str | None = None
 
 
 def find_checkpoints(run_or_path: str) -> Found:
@@ -65,8 +67,8 @@ def _at(place: str) -> Found:
     folder, _, name = place.rpartition("/")
     if parse_step_folder(name) or parse_step_folder(name.removeprefix("damaged-")):
         store = open_checkpoints(folder, clock=SYSTEM)
-        return Found((store,), only=store.directory / name)
-    return Found((open_checkpoints(place, clock=SYSTEM),))
+        return Found((store,), only=store.directory / name, place=place)
+    return Found((open_checkpoints(place, clock=SYSTEM),), place=place)
 
 
 def _of_run(record: RunRecord, home: Path) -> Found:

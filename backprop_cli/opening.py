@@ -37,9 +37,15 @@ def settings_for(
     return resolve(command_line=raw, environ=os.environ, cwd=cwd, file=file, remembered=remembered)
 
 
+def one_line(text: str) -> str:
+    """Text from outside without line breaks and what else would move the terminal: a run's name may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 def tell(text: str) -> None:
-    """One line for the user on standard error."""
-    click.echo(f"backprop: {text}", err=True)
+    """One line, seldom more, for the user on standard error."""
+    shown = "\n".join(map(one_line, text.splitlines()))
+    click.echo(f"backprop: {shown}", err=True)
 
 
 def tell_warnings(store: RunStore) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backprop_cli.opening import is_terminal
+from backprop_cli.opening import is_terminal, one_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _GAP = 2
 _STYLES: Mapping[str, str] = {
     "running": "cyan",
+    "paused": "cyan",
     "completed": "green",
     "timeboxed": "yellow",
     "preempted": "yellow",
@@ -42,15 +43,11 @@ def show_table(
         spare: columns that a narrow terminal is not shown, the first one first.
         folded: the column that takes several lines where even so it is too narrow; others are cut.
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     if is_terminal():
         _show_rich(columns, rows, styled, spare, folded)
     else:
         click.echo(table_text(columns, rows))
-
-
-def one_line(text: str) -> str:
-    """Text from outside without line breaks and what else would move the terminal: a run's name may hold anything."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def fitting(

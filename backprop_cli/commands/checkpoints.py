@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from backprop_cli.finding import Found, find_checkpoints
-from backprop_cli.opening import tell
+from backprop_cli.opening import one_line, tell
 from backprop_cli.tables import show_table
 from backprop_core.checkpoints.manifest import CheckpointInfo, address_of
 from backprop_core.clock import local_text
@@ -47,7 +47,7 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
     for path in _without_manifest(found, {info.path for _, info in infos}):
         tell(f"{address_of(path)} is damaged: its manifest cannot be read. 'backprop verify' says more.")
     for other in found.others:
-        click.echo(f"made by the script itself: {other}")
+        click.echo(f"made by the script itself: {one_line(other)}")
     return 0
 
 

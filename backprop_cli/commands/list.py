@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from backprop_cli.opening import is_terminal, open_store, tell, tell_warnings
-from backprop_cli.tables import one_line, show_table
+from backprop_cli.tables import show_table
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.runs.listing import RunRow
@@ -72,9 +72,9 @@ def _cells(row: RunRow) -> tuple[str, ...]:
         row.ended_wall if row.ended_wall is not None else (SYSTEM.wall() if row.status == "running" else None)
     )
     return (
-        one_line(row.id),  # the npm tool's may be anything, too
-        one_line(row.name or "-"),
-        str(row.status),
+        row.id,
+        row.name or "-",
+        "paused" if row.paused else str(row.status),
         "-" if end is None else duration_text(max(0.0, end - row.started_wall)),
         "-" if row.last_step is None else str(row.last_step),
         "-" if row.last_loss is None else f"{row.last_loss:.4g}",

@@ -57,6 +57,9 @@ def command(run: str, follow: bool, lines: int | None, number: int | None, as_js
         output = path.read_bytes()[offset:].decode("utf-8", "replace")
         show_object(run_id=record.id, attempt=number, path=str(path), output=output)
         return 0
+    if not follow and path.stat().st_size == 0:
+        goes_on = record.status is RunStatus.RUNNING and number == last
+        tell(f"Attempt {number} of run {record.id} has printed nothing{' so far' if goes_on else ''}.")
     offset = _show(path, offset)
     if follow and number >= last:
         _follow(store, record.id, number, offset)

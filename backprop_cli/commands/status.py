@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 
 from backprop_cli.checkpoints import committed, is_remote, is_there
-from backprop_cli.opening import open_store, settings_for, tell_warnings
+from backprop_cli.opening import one_line, open_store, settings_for, tell_warnings
 from backprop_cli.parameters import complete_runs, working_folder
-from backprop_cli.tables import one_line
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
+from backprop_core.runs.liveness import with_live_news
+from backprop_core.runs.pauses import Pauses, pauses_of
 from backprop_core.runs.record import AttemptRecord, RunRecord
+from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
+from backprop_core.strict_json import JSON, as_list, as_number, as_object, as_text
 
 WATCH_EVERY_S = 1.0
 
@@ -59,6 +62,8 @@ class _Story:
         from backprop_core.runs.record_json import to_text
 
         record = self._load()
+        folder = self._store.run_dir(record.id) if not record.foreign else None
+        record = record if folder is None else with_live_news(record, folder)
         click.echo(to_text(record) if as_json else "\n".join(story(self._store, record)))
 
     def close(self) -> None:
@@ -103,17 +108,19 @@ class _Resources:
 def story(store: RunStore, record: RunRecord) -> list[str]:
     """A run's story, line by line."""
     name = f" ({one_line(record.name)})" if record.name else ""
+    pauses = _pauses_now(store, record)
     lines = [
-        f"run {record.id}{name}: {record.status.value}",
+        f"run {one_line(record.id)}{name}: {record.status.value if pauses.since_wall is None else 'paused'}",
         f"  script       {one_line(shlex.join(record.command))}",
         f"  folder       {one_line(record.cwd)}",
-        f"  interpreter  {record.interpreter}",
+        f"  interpreter  {one_line(record.interpreter)}",
         f"  created      {local_text(record.created_wall)}",
     ]
     if record.git_commit:
         lines.append(f"  git commit   {record.git_commit[:12]}")
     if record.options:
-        lines.append("  options      " + ", ".join(f"{key}={value}" for key, value in record.options.items()))
+        options = ", ".join(f"{key}={value}" for key, value in record.options.items())
+        lines.append(f"  options      {one_line(options)}")
     if record.last_step is not None:
         loss = "" if record.last_loss is None else f", loss {record.last_loss:.6g}"
         lines.append(f"  last step    {record.last_step}{loss}")
@@ -122,70 +129,100 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
         lines.append(f"  waits        process {holder.pid}, to begin a box")
     lines.append("attempts")
     for attempt in record.attempts:
-        lines += _attempt(attempt)
+        lines += _attempt(attempt, pauses)
     if not record.attempts:
         lines.append("  none")
     return [*lines, "checkpoints", *_checkpoints(store, record), *([] if holder else _how_to_go_on(record))]
 
 
-def _attempt(attempt: AttemptRecord) -> list[str]:
-    end = attempt.ended_wall if attempt.ended_wall is not None else SYSTEM.wall()
-    took = duration_text(max(0.0, end - attempt.started_wall))
+def _pauses_now(store: RunStore, record: RunRecord) -> Pauses:
+    """The pauses of the attempt that goes on; none where none does."""
+    attempt = record.last_attempt
+    if record.status is not RunStatus.RUNNING or attempt is None:
+        return Pauses()
+    return pauses_of(store.attempt_dir(record.id, attempt.number))
+
+
+def _attempt(attempt: AttemptRecord, pauses: Pauses) -> list[str]:
+    now = SYSTEM.wall()
+    runs = attempt.outcome is Outcome.RUNNING
+    held = [] if runs else _held(attempt.measured)
+    paused_s = pauses.until(now) if runs else sum(seconds for seconds, _ in held)
+    end = now if attempt.ended_wall is None else attempt.ended_wall
+    took = duration_text(max(0.0, end - attempt.started_wall - paused_s))
     box = "" if attempt.budget_s is None else f" of {duration_text(attempt.budget_s)}"
-    lines = [f"  {attempt.number}. {local_text(attempt.started_wall)}, {took}{box}: {attempt.outcome.value}"]
-    if attempt.outcome is Outcome.RUNNING:
+    state = attempt.outcome.value if not runs or pauses.since_wall is None else "paused"
+    lines = [f"  {attempt.number}. {local_text(attempt.started_wall)}, {took}{box}: {state}"]
+    if runs:
         lines.append(f"     process {attempt.process.pid}")
+        lines += _paused_so_far(pauses, now)
     if attempt.reason:
         lines.append(f"     {one_line(attempt.reason)}")
     if attempt.resumed_from:
-        lines.append(f"     began from {attempt.resumed_from}")
-    details = []
-    if attempt.steps is not None:
-        details.append(f"{attempt.steps} steps")
+        lines.append(f"     began from {one_line(attempt.resumed_from)}")
+    details = [] if (made := _steps(attempt)) is None else [made]
     if attempt.exit_status is not None:
         details.append(f"exit status {attempt.exit_status}")
-    details += _measured(attempt.measured)
-    return lines + (["     " + ", ".join(details)] if details else []) + _pauses(attempt.measured)
+    details += _measured(attempt)
+    lines += ["     " + ", ".join(details)] if details else []
+    return lines + [
+        f"     paused for {duration_text(s)}, and the time box waited: {one_line(why)}" for s, why in held
+    ]
 
 
-def _measured(measured: Any) -> list[str]:
+def _paused_so_far(pauses: Pauses, now: float) -> list[str]:
+    if pauses.since_wall is not None:
+        since = local_text(pauses.since_wall)
+        return [
+            f"     paused since {since}, for {duration_text(pauses.until(now))} in all; the time box waits"
+        ]
+    return (
+        [f"     paused for {duration_text(pauses.over_s)}, and the time box waited"] if pauses.over_s else []
+    )
+
+
+def _steps(attempt: AttemptRecord) -> str | None:
+    """The steps that an attempt has made; that there was none left to make is no mistake of the count."""
+    if attempt.steps == 0 and attempt.outcome is Outcome.COMPLETED:
+        return "no step was left to make"
+    if attempt.steps is None:
+        return None
+    return "1 step" if attempt.steps == 1 else f"{attempt.steps} steps"
+
+
+def _measured(attempt: AttemptRecord) -> list[str]:
+    measured = attempt.measured
     details = []
-    if isinstance(measured.get("framework"), str):
+    framework = as_text(measured.get("framework"))
+    if framework:
         joined = "attached by backprop" if measured.get("attached") else "asked for by the script"
-        details.append(f"{measured['framework']} session, {joined}")
-    slack = measured.get("slack_s")
-    if isinstance(slack, int | float):
+        details.append(f"{one_line(framework)} session, {joined}")
+    slack = as_number(measured.get("slack_s"))
+    if slack is not None:
         details.append(f"{slack:.2f} s left after the last save")
-    peak = measured.get("peak_rss_bytes")
-    if isinstance(peak, int | float) and peak:
+    peak = as_number(measured.get("peak_rss_bytes"))
+    if peak:
         details.append(f"{peak / 1024**3:.2f} GB of memory at most")
-    governor = measured.get("governor")
-    if isinstance(governor, dict) and governor.get("killed"):
-        details.append("killed")
+    if as_object(measured.get("governor")).get("killed"):
+        # A session that has said its last word has lost nothing: only its process did not leave by itself.
+        told = slack is not None or attempt.outcome is Outcome.COMPLETED
+        details.append("its process did not leave by itself" if told else "killed")
     return details
 
 
-def _pauses(measured: Any) -> list[str]:
-    """A line for each time it was held up: how long, what that did to the time box, and why."""
-    governor = measured.get("governor")
-    pauses = governor.get("pauses") if isinstance(governor, dict) else None
-    lines = []
-    for pause in pauses if isinstance(pauses, list) else []:
-        seconds, why = (
-            (pause.get(key) for key in ("seconds", "why")) if isinstance(pause, dict) else (None, "")
-        )
-        if isinstance(seconds, int | float):
-            lines.append(f"     paused for {duration_text(seconds)}, and the time box waited: {why}")
-    return lines
+def _held(measured: Mapping[str, JSON]) -> list[tuple[float, str]]:
+    """Each time that an ended attempt was held up: seconds, and why."""
+    pauses = map(as_object, as_list(as_object(measured.get("governor")).get("pauses")))
+    found = [(as_number(pause.get("seconds")), as_text(pause.get("why")) or "") for pause in pauses]
+    return [(seconds, why) for seconds, why in found if seconds is not None]
 
 
 def _checkpoints(store: RunStore, record: RunRecord) -> list[str]:
     known = [Path(path) for path in record.checkpoints if not is_remote(path)]
     known += [path for path in committed(store.checkpoints_dir(record)) if path not in known]
     present = [path for path in known if is_there(path)]
-    lines = [f"  {path}" for path in record.checkpoints if is_remote(path)] + [
-        f"  {path}" for path in present
-    ]
+    shown = [*filter(is_remote, record.checkpoints), *map(str, present)]
+    lines = [f"  {one_line(path)}" for path in shown]
     gone = len(known) - len(present)
     if gone:
         lines.append(f"  ({gone} older ones are not there any more)")

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from backprop_cli.finding import Found, find_checkpoints
-from backprop_cli.opening import tell
+from backprop_cli.opening import one_line, tell
 from backprop_core.checkpoints.manifest import address_of
 from backprop_core.checkpoints.names import DAMAGED_PREFIX
 from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.errors import UsageError
 
 EXIT_DAMAGED = 1
 
@@ -21,7 +22,7 @@ EXIT_DAMAGED = 1
 def command(run_or_path: str, as_json: bool) -> int:
     """Compare every byte of the checkpoints of RUN, or at PATH, with what was written.
 
-    The exit status is 1 if anything is damaged.
+    The exit status is 1 if anything is damaged, or RUN has no checkpoint; 2 if PATH holds none.
 
     \b
     Examples:
@@ -32,6 +33,11 @@ def command(run_or_path: str, as_json: bool) -> int:
     found = find_checkpoints(run_or_path)
     results = [(path, store.verify(path)) for store, path in _all(found)]
     damaged = sum(1 for _, problems in results if problems)
+    if not results and found.place is not None:
+        raise UsageError(
+            f"There is no checkpoint of backprop in {found.place}.",
+            "Name a run, a checkpoint (step-...), or a folder that holds some.",
+        )
     if as_json:
         from backprop_core.strict_json import encode_exactly
 
@@ -41,7 +47,7 @@ def command(run_or_path: str, as_json: bool) -> int:
         _show(results, damaged)
     for other in found.others:
         tell(f"{other} was made by the script itself; backprop keeps no digests of it.")
-    return EXIT_DAMAGED if damaged else 0
+    return EXIT_DAMAGED if damaged or not (results or found.others) else 0
 
 
 def _all(found: Found) -> list[tuple[CheckpointStore, Path]]:
@@ -53,12 +59,12 @@ def _all(found: Found) -> list[tuple[CheckpointStore, Path]]:
 def _show(results: list[tuple[Path, list[str]]], damaged: int) -> None:
     for path, problems in results:
         aside = " (set aside)" if path.name.startswith(DAMAGED_PREFIX) else ""
-        click.echo(f"{'DAMAGED' if problems else 'good   '}  {address_of(path)}{aside}")
+        click.echo(f"{'DAMAGED' if problems else 'good   '}  {one_line(address_of(path))}{aside}")
         for problem in problems:
-            click.echo(f"         {problem}")
+            click.echo(f"         {one_line(problem)}")
     good = [path for path, problems in results if not problems and not path.name.startswith(DAMAGED_PREFIX)]
     if not results:
-        tell("There are no checkpoints.")
+        tell("There are no checkpoints, so there is nothing that could be restored.")
     elif good:
         tell(f"{len(good)} of {len(results)} can be restored; the newest is {address_of(good[0])}.")
     else:

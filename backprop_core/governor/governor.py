@@ -177,6 +177,9 @@ class Governor:
         self._keeper = Keeper.start(charge, self._clock)
         self._family.spare(self._keeper.pid)
         self._steering.moved = self._keeper.tell_deadline
+        if self._monitor is not None:
+            write = self._monitor.log.append
+            self._steering.note = lambda kind, why: write(kind, why=why)
 
     # The watch
 

@@ -25,6 +25,7 @@ from backprop_core.runs.control import (
     ControlRequest,
     send_control,
 )
+from backprop_core.runs.pauses import CONTINUED, PAUSED
 
 _CAUSES = {
     signal.SIGINT: Cause.USER,
@@ -32,6 +33,8 @@ _CAUSES = {
     signal.SIGTERM: Cause.TERMINATED,
     signal.SIGHUP: Cause.HANGUP,
 }
+
+SUSPENDED = "You put it to sleep (Ctrl-Z)."
 
 
 class Steering:
@@ -42,6 +45,7 @@ class Steering:
         asked_at: when it was asked to end, or None.
         cause, detail: why it was asked to end, or None and the empty string.
         pauses: when and why it was held up; the last one may still last.
+        moved, note: called with each new deadline; and with each beginning and end of a pause, for the books.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Steering:
         self.detail = ""
         self.pauses: list[Pause] = []
         self.moved: Callable[[float], None] = lambda deadline: None
+        self.note: Callable[[str, str], None] = lambda kind, why: None
         self._attempt_dir = attempt_dir
         self._grace_s = grace_s
         self._session = session
@@ -188,6 +193,7 @@ class Steering:
         self._say(f"Paused: {why.rstrip('.')}.")
         self._frozen = not self._session.ends_itself  # a session stops at its own safe point
         self.pauses.append(Pause(why, self._clock.monotonic()))
+        self.note(PAUSED, why)
         if self._frozen:
             self._family.signal_all(signal.SIGSTOP)
 
@@ -200,16 +206,22 @@ class Steering:
         else:  # the session has been counting by itself
             self._move_deadline(pause.seconds)
         self._family.signal_all(signal.SIGCONT)
+        self.note(CONTINUED, pause.why)
         self._say(f"Continued after {pause.seconds:.1f} s; the time box waited.")
 
     def suspend(self, sleep: Callable[[], None]) -> None:
         """The script sleeps as long as `sleep` takes, and the time box with it. Ctrl-Z."""
         began = self._clock.monotonic()
         self._family.signal_all(signal.SIGSTOP)
+        asleep = not self.paused
+        if asleep:
+            self.note(PAUSED, SUSPENDED)
         sleep()
+        if asleep:
+            self.note(CONTINUED, SUSPENDED)
         if not self.paused:  # else the pause counts this time already
             slept_s = self._clock.monotonic() - began
-            self.pauses.append(Pause("You put it to sleep (Ctrl-Z).", began, slept_s))
+            self.pauses.append(Pause(SUSPENDED, began, slept_s))
             self._grant(slept_s)
         if not (self.paused and self._frozen):
             self._family.signal_all(signal.SIGCONT)

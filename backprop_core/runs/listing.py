@@ -10,22 +10,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from backprop_core.errors import StoreError
-from backprop_core.runs.attempt import EVENTS_FILE, attempt_dir
-from backprop_core.runs.events import highlights
+from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.experiments import Entry, foreign_record, read_index, seconds
 from backprop_core.runs.identifiers import is_run_id
-from backprop_core.runs.liveness import observed
+from backprop_core.runs.liveness import observed, with_live_news
+from backprop_core.runs.pauses import pauses_of
 from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus, status_from_npm
 from backprop_core.strict_json import as_number, as_place, as_text, as_whole
 
-_LIVE_BYTES = 16 * 1024
 _SURE = frozenset({"completed", "timeboxed"})
 _COARSE = frozenset({"stopped", "failed"})
 _HEAD_BYTES = 4096
@@ -44,6 +42,7 @@ class RunRow(NamedTuple):
         known.
         checkpoints: how many are remembered.
         foreign: the npm tool's run.
+        paused: it runs, and is held up.
     """
 
     id: str
@@ -57,6 +56,7 @@ class RunRow(NamedTuple):
     last_checkpoint: str | None
     checkpoints: int
     foreign: bool = False
+    paused: bool = False
 
 
 def list_rows(home: Path, warn: Callable[[str], None]) -> list[RunRow]:
@@ -101,7 +101,7 @@ def _own_row(home: Path, key: str, entry: Entry, warn: Callable[[str], None]) ->
     except StoreError as error:
         warn(str(error))
         return _entry_row(key, entry) if entry else None
-    return _record_row(_with_live_news(record, folder))
+    return _record_row(with_live_news(record, folder), folder)
 
 
 def _peek(path: str) -> RunStatus | None:
@@ -117,19 +117,6 @@ def _peek(path: str) -> RunStatus | None:
     finally:
         os.close(descriptor)
     return None if found is None else _ENDED.get(found[1])
-
-
-def _with_live_news(record: RunRecord, folder: Path) -> RunRecord:
-    """A running run's step and loss as its events tell them: the record learns them at the end only."""
-    attempt = record.last_attempt
-    if record.status is not RunStatus.RUNNING or attempt is None:
-        return record
-    told = highlights(attempt_dir(folder, attempt.number) / EVENTS_FILE, last_bytes=_LIVE_BYTES)
-    return replace(
-        record,
-        last_step=record.last_step if told.step is None else told.step,
-        last_loss=record.last_loss if told.loss is None else told.loss,
-    )
 
 
 def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, foreign: bool = False) -> RunRow:
@@ -162,7 +149,9 @@ def _status(word: object) -> RunStatus:
     return known or status_from_npm(word)
 
 
-def _record_row(record: RunRecord) -> RunRow:
+def _record_row(record: RunRecord, folder: Path) -> RunRow:
+    attempt = record.last_attempt
+    runs = record.status is RunStatus.RUNNING and attempt is not None
     return RunRow(
         id=record.id,
         name=record.name,
@@ -174,4 +163,5 @@ def _record_row(record: RunRecord) -> RunRow:
         last_loss=record.last_loss,
         last_checkpoint=record.last_checkpoint,
         checkpoints=len(record.checkpoints),
+        paused=runs and pauses_of(attempt_dir(folder, len(record.attempts))).since_wall is not None,
     )

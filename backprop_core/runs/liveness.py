@@ -15,6 +15,8 @@ from backprop_core.runs.record import RunRecord, with_checkpoint, with_last_atte
 from backprop_core.runs.status import RunStatus
 from backprop_core.strict_json import as_object, as_whole
 
+_LIVE_BYTES = 16 * 1024
+
 
 def is_live(record: RunRecord, run_dir: Path) -> bool:
     """Whether something still works on a run whose status is RUNNING.
@@ -36,6 +38,19 @@ def observed(record: RunRecord, run_dir: Path) -> RunRecord:
     if record.status is not RunStatus.RUNNING or is_live(record, run_dir):
         return record
     return as_lost(record, run_dir)
+
+
+def with_live_news(record: RunRecord, folder: Path) -> RunRecord:
+    """A running run's step and loss as its events tell them: the record learns them at the end only."""
+    attempt = record.last_attempt
+    if record.status is not RunStatus.RUNNING or attempt is None:
+        return record
+    told = highlights(attempt_dir(folder, attempt.number) / EVENTS_FILE, last_bytes=_LIVE_BYTES)
+    return replace(
+        record,
+        last_step=record.last_step if told.step is None else told.step,
+        last_loss=record.last_loss if told.loss is None else told.loss,
+    )
 
 
 def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:

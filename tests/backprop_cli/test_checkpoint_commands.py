@@ -45,6 +45,23 @@ def a_run(backprop: CommandLine) -> Path:
     return folder
 
 
+def test_verify_is_not_content_with_nothing(backprop: CommandLine) -> None:
+    """A folder without checkpoints is wrong usage; a run without any has nothing that could be restored: status 1."""
+    a_run(backprop)
+    RunStore(backprop.home, SYSTEM).create(
+        run_id="empty",
+        name=None,
+        command=("train.py",),
+        cwd=backprop.folder,
+        interpreter="python",
+        options={},
+    )
+    shown = backprop("verify", "/etc")
+    assert shown.returncode == 2
+    assert "no checkpoint of backprop in /etc" in shown.stderr
+    assert backprop("verify", "empty").returncode == 1
+
+
 def test_verify_tells_good_from_damaged(backprop: CommandLine) -> None:
     """All good is status 0; one changed byte is status 1 and a sentence with the file, for a run and for a
     path.

@@ -20,6 +20,15 @@ from tests.backprop_cli.sessions import STANDIN
 from tests.backprop_core.checkpoints.states import facts
 
 
+def test_an_attempt_without_output_says_so(backprop: CommandLine) -> None:
+    """An empty log is no silence: somebody asked."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "mute")
+    shown = backprop("logs", "mute")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert "printed nothing" in shown.stderr
+
+
 def test_logs_show_what_was_printed(backprop: CommandLine) -> None:
     """All of it, the last lines, another attempt; an attempt that does not exist is a usage error."""
     backprop.script("import sys\nfor i in range(50_000): print('line', i)\nraise SystemExit(1)")

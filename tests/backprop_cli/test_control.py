@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backprop_core.deadline.budget import duration_text
 from tests.backprop_cli.commandline import CommandLine, number_in, wait_for
 from tests.backprop_cli.sessions import STANDIN
 
@@ -90,15 +91,25 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     before = steps(backprop)
     pid = backprop.record("s")["attempts"][0]["process"]["pid"]
     assert state(pid) != "T"
-    wait_for(lambda: backprop("status", "s").returncode == 0)
+    shown = wait_for(lambda: (ran := backprop("status", "s").stdout).startswith("run s: paused") and ran)
+    assert "time box waits" in shown
+    assert backprop.runs()[0]["paused"]
+    assert "paused" in backprop("list").stdout
     assert steps(backprop) <= before + 1
     assert backprop("continue", "s").returncode == 0
     wait_for(lambda: steps(backprop) > before + 1)
+    shown = backprop("status", "s").stdout
+    assert shown.startswith("run s: running")
+    assert "the time box waited" in shown
     backprop("stop", "s")
     session.communicate(timeout=30)
     (pause,) = backprop.record("s")["attempts"][0]["measured"]["governor"]["pauses"]
     assert pause["seconds"] > 0.1
     assert "backprop pause" in pause["why"]
+    ended = backprop.record("s")["attempts"][0]
+    (line,) = [line for line in backprop("status", "s").stdout.splitlines() if line.startswith("  1. ")]
+    trained_s = ended["ended_wall"] - ended["started_wall"] - pause["seconds"]
+    assert f", {duration_text(trained_s)} of " in line  # its own time, without the pause
 
 
 def test_pause_freezes_a_script_without_a_session(
@@ -110,7 +121,7 @@ def test_pause_freezes_a_script_without_a_session(
     wait_for(lambda: state(pid) == "T")
     count = number_in(backprop.folder / "count") or 0
     paused_at = time.monotonic()
-    backprop("status", "u")
+    assert backprop("status", "u").stdout.startswith("run u: paused")
     assert number_in(backprop.folder / "count") == count
     assert backprop("continue", "u").returncode == 0
     wait_for(lambda: (number_in(backprop.folder / "count") or 0) > count)
@@ -146,11 +157,12 @@ def test_a_frozen_script_can_be_given_more_time(backprop: CommandLine) -> None:
     backprop("pause", "u")
     wait_for(lambda: state(pid) == "T")
     assert backprop("extend", "u", "2s").returncode == 0
-    assert backprop("checkpoint", "u").returncode == 0
+    asked = backprop("checkpoint", "u")
+    assert asked.returncode == 2
+    assert "no session of backprop" in asked.stderr
     assert state(pid) == "T"
     assert backprop("continue", "u").returncode == 0
-    _, err = process.communicate(timeout=40)
-    assert "no session of backprop" in err
+    process.communicate(timeout=40)
     governor = backprop.record("u")["attempts"][0]["measured"]["governor"]
     assert governor["used_s"] > 6.0 + 2.0 + governor["pauses"][0]["seconds"] - 0.7
 

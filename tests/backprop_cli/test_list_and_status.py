@@ -48,6 +48,24 @@ def test_a_name_of_any_bytes_takes_one_line_and_moves_no_terminal(backprop: Comm
     assert backprop("status", "odd", "--json").returncode == 0
 
 
+def test_an_announced_path_moves_no_terminal(backprop: CommandLine) -> None:
+    """Escape sequences in what a script announces reach the terminal by none of the commands that show it."""
+    backprop.script(
+        """
+        import json, os
+        name = "x\x1b[2Jy"
+        open(name, "w").write("saved")
+        print(json.dumps({"event": "checkpoint_saved", "path": os.path.abspath(name)}))
+        raise SystemExit(1)
+        """
+    )
+    backprop("run", "train.py", "--run-id", "esc")
+    for command in (["status", "esc"], ["checkpoints", "esc"], ["verify", "esc"], ["resume", "esc"]):
+        shown = backprop(*command)
+        assert "x?[2Jy" in shown.stdout + shown.stderr, command
+        assert "\x1b" not in shown.stdout + shown.stderr, command
+
+
 def test_a_damaged_record_is_warned_of_and_the_others_are_shown(backprop: CommandLine) -> None:
     """Neither a damaged run.json nor a damaged experiments.json hides what is whole."""
     backprop.script("raise SystemExit(1)")
