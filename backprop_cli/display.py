@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,10 @@ MOST_LINES = 3
 """The panel takes what it needs of these; a wide terminal shows everything in one."""
 _ERASE = "\r\x1b[K"
 _ERASE_AND_UP = "\r\x1b[K\x1b[A"
+_ERASE_BELOW = "\x1b[J"
+_ONE_DOWN, _UP, _NOTE, _BACK = "\x1bD", "\x1b[{}A", "\x1b7", "\x1b8"
+_LEAVES_LINE = re.compile(rb"\n|\x1b(?!\[[0-9;]*[mK])")
+"""What leaves the line: a line feed, and every escape sequence but colours and the erasing of the line."""
 _HEAD = "backprop: "
 _INDENT = " " * len(_HEAD)
 
@@ -32,12 +37,17 @@ class Display:
     def __init__(self, live: bool | None = None) -> None:
         able = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._live = able if live is None else live
-        self._drawn = 0
+        self._drawn = self._below = 0
         self._next_at = 0.0
         self._shown_step: object = None
 
-    def before_output(self) -> None:
-        if self._drawn:
+    def before_output(self, data: bytes = b"\n") -> None:
+        if self._below and _LEAVES_LINE.search(data) is None:
+            return  # a progress bar writes over itself, and the panel stands below it
+        if self._below:
+            self._write(_ERASE_BELOW)
+            self._drawn = self._below = 0
+        elif self._drawn:
             self._write(_ERASE_AND_UP * (self._drawn - 1) + _ERASE)
             self._drawn = 0
 
@@ -58,6 +68,8 @@ class Display:
         if self._live:
             if view.quiet:
                 self._draw(view)
+            elif view.in_bar:
+                self._draw_below(view)
         elif not first and step is not None and step != self._shown_step:
             self._shown_step = step
             self._write(f"backprop: {line_of(view)}\n")
@@ -70,12 +82,25 @@ class Display:
         self._write(_ERASE + "\r\n".join(shown))
         self._drawn = len(shown)
 
+    def _draw_below(self, view: View) -> None:
+        """The panel in the lines below a progress bar; the cursor stays where the bar has left it."""
+        if not self._below:
+            self.before_output()
+        width = max(10, _width() - 1)
+        first, *others = lines_of(view, width - len(_HEAD))
+        shown = [(_HEAD + first)[:width], *(_INDENT + line for line in others)]
+        room = _ONE_DOWN * len(shown) + _UP.format(
+            len(shown)
+        )  # a screen that is full scrolls before its place is noted
+        self._write(room + _NOTE + _ERASE_BELOW + "".join(f"\r\n{line}" for line in shown) + _BACK)
+        self._below = len(shown)
+
     def _write(self, text: str) -> None:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
-            self._live, self._drawn = False, 0  # the terminal was closed
+            self._live, self._drawn, self._below = False, 0, 0  # the terminal was closed
 
 
 def line_of(view: View) -> str:

@@ -68,8 +68,8 @@ class Order:
 class Observer(Protocol):
     """Who watches a governor: the command line's display."""
 
-    def before_output(self) -> None:
-        """Something of the script's is about to be shown."""
+    def before_output(self, data: bytes = b"\n") -> None:
+        """Something of the script's is about to be shown; without `data` it may be anything."""
 
     def event(self, event: Event) -> None:
         """The session inside the script has said something."""
@@ -297,6 +297,7 @@ class Governor:
             heard=self._listener.heard,
             paused=steering.paused,
             quiet=self._streams.quiet,
+            in_bar=self._streams.in_bar,
             memory_bytes=monitor.last_bytes if monitor is not None else 0,
             gpus=monitor.own_gpus() if monitor is not None else (),
         )

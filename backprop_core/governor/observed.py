@@ -89,6 +89,7 @@ class View:
         session, heard: what its session and its output have said.
         paused: it is held up.
         quiet: its output stands at the start of a line, and nothing waits to be shown.
+        in_bar: or it stands in a progress bar of one line.
         memory_bytes: of all its processes; 0 while it is not known.
         gpus: those it was given.
     """
@@ -99,6 +100,7 @@ class View:
     heard: Heard
     paused: bool = False
     quiet: bool = True
+    in_bar: bool = False
     memory_bytes: int = 0
     gpus: tuple[GpuSample, ...] = ()
 

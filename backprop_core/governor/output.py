@@ -8,6 +8,7 @@ as it would alone.
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 from collections.abc import Callable
@@ -19,6 +20,9 @@ PATIENCE = 1 << 20
 """Bytes that may pile up for a slow reader before the script has to wait."""
 MOST_IN_A_PIPE = 1 << 20
 """Bytes that a pipe can hold (/proc/sys/fs/pipe-max-size): what is there when its writers have ended."""
+_LINE_BYTES = 4_096
+_MOVES_UP = re.compile(rb"\x1b(\[[0-9;]*[AFHfs]|[M78])")
+"""Bars above one another move between their lines: what stands below is theirs."""
 _SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
 
 
@@ -110,7 +114,7 @@ class Stream:
         sink: where the bytes go.
         log: where they are kept.
         listen: called with every piece, or None.
-        before: called before a piece is shown (the live panel is erased then).
+        before: called with a piece before it is shown (the live panel is erased then).
     """
 
     def __init__(
@@ -120,16 +124,26 @@ class Stream:
         log: Log,
         *,
         listen: Callable[[bytes], object] | None = None,
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[bytes], None] = lambda data: None,
     ) -> None:
         self.fd = fd
         self.open = True
-        self.at_line_start = True
+        self._line = b""
         self.sink = sink
         self._log = log
         self._listen = listen
         self._before = before
         os.set_blocking(fd, False)
+
+    @property
+    def at_line_start(self) -> bool:
+        """Whether the next piece begins a line."""
+        return not self._line
+
+    @property
+    def in_bar(self) -> bool:
+        """Whether it stands in a progress bar of one line: one that goes back to its start and never up."""
+        return b"\r" in self._line and _MOVES_UP.search(self._line) is None
 
     def pump(self) -> bool:
         """Move one piece; False when there is nothing now (or ever again, see `open`)."""
@@ -144,8 +158,9 @@ class Stream:
         if not data:
             self.close()
             return False
-        self._before()
-        self.at_line_start = data.endswith(b"\n")
+        self._before(data)
+        last = data.rpartition(b"\n")
+        self._line = (last[2] if last[1] else self._line + data)[-_LINE_BYTES:]
         self._log.write(data)
         if self._listen is not None:
             self._listen(data)

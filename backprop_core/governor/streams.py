@@ -26,7 +26,7 @@ class Streams:
         log: path of output.log.
         listen: called with what it prints on stdout.
         keep: called with what it prints elsewhere.
-        before: called before something is shown.
+        before: called with what is about to be shown.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Streams:
         *,
         listen: Callable[[bytes], object],
         keep: Callable[[bytes], object],
-        before: Callable[[], None],
+        before: Callable[[bytes], None],
     ) -> None:
         self.log = Log(log)
         self._master = child.master
@@ -58,6 +58,13 @@ class Streams:
     def quiet(self) -> bool:
         """Whether nothing waits to be shown and every stream stands at the start of a line."""
         return all(stream.at_line_start and not stream.sink.waiting for stream in self.sources)
+
+    @property
+    def in_bar(self) -> bool:
+        """Whether nothing waits to be shown, and what does not stand at the start of a line stands in a progress bar."""
+        return all(
+            (stream.at_line_start or stream.in_bar) and not stream.sink.waiting for stream in self.sources
+        )
 
     def waited_for(self) -> list[tuple[int, int]]:
         """Every file descriptor that can make progress now, with what it waits for."""

@@ -89,23 +89,6 @@ def test_the_live_panel_comes_and_goes(backprop: CommandLine) -> None:
         assert b"\r\x1b[Kargv" in terminal.shown
 
 
-def test_a_progress_bar_is_not_torn(backprop: CommandLine) -> None:
-    """While the script stands in the middle of a line, nothing is drawn into it."""
-    backprop.script(
-        """
-        import time
-        for i in range(12):
-            print(f"\\r{i:3d}%", end="", flush=True)
-            time.sleep(0.1)
-        print()
-        """
-    )
-    with Terminal(backprop, "run", "train.py") as terminal:
-        assert terminal.finish() == 0
-        begin, stop = terminal.shown.index(b"  0%"), terminal.shown.index(b" 11%")
-        assert terminal.shown[begin:stop] == b"".join(b"%3d%%\r" % i for i in range(11))
-
-
 def test_ctrl_c_on_the_keyboard_stops_with_a_checkpoint(backprop: CommandLine) -> None:
     """The key reaches backprop alone; the session saves, the status is 0 and the modes are restored."""
     backprop.script(STANDIN)
