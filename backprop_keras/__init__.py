@@ -15,7 +15,10 @@ __all__ = ["BackpropCallback"]
 
 def __getattr__(name: str) -> object:
     if name == "BackpropCallback":
-        from backprop_keras.callback import BackpropCallback
+        from backprop_core.ports.installed import needs
 
-        return BackpropCallback
+        with needs("Keras 3", by="backprop_keras", extra="keras"):
+            from backprop_keras.callback import BackpropCallback
+
+            return BackpropCallback
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,10 @@ __all__ = ["BackpropCallback"]
 def __getattr__(name: str) -> Any:
     """Loaded when it is asked for: Lightning asks `backprop_lightning.attach` in every process that makes a Trainer."""
     if name == "BackpropCallback":
-        from backprop_lightning.callback import BackpropCallback
+        from backprop_core.ports.installed import needs
 
-        return BackpropCallback
+        with needs("Lightning", by="backprop_lightning", extra="lightning"):
+            from backprop_lightning.callback import BackpropCallback
+
+            return BackpropCallback
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ def callback_bases() -> tuple[type, ...]:
         :1
     ]
     if not names:
-        raise ImportError("backprop_lightning needs lightning or pytorch-lightning: pip install lightning")
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning")
     return tuple(import_module(f"{name}.callbacks.callback").Callback for name in names)
 
 

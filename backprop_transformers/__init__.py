@@ -15,7 +15,10 @@ __all__ = ["BackpropCallback"]
 
 def __getattr__(name: str) -> object:
     if name == "BackpropCallback":
-        from backprop_transformers.callback import BackpropCallback
+        from backprop_core.ports.installed import needs
 
-        return BackpropCallback
+        with needs("transformers", by="backprop_transformers", extra="transformers"):
+            from backprop_transformers.callback import BackpropCallback
+
+            return BackpropCallback
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
