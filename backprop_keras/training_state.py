@@ -17,7 +17,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.session.session import Position
 from backprop_keras import callback_states, variables
 from backprop_keras.backends import active
-from backprop_keras.building import build_without_data, is_built
+from backprop_keras.building import build_as_planned, build_without_data, is_built, layers_are_built, plan
 from backprop_keras.dataloader_state import DataPlace
 from backprop_keras.export import FIT as _FIT
 from backprop_keras.export import weights_layout
@@ -123,13 +123,14 @@ class FitKeeping:
             "optimizers": {name: _kind_of(optimizer) for name, optimizer in optimizers.items()},
             "data": self._held_data or self.data.position(self.batch),
             "weights_h5": self._layout_of(model),
+            "built": plan(model),
         }
         states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
         states[_RANDOM] = self.data.randomness()
         return {**states, **self._held}
 
     def _layout_of(self, model: Any) -> Any:
-        if self._layout is None and is_built(model):
+        if self._layout is None and layers_are_built(model):
             self._layout = [weights_layout(model, variables.model_variables(model))]
         return self._layout[0] if self._layout else None
 
@@ -180,7 +181,7 @@ class FitKeeping:
             self._refuse(loaded, "it was not made by BackpropCallback")
         fit: Any = saved
         self._check_optimizers(loaded, fit)
-        self._build_for(loaded)
+        self._build_for(loaded, fit)
         exact = fit["backend"] == keras.backend.backend()
         parts = {"model": variables.model_variables(model), "metrics": variables.metric_variables(model)}
         parts |= {name: variables.named(o.variables) for name, o in variables.optimizers_of(model).items()}
@@ -194,11 +195,19 @@ class FitKeeping:
         self.epoch, self.batch = fit["epoch"], fit["batch"]
         self._steps_before = fit["step"] - fit["batch"]
 
-    def _build_for(self, loaded: Loaded) -> None:
+    def _build_for(self, loaded: Loaded, fit: Any) -> None:
         """Make variables that Keras would make with the first batch, as far as the checkpoint has values for them."""
         metrics = len(_part(loaded.states, "metrics")) > len(variables.metric_variables(self._model))
-        if metrics or not is_built(self._model):
-            build_without_data(self._model, self._fit.epoch_iterator, metrics=metrics)
+        model, planned = self._model, fit.get("built")  # checkpoints of before have no plan
+        optimizer = planned is None or "optimizer" in planned["optimizers"]
+        if metrics or not (is_built(model) if optimizer else layers_are_built(model)):
+            try:
+                build_without_data(model, self._fit.epoch_iterator, metrics=metrics, optimizer=optimizer)
+            except StateMismatchError:
+                if planned is None:
+                    raise
+        if planned is not None:
+            build_as_planned(model, planned)
 
     def _check_optimizers(self, loaded: Loaded, fit: Any) -> None:
         here = {name: _kind_of(optimizer) for name, optimizer in variables.optimizers_of(self._model).items()}
@@ -229,6 +238,10 @@ class FitKeeping:
         for name, optimizer in variables.optimizers_of(model).items():
             variables.assign(variables.named(optimizer.variables), _part(states, name))
         variables.assign(variables.metric_variables(model), _part(states, "metrics"))
+        if (
+            training and not fit["batch"]
+        ):  # an epoch begins: what was saved are the sums of the one before, or its validation
+            model.reset_metrics()
         callback_states.restore(self._fit.callbacks, states[_CALLBACKS])
         self.logs = dict(fit["logs"])
         if training:

@@ -24,15 +24,32 @@ def metric_variables(model: Any) -> dict[str, Any]:
 
 
 def optimizers_of(model: Any) -> dict[str, Any]:
-    """The optimizers of the model: the compiled one, and others that it holds as attributes (a GAN has two)."""
+    """The optimizers of the model: the compiled one, and others that it or a model in it holds (a GAN has two)."""
     found: dict[str, Any] = {}
     main = getattr(model, "optimizer", None)
     if main is not None and hasattr(main, "variables"):
         found["optimizer"] = main
-    for name, value in sorted(vars(model).items()):
-        if isinstance(value, keras.optimizers.Optimizer) and value is not main:
-            found[f"optimizer.{name.lstrip('_')}"] = value
+    for name, optimizer in _held(model, "optimizer", {id(main)}):
+        found[name] = optimizer
     return found
+
+
+def _held(owner: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Optimizers among the attributes of a model, in lists and dictionaries there, and in its models; each once."""
+    if id(owner) in seen:
+        return
+    seen.add(id(owner))
+    if isinstance(owner, keras.optimizers.Optimizer):
+        yield name, owner
+    elif isinstance(owner, keras.Model):  # what the user named before what Keras lists once more
+        for key in sorted(vars(owner), key=lambda key: (key.startswith("_"), key)):
+            yield from _held(vars(owner)[key], f"{name}.{key.lstrip('_')}", seen)
+    elif isinstance(owner, Mapping):
+        for key, value in owner.items():
+            yield from _held(value, f"{name}.{key}", seen)
+    elif isinstance(owner, list | tuple):
+        for number, value in enumerate(owner):
+            yield from _held(value, f"{name}.{number}", seen)
 
 
 def named(variables: Iterable[Any]) -> dict[str, Any]:

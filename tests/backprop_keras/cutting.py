@@ -28,6 +28,8 @@ from backprop_core.clock import SYSTEM
 
 ROOT = Path(__file__).parents[2]
 CUTS = 2
+BETWEEN_EPOCHS = ("test end", "epoch end", "epoch begin")
+"""Places where a stop cuts nothing any more in the last epoch."""
 HOW = ("sigterm", "deadline", "ctrl-c")
 _COMPILED_ONCE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -67,7 +69,8 @@ class Cut:
         run: the run's id, or None: the training has no BackpropCallback.
         at: after this many executions (counted over the epochs) it is asked to stop, or None: it runs to its end.
         folder: for files that the pieces of one training share.
-        in_validation: it is asked to stop in the first validation after that instead.
+        place: what it is asked to stop at, from that execution on: `batch`, `validation` (a batch of one), or between
+            two epochs, `test end`, `epoch end`, `epoch begin`.
         opened: the time box of a kind that has a loop of its own.
     """
 
@@ -76,7 +79,8 @@ class Cut:
         self.clock = LeapingClock()
         self.executions = 0
         self.callback: Any = None
-        self.in_validation = False
+        self.place = "batch"
+        self.before_last_epoch = 0
         self.struck = False
         self.opened: Any = None
         self.epochs_ended: list[int] = []
@@ -184,7 +188,7 @@ def run_pieces(
     """
     kept = compiled_once(folder) if compile_once else {}
     whole = process(backend, folder, {kind: {"run": None} for kind in kinds}, piece=0, more=kept)
-    at = {kind: cut_points(kind, whole[kind]["executions"], cuts) for kind in kinds}
+    at = {kind: cut_points(kind, whole[kind]["cuttable"], cuts) for kind in kinds}
     results = {
         kind: {
             "whole": whole[kind]["parts"],
@@ -274,6 +278,7 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
         "parts": {name: digest(part) for name, part in state.items()},
         "outcome": "completed" if session is None else str(session.outcome),
         "executions": cut.executions,
+        "cuttable": cut.before_last_epoch if cut.place in BETWEEN_EPOCHS else cut.executions,
         "epochs_ended": cut.epochs_ended,
         "validations": cut.validations,
         "said": [] if session is None else sorted(session.teller._said),
@@ -299,6 +304,7 @@ def main() -> None:
                 "parts": {"error": f"{type(error).__name__}: {error}"},
                 "outcome": "error",
                 "executions": 9,
+                "cuttable": 9,
                 "epochs_ended": [],
                 "said": [],
             }

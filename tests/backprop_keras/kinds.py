@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -240,6 +241,32 @@ def stock_callbacks(cut: Cut) -> dict[str, Any]:
 
 
 @kind()
+def tensorboard_callback(cut: Cut) -> dict[str, Any]:
+    """Keras' TensorBoard callback, batch by batch: every scalar at its step, once, over the event files of all pieces."""
+    x, y = data()
+    board = keras.callbacks.TensorBoard(str(cut.folder / "board"), update_freq=1)
+    model = compiled(network(norm=False))
+    history = model.fit(
+        x, y, batch_size=16, epochs=3, verbose=0, validation_data=(x, y), callbacks=cut.callbacks(board)
+    )
+    return state(model, history, scalars=_scalars(cut.folder / "board") if cut.at is None else [])
+
+
+def _scalars(folder: Path) -> list[Any]:
+    import tensorflow as tf
+
+    found = []
+    for path in folder.rglob("*.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    number = float(tf.make_ndarray(value.tensor))
+                    found.append([path.parent.name, value.tag, event.step, number])
+    assert len(found) > 30, found
+    return sorted(found)
+
+
+@kind()
 def py_dataset(cut: Cut) -> dict[str, Any]:
     """A PyDataset in the main thread, shuffled by Keras, that draws random numbers for every batch."""
     dataset = Batches(
@@ -312,7 +339,7 @@ class ShufflesItself(Batches):
 @kind()
 def shuffled_dataset_cut_in_a_validation(cut: Cut) -> dict[str, Any]:
     """The dataset has shuffled for the next epoch already when the validation is interrupted."""
-    cut.in_validation = True
+    cut.place = "validation"
     x, y = data()
     model = compiled(network())
     history = model.fit(
@@ -439,10 +466,44 @@ def custom_train_step(cut: Cut) -> dict[str, Any]:
     return state(model, history)
 
 
+@kind("tensorflow", "torch")
+def two_optimizers(cut: Cut) -> dict[str, Any]:
+    """A GAN: two optimizers that its train_step builds, and applies to a part of the model each; one of them in a list."""
+    from tests.backprop_keras.train_steps import Adversaries
+
+    model = Adversaries()
+    model.compile(jit_compile=False)
+    history = model.fit(data()[0], epochs=3, batch_size=16, verbose=0, callbacks=cut.callbacks())
+    optimizers = [model.judge_optimizer, *model.others]
+    return state(model, history, optimizers=[[np.array(v) for v in o.variables] for o in optimizers])
+
+
 @kind()
 def cut_in_a_validation(cut: Cut) -> dict[str, Any]:
     """The stop is asked for while a validation runs, which uses the same metrics and generators as training."""
-    cut.in_validation = True
+    return _validated(cut, "validation")
+
+
+@kind()
+def cut_behind_a_validation(cut: Cut) -> dict[str, Any]:
+    """The stop is asked for when a validation ends: its sums are no part of the next epoch's training metrics."""
+    return _validated(cut, "test end")
+
+
+@kind()
+def cut_at_the_end_of_an_epoch(cut: Cut) -> dict[str, Any]:
+    """The stop is asked for by a callback that hears of the epoch's end."""
+    return _validated(cut, "epoch end")
+
+
+@kind()
+def cut_at_the_begin_of_an_epoch(cut: Cut) -> dict[str, Any]:
+    """The stop is asked for by a callback that hears of the next epoch's begin."""
+    return _validated(cut, "epoch begin")
+
+
+def _validated(cut: Cut, place: str) -> dict[str, Any]:
+    cut.place = place
     x, y = data()
     model = compiled(network())
     history = model.fit(
@@ -522,7 +583,7 @@ def tf_data_of_unknown_length(cut: Cut) -> dict[str, Any]:
     """A pipeline whose length Keras learns with the first epoch, cut in a validation that shuffles anew each time."""
     import tensorflow as tf
 
-    cut.in_validation = True
+    cut.place = "validation"
     x, y = data()
     whole = tf.data.Dataset.from_tensor_slices((x, y))
     dataset = whole.shuffle(70, seed=5).filter(lambda x, y: x[0] < 1.5).batch(16)

@@ -14,21 +14,31 @@ class Striker(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._cut = cut
 
+    def _event(self, place: str) -> None:
+        cut = self._cut
+        if place == cut.place and cut.at is not None and cut.executions >= cut.at and not cut.struck:
+            cut.strike()
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._cut.executions += 1
-        if self._cut.executions == self._cut.at and not self._cut.in_validation:
-            self._cut.strike()
+        self._event("batch")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._cut.before_last_epoch = self._cut.executions
+        self._event("epoch begin")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._cut.epochs_ended.append(epoch)
+        self._event("epoch end")
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._cut.validations += 1
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        cut = self._cut
-        if cut.in_validation and cut.at is not None and cut.executions >= cut.at and not cut.struck:
-            cut.strike()
+        self._event("validation")
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._event("test end")
 
     def state_dict(self) -> dict[str, int]:
         return {"executions": self._cut.executions}

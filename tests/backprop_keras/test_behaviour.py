@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.backprop_keras.cutting import ROOT, compiled_once, environment, process
-from tests.backprop_keras.test_exactness import BACKENDS
+from tests.backprop_keras.test_exactness import BACKENDS, names_in
 
 
 @pytest.mark.timeout(600)
@@ -27,7 +27,9 @@ def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
-    failed = {name: why for name, why in json.loads(ended.stdout.splitlines()[-1]).items() if why}
+    answers = json.loads(ended.stdout.splitlines()[-1])
+    assert [*answers] == names_in("scenarios.py", "scenario")
+    failed = {name: why for name, why in answers.items() if why}
     assert not failed, "\n\n".join(f"{name}\n{why}" for name, why in failed.items())
 
 
