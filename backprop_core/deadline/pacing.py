@@ -63,6 +63,7 @@ class Pacer:
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
         put_off: periodic saves that had to wait for the one before, which was still being written when they were due.
+        lost_s: for how long the last periodic save held training up, the rest being done in the background; None before.
         copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
             held up says little about the next.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
@@ -76,6 +77,7 @@ class Pacer:
     leave_s: float = 0.02
     asked_every_s: float | None = None
     state_bytes: int = 0
+    lost_s: float | None = None
     copy_s: float = 0.0
     copy_least_s: float = math.inf
     steps: int = 0
@@ -106,9 +108,11 @@ class Pacer:
         self.phase = Phase.FIRST if self.steps == 0 and phase is Phase.PLAIN else phase
         self.last_boundary = now
 
-    def saved(self, now: float) -> None:
-        """A save was begun, made, or given up at `now`."""
+    def saved(self, now: float, lost_s: float | None = None) -> None:
+        """A save was begun, made, or given up at `now`; in the background, it held training up for `lost_s` seconds."""
         self.last_save = now
+        if lost_s is not None:
+            self.lost_s = lost_s
         self.put_off += self._waits_for_writer
         self._waits_for_writer = False
 
@@ -174,26 +178,36 @@ class Pacer:
         return max(0.0, self.last_save + save_s - at)
 
     def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
-        if self.steps == 0 or now < self._next_save_at(save_s):
+        if self.steps == 0 or now < self._next_save_at():
             return False
         if self._first_save_is_to_come():
             return self.steps >= 3
-        return remaining_s > 3 * save_s + self.exit_s()
+        return remaining_s > self._least_for_periodic_s(save_s)
+
+    def _least_for_periodic_s(self, save_s: float) -> float:
+        """With less time than this left no periodic save is begun: the one at the deadline is near, or it cannot end."""
+        if self.save_is_hopeless():
+            return self.forecast.save_likely_s(self.state_bytes) + self.exit_s()
+        return 3 * save_s + self.exit_s()
 
     def _first_save_is_to_come(self) -> bool:
         return self.forecast.saves_seen == 0 and self.last_save == self.began
 
-    def _next_save_at(self, save_s: float) -> float:
+    def _next_save_at(self) -> float:
         if self._first_save_is_to_come():
             share_s = FIRST_SAVE_SHARE * self.budget_s
             return self.began + min(share_s, FIRST_SAVE_AT_MOST_S, self.asked_every_s or math.inf)
-        return self.last_save + interval_s(max(save_s, 1e-3), self.asked_every_s)
+        if self.asked_every_s is not None:
+            return self.last_save + interval_s(0.0, self.asked_every_s)
+        save_s = self.save_s()
+        lost_s = save_s if self.lost_s is None else min(self.lost_s, save_s)
+        return self.last_save + max(interval_s(max(lost_s, 1e-3)), save_s)
 
     def next_save_s(self, now: float, remaining_s: float) -> float | None:
         """Seconds until the next periodic save is due; None if the one at the deadline comes first."""
         save_s = 0.0 if self.save_is_hopeless() else self.save_s()
-        wait_s = max(0.0, self._next_save_at(save_s) - now)
-        return None if remaining_s - wait_s <= 3 * save_s + self.exit_s() else wait_s
+        wait_s = max(0.0, self._next_save_at() - now)
+        return None if remaining_s - wait_s <= self._least_for_periodic_s(save_s) else wait_s
 
     # -- the guard ---------------------------------------------------------------------------------------------
 

@@ -113,8 +113,10 @@ class Conduct:
                 f"What comes next took up to {duration_text(pacer.fits_no_box_s)} before: with the save that is more "
                 f"than this whole box of {duration_text(pacer.budget_s)}. Give it more time."
             )
-        if verdict.action is Action.SAVE and hands.save_behind(verdict.reason):
-            pacer.saved(hands.now())
+        if verdict.action is Action.SAVE:
+            began = hands.now()
+            if hands.save_behind(verdict.reason):
+                pacer.saved(hands.now(), lost_s=hands.now() - began)
         elif verdict.action is Action.STOP:
             self._stop(verdict, saved=saved)
         return facts

@@ -67,3 +67,37 @@ def test_a_block_without_a_governor_keeps_more_for_a_save_seen_once() -> None:
         made.forecast.observe_save(1_000, 0.5)
     assert free.exit_s() > before[0] + 0.15
     assert governed.exit_s() == before[1]
+
+
+@pytest.mark.parametrize("save_s", [5.0, 30.0, 60.0, 120.0])
+def test_a_large_state_is_saved_every_ten_minutes_at_least(save_s: float) -> None:
+    """What counts is what training loses, the copy: not the minutes for which the writer thread is busy."""
+    made = Pacer(Forecast(), began=0.0, budget_s=24 * 3600.0, steps=10)
+    made.forecast.observe_save(1_000, save_s)
+    made.saved(100.0, lost_s=save_s / 40)
+    wait_s = made.next_save_s(100.0, 80_000.0)
+    assert wait_s is not None
+    assert save_s < wait_s <= 600.0
+    assert save_s / 40 <= 0.02 * wait_s
+
+
+def test_a_disk_that_takes_longer_than_the_interval_is_given_its_time() -> None:
+    """A save that takes a quarter of an hour is begun again when it is done, not while it is being written."""
+    made = Pacer(Forecast(), began=0.0, budget_s=24 * 3600.0, steps=10)
+    made.forecast.observe_save(1_000, 900.0)
+    made.saved(100.0, lost_s=1.0)
+    wait_s = made.next_save_s(100.0, 80_000.0)
+    assert wait_s is not None
+    assert 900.0 <= wait_s <= 1_100.0
+
+
+def test_a_save_that_cannot_end_in_this_box_is_not_begun_again_and_again() -> None:
+    """Once a save has taken longer than the box, no periodic one is due in what is left of it."""
+    made = Pacer(Forecast(), began=0.0, budget_s=300.0, steps=10)
+    made.forecast.observe_save(1_000, 400.0)
+    made.saved(10.0, lost_s=0.5)
+    assert made.save_is_hopeless()
+    deadline = Limit(300.0, "test")
+    for now in (24.0, 100.0, 200.0):
+        assert not made.facts(now, deadline, Phase.PLAIN, None, Asks()).save_due
+        assert made.next_save_s(now, deadline.at - now) is None
