@@ -21,7 +21,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint, ours_is_taken
-from backprop_lightning import checkpoint_file, scripts_checkpoint
+from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.training_state import OURS, LightningTrainee, is_ours
@@ -142,7 +142,11 @@ class Doors(ABC):
 
     def open_doors(self) -> None:
         """Wait for Lightning to come by."""
-        trainer = self.trainer
+        trainer, loaded = self.trainer, self.restored()
+        if loaded is not None and is_ours(loaded.states):
+            ours: Any = loaded.states[OURS]
+            for sentence in version_folder.restore(trainer, ours["ranks"][0]["trainer"].get("loggers", ())):
+                self.tell(sentence)
         trainer._checkpoint_connector.resume_start = self._resume_start
         trainer._signal_connector.register_signal_handlers = self._register_signal_handlers
         trainer._run_stage = self._run_stage

@@ -13,7 +13,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import Clock
 from backprop_core.session.session import Position
-from backprop_lightning import checkpoint_file, logging_state
+from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.package import version_of
@@ -155,6 +155,7 @@ class LightningTrainee:
             "should_stop": bool(trainer.should_stop),
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
             "train_reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
+            "loggers": version_folder.capture(trainer),
             "val_reloaded": val_loop._last_val_dl_reload_epoch,
             "val_is_set_up": val_loop._combined_loader is not None,
             "val_kept_workers": [_has_workers(loader) for loader in _flattened(val_loop._combined_loader)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import enum
 import importlib
+import importlib.util
 import inspect
 import json
 import multiprocessing
@@ -314,6 +315,61 @@ def csv_rows(folder: Path) -> Any:
         "flushed": logged("flushed", 1, [15, 7, None]) == whole,
         "buffered": logged("buffered", 100, [15, 7, None]) == whole,
     }
+
+
+class Scored(Net):
+    """The second of three epochs is the best one."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("score", [3.0, 1.0, 2.0][min(2, self.current_epoch)])
+
+
+def cut_with(logger_kind: Any, folder: Path) -> Any:
+    """A logger without a version and ModelCheckpoint without dirpath, cut in the first epoch and behind the best one."""
+
+    def attempt(name: str, at: int | None, **numbered: Any) -> tuple[BackpropCallback, Any]:
+        ours = boxed(f"version-{name}", checkpoint_every=0.001)
+        kept = callbacks.ModelCheckpoint(monitor="score", save_top_k=1, filename="{epoch}")
+        logger = logger_kind(folder, name=name, **numbered)
+        striking = [] if at is None else [Striking(at, "control", ours)]
+        made = trainer(*striking, kept, ours, logger=logger, log_every_n_steps=1, enable_checkpointing=True)
+        fit(made, Scored())
+        return ours, kept
+
+    def tree(name: str) -> list[str]:
+        files = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        return [str(path.relative_to(folder / name)) for path in files if not path.name.startswith("events.")]
+
+    seed(1)
+    whole = attempt("whole", None)[1]
+    seed(1)
+    cut = [attempt("cut", at)[1] for at in (8, 18, None)][-1]
+    rows = [folder / name / "version_0" / "metrics.csv" for name in ("whole", "cut")]
+    chosen = [attempt("chosen", at, version=number)[0] for at, number in ((15, 3), (None, 7))]
+    return {
+        "same_files": tree("whole") == tree("cut"),
+        "files": tree("cut"),
+        "folders": sorted(path.name for path in (folder / "cut").iterdir()),
+        "same_rows": len({path.read_text() for path in rows if path.exists()}) <= 1,
+        "best": [[Path(kept.best_model_path).name, float(kept.best_model_score)] for kept in (whole, cut)],
+        "chosen": [
+            [str(ours.outcome) for ours in chosen],
+            sorted(p.name for p in (folder / "chosen").iterdir()),
+        ],
+    }
+
+
+@case
+def version_folder(folder: Path) -> Any:
+    """With Lightning's default logger where there is no TensorBoard."""
+    return cut_with(pl.loggers.CSVLogger, folder)
+
+
+@case
+def version_folder_of_tensorboard(folder: Path) -> Any:
+    """With Lightning's default logger."""
+    installed = any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX"))
+    return cut_with(pl.loggers.TensorBoardLogger, folder) if installed else None
 
 
 @case

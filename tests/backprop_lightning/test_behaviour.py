@@ -62,6 +62,19 @@ def test_the_rows_of_a_csv_logger_are_not_lost(made: dict[str, Any]) -> None:
     assert made["csv_rows"]["rows"] > 30
 
 
+@pytest.mark.parametrize("case", ["version_folder", "version_folder_of_tensorboard"])
+def test_all_attempts_share_one_version_folder(made: dict[str, Any], case: str) -> None:
+    """So the best model stays the best, no file is kept too many, rows go on; a version that the script chose is its own."""
+    shared = made[case]
+    if shared is None:
+        pytest.skip("tensorboardX is not installed")
+    assert shared["same_files"], shared["files"]
+    assert shared["same_rows"]
+    assert shared["folders"] == ["version_0"]
+    assert shared["best"] == [["epoch=1.ckpt", 1.0]] * 2
+    assert shared["chosen"] == [["stopped", "completed"], ["version_3", "version_7"]]
+
+
 def test_lightning_opens_the_checkpoint(made: dict[str, Any]) -> None:
     """`load_from_checkpoint`, `torch.load(weights_only=True)` and `fit(ckpt_path=...)` take lightning.ckpt as it is."""
     assert made["lightning_opens_it"] == {
