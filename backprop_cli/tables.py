@@ -43,7 +43,7 @@ def show_table(
         spare: columns that a narrow terminal is not shown, the first one first.
         folded: the column that takes several lines where even so it is too narrow; others are cut.
     """
-    rows = [[one_line(cell) for cell in row] for row in rows]
+    rows = [row if "".join(row).isprintable() else [*map(one_line, row)] for row in rows]  # thousands of them
     if is_terminal():
         _show_rich(columns, rows, styled, spare, folded)
     else:

@@ -22,7 +22,7 @@ from backprop_core.runs.pauses import pauses_of
 from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus, status_from_npm
-from backprop_core.strict_json import as_number, as_place, as_text, as_whole
+from backprop_core.strict_json import as_number, as_text, as_whole
 
 _SURE = frozenset({"completed", "timeboxed"})
 _COARSE = frozenset({"stopped", "failed"})
@@ -122,7 +122,7 @@ def _peek(path: str) -> RunStatus | None:
 def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, foreign: bool = False) -> RunRow:
     """The row of an index entry. Whatever is of the wrong kind in it counts as not said."""
     get = entry.get
-    last, known, loss = as_place(get("lastCheckpoint")), get("checkpoints"), get("lastLoss")
+    last, known, loss = as_text(get("lastCheckpoint")), get("checkpoints"), get("lastLoss")
     return RunRow(
         key,
         as_text(get("name")),
