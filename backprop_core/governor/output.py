@@ -89,7 +89,9 @@ class Log:
         self.lost_bytes = 0
         self._fd: int | None = None
         with suppress(OSError):
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600
+            )
 
     def write(self, data: bytes) -> None:
         """Append bytes, or count them as lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -75,3 +76,42 @@ def test_damage_while_it_trains_ends_nothing(backprop: CommandLine) -> None:
         end(process)
     assert backprop.record("r")["status"] == "stopped"
     assert backprop.record("r")["last_checkpoint"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["a pipe", "a folder", "nothing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.json",
+        "run.json.before",
+        "lock",
+        "attempts/1/events.jsonl",
+        "attempts/1/governor.jsonl",
+        "attempts/1/control.json",
+        "attempts/1/control.lock",
+        "../../experiments.json",
+        "../../experiments.lock",
+    ],
+)
+def test_something_else_in_place_of_a_file_ends_nothing(backprop: CommandLine, name: str, how: str) -> None:
+    """Replaced while the script trains: the script ends by itself, and list and status show the run all along."""
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "150"
+    process = backprop.start("run", "train.py", "--run-id", "r")
+    try:
+        wait_for(lambda: (backprop.runs() or [{}])[0].get("last_step"))
+        path = backprop.home / "runs" / "r" / name
+        path.unlink(missing_ok=True)
+        if how == "a pipe":
+            os.mkfifo(path)
+        if how == "a folder":
+            (path / "inner").mkdir(parents=True)
+        assert [row["id"] for row in backprop.runs()] == ["r"]
+        assert backprop("status", "r").returncode == 0
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+    finally:
+        end(process)
+    assert backprop.runs()[0]["status"] == "completed"
