@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +46,22 @@ def main() -> None:
 
 
 def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = "sigterm") -> dict[str, Any]:
-    """Train one piece of a recipe; `at` counts batches of this process and validation batches alike."""
+    """Train one piece of a recipe; `at` counts batches of this process and validation batches alike.
+
+    `recipe@hook` is cut where `hook` is called next.
+    """
     from backprop_lightning import BackpropCallback
     from tests.backprop_lightning import recipes
     from tests.backprop_lightning.witness import Striking, WitnessLogger
 
     seed(piece * 1000)
     recipes.SEEN.clear()
+    name, _, hook = name.partition("@")
     module, trainer_keywords, fit_keywords = recipes.RECIPES[name]()
     logger = WitnessLogger()
     ours = BackpropCallback("10h", run=run, grace=0)
     ours._clock = LeapingClock()
-    striking = Striking(at, how, ours)
+    striking = Striking(at, how, ours, hook)
     bare = bool(trainer_keywords.get("barebones"))
     quiet: dict[str, Any] = (
         {}
@@ -82,6 +87,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     return {
         "outcome": str(ours.outcome),
         "ticks": striking.ticks,
+        "hooked": striking.hooked,
         "step": trainer.global_step,
         "epoch": trainer.current_epoch,
         "seen": list(recipes.SEEN),
@@ -119,20 +125,31 @@ def run_process(folder: Path, orders: dict[str, Any], piece: int, package: str) 
 
 def run_pieces(names: list[str], folder: Path, package: str, cuts: int = CUTS) -> dict[str, dict[str, Any]]:
     """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
-    whole = run_process(folder, {name: {"run": f"{name}-whole"} for name in names}, 0, package)
+    whole = run_process(
+        folder, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0, package
+    )
     draw = random.Random(f"lightning cuts of {len(names)}")
-    at = {name: sorted(draw.sample(range(1, whole[name]["ticks"]), cuts)) for name in names}
+    at = {name: sorted(draw.sample(_places(whole[name]), cuts)) for name in names}
     pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for piece in range(cuts + 1):
         orders: dict[str, Any] = {}
         for number, name in enumerate(names):
             done = sum(made["ticks"] for made in pieces[name])
-            orders[name] = {"run": f"{name}-cut", "how": ("sigterm", "control")[(piece + number) % 2]}
+            orders[name] = {
+                "run": f"{name}-cut".replace("@", "-"),
+                "how": ("sigterm", "control")[(piece + number) % 2],
+            }
             if piece < cuts:
                 orders[name]["at"] = max(1, at[name][piece] - done)
         for name, made in run_process(folder, orders, piece, package).items():
             pieces[name].append(made)
     return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
+
+
+def _places(whole: dict[str, Any]) -> Sequence[int]:
+    """Where it can be cut; behind the last batch a hook is called that nothing follows."""
+    ticks = whole["ticks"]
+    return [at for at in whole["hooked"] if 0 < at < ticks] if whole.get("hooked") else range(1, ticks)
 
 
 def _together(pieces: list[dict[str, Any]]) -> dict[str, Any]:

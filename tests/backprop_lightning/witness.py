@@ -37,16 +37,30 @@ class WitnessLogger(Logger):  # type: ignore[misc,valid-type]
 
 
 class Striking(pl.Callback):  # type: ignore[misc,name-defined]
-    """Counts training and validation batches, and asks the box to stop in the `at`-th."""
+    """Counts training and validation batches, and asks the box to stop in the `at`-th, or where the next `hook` is called.
 
-    def __init__(self, at: int | None, how: str, callback: Any) -> None:
+    Attributes:
+        hooked: how many batches had been counted at each call of that hook.
+    """
+
+    def __init__(self, at: int | None, how: str, callback: Any, hook: str = "") -> None:
         super().__init__()
-        self.at, self.how, self.callback = at, how, callback
+        self.at, self.how, self.callback, self.hook = at, how, callback, hook
         self.ticks = 0
+        self.hooked: list[int] = []
+        self._struck = False
 
     def tick(self) -> None:
         self.ticks += 1
-        if self.ticks == self.at:
+        if self.ticks == self.at and not self.hook:
+            strike(self.how, self.callback)
+
+    def called(self, hook: str) -> None:
+        if hook != self.hook:
+            return
+        self.hooked.append(self.ticks)
+        if self.at is not None and self.ticks >= self.at and not self._struck:
+            self._struck = True
             strike(self.how, self.callback)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
@@ -55,3 +69,13 @@ class Striking(pl.Callback):  # type: ignore[misc,name-defined]
     def on_validation_batch_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
         if not trainer.sanity_checking:
             self.tick()
+
+    def on_validation_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if not trainer.sanity_checking:
+            self.called("on_validation_end")
+
+    def on_train_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.called("on_train_epoch_end")
+
+    def on_train_epoch_start(self, *args: Any, **kwargs: Any) -> None:
+        self.called("on_train_epoch_start")

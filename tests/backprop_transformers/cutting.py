@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def main() -> None:
 
 
 def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = "sigterm") -> dict[str, Any]:
-    """Train one piece of a recipe; `at` counts steps of this process and batches of its evaluations alike."""
+    """Train one piece of a recipe; `at` counts steps of this process and batches of its evaluations alike.
+
+    `recipe@hook` is cut where `hook` is called next.
+    """
     import torch
 
     from backprop_transformers import BackpropCallback
@@ -45,10 +49,11 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     from tests.backprop_transformers.witness import Striking
 
     recipes.SEEN.clear()
+    name, _, hook = name.partition("@")
     trainer = recipes.RECIPES[name]()
     ours = BackpropCallback("10h", run=run, grace=0)
     ours._clock = LeapingClock()
-    striking = Striking(at, how, ours)
+    striking = Striking(at, how, ours, hook)
     trainer.add_callback(ours)
     trainer.callback_handler.callbacks.insert(0, striking)
     torch.manual_seed(100 + piece), random.random()  # pieces do not begin with the same generators
@@ -57,6 +62,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     return {
         "outcome": str(ours.outcome),
         "ticks": striking.ticks,
+        "hooked": striking.hooked,
         "step": state.global_step,
         "epoch": state.epoch,
         "seen": list(recipes.SEEN),
@@ -95,20 +101,36 @@ def run_pieces(
     names: list[str], folder: Path, cuts: int = CUTS, draws: str = ""
 ) -> dict[str, dict[str, Any]]:
     """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
-    whole = run_process(folder, {name: {"run": f"{name}-whole"} for name in names}, 0)
+    whole = run_process(folder, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
     draw = random.Random(f"trainer cuts of {len(names)}{draws}")
-    at = {name: sorted(draw.sample(range(1, whole[name]["ticks"]), cuts)) for name in names}
+    at = {}
+    for name in names:
+        places = _places(whole[name])
+        at[name] = sorted(
+            draw.sample(places, min(cuts, len(places)))
+        )  # of two epochs only the first end can be cut
     pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for piece in range(cuts + 1):
         orders: dict[str, Any] = {}
         for number, name in enumerate(names):
             done = sum(made["ticks"] for made in pieces[name])
-            orders[name] = {"run": f"{name}-cut", "how": ("sigterm", "control")[(piece + number) % 2]}
-            if piece < cuts:
+            orders[name] = {
+                "run": f"{name}-cut".replace("@", "-"),
+                "how": ("sigterm", "control")[(piece + number) % 2],
+            }
+            if piece > len(at[name]):
+                del orders[name]
+            elif piece < len(at[name]):
                 orders[name]["at"] = max(1, at[name][piece] - done)
         for name, made in run_process(folder, orders, piece).items():
             pieces[name].append(made)
     return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
+
+
+def _places(whole: dict[str, Any]) -> Sequence[int]:
+    """Where it can be cut; behind the last batch a hook is called that nothing follows."""
+    ticks = whole["ticks"]
+    return [at for at in whole["hooked"] if 0 < at < ticks] if whole.get("hooked") else range(1, ticks)
 
 
 def _together(pieces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from tests.backprop_transformers.cutting import run_pieces
 
 EACH_RUN = (
     "plain two_workers by_length noise_in_data accumulation bf16 evaluation_in_epoch by_steps stream own_optimizer"
-    " stopped_early many_evaluations derived sequences ordinary_module"
+    " stopped_early many_evaluations derived sequences ordinary_module accumulation@on_evaluate"
+    " evaluation_in_epoch@on_epoch_end plain@on_epoch_begin"
 )
 WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
 PARTS = ("seen", "logged", "step", "epoch", "weights", "optimizer", "scheduler", "counted", "loss")

@@ -10,15 +10,29 @@ from tests.backprop_transformers.cutting import strike
 
 
 class Striking(TrainerCallback):
-    """Counts steps and batches of evaluations, and asks the box to stop in the `at`-th."""
+    """Counts steps and batches of evaluations, and asks the box to stop in the `at`-th, or where the next `hook` is called.
 
-    def __init__(self, at: int | None, how: str, callback: Any) -> None:
-        self.at, self.how, self.callback = at, how, callback
+    Attributes:
+        hooked: how many had been counted at each call of that hook.
+    """
+
+    def __init__(self, at: int | None, how: str, callback: Any, hook: str = "") -> None:
+        self.at, self.how, self.callback, self.hook = at, how, callback, hook
         self.ticks = 0
+        self.hooked: list[int] = []
+        self._struck = False
 
     def tick(self) -> None:
         self.ticks += 1
-        if self.ticks == self.at:
+        if self.ticks == self.at and not self.hook:
+            strike(self.how, self.callback)
+
+    def called(self, hook: str) -> None:
+        if hook != self.hook:
+            return
+        self.hooked.append(self.ticks)
+        if self.at is not None and self.ticks >= self.at and not self._struck:
+            self._struck = True
             strike(self.how, self.callback)
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
@@ -26,3 +40,12 @@ class Striking(TrainerCallback):
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
         self.tick()
+
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.called("on_evaluate")
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.called("on_epoch_end")
+
+    def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.called("on_epoch_begin")

@@ -173,3 +173,37 @@ def a_warm_up_before_the_loop(cut: Cut) -> dict[str, Any]:
                 losses.append(train_step(model, optimizer, *batch))
                 cut.reached(len(losses))
     return _result(model, optimizer, losses)
+
+
+def cut_between_epochs(cut: Cut) -> dict[str, Any]:
+    """The stop is asked for behind a validation, behind the schedule's step, or in front of an epoch's first batch."""
+    model, optimizer, losses = _parts()
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+    checks = DataLoader(dataset(20), batch_size=8, shuffle=True)
+    validated: list[float] = []
+    place = ("behind the validation", "at the end", "at the beginning")[cut.piece % 3]
+    struck: list[str] = []
+
+    def passes(here: str) -> None:
+        if here in (place, "step") and cut.at is not None and len(losses) >= cut.at and not struck:
+            struck.append(here)
+            cut.strike()
+
+    objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    with cut.box(**objects, losses=losses, validated=validated) as box:
+        for _ in box.epochs(7):
+            torch.rand(1)
+            passes("at the beginning")
+            for x, y in box.batches(_loader()):
+                losses.append(train_step(model, optimizer, x, y))
+            model.eval()
+            for u, v in box.batches(checks):
+                validated.append(nn.functional.cross_entropy(model(u), v).item())
+            passes("behind the validation")
+            model.train()
+            scheduler.step()
+            passes("at the end")
+        for _ in box.steps(8):  # a cut that was drawn behind the last epoch lies here
+            losses.append(train_step(model, optimizer, *dataset().tensors))
+            passes("step")
+    return _result(model, optimizer, losses, scheduler=scheduler.state_dict(), validated=validated)
