@@ -163,6 +163,10 @@ class RawTorchLoop:
         """Whether a step was taken since the last boundary."""
         return bool(self._stepped)
 
+    def forked(self) -> None:
+        """This process is a fork of the one that was watched, and is watched in its place."""
+        self._owner = os.getpid()
+
     def nullify_until_boundary(self) -> None:
         """No step has an effect before the next boundary."""
         self._nullifying = True

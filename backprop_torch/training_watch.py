@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, get_worker_info
 
 from backprop_core.session import attach_rules
+
+if TYPE_CHECKING:
+    from backprop_core.loop.unmodified_loop import AttachedBox
 
 _waiting = False
 
@@ -23,6 +27,7 @@ class _Waiting:
         self._owner = os.getpid()
         self._built = False
         self._optimizer_made = False
+        self._box: AttachedBox | None = None
 
     def optimizer_is_made(self) -> None:
         self._optimizer_made = True
@@ -30,7 +35,7 @@ class _Waiting:
 
     def build(self) -> None:
         """Have loops watched from now on, once, unless the script opens a box of its own."""
-        if self._built or os.getpid() != self._owner:
+        if self._built or os.getpid() != self._owner or get_worker_info() is not None:
             return
         self._built = True
         if "backprop" in sys.modules:  # the package that only users import
@@ -39,9 +44,34 @@ class _Waiting:
             from backprop_core.loop.unmodified_loop import AttachedBox
             from backprop_torch.framework import TorchFramework
 
-            AttachedBox("pytorch").watch(TorchFramework(), lambda: self._optimizer_made, _in_a_plain_loop)
+            box = AttachedBox("pytorch")
+            box.watch(TorchFramework(), lambda: self._optimizer_made, _in_a_plain_loop)
+            self._box = box
         except Exception as error:
             attach_rules.give_up("pytorch", error)
+
+    def forked(self) -> None:
+        """In a child that was forked: a training may begin here as well, with objects that exist already. Never raises."""
+        try:
+            self._optimizer_made = False
+            if self._box is None or self._box.forked():
+                self._owner = os.getpid()
+            else:
+                _tell_of_steps()
+        except Exception as error:
+            attach_rules.give_up("pytorch", error)
+
+
+def _tell_of_steps() -> None:
+    """The process that forked this one trains, and has the session: say it, once, where this one trains as well."""
+    owner = os.getpid()
+
+    def step_is_taken(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        hook.remove()
+        if os.getpid() == owner and get_worker_info() is None:
+            attach_rules.trains_beside(os.getppid())
+
+    hook = register_optimizer_step_pre_hook(step_is_taken)
 
 
 def _in_a_plain_loop() -> bool:
@@ -69,6 +99,7 @@ def wait_for_training() -> None:
     waiting = _Waiting()
     _telling(Optimizer, "__init__", waiting.optimizer_is_made)
     _telling(DataLoader, "__iter__", waiting.build)
+    os.register_at_fork(after_in_child=waiting.forked)
 
 
 def _telling(kind: type, name: str, tell: Callable[[], None]) -> None:

@@ -112,6 +112,7 @@ class Governor:
         self.order = order
         self.session = SessionView()
         self.killed = False
+        self._parent_ended = False
         self._clock = clock
         self._observer = observer
         self._started = started
@@ -309,6 +310,9 @@ class Governor:
             self._observer.event(event)
         for path in self.session.checkpoints[known:]:
             self._announce(path)
+        if self.session.left_in_child and not self._parent_ended:
+            self._parent_ended = True
+            self._steering.end_parent()
 
     def _trains(self) -> bool:
         return self.session.progress is not None or self._listener.heard.step is not None

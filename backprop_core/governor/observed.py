@@ -11,7 +11,7 @@ from typing import Any
 
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.resources.samples import GpuSample
-from backprop_core.strict_json import as_number, as_place
+from backprop_core.strict_json import as_number, as_place, as_whole
 
 Event = Mapping[str, Any]
 
@@ -54,6 +54,19 @@ class SessionView:
         if self.started is None:
             return False
         return self.finished is None or self.finished.get("outcome") in ("timeboxed", "preempted", "stopped")
+
+    @property
+    def child(self) -> int | None:
+        """The process of the session, where it is one that the script's main process has started and waits for."""
+        started = self.started or {}
+        pid = as_whole(started.get("pid"))
+        return None if as_whole(started.get("child_of")) is None else pid
+
+    @property
+    def left_in_child(self) -> bool:
+        """Whether a training in such a process was cut off: the main process would go on as if it were over."""
+        early = ("timeboxed", "preempted", "stopped")
+        return self.child is not None and self.finished is not None and self.finished.get("outcome") in early
 
     def take(self, event: Event) -> None:
         """Account for one event."""

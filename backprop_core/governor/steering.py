@@ -35,6 +35,7 @@ _CAUSES = {
 }
 
 SUSPENDED = "You put it to sleep (Ctrl-Z)."
+_CAUSES_IN_CHILD = {"timeboxed": Cause.DEADLINE, "stopped": Cause.REQUEST}
 
 
 class Steering:
@@ -121,9 +122,25 @@ class Steering:
     def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal that means: save and end."""
         self.asked_at = self._clock.monotonic()
-        send(self._family.root, number)
+        send(self._trains(), number)
         if self.paused:
             self._go_on()
+
+    def end_parent(self) -> None:
+        """The training in a child of the script was cut off and is saved: its main process ends, instead of going on."""
+        told = str((self._session.finished or {}).get("outcome"))
+        self.cause = self.cause or _CAUSES_IN_CHILD.get(told, Cause.TERMINATED)
+        if self.asked_at is None:
+            self.asked_at = self._clock.monotonic()
+        send(self._family.root, signal.SIGTERM)
+
+    def _trains(self) -> int:
+        """The process whose session saves: the main one, or a child of it that trains in its place."""
+        child = self._session.child
+        if child is None or self._session.finished is not None:
+            return self._family.root
+        family = kernel.descendants(self._family.root) or self._family.alive()
+        return child if child in family else self._family.root
 
     def _gentlest(self, number: signal.Signals) -> signal.Signals:
         """SIGTERM, or the signal that came where only that is caught."""

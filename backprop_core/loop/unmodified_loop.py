@@ -7,7 +7,6 @@ does not fit what the script trains, because to train on from nothing would be t
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
 from backprop_core.session import attach_rules
+from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
@@ -73,6 +73,15 @@ class AttachedBox:
         self._hooks.enter_context(framework.watch_steps(self.keeping.optimizer_stepped))
         self._hooks.enter_context(raw.watch())
         attach_rules.stand_by(self._step_aside)
+
+    def forked(self) -> bool:
+        """This process is a fork of one that waits for a training, and waits in its place. False: that one has trained."""
+        if self._stage is not _Stage.WAITING:
+            return False
+        self._owner = os.getpid()
+        if self.keeping.raw is not None:
+            self.keeping.raw.forked()
+        return True
 
     # -- what the watched loop tells ---------------------------------------------------------------------------
 
@@ -131,7 +140,7 @@ class AttachedBox:
             attach_rules.give_up(self._name, error)
             return
         self._stage = _Stage.OPEN
-        atexit.register(self._process_ends)
+        self._stay = when_process_ends(self._process_ends)
         attach_rules.stand_by(self._step_aside)
         self._guarded(self._set_up)
 
@@ -168,7 +177,7 @@ class AttachedBox:
         if was is _Stage.OPEN:
             with suppress(Exception):
                 self.session.withdraw()
-            atexit.unregister(self._process_ends)
+            self._stay()
         elif was is _Stage.WAITING:
             self._hooks.close()
 
@@ -176,7 +185,7 @@ class AttachedBox:
         """The script has come to its end, or to an error that nobody caught."""
         if self._stage is not _Stage.OPEN or os.getpid() != self._owner:
             return
-        error = getattr(sys, "last_value", None)
+        error = error_that_ends_process()
         with suppress(CheckpointError):
             if error is None:
                 self._loops.count_last_step()
@@ -188,6 +197,6 @@ class AttachedBox:
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         self._stage = _Stage.OVER
-        atexit.unregister(self._process_ends)
+        self._stay()
         self.session.close(outcome, reason)
         self.keeping.release()

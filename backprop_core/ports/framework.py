@@ -190,6 +190,10 @@ class RawLoop(Protocol):
         """Whether a step was taken since the last boundary."""
         ...
 
+    def forked(self) -> None:
+        """This process is a fork of the one whose loops were watched: watch it in its place."""
+        ...
+
     def nullify_until_boundary(self) -> None:
         """Restored state came too late for the first forward pass: no step has an effect before the next boundary."""
         ...

@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False  # typing itself would cost every start 8 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _MAY_ATTACH: Mapping[str, frozenset[str]] = {
     "auto": frozenset({"pytorch", "lightning", "keras", "transformers"}),
@@ -23,6 +23,13 @@ _MAY_ATTACH: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
 }
 
+_HELPERS_BY_CODE = (
+    "from multiprocessing.resource_tracker import",
+    "from multiprocessing.semaphore_tracker import",
+)
+_HELPERS_BY_MODULE = (".popen_loky_posix", ".resource_tracker", "torch._inductor.compile_worker")
+"""What helpers of multiprocessing, loky and torch are started with. A fork server is none: what it forks may train."""
+
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
 
@@ -30,7 +37,8 @@ _sessions = 0
 def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is a script under `backprop run` to which the adapter of `framework` may attach itself.
 
-    Not in the workers of a data loader or another pool.
+    Not in the helpers of a library, such as loky's workers. Children of `multiprocessing` may train; whether the run's
+    session is free is found out when a training begins in one.
 
     Args:
         every_rank: the adapter knows how several processes of one training agree; otherwise only the first is attached to.
@@ -39,14 +47,37 @@ def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str
         return False
     if framework not in _MAY_ATTACH.get(environ.get("BACKPROP_FRAMEWORK", "none"), ()):
         return False
-    return not _serves_another_process() and (every_rank or environ.get("RANK", "0") == "0")
+    return not is_helper(sys.orig_argv) and (every_rank or environ.get("RANK", "0") == "0")
 
 
-def _serves_another_process() -> bool:
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        return True
-    return any("multiprocessing" in word or "loky" in word for word in sys.orig_argv[1:4])
+def is_helper(argv: Sequence[str]) -> bool:
+    """Whether an interpreter that was started so serves another process, and never trains.
+
+    It is asked what the interpreter was told to run, and not what a script or its arguments are called.
+    """
+    option, what = _told_to_run(argv)
+    if option == "c":
+        return what.lstrip().startswith(_HELPERS_BY_CODE)
+    return option == "m" and what.endswith(_HELPERS_BY_MODULE)
+
+
+def _told_to_run(argv: Sequence[str]) -> tuple[str, str]:
+    """`c` and the code, `m` and the module, or two empty strings for a script."""
+    words = iter(argv[1:])
+    for word in words:
+        if word.startswith("--"):
+            if word == "--check-hash-based-pycs":
+                next(words, "")
+            continue
+        if not word.startswith("-") or word == "-":
+            return "", ""
+        for place, letter in enumerate(word[1:], start=2):
+            if letter in "cmWX":  # these take a value: the rest of the word, or the next one
+                value = word[place:] or next(words, "")
+                if letter in "cm":
+                    return letter, value
+                break
+    return "", ""
 
 
 def stand_by(step_aside: Callable[[], None]) -> None:
@@ -69,15 +100,24 @@ def session_opens() -> None:
         step_aside()
 
 
+def trains_beside(pid: int, more: str = "") -> None:
+    """One line about a training in this process that is not saved, because process `pid` has, or had, the run's session."""
+    _print(
+        f"process {os.getpid()} trains as well, and the session of this run is that of process {pid}: what this one trains "
+        f"is not saved.{more}"
+    )
+
+
 def give_up(framework: str, error: BaseException) -> None:
     """One line about what kept backprop from attaching itself; the script goes on, governed from outside."""
     what = " ".join(str(error).split()) or "no message"
+    _print(
+        f"could not attach to {framework}: {type(error).__name__}: {what[:300]} The script goes on, governed from outside."
+    )
+
+
+def _print(text: str) -> None:
     try:
-        print(
-            f"backprop: could not attach to {framework}: {type(error).__name__}: {what[:300]} "
-            "The script goes on, governed from outside.",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"backprop: {text}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):  # a closed standard error is no reason to stop a training
         return

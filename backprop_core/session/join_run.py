@@ -22,6 +22,7 @@ from backprop_core.runs.record import RunRecord
 from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.session.enrolment import Enrolment, completed_before
+from backprop_core.session.other_processes import RESTORES_NOTHING, note_taken, others_in, trained_at_once
 from backprop_core.session.run_folder import box_folder, moved, run_folder, set_aside
 from backprop_core.session.settings import Settings
 
@@ -70,10 +71,12 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
     attempt = Attempt.join(Path(run_dir), int(number), clock)
     first_session = not attempt.events.path.exists()
     lock = FileLock(attempt.directory / "session.lock")
-    if not lock.acquire():  # a child of the training process that opens a box of its own
+    if not lock.acquire():  # a child of the training process that opens a box of its own, or trains beside it
         attempt.events.close()
+        if settings.attached:
+            note_taken(attempt, environ)
         return None
-    box = _count_box(run_id)
+    box = _count_box(run_id, others_in(attempt).boxes)
     directory = environ.get("BACKPROP_CHECKPOINT_DIR") or str(Path(run_dir) / "checkpoints")
     whole = run_folder(settings.checkpoint_dir or directory, run_id, settings, clock)
     folder = box_folder(whole, box, run_id, settings, clock)
@@ -88,17 +91,20 @@ def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
         # Workers that torchrun has started again, or the run's folder has outlived the home that knew of it.
         resuming = True
         resume_from = "" if restarted else resume_from
+    at_once = resuming and settings.attached and not restarted and trained_at_once(attempt)
     enrolment = Enrolment(
         run_id=run_id,
         attempt=attempt,
         checkpoints=folder.checkpoints,
         resume_from=resume_from if resume_from and box == 1 else None,
-        resuming=settings.resume is not False and resuming,
+        resuming=settings.resume is not False and resuming and not at_once,
         earlier=_earlier(RunStore(Path(run_dir).parent.parent, clock), run_id),
         governed=True,
         box=box,
         session_lock=lock,
     )
+    if at_once:
+        enrolment.notes.append(RESTORES_NOTHING)
     if settings.run is not None and settings.run != run_id:
         enrolment.notes.append(f"Under backprop run this is run {run_id}; run={settings.run!r} is left out.")
     return enrolment
@@ -112,8 +118,8 @@ def _may_be_ours(place: str) -> bool:
     return (path / "manifest.json").is_file() or any(path.glob("step-*/manifest.json"))
 
 
-def _count_box(run_id: str) -> int:
-    _boxes_of_run[run_id] = _boxes_of_run.get(run_id, 0) + 1
+def _count_box(run_id: str, of_others: int) -> int:
+    _boxes_of_run[run_id] = max(_boxes_of_run.get(run_id, 0), of_others) + 1
     return _boxes_of_run[run_id]
 
 

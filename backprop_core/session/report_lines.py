@@ -10,6 +10,7 @@ from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
+from backprop_core.session.child_process import parent_pid
 
 if TYPE_CHECKING:
     from backprop_core.session.session import Session
@@ -58,6 +59,7 @@ class Reporter:
         session.teller.event(
             "session_started",
             pid=os.getpid(),
+            child_of=parent_pid(),
             budget_s=session.deadlines.budget_s,
             budget_source=limit.source,
             deadline_wall=deadline_wall,
