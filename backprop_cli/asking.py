@@ -8,12 +8,12 @@ from pathlib import Path
 
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.errors import UsageError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE
 from backprop_core.runs.control import Action, send_control
 from backprop_core.runs.events import read_kinds
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.status import RunStatus
 
 
 def ask(
@@ -38,7 +38,7 @@ def ask(
     if holder is not None:
         _ask_idle(record, action, holder)
         return _shown(record, action, as_json)
-    if record.status is not RunStatus.RUNNING or attempt is None:
+    if record.status is not Outcome.RUNNING or attempt is None:
         raise UsageError(
             f"Run {record.id} is {record.status.value}, so there is nothing to {action.value}.", _hint(record)
         )

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How an attempt (one process life of a run) ended. `RUNNING` until it has."""
+    """How an attempt (one process life of a run) ended, and so the status of its run. `RUNNING` until it has."""
 
     RUNNING = "running"
     COMPLETED = "completed"

@@ -32,7 +32,6 @@ from backprop_core.runs.events import EventLog
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.record import AttemptRecord, ProcessIdentity, RunRecord
 from backprop_core.runs.record_json import to_text
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.testing.nvml import FakeGpu, FakeNvml
 
@@ -175,7 +174,7 @@ def fill(home: Path) -> None:
     kinds = ["completed"] * 5 + ["timeboxed"] * 3 + ["stopped", "failed"]
     kinds = kinds * 9 + ["preempted", "lost"] * 5
     for number in range(RUNS):
-        record = one_run(base, gone, number, RunStatus(kinds[number % len(kinds)]))
+        record = one_run(base, gone, number, Outcome(kinds[number % len(kinds)]))
         folder = store.run_dir(record.id)
         folder.mkdir()
         (folder / "run.json").write_text(to_text(record), encoding="ascii")
@@ -183,7 +182,7 @@ def fill(home: Path) -> None:
     (home / "experiments.json").write_text(json.dumps(entries), encoding="ascii")
 
 
-def one_run(base: RunRecord, process: ProcessIdentity, number: int, status: RunStatus) -> RunRecord:
+def one_run(base: RunRecord, process: ProcessIdentity, number: int, status: Outcome) -> RunRecord:
     began = 1.7e9 + number * 700
     attempt = AttemptRecord(
         1, began, process, began + 600, Outcome(status.value), "The time box was over.", budget_s=600.0

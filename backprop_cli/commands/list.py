@@ -11,8 +11,8 @@ from backprop_cli.opening import is_terminal, open_store, tell, tell_warnings
 from backprop_cli.tables import show_table
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import duration_text
+from backprop_core.outcome import Outcome
 from backprop_core.runs.listing import RunRow
-from backprop_core.runs.status import RunStatus
 
 _ON_A_SCREEN = 50
 _SPARE = ("checkpoints", "when", "loss", "step", "name", "duration")
@@ -22,7 +22,7 @@ _COLUMNS = ("id", "name", "status", "duration", "step", "loss", "checkpoints", "
 
 @click.command("list")
 @click.option(
-    "--status", "wanted", type=click.Choice([str(s) for s in RunStatus]), multiple=True, help="Only these."
+    "--status", "wanted", type=click.Choice([str(s) for s in Outcome]), multiple=True, help="Only these."
 )
 @click.option("-n", "--name", metavar="TEXT", help="Only runs whose name or id contains this.")
 @click.option(

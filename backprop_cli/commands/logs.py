@@ -13,8 +13,8 @@ from backprop_cli.parameters import complete_runs, json_option
 from backprop_cli.summary import show_object
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import OUTPUT_FILE
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 
 _CHUNK = 65_536
@@ -58,7 +58,7 @@ def command(run: str, follow: bool, lines: int | None, number: int | None, as_js
         show_object(run_id=record.id, attempt=number, path=str(path), output=output)
         return 0
     if not follow and path.stat().st_size == 0:
-        goes_on = record.status is RunStatus.RUNNING and number == last
+        goes_on = record.status is Outcome.RUNNING and number == last
         tell(f"Attempt {number} of run {record.id} has printed nothing{' so far' if goes_on else ''}.")
     offset = _show(path, offset)
     if follow and number >= last:
@@ -70,7 +70,7 @@ def _follow(store: RunStore, run_id: str, number: int, offset: int) -> None:
     """Show an attempt and those that a chain of boxes makes of it, until nobody is left to begin another."""
     while True:
         record = store.load(run_id)
-        goes_on = record.status is RunStatus.RUNNING or store.holder(record) is not None
+        goes_on = record.status is Outcome.RUNNING or store.holder(record) is not None
         offset = _show(store.attempt_dir(run_id, number) / OUTPUT_FILE, offset)
         if number < len(record.attempts):
             number, offset = number + 1, 0

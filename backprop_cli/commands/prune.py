@@ -14,12 +14,12 @@ from backprop_cli.summary import show_object
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import BackpropError, UsageError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.listing import RunRow
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 
 KEPT_CHECKPOINTS = 2
-_ENDED = [str(status) for status in RunStatus if status is not RunStatus.RUNNING]
+_ENDED = [str(status) for status in Outcome if status is not Outcome.RUNNING]
 
 
 @click.command("prune")
@@ -88,7 +88,7 @@ def _wanted(question: str) -> bool:
 
 
 def _matches(store: RunStore, row: RunRow, wanted: tuple[str, ...], before_wall: float) -> bool:
-    if row.foreign or row.status is RunStatus.RUNNING or (wanted and row.status not in wanted):
+    if row.foreign or row.status is Outcome.RUNNING or (wanted and row.status not in wanted):
         return False
     return (row.ended_wall or row.started_wall) <= before_wall
 

@@ -32,9 +32,9 @@ from backprop_cli.summary import show_nothing_done, show_object, show_outcome
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
 from backprop_core.errors import RunBusyError, UsageError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.provenance import git_commit, script_digest
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 
 _EXAMPLES = """\b
@@ -77,13 +77,13 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
         raw: configuration options of the command line, by name.
         parameters: the other options of `run` and `resume`.
     """
-    if record.status is RunStatus.COMPLETED:
+    if record.status is Outcome.COMPLETED:
         why = f"Run {record.id} is completed: there is nothing to resume."
         tell(why)
         if parameters["as_json"]:
             show_nothing_done(record, why, 0)
         return 0
-    if record.status is RunStatus.RUNNING:
+    if record.status is Outcome.RUNNING:
         raise RunBusyError(
             f"Run {record.id} is running.", f"Wait for it, or end it first: backprop stop {record.id}."
         )

@@ -18,7 +18,6 @@ from backprop_core.outcome import Outcome
 from backprop_core.runs.liveness import with_live_news
 from backprop_core.runs.pauses import Pauses, pauses_of
 from backprop_core.runs.record import AttemptRecord, RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.strict_json import JSON, as_list, as_number, as_object, as_text
 
@@ -138,7 +137,7 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
 def _pauses_now(store: RunStore, record: RunRecord) -> Pauses:
     """The pauses of the attempt that goes on; none where none does."""
     attempt = record.last_attempt
-    if record.status is not RunStatus.RUNNING or attempt is None:
+    if record.status is not Outcome.RUNNING or attempt is None:
         return Pauses()
     return pauses_of(store.attempt_dir(record.id, attempt.number))
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from backprop_core.clock import SYSTEM, Clock, utc_text
 from backprop_core.errors import StoreError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.atomic import read_regular, replace_file, sweep_temporaries
 from backprop_core.runs.identifiers import is_run_id
 from backprop_core.runs.locks import FileLock
 from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import KEPT_CHECKPOINTS, RunRecord
-from backprop_core.runs.status import RunStatus, npm_status, status_from_npm
+from backprop_core.runs.status import npm_status, status_from_npm
 from backprop_core.strict_json import as_instant, as_list, as_number, as_place, as_text, as_whole, decode
 
 INDEX_FILE = "experiments.json"
@@ -60,7 +61,7 @@ def update(home: Path, record: RunRecord, clock: Clock = SYSTEM) -> str | None:
     def change(entries: dict[str, Any]) -> None:
         before = entries.get(record.id)
         merged = {**(before if isinstance(before, dict) else {}), **entry_of(record)}
-        if record.status is RunStatus.RUNNING:
+        if record.status is Outcome.RUNNING:
             merged.pop("endTime", None)
         entries[record.id] = merged
 
@@ -74,7 +75,7 @@ def remove(home: Path, run_id: str, clock: Clock = SYSTEM) -> str | None:
 
 def entry_of(record: RunRecord) -> Entry:
     """`record` in the npm tool's words."""
-    running = record.status is RunStatus.RUNNING
+    running = record.status is Outcome.RUNNING
     loss = as_number(record.last_loss)
     optional: Entry = {
         "name": record.name,

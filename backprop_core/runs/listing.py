@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backprop_core.errors import StoreError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.experiments import Entry, foreign_record, read_index, seconds
 from backprop_core.runs.identifiers import is_run_id
@@ -21,7 +22,7 @@ from backprop_core.runs.liveness import observed, with_live_news
 from backprop_core.runs.pauses import pauses_of
 from backprop_core.runs.rebuild import load_record
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.status import RunStatus, status_from_npm
+from backprop_core.runs.status import status_from_npm
 from backprop_core.strict_json import as_number, as_text, as_whole
 
 _SURE = frozenset({"completed", "timeboxed"})
@@ -31,7 +32,7 @@ _LAST_MS = 2**52
 _NPM_WORDS = {word: status_from_npm(word) for word in ("completed", "failed", "timeboxed", "stopped")}
 # A bare line break cannot stand inside a JSON text, so this is the key itself and nothing that a user wrote.
 _STATUS = re.compile(rb'\n "status": "([a-z]+)"')
-_ENDED = {status.value.encode(): status for status in RunStatus if status is not RunStatus.RUNNING}
+_ENDED = {status.value.encode(): status for status in Outcome if status is not Outcome.RUNNING}
 
 
 class RunRow(NamedTuple):
@@ -47,7 +48,7 @@ class RunRow(NamedTuple):
 
     id: str
     name: str | None
-    status: RunStatus
+    status: Outcome
     script: str
     started_wall: float
     ended_wall: float | None
@@ -104,7 +105,7 @@ def _own_row(home: Path, key: str, entry: Entry, warn: Callable[[str], None]) ->
     return _record_row(with_live_news(record, folder), folder)
 
 
-def _peek(path: str) -> RunStatus | None:
+def _peek(path: str) -> Outcome | None:
     """The status in a `run.json`, without parsing it; None if it is not plain there, or says running."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -119,7 +120,7 @@ def _peek(path: str) -> RunStatus | None:
     return None if found is None else _ENDED.get(found[1])
 
 
-def _entry_row(key: str, entry: Entry, status: RunStatus | None = None, *, foreign: bool = False) -> RunRow:
+def _entry_row(key: str, entry: Entry, status: Outcome | None = None, *, foreign: bool = False) -> RunRow:
     """The row of an index entry. Whatever is of the wrong kind in it counts as not said."""
     get = entry.get
     last, known, loss = as_text(get("lastCheckpoint")), get("checkpoints"), get("lastLoss")
@@ -144,14 +145,14 @@ def _seconds(milliseconds: object) -> float | None:
     return seconds(milliseconds)
 
 
-def _status(word: object) -> RunStatus:
+def _status(word: object) -> Outcome:
     known = _NPM_WORDS.get(word) if type(word) is str else None
     return known or status_from_npm(word)
 
 
 def _record_row(record: RunRecord, folder: Path) -> RunRow:
     attempt = record.last_attempt
-    runs = record.status is RunStatus.RUNNING and attempt is not None
+    runs = record.status is Outcome.RUNNING and attempt is not None
     return RunRow(
         id=record.id,
         name=record.name,

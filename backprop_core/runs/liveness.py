@@ -12,7 +12,6 @@ from backprop_core.runs.hold import LOCK_FILE
 from backprop_core.runs.locks import is_locked
 from backprop_core.runs.process import Life
 from backprop_core.runs.record import RunRecord, with_checkpoint, with_last_attempt
-from backprop_core.runs.status import RunStatus
 from backprop_core.strict_json import as_object, as_whole
 
 _LIVE_BYTES = 16 * 1024
@@ -35,7 +34,7 @@ def is_live(record: RunRecord, run_dir: Path) -> bool:
 
 def observed(record: RunRecord, run_dir: Path) -> RunRecord:
     """`record` as it really is: LOST if it says RUNNING and nothing lives."""
-    if record.status is not RunStatus.RUNNING or is_live(record, run_dir):
+    if record.status is not Outcome.RUNNING or is_live(record, run_dir):
         return record
     return as_lost(record, run_dir)
 
@@ -43,7 +42,7 @@ def observed(record: RunRecord, run_dir: Path) -> RunRecord:
 def with_live_news(record: RunRecord, folder: Path) -> RunRecord:
     """A running run's step and loss as its events tell them: the record learns them at the end only."""
     attempt = record.last_attempt
-    if record.status is not RunStatus.RUNNING or attempt is None:
+    if record.status is not Outcome.RUNNING or attempt is None:
         return record
     told = highlights(attempt_dir(folder, attempt.number) / EVENTS_FILE, last_bytes=_LIVE_BYTES)
     return replace(
@@ -57,7 +56,7 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
     """`record`, lost, with what its last attempt still managed to say."""
     attempt = record.last_attempt
     if attempt is None or attempt.outcome is not Outcome.RUNNING:
-        return replace(record, status=RunStatus.LOST)
+        return replace(record, status=Outcome.LOST)
     folder = attempt_dir(run_dir, attempt.number)
     told = highlights(folder / EVENTS_FILE)
     ended = max(_last_sign_wall(folder) or attempt.started_wall, attempt.started_wall)
@@ -74,7 +73,7 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
         record = with_checkpoint(record, path)
     return replace(
         with_last_attempt(record, lost),
-        status=RunStatus.LOST,
+        status=Outcome.LOST,
         last_step=record.last_step if told.step is None else told.step,
         last_loss=record.last_loss if told.loss is None else told.loss,
     )

@@ -30,7 +30,6 @@ from backprop_core.runs.record_json import (
     attempt_from_json,
     read_record,
 )
-from backprop_core.runs.status import RunStatus, status_after
 from backprop_core.strict_json import (
     JSON,
     as_float,
@@ -108,7 +107,7 @@ def set_aside(folder: Path, clock: Clock) -> None:
 def _salvaged(path: Path, run_id: str, indexed: RunRecord | None) -> RunRecord:
     """Every field of a record that can still be read, over what the index says."""
     fields = _fields(path)
-    base = indexed or RunRecord(run_id, None, RunStatus.LOST, _made_wall(path.parent), (), "", "")
+    base = indexed or RunRecord(run_id, None, Outcome.LOST, _made_wall(path.parent), (), "", "")
     created = as_instant(fields.get("created_wall"))
     command = arguments(fields.get("command"))
     attempts = []
@@ -121,7 +120,7 @@ def _salvaged(path: Path, run_id: str, indexed: RunRecord | None) -> RunRecord:
         base,
         id=run_id,
         foreign=False,
-        status=as_word(RunStatus, fields.get("status")) or base.status,
+        status=as_word(Outcome, fields.get("status")) or base.status,
         name=as_text(fields.get("name")) or base.name,
         created_wall=base.created_wall if created is None else created,
         # Without its arguments a script would be another experiment: a command is known whole or not at all.
@@ -172,9 +171,9 @@ def _with_attempts(record: RunRecord, folder: Path) -> RunRecord:
         attempts.append(_attempt(folder, len(attempts) + 1))
     if attempts and (len(attempts) > len(record.attempts) or attempts[-1].outcome is Outcome.RUNNING):
         attempts[-1] = _as_it_is(attempts[-1], folder, len(attempts) == len(record.attempts))
-        record = replace(record, attempts=tuple(attempts), status=status_after(attempts[-1].outcome))
-    elif record.status is RunStatus.RUNNING and not attempts and holder_of(folder) is None:
-        record = replace(record, status=RunStatus.LOST)
+        record = replace(record, attempts=tuple(attempts), status=attempts[-1].outcome)
+    elif record.status is Outcome.RUNNING and not attempts and holder_of(folder) is None:
+        record = replace(record, status=Outcome.LOST)
     for attempt in attempts:
         told = highlights(attempt_dir(folder, attempt.number) / EVENTS_FILE)
         for place in told.checkpoints:

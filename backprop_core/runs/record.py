@@ -8,7 +8,6 @@ from pathlib import Path
 
 from backprop_core.outcome import Outcome
 from backprop_core.runs.process import Life, ProcessIdentity
-from backprop_core.runs.status import RunStatus
 from backprop_core.strict_json import JSON
 
 __all__ = ["AttemptRecord", "Life", "ProcessIdentity", "RunRecord"]
@@ -68,7 +67,7 @@ class RunRecord:
 
     id: str
     name: str | None
-    status: RunStatus
+    status: Outcome
     created_wall: float
     command: tuple[str, ...]
     cwd: str
@@ -117,7 +116,7 @@ class RunRecord:
         """Whether `resume` has something to begin with: a script, and a status that allows it."""
         if self.foreign and not self.last_checkpoint:
             return False
-        return bool(self.command) and self.status not in (RunStatus.COMPLETED, RunStatus.RUNNING)
+        return bool(self.command) and self.status not in (Outcome.COMPLETED, Outcome.RUNNING)
 
 
 def with_last_attempt(record: RunRecord, attempt: AttemptRecord) -> RunRecord:

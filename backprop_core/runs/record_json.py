@@ -13,7 +13,6 @@ from backprop_core.outcome import Outcome
 from backprop_core.runs.atomic import NotRegularError, read_regular
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import AttemptRecord, RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.strict_json import (
     JSON,
     as_float,
@@ -140,7 +139,7 @@ def _record(content: object) -> RunRecord:
     return RunRecord(
         id=_need(content, "id", as_text),
         name=_maybe(content, "name", as_text),
-        status=_need(content, "status", lambda value: as_word(RunStatus, value)),
+        status=_need(content, "status", lambda value: as_word(Outcome, value)),
         created_wall=_need(content, "created_wall", as_instant),
         command=_need(content, "command", arguments),
         cwd=_need(content, "cwd", argument),

@@ -27,7 +27,7 @@ from backprop_core.runs.provenance import git_commit, script_digest
 from backprop_core.runs.rebuild import COPY_FILE, RECORD_FILE, is_run_folder, set_aside
 from backprop_core.runs.record import AttemptRecord, RunRecord, with_checkpoint, with_last_attempt
 from backprop_core.runs.record_json import to_text
-from backprop_core.runs.status import RunStatus, check_move, status_after
+from backprop_core.runs.status import check_move
 from backprop_core.strict_json import JSON
 
 _TRIES = 20
@@ -66,7 +66,7 @@ class RunStore(RunFinder):
         record = RunRecord(
             id="",
             name=name,
-            status=RunStatus.RUNNING,
+            status=Outcome.RUNNING,
             created_wall=self._clock.wall(),
             command=tuple(command),
             cwd=where,
@@ -145,10 +145,10 @@ class RunStore(RunFinder):
         """
         record = self._held(hold)
         attempt = record.last_attempt
-        if record.status is not RunStatus.RUNNING or (
+        if record.status is not Outcome.RUNNING or (
             attempt is not None and attempt.outcome is Outcome.RUNNING
         ):
-            check_move(record.id, record.status, RunStatus.RUNNING)
+            check_move(record.id, record.status, Outcome.RUNNING)
         begun = AttemptRecord(
             number=len(record.attempts) + 1,
             started_wall=self._clock.wall(),
@@ -163,7 +163,7 @@ class RunStore(RunFinder):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(folder, error) from error
-        self._write(replace(record, status=RunStatus.RUNNING, attempts=(*record.attempts, begun)), record)
+        self._write(replace(record, status=Outcome.RUNNING, attempts=(*record.attempts, begun)), record)
         return Attempt(begun.number, folder, EventLog(folder / EVENTS_FILE, self._clock), self._clock)
 
     def set_process(self, hold: RunHold, number: int, process: ProcessIdentity) -> RunRecord:
@@ -189,8 +189,7 @@ class RunStore(RunFinder):
         ended before.
         """
         record, attempt = self._going_on(hold, number)
-        status = status_after(outcome)
-        check_move(record.id, record.status, status)
+        check_move(record.id, record.status, outcome)
         ended = replace(
             attempt,
             ended_wall=self._clock.wall(),
@@ -206,7 +205,7 @@ class RunStore(RunFinder):
         return self._write(
             replace(
                 record,
-                status=status,
+                status=outcome,
                 last_step=record.last_step if last_step is None else last_step,
                 last_loss=record.last_loss if last_loss is None else last_loss,
             )

@@ -12,6 +12,7 @@ from typing import Any
 from backprop_core.clock import Clock
 from backprop_core.deadline.budget import Deadlines
 from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.home import backprop_home
@@ -19,7 +20,6 @@ from backprop_core.runs.identifiers import valid_run_id
 from backprop_core.runs.locks import FileLock
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.session.enrolment import Enrolment, completed_before
 from backprop_core.session.other_processes import RESTORES_NOTHING, note_taken, others_in, trained_at_once
@@ -242,7 +242,7 @@ def _begin(
         earlier=[a.measured for a in record.attempts if a.measured],
         governed=False,
         box=box,
-        completed=record.status is RunStatus.COMPLETED,
+        completed=record.status is Outcome.COMPLETED,
         notes=notes,
         store=store,
         hold=hold,

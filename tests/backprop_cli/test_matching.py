@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from backprop_cli.matching import Matches
+from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord, with_doubtful_checkpoint
-from backprop_core.runs.status import RunStatus
 from backprop_core.testing.clock import FakeClock
 from tests.backprop_cli.commandline import CommandLine, end, wait_for
 
@@ -99,11 +99,11 @@ def test_what_is_older_than_the_attempt_is_not_told(folder: Folder) -> None:
 def test_a_doubtful_checkpoint_is_the_last_resort() -> None:
     """It goes before all others, wherever it stood; alone it is what there is."""
     record = RunRecord(
-        "r", None, RunStatus.RUNNING, 0.0, (), "/", "", checkpoints=("a", "b"), last_checkpoint="b"
+        "r", None, Outcome.RUNNING, 0.0, (), "/", "", checkpoints=("a", "b"), last_checkpoint="b"
     )
     after = with_doubtful_checkpoint(record, "b")
     assert (after.checkpoints, after.last_checkpoint) == (("b", "a"), "a")
-    bare = RunRecord("r", None, RunStatus.RUNNING, 0.0, (), "/", "")
+    bare = RunRecord("r", None, Outcome.RUNNING, 0.0, (), "/", "")
     assert with_doubtful_checkpoint(bare, "x").last_checkpoint == "x"
 
 

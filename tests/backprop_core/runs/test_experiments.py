@@ -14,7 +14,6 @@ from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs import experiments
 from backprop_core.runs.record import ProcessIdentity, RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.testing.clock import FakeClock
 from tests.backprop_core.runs.conftest import Script
@@ -109,10 +108,10 @@ def test_runs_of_the_npm_tool_are_kept_listed_and_never_paths(
     assert {key: written(home)[key] for key in NPM} == NPM
     by_id = {record.id: record for record in store.list()}
     first = by_id["3f0c"]
-    assert (first.foreign, first.status, first.last_step) == (True, RunStatus.TIMEBOXED, 500)
+    assert (first.foreign, first.status, first.last_step) == (True, Outcome.TIMEBOXED, 500)
     assert first.resumable
     assert first.command == ("/work/train.py",)
-    assert by_id["run"].status is RunStatus.LOST
+    assert by_id["run"].status is Outcome.LOST
     assert not by_id["run"].resumable
     assert by_id["../evil"].foreign
     rows = {row.id: row for row in store.list_rows()}
@@ -131,7 +130,7 @@ def test_a_foreign_run_can_be_adopted_and_continued(home: Path, store: RunStore)
     assert not store.load("3f0c").foreign
     assert adopted.last_checkpoint == "/tmp/ckpt.pt"
     ended = finish(store, "3f0c", Outcome.COMPLETED)
-    assert ended.status is RunStatus.COMPLETED
+    assert ended.status is Outcome.COMPLETED
     assert written(home)["3f0c"]["extra"] == {"kept": True}
     with pytest.raises(UsageError):
         store.adopt(store.load("../evil"))
@@ -144,13 +143,13 @@ def test_a_file_as_the_npm_tool_writes_it_works_unchanged(home: Path, store: Run
     rows = {row.id: row for row in store.list_rows()}
     first = rows["7d0f1c9e-52b8-4e0c-9a57-0d1f3a1c2b11"]
     assert (first.name, first.status, first.last_step, first.last_loss, first.checkpoints) == (
-        "my-first-run", RunStatus.TIMEBOXED, 500, 0.015, 2,
+        "my-first-run", Outcome.TIMEBOXED, 500, 0.015, 2,
     )  # fmt: skip
     assert first.ended_wall == 1735690200.123
     assert store.load("7d0f").resumable
-    assert rows["run-1735700000000"].status is RunStatus.LOST
+    assert rows["run-1735700000000"].status is Outcome.LOST
     odd = store.load("überlauf läuft")
-    assert (odd.name, odd.last_step, odd.status) == ("名前", 0, RunStatus.COMPLETED)
+    assert (odd.name, odd.last_step, odd.status) == ("名前", 0, Outcome.COMPLETED)
     make("mine")
     after = written(home)
     del after["mine"]

@@ -15,10 +15,10 @@ import pytest
 
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StoreError
+from backprop_core.outcome import Outcome
 from backprop_core.runs.events import read_events
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.record import ProcessIdentity
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 
 pytestmark = pytest.mark.faults
@@ -59,7 +59,7 @@ def test_a_hundred_kills_leave_a_consistent_store(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         record = store.load("r1")
-        assert record.status in (RunStatus.LOST, RunStatus.TIMEBOXED)
+        assert record.status in (Outcome.LOST, Outcome.TIMEBOXED)
         assert [attempt.number for attempt in record.attempts] == list(range(1, len(record.attempts) + 1))
         assert len(record.attempts) >= attempts
         attempts = len(record.attempts)
@@ -132,7 +132,7 @@ def test_a_home_that_turned_read_only_can_be_looked_at(small_disk: Path) -> None
     with pytest.raises(StoreError, match="BACKPROP_HOME"):
         backprop_home(environ)
     looked = RunStore(backprop_home(environ, write=False), SYSTEM)
-    assert looked.load("r1").status is RunStatus.LOST
+    assert looked.load("r1").status is Outcome.LOST
     assert [row.id for row in looked.list_rows()] == ["r1"]
     with pytest.raises(StoreError):
         looked.hold("r1")

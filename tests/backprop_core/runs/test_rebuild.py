@@ -13,7 +13,6 @@ from backprop_core.errors import StoreError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 
 Make = Callable[..., RunRecord]
@@ -55,7 +54,7 @@ def test_a_damaged_record_is_rebuilt_from_the_copy_beside_it(
     (folder / "run.json").write_bytes(junk)
     rebuilt = store.load("r1")
     assert (rebuilt.command, rebuilt.cwd, rebuilt.options) == (whole.command, whole.cwd, whole.options)
-    assert rebuilt.status is not RunStatus.RUNNING
+    assert rebuilt.status is not Outcome.RUNNING
     assert rebuilt.resumable
     assert (rebuilt.last_step, rebuilt.last_loss, rebuilt.checkpoints) == (9, 0.5, ("/c/step-000000000004",))
     assert len(store.warnings) == 1
@@ -65,7 +64,7 @@ def test_a_damaged_record_is_rebuilt_from_the_copy_beside_it(
         store.finish_attempt(hold, 2, outcome=Outcome.COMPLETED, reason="done", measured={})
     assert [attempt.number for attempt in store.load("r1").attempts] == [1, 2]
     assert next(folder.glob("run.json.corrupt.*")).read_bytes() == junk
-    assert RunStore(store.home, store._clock).load("r1").status is RunStatus.COMPLETED
+    assert RunStore(store.home, store._clock).load("r1").status is Outcome.COMPLETED
 
 
 def test_without_the_copy_whole_fields_and_attempts_are_found(store: RunStore, make: Make) -> None:
@@ -78,7 +77,7 @@ def test_without_the_copy_whole_fields_and_attempts_are_found(store: RunStore, m
     rebuilt = store.load("r1")
     assert (rebuilt.command, rebuilt.created_wall) == (whole.command, whole.created_wall)
     assert [(a.number, a.outcome, a.steps) for a in rebuilt.attempts] == [(1, Outcome.TIMEBOXED, 9)]
-    assert rebuilt.status is RunStatus.TIMEBOXED
+    assert rebuilt.status is Outcome.TIMEBOXED
 
 
 def test_where_nothing_is_left_the_checkpoints_are(store: RunStore, make: Make) -> None:
@@ -106,9 +105,9 @@ def test_damage_while_it_trains_does_not_end_its_attempt(store: RunStore, make: 
         attempt.governor_log.write_text("")
         (hold.run_dir / "run.json").write_bytes(b"")
         (hold.run_dir / "run.json.before").write_bytes(b"")
-        assert store.load("r1").status is RunStatus.RUNNING
+        assert store.load("r1").status is Outcome.RUNNING
         ended = store.finish_attempt(hold, 1, outcome=Outcome.COMPLETED, reason="done", measured={})
-    assert ended.status is RunStatus.COMPLETED
+    assert ended.status is Outcome.COMPLETED
 
 
 def test_a_record_of_a_newer_backprop_is_left_alone(store: RunStore, make: Make) -> None:

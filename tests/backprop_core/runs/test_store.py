@@ -20,7 +20,6 @@ from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.control import send_control
 from backprop_core.runs.record import ProcessIdentity, RunRecord
 from backprop_core.runs.record_json import DamagedRecordError, read_record
-from backprop_core.runs.status import RunStatus
 from backprop_core.runs.store import RunStore
 from backprop_core.testing.clock import FakeClock
 from tests.backprop_core.runs.conftest import Script, dead_process, wait_until
@@ -52,7 +51,7 @@ def test_a_record_comes_back_as_it_was(store: RunStore, make: Make, clock: FakeC
     assert store.load("r1") == done
     assert done.checkpoints == ("/c/one", "/c/two")
     assert done.attempts[0].ended_wall == clock.wall()
-    assert done.status is RunStatus.TIMEBOXED
+    assert done.status is Outcome.TIMEBOXED
     assert done.used_s == 5.0
     assert done.resumable
     assert store.list() == [done]
@@ -119,7 +118,7 @@ def test_moves_outside_the_table_are_refused_by_the_store(store: RunStore, make:
         with pytest.raises(IllegalMoveError):
             store.finish_attempt(hold, 2, outcome=Outcome.FAILED, **end)
         with pytest.raises(IllegalMoveError):
-            store.amend(hold, status=RunStatus.COMPLETED)
+            store.amend(hold, status=Outcome.COMPLETED)
         store.finish_attempt(hold, attempt.number, outcome=Outcome.FAILED, **end)
         with pytest.raises(IllegalMoveError):
             store.finish_attempt(hold, attempt.number, outcome=Outcome.COMPLETED, **end)
@@ -183,9 +182,9 @@ def test_two_processes_cannot_hold_one_run(home: Path, make: Make, script: Scrip
     assert "backprop stop r1" in caught.value.hint
     with pytest.raises(UsageError):
         make("r1")
-    assert store.load("r1").status is RunStatus.RUNNING
+    assert store.load("r1").status is Outcome.RUNNING
     (row,) = store.list_rows()
-    assert (row.status, row.last_step, row.last_loss) == (RunStatus.RUNNING, 42, 0.5)
+    assert (row.status, row.last_step, row.last_loss) == (Outcome.RUNNING, 42, 0.5)
 
 
 def test_one_process_cannot_hold_a_run_twice(store: RunStore, make: Make) -> None:
@@ -207,11 +206,11 @@ def test_a_killed_run_is_lost_and_can_be_taken_over(home: Path, make: Make, scri
     store = RunStore(home, SYSTEM)
     before = (store.run_dir("r1") / "run.json").read_bytes()
     seen = store.load("r1")
-    assert seen.status is RunStatus.LOST
+    assert seen.status is Outcome.LOST
     assert (seen.last_step, seen.last_loss, seen.last_checkpoint) == (42, 0.5, "/c/step-41")
     assert str(holder.pid) in seen.attempts[0].reason
-    assert [row.status for row in store.list_rows()] == [RunStatus.LOST]
-    assert [record.status for record in store.list()] == [RunStatus.LOST]
+    assert [row.status for row in store.list_rows()] == [Outcome.LOST]
+    assert [record.status for record in store.list()] == [Outcome.LOST]
     assert (store.run_dir("r1") / "run.json").read_bytes() == before
     with store.hold("r1") as hold:
         attempt = store.begin_attempt(hold, process=ProcessIdentity.own(), **BEGIN)
@@ -259,12 +258,12 @@ def test_a_run_whose_governor_was_killed_stays_busy_while_its_script_lives(
     with store.hold("r1") as hold:
         attempt = store.begin_attempt(hold, process=ProcessIdentity.own(), governor=dead_process(), **BEGIN)
         store.set_process(hold, attempt.number, ProcessIdentity.of(child.pid))
-    assert store.load("r1").status is RunStatus.RUNNING
+    assert store.load("r1").status is Outcome.RUNNING
     with pytest.raises(RunBusyError, match=str(child.pid)):
         store.hold("r1")
     child.kill()
     child.wait()
-    assert store.load("r1").status is RunStatus.LOST
+    assert store.load("r1").status is Outcome.LOST
     store.hold("r1").release()
 
 
@@ -286,7 +285,7 @@ def test_what_a_lost_attempt_said_at_its_end_is_kept(store: RunStore, make: Make
         )
     seen = store.load("r1")
     (ended,) = seen.attempts
-    assert (seen.status, seen.last_step, seen.last_checkpoint) == (RunStatus.LOST, 41, "/c/step-41")
+    assert (seen.status, seen.last_step, seen.last_checkpoint) == (Outcome.LOST, 41, "/c/step-41")
     assert (ended.steps, ended.measured) == (40, {"step_s": 0.1})
     assert "preempted: SIGTERM was received" in ended.reason
 
@@ -297,17 +296,17 @@ def test_a_run_of_another_machine_is_judged_by_its_lock(store: RunStore, make: M
     away = replace(ProcessIdentity.own(), boot_id="other/1", host="node17")
     hold = store.hold("r1")
     store.begin_attempt(hold, process=away, **BEGIN)
-    assert store.load("r1").status is RunStatus.RUNNING
+    assert store.load("r1").status is Outcome.RUNNING
     hold.release()
-    assert store.load("r1").status is RunStatus.LOST
+    assert store.load("r1").status is Outcome.LOST
 
 
 def test_a_run_that_is_made_and_held_is_running(store: RunStore, make: Make) -> None:
     """Between its making and its first attempt (waiting for memory, say) a held run is running, else lost."""
     make("r1")
     with store.hold("r1"):
-        assert store.load("r1").status is RunStatus.RUNNING
-    assert store.load("r1").status is RunStatus.LOST
+        assert store.load("r1").status is Outcome.RUNNING
+    assert store.load("r1").status is Outcome.LOST
     with store.hold("r1") as hold:
         store.begin_attempt(hold, process=ProcessIdentity.own(), **BEGIN)
 
