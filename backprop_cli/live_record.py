@@ -1,14 +1,15 @@
 """The record of a run that trains, kept up to date: what an editor or `backprop list` sees while it goes on.
 
 It is written on a thread, so that a home that hangs, or a pattern that is dear to look for, never keeps the governor from
-the deadline.
+the deadline. The thread ends when there is nothing to write: where a governor with two threads is killed with -9, the kernel
+sends SIGTERM to the script twice, once for each.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 
 from backprop_cli.matching import Matches
 from backprop_core.clock import Clock
@@ -41,7 +42,7 @@ class LiveRecord:
         self._hold = hold
         self._clock = clock
         self._say = say
-        self._notes: SimpleQueue[Note | None] = SimpleQueue()
+        self._notes: deque[Note] = deque()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._pending: dict[str, None] = {}
@@ -60,10 +61,11 @@ class LiveRecord:
 
     def note(self, write: Note) -> None:
         """Have something written, behind all that was asked for before; that it cannot be is said and ends no training."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="backprop-record", daemon=True)
-            self._thread.start()
-        self._notes.put(write)
+        with self._lock:
+            self._notes.append(write)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="backprop-record", daemon=True)
+                self._thread.start()
 
     def checkpoint(self, path: str) -> None:
         """The session or the script has announced a checkpoint."""
@@ -107,10 +109,9 @@ class LiveRecord:
 
     def stop(self) -> None:
         """Wait for the thread, but not for a disk that hangs."""
-        if self._thread is not None:
-            self._notes.put(None)
-            self._thread.join(PATIENCE_S)
-            self._thread = None
+        thread = self._thread
+        if thread is not None:
+            thread.join(PATIENCE_S)
 
     def _progress_due(self, now: float) -> bool:
         return self._progress != self._written_progress and now - self._progress_at >= PROGRESS_EVERY_S
@@ -125,7 +126,12 @@ class LiveRecord:
     # On the thread
 
     def _work(self) -> None:
-        while (write := self._notes.get()) is not None:
+        while True:
+            with self._lock:
+                if not self._notes:
+                    self._thread = None
+                    return
+                write = self._notes.popleft()
             try:
                 write()
             except BackpropError as error:  # a full disk: the run goes on

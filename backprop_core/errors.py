@@ -43,6 +43,14 @@ class StoreError(BackpropError):
         self.path = path
 
 
+class LockTimeoutError(StoreError):
+    """Another process keeps a lock, perhaps because it is stopped."""
+
+
+class RuntimeFolderError(StoreError, UsageError):
+    """The folder where processes of one host meet cannot be used."""
+
+
 class RunNotFoundError(UsageError):
     """No run has this id (or unambiguous beginning of an id)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from backprop_cli.parameters import (
 )
 from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script
 from backprop_core.config.sources import Settings
-from backprop_core.errors import RunNotFoundError, UsageError
+from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
 from backprop_core.runs.record import RunRecord
 
 _EXAMPLES = """\b
@@ -153,7 +154,6 @@ def _start(
     from backprop_cli.display import Display
     from backprop_cli.launch import Launch
     from backprop_core.clock import SYSTEM
-    from backprop_core.resources.admission import NotAdmittedError
 
     store = open_store()
     kind = facts.pop("kind")
@@ -174,9 +174,10 @@ def _start(
         chain = chain_plan(parameters)
         try:
             verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
-        except (NotAdmittedError, KeyboardInterrupt):
-            if not store.load(record.id).attempts:  # it never began: nothing to remember
-                store.remove(hold)
+        except BaseException:
+            with suppress(BackpropError):
+                if not store.load(record.id).attempts:  # it never began: nothing to remember
+                    store.remove(hold)
             raise
     tell_warnings(store)
     if parameters["as_json"]:

@@ -221,7 +221,15 @@ def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts
 def verify_file(path: Path, expected: FileFacts) -> None:
     """Read a file through a small buffer and compare it with what was recorded. Raises as `read_file` does."""
     with _opened(path, expected) as (fd, nbytes):
+        _check_sparse(fd, nbytes)
         _read_hashed(fd, nbytes, expected, keep=False)
+
+
+def _check_sparse(fd: int, nbytes: int) -> None:
+    """A file that is larger than all memory and hardly there was not written by a save, and would be read for hours."""
+    on_disk = getattr(os.fstat(fd), "st_blocks", nbytes) * 512
+    if nbytes > memory_bytes() and on_disk < nbytes / MOST_HOLES:
+        raise ValueError(f"it claims {nbytes} bytes, of which only {on_disk} are on the disk")
 
 
 @contextlib.contextmanager
@@ -242,6 +250,10 @@ def _opened(path: Path, expected: FileFacts | None) -> Iterator[tuple[int, int]]
         yield fd, facts.st_size
     finally:
         os.close(fd)
+
+
+MOST_HOLES = 8
+"""A file system that compresses may need so many times less than a file's size."""
 
 
 def memory_bytes() -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from backprop_core.clock import Clock
 from backprop_core.governor import kernel
-from backprop_core.governor.keeper import Charge, Keeper
+from backprop_core.governor.keeper import Charge, Keepers
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Cause, Ending, Event, SessionView, View
 from backprop_core.governor.plan import Facts, Move, Plan, next_move
@@ -157,7 +157,7 @@ class Governor:
                 self._ended_at = self._clock.monotonic()
             finally:
                 leftovers = self._finish()
-                self._keeper.dismiss()
+                self._keepers.dismiss()
                 if not kernel.childless():
                     leftovers += self._sweep()
         return self._ending(self._gone_at - began, self._steering.deadline - self._gone_at, leftovers)
@@ -175,9 +175,8 @@ class Governor:
         )
         drains = [stream.fd for stream in self._streams.sources]
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
-        self._keeper = Keeper.start(charge, self._clock)
-        self._family.spare(self._keeper.pid)
-        self._steering.moved = self._keeper.tell_deadline
+        self._keepers = Keepers(charge, self._clock, self._family.spare)
+        self._steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
             write = self._monitor.log.append
             self._steering.note = lambda kind, why: write(kind, why=why)
@@ -272,7 +271,13 @@ class Governor:
     # Looking, four times a second
 
     def _look(self) -> None:
-        for part in (self._read_events, self._steering.read_requests, self._sample, self._looked):
+        for part in (
+            self._read_events,
+            self._steering.read_requests,
+            self._keepers.tend,
+            self._sample,
+            self._looked,
+        ):
             self._unharmed(part)
         if self._first_step is not None and self._trains():
             self._first_step()

@@ -3,6 +3,9 @@
 The script gets SIGTERM from the kernel when its governor dies. Someone must still empty the pipe it prints to
 (it would die of a broken pipe, or hang on a full one, in the middle of its save) and end it if it does not
 end itself. That is all the keeper does. While the governor lives it sleeps in one read.
+
+There is a second one that empties nothing and ends the script a little later: whoever kills the governor may well kill the
+keeper beside it. A keeper that dies while the governor lives is replaced.
 """
 
 from __future__ import annotations
@@ -10,15 +13,17 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.governor import kernel
 from backprop_core.governor.tree import Family, send
 
+SECOND_LATER_S = 0.5
+"""The second keeper acts so much later than the first, where that one is still there."""
 _ALL_IS_WELL = b"!"
 _OUTLIVED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 """What a scheduler may send to every process of a job, or a terminal to its group."""
@@ -69,6 +74,13 @@ class Keeper:
         finally:
             os._exit(status)
 
+    def lives(self) -> bool:
+        """Whether it still watches."""
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return False
+
     def tell_deadline(self, deadline: float) -> None:
         """The deadline has moved."""
         with suppress(OSError):
@@ -81,6 +93,46 @@ class Keeper:
         os.close(self._line)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+
+
+class Keepers:
+    """The two keepers of one script.
+
+    Args:
+        charge: what the first one watches over.
+        spare: called with the pid of each that is started.
+    """
+
+    def __init__(self, charge: Charge, clock: Clock, spare: Callable[[int], None]) -> None:
+        later = charge.grace_s + SECOND_LATER_S
+        second = replace(charge, drains=(), grace_s=later, deadline=charge.deadline + SECOND_LATER_S)
+        self._charges = [charge, second]
+        self._clock = clock
+        self._spare = spare
+        self._keepers = [self._start(each) for each in self._charges]
+
+    def tend(self) -> None:
+        """Replace the one that has died."""
+        for place, keeper in enumerate(self._keepers):
+            if not keeper.lives():
+                keeper.dismiss()
+                self._keepers[place] = self._start(self._charges[place])
+
+    def tell_deadline(self, deadline: float) -> None:
+        """The deadline has moved."""
+        for place, later_s in enumerate((0.0, SECOND_LATER_S)):
+            self._charges[place] = replace(self._charges[place], deadline=deadline + later_s)
+            self._keepers[place].tell_deadline(deadline + later_s)
+
+    def dismiss(self) -> None:
+        """Tell both that their work is not needed and wait for them."""
+        for keeper in self._keepers:
+            keeper.dismiss()
+
+    def _start(self, charge: Charge) -> Keeper:
+        keeper = Keeper.start(charge, self._clock)
+        self._spare(keeper.pid)
+        return keeper
 
 
 def _wait(line: int, deadline: float) -> float | None:
@@ -115,7 +167,7 @@ def _detach(line: int, drains: Sequence[int]) -> None:
 
 def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
     family = Family(charge.pid, governor=None)
-    family.signal_all(signal.SIGCONT)  # it may have been paused
+    family.wake()  # it may have been paused
     if not kernel.LINUX:  # there the kernel has done it, and twice could be taken for "at once"
         send(charge.pid, signal.SIGTERM)
     end = min(clock.monotonic() + charge.grace_s, deadline)

@@ -94,6 +94,13 @@ class Family:
         for pid in sorted(self.alive(), key=lambda pid: (pid != self.root, pid)):
             send(pid, number)
 
+    def wake(self) -> None:
+        """SIGCONT to every member, if any is stopped: one that is not could have a write cut short by it."""
+        table = kernel.process_table()
+        found = members(table, self.root, governor=self._governor, spared=self._spared)
+        if any(table[pid][2] in ("T", "t") for pid in found):
+            self.signal_all(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL every member, again until a look finds none that could have been born meanwhile."""
         with suppress(OSError):

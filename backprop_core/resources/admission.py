@@ -5,20 +5,22 @@ run`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from backprop_core.clock import Clock
-from backprop_core.errors import BackpropError
+from backprop_core.errors import BackpropError, LockTimeoutError
 from backprop_core.resources.policy import Limits, Verdict, admit
 from backprop_core.resources.running import gpu_allowance_bytes
 from backprop_core.resources.sampler import Sampler
 from backprop_core.resources.samples import GpuSample, Sample
-from backprop_core.resources.slots import WARM_UP_S, Place, Queue, Slots
+from backprop_core.resources.slots import LOCK_TIMEOUT_S, WARM_UP_S, Place, Queue, Slots
 from backprop_core.resources.tickets import Ticket
 
 POLL_S = 0.25
 SAMPLE_EVERY_S = 1.0
+LEAST_LOCK_WAIT_S = 2.0
 
 
 class NotAdmittedError(BackpropError):
@@ -86,10 +88,12 @@ def enter(
         StoreError: the runtime folder cannot be used.
     """
     began_s = clock.monotonic()
-    place = slots.enter(run_id)
+    with _queue_that_moves():
+        place = slots.enter(run_id, min(LOCK_TIMEOUT_S, max(LEAST_LOCK_WAIT_S, wait_s)))
     try:
         while True:
-            admission, waiting = _look(place, sampler, limits, clock, environ, began_s)
+            with _queue_that_moves():
+                admission, waiting = _look(place, sampler, limits, clock, environ, began_s)
             if admission is not None:
                 return admission
             if stop() or waiting.for_s >= wait_s:
@@ -99,6 +103,17 @@ def enter(
     except BaseException:
         place.release()
         raise
+
+
+@contextmanager
+def _queue_that_moves() -> Iterator[None]:
+    """A process that holds the queue up is a resource that does not come free."""
+    try:
+        yield
+    except LockTimeoutError as error:
+        raise NotAdmittedError(
+            f"Not started: the queue of runs does not move. {error.what}", error.hint, None
+        ) from error
 
 
 def _look(

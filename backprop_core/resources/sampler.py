@@ -37,7 +37,8 @@ class Sampler:
     """Host and GPU probes behind two questions: `now` for admission, `latest` for a loop that must not wait.
 
     The host is read by whoever asks, because that cannot hang and takes a millisecond. GPUs are read on a
-    thread,
+    thread
+    that ends with the answer (with a thread beside it the kernel would tell the script of a killed governor's death twice),
     and the dearer a probe is the seldomer: its readings take at most a tenth of the time.
     """
 
@@ -91,7 +92,6 @@ class Sampler:
         """End the thread where it can be ended; one that hangs in a driver dies with the process."""
         with self._lock:
             self._closed = True
-            self._asked.set()
         thread = self._thread
         if thread is not None:
             thread.join(0.2)
@@ -101,28 +101,22 @@ class Sampler:
     def _ask(self) -> threading.Event:
         """Make sure that a reading is under way; the event that its end sets."""
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="backprop-sampler", daemon=True)
-                self._thread.start()
-            if not self._asked.is_set():
+            if not self._asked.is_set() and not self._closed:
                 self._asked_at_s = self._clock.monotonic()
                 self._answered = threading.Event()
                 self._asked.set()
+                self._thread = threading.Thread(target=self._work, name="backprop-sampler", daemon=True)
+                self._thread.start()
             return self._answered
 
     def _work(self) -> None:
-        while True:
-            self._asked.wait()
-            if self._closed:
-                return
-            reading = self._read_gpu()
-            with self._lock:
-                self._reading = reading
-                self._answered_at_s = self._clock.monotonic()
-                self._took_s = self._answered_at_s - self._asked_at_s
-                if not self._closed:
-                    self._asked.clear()
-                self._answered.set()
+        reading = self._read_gpu()
+        with self._lock:
+            self._reading = reading
+            self._answered_at_s = self._clock.monotonic()
+            self._took_s = self._answered_at_s - self._asked_at_s
+            self._asked.clear()
+            self._answered.set()
 
     def _read_gpu(self) -> GpuReading:
         try:

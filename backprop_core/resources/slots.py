@@ -28,7 +28,7 @@ from backprop_core.strict_json import as_whole, decode, encode
 
 WARM_UP_S = 60.0
 STOPPED_AFTER_S = 10.0
-_LOCK_TIMEOUT_S = 30.0
+LOCK_TIMEOUT_S = 30.0
 _NOTE_BYTES = 64 * 1024
 _NUMBER = re.compile("[0-9]{1,18}")
 
@@ -125,13 +125,14 @@ class Slots:
         self.clock = clock
         self.directory = runtime_dir(environ) if directory is None else directory
 
-    def enter(self, run_id: str) -> Place:
+    def enter(self, run_id: str, timeout_s: float = LOCK_TIMEOUT_S) -> Place:
         """Join the end of the queue.
 
         Raises:
+            LockTimeoutError: another process holds the queue up.
             StoreError: the runtime folder cannot be used.
         """
-        with self.locked() as lock:
+        with self.locked(timeout_s) as lock:
             number = self._next_number()
             lock.write_text(str(number))
             ticket = Ticket(
@@ -142,7 +143,7 @@ class Slots:
                 seen_s=self.clock.monotonic(),
             )
             own = FileLock(self.directory / f"ticket-{number:012d}")
-            own.wait(self.clock, _LOCK_TIMEOUT_S)
+            own.wait(self.clock, LOCK_TIMEOUT_S)
             place = Place(self, ticket, own)
             place._note(ticket)
         return place
@@ -152,14 +153,15 @@ class Slots:
         with self.locked():
             return self.look().holders
 
-    def locked(self) -> FileLock:
+    def locked(self, timeout_s: float = LOCK_TIMEOUT_S) -> FileLock:
         """The lock under which tickets are looked at and changed, taken; use as a context manager.
 
         Raises:
+            LockTimeoutError: another process has held it for `timeout_s` seconds.
             StoreError: it cannot be had.
         """
         lock = FileLock(self.directory / "queue.lock")
-        lock.wait(self.clock, _LOCK_TIMEOUT_S)
+        lock.wait(self.clock, timeout_s)
         return lock
 
     def look(self, before: int | None = None) -> Queue:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from backprop_core.clock import Clock
-from backprop_core.errors import StoreError
+from backprop_core.errors import LockTimeoutError
 from backprop_core.runs.atomic import write_error
 
 _POLL_S = 0.01
@@ -67,13 +67,13 @@ class FileLock:
         """Take the lock within `timeout_s` seconds.
 
         Raises:
-            StoreError: another process keeps it that long, perhaps because it is stopped.
+            LockTimeoutError: another process keeps it that long, perhaps because it is stopped.
         """
         end = clock.monotonic() + timeout_s
         while not self.acquire():
             if clock.monotonic() >= end:
-                raise StoreError(
-                    f"{self.path} has been locked by another process for {timeout_s:g} s.",
+                raise LockTimeoutError(
+                    f"{self.path} has been locked by {_holder_text(self.path)} for {timeout_s:g} s.",
                     "If a backprop process is stopped (Ctrl-Z), continue or end it.",
                     path=self.path,
                 )
@@ -127,6 +127,19 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _holder_text(path: Path) -> str:
+    """Who holds the lock on `path`, as far as the kernel tells."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        inode = str(path.stat().st_ino)
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode:
+                pid = int(words[4])
+                state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+                return f"process {pid}" + (" (stopped)" if state in (b"T", b"t") else "")
+    return "another process"
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

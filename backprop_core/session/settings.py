@@ -98,10 +98,11 @@ def make_settings(
                 f"{key}={text!r} is not a name.", "Give a string that is not empty, or leave it out."
             )
     environ = os.environ if environ is None else environ
-    if checkpoint_every is None and environ.get("BACKPROP_CHECKPOINT_EVERY_S"):
-        checkpoint_every = float(environ["BACKPROP_CHECKPOINT_EVERY_S"])
-    if environ.get("BACKPROP_GRACE_S") and grace == DEFAULT_GRACE_S:
-        grace = float(environ["BACKPROP_GRACE_S"])
+    if checkpoint_every is None:
+        checkpoint_every = _from_environ(environ, "BACKPROP_CHECKPOINT_EVERY_S", zero_allowed=False)
+    if grace == DEFAULT_GRACE_S:
+        given = _from_environ(environ, "BACKPROP_GRACE_S", zero_allowed=True)
+        grace = grace if given is None else given
     return Settings(
         budget=budget,
         until=until,
@@ -119,6 +120,18 @@ def make_settings(
         framework=framework,
         environ=environ,
     )
+
+
+def _from_environ(environ: Mapping[str, str], name: str, *, zero_allowed: bool) -> float | None:
+    """The seconds in a variable; None if it is not set. BudgetError names it if it holds something else."""
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        value: Duration = float(text)
+    except ValueError:
+        value = text
+    return parse_duration(value, name, zero_allowed=zero_allowed)
 
 
 def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,44 @@ def test_a_resume_asks_for_the_kind_of_gpu_that_the_run_began_on(
     assert ran.stdout.startswith("GPU-00000000")
     assert "began on Fake A, and now there is only Fake B: the same bits are not promised" in ran.stderr
     assert backprop.record("k")["gpu"] == "Fake A"
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from backprop_core.runs.locks import FileLock
+lock = FileLock(Path(sys.argv[1]) / "queue.lock")
+lock.acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_stopped_holder_of_the_queue_is_named_and_no_run_is_left(backprop: CommandLine) -> None:
+    """Status 75, with the process that holds everybody up, and a run that never began is not remembered."""
+    place = Path(backprop.environment["BACKPROP_RUNTIME_DIR"])
+    place.mkdir(mode=0o700)
+    backprop.script("open('ran', 'w')")
+    argv = [sys.executable, "-c", HOLDS, str(place)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            ran = backprop("run", "train.py", "--no-wait")
+        finally:
+            holder.kill()
+    assert ran.returncode == 75
+    assert f"process {holder.pid} (stopped)" in ran.stderr
+    assert backprop.runs() == []
+    assert not (backprop.folder / "ran").exists()
+
+
+def test_a_runtime_folder_that_cannot_be_used_is_a_usage_error(backprop: CommandLine) -> None:
+    """Status 2, and no run is left that was never begun."""
+    backprop.script("")
+    backprop.environment["BACKPROP_RUNTIME_DIR"] = str(backprop.folder / "train.py")
+    ran = backprop("run", "train.py")
+    assert ran.returncode == 2
+    assert "BACKPROP_RUNTIME_DIR" in ran.stderr
+    assert backprop.runs() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def test_a_ctrl_c_while_the_end_is_written_down_does_not_lose_it(backprop: Comma
         timeout=60,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 124, ran.stderr
     assert "The chain was ended" in ran.stderr
     (attempt,) = backprop.record("late")["attempts"]
     assert attempt["outcome"] == "timeboxed"
@@ -228,7 +229,8 @@ def test_a_governor_killed_with_9_leaves_a_script_that_saves_and_ends(backprop: 
     )
     process = backprop.start("run", "train.py", "--run-id", "orphaned")
     pid = wait_for(lambda: number_in(backprop.folder / "pid"))
-    keepers = wait_for(lambda: [child for child in _children(process.pid) if child != pid])
+    keepers = wait_for(lambda: _keepers(process.pid, pid))
+    wait_for(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1)
     process.kill()
     wait_for(lambda: gone(pid))
     assert (backprop.folder / "saved").exists()
@@ -254,10 +256,57 @@ def test_a_governor_killed_with_9_leaves_no_script_that_refuses(backprop: Comman
     process = backprop.start("run", "train.py", "--grace", "0.5")
     pid = wait_for(lambda: number_in(backprop.folder / "pid"))
     child = number_in(backprop.folder / "child") or 0
-    wait_for(lambda: len(_children(process.pid)) == 2)
+    wait_for(lambda: len(_children(process.pid)) == 3)
     process.kill()
     process.communicate()
     wait_for(lambda: gone(pid) and gone(child))
+
+
+REFUSES = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("pid", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_keeper_that_is_killed_with_its_governor_has_a_second(backprop: CommandLine, which: int) -> None:
+    """Whichever keeper dies beside the governor, the script that ignores SIGTERM is gone when its grace is over."""
+    backprop.script(REFUSES)
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    try:
+        pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+        keepers = wait_for(lambda: _keepers(process.pid, pid))
+        os.kill(keepers[which], signal.SIGKILL)
+        process.kill()
+        wait_for(lambda: gone(pid))
+        wait_for(lambda: all(map(gone, keepers)))
+    finally:
+        end(process)
+
+
+def test_a_keeper_that_dies_is_replaced(backprop: CommandLine) -> None:
+    """While the governor lives there are two, and none of them is left behind at the end."""
+    backprop.script(REFUSES)
+    process = backprop.start("run", "train.py", "--grace", "0.5")
+    try:
+        pid = wait_for(lambda: number_in(backprop.folder / "pid"))
+        keepers = wait_for(lambda: _keepers(process.pid, pid))
+        for keeper in keepers:
+            os.kill(keeper, signal.SIGKILL)
+        others = wait_for(lambda: not set(keepers) & set(found := _keepers(process.pid, pid)) and found)
+        process.kill()
+        wait_for(lambda: gone(pid))
+        wait_for(lambda: all(map(gone, others)))
+    finally:
+        end(process)
+
+
+def _keepers(governor: int, script: int) -> list[int]:
+    """Both keepers of a governor, the first one first; [] until there are two."""
+    found = sorted(child for child in _children(governor) if child != script)
+    return found if len(found) == 2 else []
 
 
 def test_a_reader_that_does_not_read_does_not_hold_up_the_deadline(backprop: CommandLine) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backprop_core.checkpoints import Dense, RawFile, StagingBuffers, capture
+from backprop_core.checkpoints.files import FileFacts, verify_file
 from backprop_core.errors import CheckpointDamagedError, CheckpointWriteError
 
 from .states import NUMPY, facts, store_at
@@ -58,3 +59,12 @@ def test_names_that_could_not_be_a_file_of_their_own_are_refused(tmp_path: Path,
     with pytest.raises(CheckpointWriteError, match="not a name for a file"):
         store_at(tmp_path).commit(capture({name: raw(b"x")}, NUMPY), facts(1))
     assert not list(tmp_path.glob("step-*"))
+
+
+def test_a_file_that_is_hardly_there_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """A forged terabyte of holes is refused at once: larger than all memory, and no save leaves holes."""
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(ValueError, match="only 0 are on the disk"):
+        verify_file(path, FileFacts(1 << 42, "0" * 32))

@@ -420,10 +420,25 @@ def test_the_runtime_folder_is_private_and_local(tmp_path: Path, monkeypatch: py
     assert named == tmp_path / "a" / "b"
     assert named.stat().st_mode & 0o777 == 0o700
     assert runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "backprop"
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    missing = {"XDG_RUNTIME_DIR": str(tmp_path / "gone")}
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))  # a job's own, which no other process has
+    missing = {"XDG_RUNTIME_DIR": str(tmp_path / "gone"), "TMPDIR": str(tmp_path / "elsewhere")}
     if not Path(f"/run/user/{os.geteuid()}").is_dir():
-        assert runtime_dir(missing) == tmp_path / "tmp" / f"backprop-{os.geteuid()}"
+        assert runtime_dir(missing, tmp_path / "tmp") == tmp_path / "tmp" / f"backprop-{os.geteuid()}"
+
+
+def test_a_name_that_another_user_has_taken_blocks_nobody(tmp_path: Path) -> None:
+    """All processes of this user meet in one folder with a name that was drawn, and again elsewhere if that is taken too."""
+    usual = tmp_path / f"backprop-{os.geteuid()}"
+    usual.write_text("somebody else was here")
+    environ = {"BACKPROP_HOME": str(tmp_path / "home")}
+    hidden = runtime_dir(environ, tmp_path)
+    assert hidden == runtime_dir(environ, tmp_path)
+    assert (hidden.parent, hidden.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    hidden.rmdir()
+    hidden.symlink_to(tmp_path)
+    other = runtime_dir(environ, tmp_path)
+    assert other not in (hidden, usual)
+    assert other == runtime_dir(environ, tmp_path)
 
 
 def test_a_folder_that_others_can_write_or_own_is_refused(
