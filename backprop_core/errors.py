@@ -35,6 +35,10 @@ class BoxError(UsageError):
     """A time box used in a way that cannot work, such as one inside another."""
 
 
+class UnsupportedVersionError(UsageError):
+    """A framework's version lacks something that its adapter builds on; nothing was changed."""
+
+
 class StoreError(BackpropError):
     """A folder or file of backprop's home cannot be read or written."""
 

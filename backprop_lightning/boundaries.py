@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
+from backprop_core.ports.patches import Patches
+from backprop_core.session.own_faults import OwnFaults
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.schedule import batches_of, quiet_until
 from backprop_lightning.training_state import LightningTrainee
@@ -20,6 +22,8 @@ from backprop_lightning.training_state import LightningTrainee
 
 class Boundaries(Protocol):
     """Who is told of boundaries: who has the session, or on the other ranks who follows."""
+
+    faults: OwnFaults
 
     def due(self) -> bool: ...
 
@@ -55,6 +59,9 @@ class TrainingLoop:
         pending: bool = False,
     ) -> None:
         self._trainee = trainee
+        self._patches = Patches()
+        self._ours = boundaries.faults.run
+        self._restoring = boundaries.faults
         self._trainer = trainee.trainer
         self._progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
         self._boundaries = boundaries
@@ -80,14 +87,12 @@ class TrainingLoop:
     def install(self) -> None:
         """Take the methods' place."""
         fit_loop = self._trainer.fit_loop
-        self._advance_original = fit_loop.epoch_loop.advance
-        self._loaders_original = fit_loop._load_combined_loader_states
-        fit_loop.epoch_loop.advance = self._advance
-        fit_loop._load_combined_loader_states = self._loaders_ready
-        val_loop = fit_loop.epoch_loop.val_loop
-        self._validate_original, val_loop.run = val_loop.run, self._validate
+        val_loop, replace = fit_loop.epoch_loop.val_loop, self._patches.replace
+        self._advance_original = replace(fit_loop.epoch_loop, "advance", self._advance)
+        self._loaders_original = replace(fit_loop, "_load_combined_loader_states", self._loaders_ready)
+        self._validate_original = replace(val_loop, "run", self._validate)
         if self._together:
-            self._setup_original, val_loop.setup_data = val_loop.setup_data, self._validation_set_up
+            self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
         fit_loop._combined_loader = (
             None  # a finder may have made the loaders: they are made again, and watched
         )
@@ -100,11 +105,7 @@ class TrainingLoop:
 
     def uninstall(self) -> None:
         """Lightning's loop is what it was."""
-        fit_loop = self._trainer.fit_loop
-        vars(fit_loop.epoch_loop).pop("advance", None)
-        vars(fit_loop).pop("_load_combined_loader_states", None)
-        for name in ("run", "setup_data"):
-            vars(fit_loop.epoch_loop.val_loop).pop(name, None)
+        self._patches.give_all_back()
         self._restore_max_steps()
         self._pretend_epoch(None)
         if self._trainee.loaders is not None:
@@ -118,6 +119,11 @@ class TrainingLoop:
 
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
+        if not self._ours(self._watch_loaders, otherwise=False):
+            self._loaders_original()
+
+    def _watch_loaders(self) -> bool:
+        """Watch them, and say whether they stand where the checkpoint was made; otherwise Lightning does what it does."""
         fit_loop = self._trainer.fit_loop
         watch = LoaderWatch(fit_loop._combined_loader, self._trainee.randomness, self._boundaries.mends)
         watch.install()
@@ -128,10 +134,10 @@ class TrainingLoop:
             if self._epoch is not None:
                 self._set_up_validation(self._resumed["trainer"])
         if saved is None or not watch.fits(saved):
-            self._loaders_original()
-            return
+            return False
         fit_loop._combined_loader_states_to_load = []
         watch.resume(saved, fit_loop.epoch_progress.current.processed)
+        return True
 
     def _pretend_epoch(self, epoch: float | None) -> None:
         """Loaders may depend on the epoch they are made in: make them in the one they were made in. None: end of it."""
@@ -156,18 +162,10 @@ class TrainingLoop:
     def _advance(self, data_fetcher: Any) -> None:
         """In place of the epoch loop's `advance`: one batch. Most times one comparison and the clock more."""
         if self._special:
-            if self._resumed is not None:
-                self._put_back(data_fetcher)
-                if self._pending:
-                    self._pending = False
-                    self._behind_batch(data_fetcher, resumed=True)
-                    return
-            else:
-                self._before_batch()
-            self._quiet_until = quiet_until(self._trainer)
-            self._special = False
+            if self._ours(self._at_special, data_fetcher, otherwise=False):
+                return
         elif self._boundaries.due():
-            self._before_batch()
+            self._ours(self._before_batch)
         before = self._progress.ready
         try:
             self._advance_original(data_fetcher)
@@ -179,7 +177,21 @@ class TrainingLoop:
                 self._leave()
             raise
         if self._progress.ready >= self._quiet_until or self._trainer.should_stop:
-            self._behind_batch(data_fetcher)
+            self._ours(self._behind_batch, data_fetcher)
+
+    def _at_special(self, data_fetcher: Any) -> bool:
+        """The first batch of a process or an epoch, or one behind a validation. True: what is behind it comes first."""
+        if self._resumed is None:
+            self._before_batch()
+        else:
+            self._put_back(data_fetcher)
+            if self._pending:
+                self._pending = False
+                self._behind_batch(data_fetcher, resumed=True)
+                return True
+        self._quiet_until = quiet_until(self._trainer)
+        self._special = False
+        return False
 
     def _steps(self) -> int:
         """Optimizer steps since the last boundary."""
@@ -295,4 +307,5 @@ class TrainingLoop:
         fit_loop.epoch_loop.restarting = False
         fit_loop._restarting = False
         self._trainee.put_back(resumed)
+        self._restoring.restoring = None
         self._step = self._trainer.global_step

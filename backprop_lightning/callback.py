@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
-from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import give_up
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_lightning.follower import FollowingFit
+from backprop_lightning.needs import check_needs
 from backprop_lightning.package import at_home, callback_bases
 from backprop_lightning.patches import Doors
 from backprop_lightning.training import BoxedFit
@@ -121,19 +121,23 @@ class BackpropCallback(Callback):
         """The box opens before anything is restored, so that Lightning restores ours."""
         tuning = any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)
         if stage == "fit" and not trainer.fast_dev_run and not tuning and not self._stands_back(trainer):
-            ranks = ranks_of_process()
-            if ranks is not None and ranks.rank > 0:
-                self._fit = FollowingFit(trainer, self._clock, ranks)
-            else:
-                self._fit = BoxedFit(self._settings, trainer, self._clock, ranks)
             try:
-                self._fit.open()
-            except BackpropError as error:
+                self._open(trainer)
+            except Exception as error:
                 if not self._settings.attached:
                     raise
                 self._fit = None
                 if not isinstance(error, NotJoinedError):
                     give_up("lightning", error)
+
+    def _open(self, trainer: Any) -> None:
+        ranks = ranks_of_process()
+        check_needs(trainer)
+        if ranks is not None and ranks.rank > 0:
+            self._fit = FollowingFit(trainer, self._clock, ranks)
+        else:
+            self._fit = BoxedFit(self._settings, trainer, self._clock, ranks)
+        self._fit.open()
 
     def _stands_back(self, trainer: Any) -> bool:
         """The script has a callback of its own."""
@@ -152,17 +156,17 @@ class BackpropCallback(Callback):
     def on_validation_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
         """A long validation can be left in time."""
         if self._fit is not None and self._fit.loop is not None:
-            self._fit.loop.within_validation()
+            self._fit.faults.run(self._fit.loop.within_validation)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """From here on the validation counts as done."""
         if self._fit is not None and self._fit.loop is not None:
-            self._fit.loop.validation_over()
+            self._fit.faults.run(self._fit.loop.validation_over)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The user's error ends the attempt, and stays the user's error."""
         if self._fit is not None:
-            self._fit.failed(exception)
+            self._fit.faults.run(self._fit.failed, exception)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """A fit that ended without coming to its loop."""

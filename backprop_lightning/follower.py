@@ -85,9 +85,10 @@ class FollowingFit(Doors):
         self._signals.start()
         self.open_doors()
 
-    def take_signals(self, lightning: Any) -> None:
+    def rest(self) -> None:
         self._signals.stop()
-        lightning.register_signal_handlers()
+
+    def listen(self, users: Any) -> None:
         self._signals.start()
 
     def due(self) -> bool:
@@ -129,3 +130,6 @@ class FollowingFit(Doors):
             self._outcome = outcome
             self._signals.stop()
             self.shut_doors()
+
+    def step_aside(self, error: Exception) -> None:
+        self._signals.stop()

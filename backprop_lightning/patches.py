@@ -8,6 +8,7 @@ that runs the loop. Every other hook is an ordinary callback hook.
 from __future__ import annotations
 
 import contextlib
+import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError
 from backprop_core.outcome import Outcome
+from backprop_core.ports.patches import Patches
 from backprop_core.session.leave_process import leave_process
+from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint, ours_is_taken
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
@@ -44,6 +47,8 @@ class Doors(ABC):
         self.loop: TrainingLoop | None = None
         self.outputs: Any = None
         self.left = False
+        self.patches = Patches()
+        self.faults = OwnFaults(self.withdraw, meant=lambda: self.left or ranks.count > 1)
         self._ours: Any = None
 
     # -- what differs from rank to rank ------------------------------------------------------------------------
@@ -84,8 +89,12 @@ class Doors(ABC):
         """Warn the user."""
 
     @abstractmethod
-    def take_signals(self, lightning: Any) -> None:
-        """Let `lightning` install its handlers, and listen on top of them."""
+    def rest(self) -> None:
+        """Hear no signals while Lightning installs its handlers."""
+
+    @abstractmethod
+    def listen(self, users: Any) -> None:
+        """Listen on top of them. `users` handled SIGTERM before."""
 
     @abstractmethod
     def due(self) -> bool:
@@ -147,25 +156,30 @@ class Doors(ABC):
             ours: Any = loaded.states[OURS]
             for sentence in version_folder.restore(trainer, ours["ranks"][0]["trainer"].get("loggers", ())):
                 self.tell(sentence)
-        trainer._checkpoint_connector.resume_start = self._resume_start
-        trainer._signal_connector.register_signal_handlers = self._register_signal_handlers
-        trainer._run_stage = self._run_stage
+        replace = self.patches.replace
+        replace(trainer._checkpoint_connector, "resume_start", self._resume_start)
+        replace(trainer._signal_connector, "register_signal_handlers", self._register_signal_handlers)
+        replace(trainer, "_run_stage", self._run_stage)
 
     def shut_doors(self) -> None:
         """Doors that nobody came through are Lightning's own again."""
-        trainer = self.trainer
-        for owner, name in (
-            (trainer._checkpoint_connector, "resume_start"),
-            (trainer._checkpoint_connector, "restore_training_state"),
-            (trainer._signal_connector, "register_signal_handlers"),
-            (trainer, "_run_stage"),
-        ):
-            vars(owner).pop(name, None)
+        self.patches.give_all_back()
+
+    def withdraw(self, error: Exception) -> None:
+        """A fault of our own: Lightning trains on alone."""
+        if self.loop is not None:
+            self.loop.uninstall()
+        self.shut_doors()
+        self.step_aside(error)
+
+    @abstractmethod
+    def step_aside(self, error: Exception) -> None:
+        """End this process' part in the box, and say why."""
 
     def _resume_start(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
         """In place of loading `fit(ckpt_path=...)`: ours, unless the one that it names is newer."""
         connector = self.trainer._checkpoint_connector
-        del connector.resume_start
+        self.patches.give_back(connector, "resume_start")
         loaded = self.restored()
         theirs = scripts_checkpoint.found(checkpoint_path)
         if loaded is None or not ours_is_taken(loaded.info, theirs, self.tell, self.least):
@@ -173,6 +187,12 @@ class Doors(ABC):
                 self.begins_with(theirs)
             connector.resume_start(checkpoint_path, *args, **kwargs)
             return
+        self.faults.restoring = f"Checkpoint {loaded.info.address}"
+        self.faults.run(self._load, loaded)
+
+    def _load(self, loaded: Loaded) -> None:
+        """Let Lightning find our checkpoint where it would have put its own."""
+        connector = self.trainer._checkpoint_connector
         source = str(loaded.info.path)
         if not is_ours(loaded.states):
             raise StateMismatchError(
@@ -185,18 +205,32 @@ class Doors(ABC):
         checkpoint = checkpoint_file.read(data, source, script, self.tell)
         connector._loaded_checkpoint = migrated(self.trainer, checkpoint, source)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
-        _outlive_finders(connector)
+        self._outlive_finders(connector)
         loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts
 
     def _register_signal_handlers(self) -> None:
         """Lightning's handlers first, ours on top: one of the two saves."""
         connector = self.trainer._signal_connector
-        del connector.register_signal_handlers
-        self.take_signals(connector)
+        self.patches.give_back(connector, "register_signal_handlers")
+        users = signal.getsignal(signal.SIGTERM)
+        self.faults.run(self.rest)
+        connector.register_signal_handlers()
+        self.faults.run(self.listen, users)
 
     def _run_stage(self) -> Any:
         trainer = self.trainer
-        del trainer._run_stage
+        self.patches.give_back(trainer, "_run_stage")
+        self.faults.run(self._install)
+        try:
+            result = trainer._run_stage()
+        finally:
+            if self.loop is not None:
+                self.loop.uninstall()
+        self.faults.run(self.completed)
+        return result
+
+    def _install(self) -> None:
+        """Lead Lightning's loop past our boundaries."""
         ours, self._ours = self._ours, None
         self.loop = TrainingLoop(
             self.trainee,
@@ -212,12 +246,6 @@ class Doors(ABC):
             warnings.filterwarnings(
                 "ignore", message="You're resuming from a checkpoint that ended before the epoch"
             )
-        try:
-            result = trainer._run_stage()
-        finally:
-            self.loop.uninstall()
-        self.completed()
-        return result
 
     def _own_part(self, parts: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         if len(parts) == self.ranks.count:
@@ -238,7 +266,7 @@ class Doors(ABC):
         """
         trainer = self.trainer
         self.left = True
-        trainer._signal_connector.teardown = self._torn_down
+        self.patches.replace(trainer._signal_connector, "teardown", self._torn_down)
         bar = trainer.progress_bar_callback
         if bar is not None:
             with contextlib.suppress(Exception):  # a bar that cannot be closed is no reason to lose the run
@@ -248,7 +276,7 @@ class Doors(ABC):
     def _torn_down(self) -> None:
         """The last thing that Lightning does in a fit that was left."""
         connector = self.trainer._signal_connector
-        vars(connector).pop("teardown", None)
+        self.patches.give_back(connector, "teardown")
         self.close(self.leaving_outcome(), "")
         connector.teardown()
         if self.governed:
@@ -266,18 +294,17 @@ class Doors(ABC):
         if not self.left:
             self.close(Outcome.STOPPED, "fit was left before the training began")
 
+    def _outlive_finders(self, connector: Any) -> None:
+        """Finders of learning rates and batch sizes load a checkpoint of their own, and leave none for the fit itself."""
+        ours = connector._loaded_checkpoint
 
-def _outlive_finders(connector: Any) -> None:
-    """Finders of learning rates and batch sizes try, load a checkpoint of their own, and leave none for the fit itself."""
-    ours = connector._loaded_checkpoint
+        def restore() -> None:
+            loaded = connector._loaded_checkpoint
+            if loaded and loaded is not ours:
+                type(connector).restore_training_state(connector)
+                return
+            self.patches.give_back(connector, "restore_training_state")
+            connector._loaded_checkpoint = ours
+            connector.restore_training_state()
 
-    def restore() -> None:
-        loaded = connector._loaded_checkpoint
-        if loaded and loaded is not ours:
-            type(connector).restore_training_state(connector)
-            return
-        del connector.restore_training_state
-        connector._loaded_checkpoint = ours
-        connector.restore_training_state()
-
-    connector.restore_training_state = restore
+        self.patches.replace(connector, "restore_training_state", restore)

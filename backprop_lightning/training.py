@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +95,13 @@ class BoxedFit(Doors):
         if self._together is not None:
             until = self.clock.wall() + self.remaining_s()
             self._together.share(Opening("", self.session.resumed_from, self.run_id, until, self.governed))
-        self.open_doors()
+        self.faults.run(self.open_doors)
 
-    def take_signals(self, lightning: Any) -> None:
+    def rest(self) -> None:
+        self.session.requests.rest()
+
+    def listen(self, users: Any) -> None:
         requests = self.session.requests
-        requests.rest()
-        users = signal.getsignal(signal.SIGTERM)
-        lightning.register_signal_handlers()
         requeues = slurm.requeue_signal(self.trainer)
         if requeues is not None:
             self.session.teller.say_once(slurm.who_saves(requeues))
@@ -195,6 +194,11 @@ class BoxedFit(Doors):
         atexit.unregister(self._forgotten)
         self.shut_doors()
         self.session.close(outcome, reason)
+
+    def step_aside(self, error: Exception) -> None:
+        self._closed = True
+        atexit.unregister(self._forgotten)
+        self.session.step_aside(error)
 
     def _forgotten(self) -> None:
         """The process ends and Lightning never came back: the record gets its end all the same."""

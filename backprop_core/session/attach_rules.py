@@ -110,10 +110,23 @@ def trains_beside(pid: int, more: str = "") -> None:
 
 def give_up(framework: str, error: BaseException) -> None:
     """One line about what kept backprop from attaching itself; the script goes on, governed from outside."""
-    what = " ".join(str(error).split()) or "no message"
+    again = os.environ.get("BACKPROP_RESUME") == "1"
+    how = "begins anew, its checkpoints are left as they are" if again else "goes on"
+    _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
+
+
+def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> None:
+    """One line about a fault of our own in the middle of a training, which goes on without us."""
+    how = "governed from outside" if governed else "without a time box"
     _print(
-        f"could not attach to {framework}: {type(error).__name__}: {what[:300]} The script goes on, governed from outside."
+        f"stepped aside from {framework or 'this training'} after a fault of its own, please report it: {_in_words(error)} "
+        f"The training goes on, {how}; nothing more is saved."
     )
+
+
+def _in_words(error: BaseException) -> str:
+    what = " ".join(str(error).split())[:300] or "no message"
+    return f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}"
 
 
 def _print(text: str) -> None:

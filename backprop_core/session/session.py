@@ -8,6 +8,7 @@ are done here, so that all adapters keep the same promises.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
@@ -326,6 +327,15 @@ class Session:
         self.guard.stop()
         self.teller.event("session_withdrawn")
         self.enrolment.release()
+
+    def step_aside(self, error: Exception) -> None:
+        """A fault of our own: the training goes on without a session, and that is said."""
+        attach_rules.stepped_aside(self.settings.framework, error, governed=self.governed)
+        with suppress(Exception):
+            if self.governed:
+                self.withdraw()
+            else:
+                self.close(Outcome.FAILED, f"backprop stepped aside: {type(error).__name__}: {error}")
 
     def complete(self, steps: int) -> None:
         """The loop ran to its end; it took `steps` since the last boundary. Of several processes all come here."""
