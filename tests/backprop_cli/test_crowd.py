@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import CommandLine, gone, wait_for
 from tests.backprop_cli.sessions import STANDIN
 
@@ -68,10 +68,13 @@ def chaos(backprop: CommandLine, rounds: int, seed: int) -> None:
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "30"
     dice = random.Random(seed)
+    began = SYSTEM.monotonic()
+    assert backprop("run", "train.py", "--run-id", "whole").returncode == 0
+    whole_s = SYSTEM.monotonic() - began
     for number in range(rounds):
         run = f"c{number:03d}"
         process = backprop.start("run", "train.py", "--run-id", run, "--grace", "2")
-        time.sleep(dice.uniform(0.0, 1.2))
+        SYSTEM.sleep(dice.uniform(0.0, whole_s))
         victim = dice.choice(("governor", "script", "both", "stop"))
         record = backprop.home / "runs" / run / "run.json"
         pids = _pids(record)
@@ -83,7 +86,9 @@ def chaos(backprop: CommandLine, rounds: int, seed: int) -> None:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         wait_for(lambda pids=pids: all(gone(pid) for pid in pids))
-    assert_consistent(backprop)
+    ends = assert_consistent(backprop)
+    assert len(ends) > rounds // 2
+    assert {"lost", "failed"} & {*ends.values()}
 
 
 def _pids(record: Path) -> list[int]:
@@ -102,15 +107,22 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def assert_consistent(backprop: CommandLine) -> None:
-    """Every record can be read, none says running, and experiments.json knows what the records know."""
+def assert_consistent(backprop: CommandLine) -> dict[str, str]:
+    """Every record can be read, none says running, and experiments.json knows what the records know.
+
+    Returns:
+        The status of each run.
+    """
     shown = backprop("list", "--json")
     assert shown.returncode == 0
     assert "damaged" not in shown.stderr
-    for row in json.loads(shown.stdout):
-        assert row["status"] != "running", row
-        assert backprop("status", row["id"]).returncode == 0
-    json.loads((backprop.home / "experiments.json").read_text())
+    rows = {row["id"]: row["status"] for row in json.loads(shown.stdout)}
+    assert "running" not in rows.values()
+    for run in rows:
+        assert backprop("status", run).returncode == 0
+    known = json.loads((backprop.home / "experiments.json").read_text())
+    assert known.keys() == rows.keys()
+    return rows
 
 
 def test_kills_at_random_moments_leave_a_consistent_store(backprop: CommandLine) -> None:

@@ -51,4 +51,5 @@ def test_cut_into_six_pieces_it_has_the_bits_of_the_uncut_training(result: dict[
 @pytest.mark.parametrize("result", _ALL, indirect=True)
 def test_every_piece_but_the_last_was_really_cut(result: dict[str, Any]) -> None:
     """Five pieces ended early, by the deadline, by SIGTERM, by Ctrl-C and by the control file."""
+    assert len(result["outcomes"]) == CUTS + 1
     assert set(result["outcomes"][:-1]) <= {"timeboxed", "preempted", "stopped"}, result["outcomes"]

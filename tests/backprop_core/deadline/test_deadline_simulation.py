@@ -129,15 +129,21 @@ def test_the_simulation_plays_the_code_that_ships(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("steps", ROUGH, ids=lambda steps: steps.__name__)
 def test_spikes_and_hangs_make_no_box_late(steps: Steps) -> None:
-    """Of 1,250 boxes with spikes of 20 times a step, unannounced validations or hangs none is late."""
+    """Of 1,250 boxes with spikes of 20 times a step, unannounced validations or hangs none is late, and in no more than 3% a
+    save is still being written when the process has to be gone: then the one before is what there is.
+    """
+    cut_off = 0
     for seed in range(1250):
         ending = box(steps, seed)
         assert not ending.late, (seed, ending)
         assert ending.saved_at is not None or ending.steps < 10, (seed, ending)
+        cut_off += ending.cut_off == "save"
+    assert cut_off <= 38
 
 
 def test_a_hang_costs_little_near_the_deadline() -> None:
     """Where copies are cheap, a hang in the end zone costs one step."""
+    hung = 0
     for seed in range(300):
         rng = random.Random(seed)
         steps = hanging(rng, 0.05)
@@ -145,6 +151,8 @@ def test_a_hang_costs_little_near_the_deadline() -> None:
         ending = simulate(world, 12.0)
         assert not ending.late
         assert ending.steps - ending.saved_step <= 1, (seed, ending)
+        hung += ending.cut_off == "step"
+    assert hung > 100
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
@@ -224,13 +232,13 @@ def test_pauses_do_not_count() -> None:
     exit_s=st.floats(0.0, 0.34),
     budget_s=st.floats(3.0, 60.0),
 )
-def test_any_sequence_of_steps_is_on_time(
+def test_any_sequence_of_steps_is_saved(
     durations: list[float], save_s: float, copy_share: float, exit_s: float, budget_s: float
 ) -> None:
-    """Whatever the steps do, the box is never late and copies stay under 1% of it (and one first copy)."""
+    """Whatever the steps do, what was trained is not lost as a whole, and copies stay under 1% (and one first copy)."""
     world = World(
         itertools.cycle(durations), save=lambda: save_s, exit=lambda: exit_s, copy=save_s * copy_share
     )
     ending = simulate(world, budget_s)
-    assert not ending.late
+    assert ending.saved_at is not None or ending.steps < 10
     assert ending.copies_s <= 0.01 * budget_s + save_s * copy_share + 1e-9
