@@ -51,7 +51,8 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
     """Run the command; each error becomes a sentence on standard error, and in `told`, and an exit status."""
 
     def tell(text: str) -> None:
-        click.echo(f"backprop: {text}", err=True)
+        shown = "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in text.splitlines())
+        click.echo(f"backprop: {shown}", err=True)
         if told is not None:
             told.append(text)
 

@@ -40,6 +40,8 @@ class Display:
         self._drawn = self._below = 0
         self._next_at = 0.0
         self._shown_step: object = None
+        self._torn = False
+        """The script has begun a line and not ended it."""
 
     def before_output(self, data: bytes = b"\n") -> None:
         if self._below and _LEAVES_LINE.search(data) is None:
@@ -51,13 +53,16 @@ class Display:
             self._write(_ERASE_AND_UP * (self._drawn - 1) + _ERASE)
             self._drawn = 0
 
+    def after_output(self, at_line_start: bool) -> None:
+        self._torn = not at_line_start
+
     def event(self, event: Mapping[str, Any]) -> None:
         """The session prints its own messages on the script's standard error: nothing to repeat."""
 
     def say(self, text: str) -> None:
         self.before_output()
         shown = "\n".join(map(one_line, text.splitlines()))
-        self._write(f"backprop: {shown}\n")
+        self._write_line(shown)
 
     def tick(self, view: View) -> None:
         if view.now < self._next_at:
@@ -72,7 +77,7 @@ class Display:
                 self._draw_below(view)
         elif not first and step is not None and step != self._shown_step:
             self._shown_step = step
-            self._write(f"backprop: {line_of(view)}\n")
+            self._write_line(line_of(view))
 
     def _draw(self, view: View) -> None:
         self.before_output()
@@ -94,6 +99,12 @@ class Display:
         )  # a screen that is full scrolls before its place is noted
         self._write(room + _NOTE + _ERASE_BELOW + "".join(f"\r\n{line}" for line in shown) + _BACK)
         self._below = len(shown)
+
+    def _write_line(self, text: str) -> None:
+        """A line of ours, never behind a part of the script's."""
+        begin = "\n" if self._torn else ""
+        self._torn = False
+        self._write(f"{begin}backprop: {text}\n")
 
     def _write(self, text: str) -> None:
         try:

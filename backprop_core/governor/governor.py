@@ -71,6 +71,9 @@ class Observer(Protocol):
     def before_output(self, data: bytes = b"\n") -> None:
         """Something of the script's is about to be shown; without `data` it may be anything."""
 
+    def after_output(self, at_line_start: bool) -> None:
+        """Something of the script's has been shown where our own lines stand."""
+
     def event(self, event: Event) -> None:
         """The session inside the script has said something."""
 
@@ -171,7 +174,12 @@ class Governor:
             order.attempt_dir, order.deadline, order.grace_s, self.session, self._clock, say, self._family
         )
         self._streams = Streams(
-            child, log, listen=self._listen, keep=self._keep, before=self._observer.before_output
+            child,
+            log,
+            listen=self._listen,
+            keep=self._keep,
+            before=self._observer.before_output,
+            after=self._observer.after_output,
         )
         drains = [stream.fd for stream in self._streams.sources]
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)

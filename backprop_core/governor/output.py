@@ -40,6 +40,13 @@ class Sink:
         except OSError:
             self._always_ready, self.gone = False, True
 
+    def goes_where(self, fd: int) -> bool:
+        """Whether what is written here and to `fd` stands in one file or on one terminal."""
+        try:
+            return os.path.sameopenfile(self.fd, fd)
+        except OSError:
+            return False
+
     @property
     def waiting(self) -> int:
         """Bytes not yet written."""
@@ -117,6 +124,7 @@ class Stream:
         log: where they are kept.
         listen: called with every piece, or None.
         before: called with a piece before it is shown (the live panel is erased then).
+        after: called when a piece has been shown, with whether it ended a line.
     """
 
     def __init__(
@@ -127,6 +135,7 @@ class Stream:
         *,
         listen: Callable[[bytes], object] | None = None,
         before: Callable[[bytes], None] = lambda data: None,
+        after: Callable[[bool], None] = lambda at_line_start: None,
     ) -> None:
         self.fd = fd
         self.open = True
@@ -135,6 +144,7 @@ class Stream:
         self._log = log
         self._listen = listen
         self._before = before
+        self._after = after
         os.set_blocking(fd, False)
 
     @property
@@ -167,6 +177,7 @@ class Stream:
         if self._listen is not None:
             self._listen(data)
         self.sink.push(data)
+        self._after(self.at_line_start)
         return True
 
     def drain(self, most_bytes: int = MOST_IN_A_PIPE) -> None:

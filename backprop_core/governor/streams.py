@@ -27,6 +27,7 @@ class Streams:
         listen: called with what it prints on stdout.
         keep: called with what it prints elsewhere.
         before: called with what is about to be shown.
+        after: called when something has been shown where our own lines stand, with whether it ended a line.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Streams:
         listen: Callable[[bytes], object],
         keep: Callable[[bytes], object],
         before: Callable[[bytes], None],
+        after: Callable[[bool], None],
     ) -> None:
         self.log = Log(log)
         self._master = child.master
@@ -44,15 +46,15 @@ class Streams:
         self.keys = KeyPassage(0) if child.master is not None and is_terminal(0) else None
         self.sources: list[Stream] = []
         self._shown: list[Stream] = []
-        if child.out is not None:
-            self.sources.append(Stream(child.out, Sink(1), self.log, listen=listen, before=before))
-        if child.err is not None:
-            self.sources.append(Stream(child.err, Sink(2), self.log, listen=keep, before=before))
-        if child.master is not None:
-            heard = listen if child.out is None else keep
-            self.sources.append(
-                Stream(child.master, Sink(self._terminal), self.log, listen=heard, before=before)
-            )
+
+        def drained(fd: int | None, sink: Sink, heard: Callable[[bytes], object]) -> None:
+            if fd is not None:
+                told = {"after": after} if sink.goes_where(2) else {}
+                self.sources.append(Stream(fd, sink, self.log, listen=heard, before=before, **told))
+
+        drained(child.out, Sink(1), listen)
+        drained(child.err, Sink(2), keep)
+        drained(child.master, Sink(self._terminal), listen if child.out is None else keep)
 
     @property
     def quiet(self) -> bool:

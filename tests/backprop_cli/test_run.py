@@ -260,3 +260,43 @@ def test_timeboxed_exit_code_changes_only_an_end_that_can_be_resumed(backprop: C
     assert (
         backprop("run", "train.py", "-m", "0.02", "--timeboxed-exit-code", "99", "--", "x").returncode == 99
     )
+
+
+def test_our_lines_do_not_stand_behind_a_part_of_the_scripts(backprop: CommandLine) -> None:
+    """Where both go to one place, a line that the script has not ended is ended before ours; the log stays as it was."""
+    backprop.script("print('no line feed', end='', flush=True)")
+    arguments = ("run", "train.py", "--run-id", "torn")
+    with backprop.start(*arguments, stderr=subprocess.STDOUT) as process:
+        out, _ = process.communicate(timeout=60)
+    assert "no line feed\nbackprop: completed" in out
+    assert (backprop.attempt_dir("torn") / "output.log").read_text() == "no line feed"
+    with backprop.start("run", "train.py") as process:
+        out, err = process.communicate(timeout=60)
+    assert out == "no line feed"
+    assert "\n\n" not in err
+
+
+def test_escape_sequences_of_a_script_reach_no_terminal(backprop: CommandLine) -> None:
+    """A path that the script has announced is shown without what would move the cursor, by every command that names it."""
+    name = "\x1b]0;title\x07\x1b[2Jx.pt"
+    backprop.script(
+        f"""
+        import json
+        name = {name!r}
+        open(name, "w").write("1")
+        print(json.dumps({{"event": "checkpoint_saved", "path": name}}))
+        raise SystemExit(3)
+        """
+    )
+    assert backprop("run", "train.py", "--run-id", "esc", "--resume-flag", "--from").returncode == 3
+    for command in (
+        ["status", "esc"],
+        ["checkpoints", "esc"],
+        ["verify", "esc"],
+        ["resume", "esc", "--dry-run"],
+        ["resume", "esc"],
+    ):
+        shown = backprop(*command)
+        ours = shown.stderr if command == ["resume", "esc"] else shown.stdout + shown.stderr
+        assert "x.pt" in ours
+        assert not set("\x1b\x07") & set(ours), command
