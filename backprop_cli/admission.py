@@ -22,7 +22,7 @@ from backprop_core.resources.policy import GPU_MEMORY, Limits
 from backprop_core.resources.probes import make_sampler
 from backprop_core.resources.sampler import Sampler
 from backprop_core.resources.samples import GpuSample
-from backprop_core.resources.slots import Place, Slots
+from backprop_core.resources.slots import QueuePlace, Slots
 from backprop_core.runs.record import RunRecord
 
 SAY_AGAIN_S = 30.0
@@ -32,7 +32,7 @@ SAY_AGAIN_S = 30.0
 class Grant:
     """What a run that may start has been given: its place, its view of the GPUs, and who watches."""
 
-    place: Place
+    place: QueuePlace
     environ: Mapping[str, str]
     waited_s: float
     gpus: tuple[GpuSample, ...]

@@ -11,7 +11,7 @@ from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, n
 from backprop_cli.contract import Start
 from backprop_cli.launch import LEAST_BOX_S, Launch
 from backprop_cli.progress import ChainProgress
-from backprop_cli.scripts import Kind, argv_of
+from backprop_cli.scripts import ScriptKind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
@@ -84,10 +84,10 @@ def _scripts_own(store: RunStore, record: RunRecord) -> str | None:
     return next((place for place in candidates(store, record) if not is_own(place)), None)
 
 
-def kind_of(record: RunRecord) -> Kind:
+def kind_of(record: RunRecord) -> ScriptKind:
     """What the run's script is; what cannot be read is an ordinary script."""
-    word = record.options.get("kind", Kind.SCRIPT)
-    return Kind(word) if word in list(Kind) else Kind.SCRIPT
+    word = record.options.get("kind", ScriptKind.SCRIPT)
+    return ScriptKind(word) if word in list(ScriptKind) else ScriptKind.SCRIPT
 
 
 def run_chain(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backprop_cli.scripts import Kind
+from backprop_cli.scripts import ScriptKind
 
 KINDS = "PyTorch, Lightning, Keras or transformers"
 SAVE_ITSELF = (
@@ -66,7 +66,7 @@ class _Text:
     names: set[str] = field(default_factory=set)
 
 
-def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
+def detect(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Detected:
     """What a script imports, by itself and through modules beside it.
 
     An import inside a function may never be run (nanoGPT's model.py imports transformers in one that loads weights), so it
@@ -78,7 +78,7 @@ def detect(kind: Kind, command: Sequence[str], cwd: Path) -> Detected:
     start = script_file(kind, command, cwd)
     if start is None:
         return Detected()
-    root = cwd if kind is Kind.MODULE else start.parent
+    root = cwd if kind is ScriptKind.MODULE else start.parent
     text = _read(start, root)
     uses_us = any(name in text.at_start for name in _OURS)
     for seen in (text.at_start, text.in_functions):
@@ -114,11 +114,11 @@ def lacks_backprop(interpreter: str) -> bool:
     return answer.returncode == 3
 
 
-def described(kind: Kind, detected: Detected, asked: str, interpreter: str) -> str:
+def described(kind: ScriptKind, detected: Detected, asked: str, interpreter: str) -> str:
     """One line: what is attached, or why nothing is."""
     if asked == "none":
         return "framework none: the script is governed from outside."
-    if kind is not Kind.PROGRAM and lacks_backprop(interpreter):
+    if kind is not ScriptKind.PROGRAM and lacks_backprop(interpreter):
         return (
             f"{interpreter} has no backprop: the script is governed from outside. For checkpoints and an exact resume: "
             f"{interpreter} -m pip install backprop-timebox"
@@ -139,13 +139,13 @@ def _expected(detected: Detected) -> str:
     return f"{detected.framework} is expected ({detected.because}); a line says what was attached when training begins."
 
 
-def script_file(kind: Kind, command: Sequence[str], cwd: Path) -> Path | None:
+def script_file(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Path | None:
     """The Python file that a script, a module, or a program such as torchrun begins with; None where it is not known."""
-    if kind is Kind.PROGRAM:
+    if kind is ScriptKind.PROGRAM:
         files = (cwd / word for word in command[1:] if word.endswith(".py"))
         return next((path for path in files if path.is_file()), None)
     script = command[0]
-    if kind is Kind.SCRIPT:
+    if kind is ScriptKind.SCRIPT:
         path = cwd / script
         return path / "__main__.py" if path.is_dir() else path
     return _module_file(script, cwd)

@@ -16,7 +16,7 @@ from backprop_cli.contract import Contract, Start
 from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
-from backprop_cli.scripts import Kind
+from backprop_cli.scripts import ScriptKind
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
@@ -248,7 +248,7 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
 
 def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
     """What to do where a Python script of ours has failed because its interpreter lacks a module."""
-    if verdict.outcome is not Outcome.FAILED or record.options.get("kind") == Kind.PROGRAM:
+    if verdict.outcome is not Outcome.FAILED or record.options.get("kind") == ScriptKind.PROGRAM:
         return ""
     return missing_module_hint(verdict.reason, record.interpreter)
 

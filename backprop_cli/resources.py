@@ -8,7 +8,7 @@ from typing import Any
 from backprop_cli.admission import limits_of
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
-from backprop_core.resources.policy import Verdict, admit, quantity
+from backprop_core.resources.policy import StartVerdict, admit, quantity
 from backprop_core.resources.probes import make_sampler
 from backprop_core.resources.samples import GIB, Sample
 from backprop_core.resources.slots import Slots
@@ -23,7 +23,7 @@ class Resources:
         self._sampler = make_sampler(settings["gpu-probe"], SYSTEM)
         self._slots = Slots(SYSTEM)
 
-    def look(self) -> tuple[Sample, Verdict, list[Ticket]]:
+    def look(self) -> tuple[Sample, StartVerdict, list[Ticket]]:
         """What there is now, whether a run may start, and who runs."""
         sample = self._sampler.now()
         with self._slots.locked():
@@ -36,7 +36,7 @@ class Resources:
         self._sampler.close()
 
 
-def resource_rows(sample: Sample, verdict: Verdict) -> list[tuple[str, ...]]:
+def resource_rows(sample: Sample, verdict: StartVerdict) -> list[tuple[str, ...]]:
     """Rows of resource, value, need, verdict, detail."""
     rows: list[tuple[str, ...]] = []
     for check in verdict.checks:
@@ -64,7 +64,7 @@ def resource_rows(sample: Sample, verdict: Verdict) -> list[tuple[str, ...]]:
     return rows
 
 
-def as_json(sample: Sample, verdict: Verdict, holders: list[Ticket]) -> dict[str, Any]:
+def as_json(sample: Sample, verdict: StartVerdict, holders: list[Ticket]) -> dict[str, Any]:
     """The same for programs."""
     from dataclasses import asdict
 

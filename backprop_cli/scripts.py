@@ -12,7 +12,7 @@ import click
 from backprop_core.errors import UsageError
 
 
-class Kind(StrEnum):
+class ScriptKind(StrEnum):
     """What SCRIPT is."""
 
     SCRIPT = "script"
@@ -46,22 +46,22 @@ def _waits(args: Sequence[str]) -> list[str]:
     return spread + rest
 
 
-def argv_of(kind: Kind, interpreter: str, command: Sequence[str]) -> list[str]:
+def argv_of(kind: ScriptKind, interpreter: str, command: Sequence[str]) -> list[str]:
     """The whole command of a script, a module (`python -m`) or a program of any kind."""
-    if kind is Kind.PROGRAM:
+    if kind is ScriptKind.PROGRAM:
         return list(command)
-    return [interpreter, *(["-m"] if kind is Kind.MODULE else []), *command]
+    return [interpreter, *(["-m"] if kind is ScriptKind.MODULE else []), *command]
 
 
-def check_script(kind: Kind, script: str, cwd: Path) -> None:
+def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
     """Raise UsageError unless `script` can be started from `cwd`. A module is left to the interpreter to
     find.
     """
-    if kind is Kind.MODULE:
+    if kind is ScriptKind.MODULE:
         if not all(part.isidentifier() for part in script.split(".")):
             raise UsageError(f"{script!r} is not a module's name.", "Write it with dots: package.train")
         return
-    if kind is Kind.PROGRAM:
+    if kind is ScriptKind.PROGRAM:
         if shutil.which(script, path=None if "/" not in script else str(cwd)) is None and not _is_file(
             cwd, script
         ):

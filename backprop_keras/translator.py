@@ -6,7 +6,7 @@ import sys
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from backprop_core.checkpoints.arrays import JSON, Node
+from backprop_core.checkpoints.arrays import JSON, ArrayNode
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 
 
@@ -24,12 +24,12 @@ class KerasTranslator:
     def identity(self, value: object) -> Hashable | None:
         return None
 
-    def take_apart(self, value: object) -> Node:
+    def take_apart(self, value: object) -> ArrayNode:
         import numpy as np
 
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
         node = self._numpy.take_apart(array)
-        return Node("jax" if _is_jax(value) else "tensorflow", node.meta, node.arrays)
+        return ArrayNode("jax" if _is_jax(value) else "tensorflow", node.meta, node.arrays)
 
     def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
         import numpy as np

@@ -96,7 +96,7 @@ class Together:
         dist.broadcast(message, src=0, group=self._group)
 
     def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
-        """See `spacing.py`; a boundary of a plain loop is an optimizer step."""
+        """See `agreement_interval.py`; a boundary of a plain loop is an optimizer step."""
         return batches_to_next_talk(session, talked_s, 1)
 
     # -- the others --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy
 import torch
 
-from backprop_core.checkpoints.arrays import JSON, Dense, Node, allocate_ram
+from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, allocate_ram
 from backprop_torch.objects import cuda_in_use
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TorchTranslator:
             value.is_neg(),
         )
 
-    def take_apart(self, value: Any) -> Node:
+    def take_apart(self, value: Any) -> ArrayNode:
         tensor: torch.Tensor = value.detach()
         if type(value) not in _PLAIN_TYPES or tensor.is_nested:
             raise TypeError(
@@ -119,12 +119,12 @@ class TorchTranslator:
         while self._copying:  # each of them: torch's own call waits for the current device alone
             torch.cuda.synchronize(self._copying.pop())
 
-    def _node(self, tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> Node:
+    def _node(self, tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> ArrayNode:
         meta["parts"] = {
             name: {"dtype": _text(tensor.dtype), "shape": list(tensor.shape)}
             for name, tensor in tensors.items()
         }
-        return Node(tag, meta, {name: _dense(tensor, self._copying) for name, tensor in tensors.items()})
+        return ArrayNode(tag, meta, {name: _dense(tensor, self._copying) for name, tensor in tensors.items()})
 
 
 @cache

@@ -27,7 +27,7 @@ from backprop_cli.parameters import (
     json_option,
     raw_settings,
 )
-from backprop_cli.scripts import Kind, ScriptCommand, check_script
+from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
 from backprop_cli.summary import show_nothing_done, show_object, show_outcome
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
@@ -101,7 +101,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     chain_plan(parameters)
     check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
     asked = asked_for(parameters["resume_from"], Path.cwd(), settings)
-    if kind_of(record) is not Kind.PROGRAM:
+    if kind_of(record) is not ScriptKind.PROGRAM:
         interpreter = find_interpreter(raw["python"] or record.interpreter or None)
         record = replace(record, interpreter=interpreter.path)
     start = resumed_start(store, record, settings, asked, told=tell)

@@ -22,7 +22,7 @@ from backprop_cli.parameters import (
     raw_settings,
     working_folder,
 )
-from backprop_cli.scripts import Kind, ScriptCommand, argv_of, check_script
+from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_core.config.sources import Settings
 from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
 from backprop_core.runs.record import RunRecord
@@ -52,9 +52,9 @@ Examples:
 @config_options
 @chain_options
 @click.option(
-    "--module", "kind", flag_value=Kind.MODULE.value, help="SCRIPT is a module, as behind python -m."
+    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m."
 )
-@click.option("--exec", "kind", flag_value=Kind.PROGRAM.value, help="SCRIPT is a program of any kind.")
+@click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @click.option(
     "-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.", shell_complete=complete_files
 )
@@ -72,7 +72,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     """
     cwd = working_folder()
     raw = raw_settings(parameters)
-    kind = Kind(parameters["kind"] or Kind.SCRIPT)
+    kind = ScriptKind(parameters["kind"] or ScriptKind.SCRIPT)
     chain_plan(parameters)
     command_line = [script, *script_args]
     if parameters["resume_or_start"] and (known := _known_run(parameters["run_id"])) is not None:
@@ -87,7 +87,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     argv = argv_of(kind, interpreter.path, command_line)
     if resume_from and settings["resume-flag"]:
         argv += [settings["resume-flag"], resume_from]
-    if kind is not Kind.PROGRAM and (chosen := interpreter.sentence()):
+    if kind is not ScriptKind.PROGRAM and (chosen := interpreter.sentence()):
         tell(chosen)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
@@ -123,12 +123,12 @@ def _known_run(run_id: str | None) -> RunRecord | None:
     return record if record.id == run_id else None  # a beginning of an id means no other run here
 
 
-def _check_same(record: RunRecord, kind: Kind, command: list[str], cwd: Path) -> None:
+def _check_same(record: RunRecord, kind: ScriptKind, command: list[str], cwd: Path) -> None:
     """Raise UsageError where the run was started as another command: its checkpoint might not be of this one."""
     from backprop_cli.chain import kind_of
 
     then, now = list(record.command), list(command)
-    if kind is Kind.SCRIPT and then:
+    if kind is ScriptKind.SCRIPT and then:
         then[0], now[0] = (
             str(Path(folder, words[0]).resolve()) for folder, words in ((record.cwd, then), (cwd, now))
         )
@@ -157,7 +157,7 @@ def _start(
 
     store = open_store()
     kind = facts.pop("kind")
-    options = settings.stated() | ({} if kind is Kind.SCRIPT else {"kind": kind.value})
+    options = settings.stated() | ({} if kind is ScriptKind.SCRIPT else {"kind": kind.value})
     script = script_file(kind, facts["command"], facts["cwd"])
     record = store.create(
         run_id=parameters["run_id"], name=parameters["name"], options=options, script=script, **facts

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .arrays import JSON, Dense, Node, RawFile, Translator
+    from .arrays import JSON, ArrayNode, Dense, RawFile, Translator
     from .codec import Snapshot, StagingBuffers, capture
     from .manifest import FORMAT_VERSION, CheckpointFacts, CheckpointInfo
     from .numpy_arrays import NumpyTranslator
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT_VERSION",
     "JSON",
+    "ArrayNode",
     "CheckpointFacts",
     "CheckpointInfo",
     "CheckpointStore",
     "Dense",
     "Loaded",
-    "Node",
     "NumpyTranslator",
     "RawFile",
     "Snapshot",
@@ -38,7 +38,7 @@ __all__ = [
 _HOME = {
     "JSON": "arrays",
     "Dense": "arrays",
-    "Node": "arrays",
+    "ArrayNode": "arrays",
     "RawFile": "arrays",
     "Translator": "arrays",
     "Snapshot": "codec",

@@ -59,7 +59,7 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ArrayNode:
     """How one value of a framework is taken apart.
 
     Attributes:
@@ -102,7 +102,7 @@ class Translator(Protocol):
         """
         ...
 
-    def take_apart(self, value: object) -> Node:
+    def take_apart(self, value: object) -> ArrayNode:
         """The parts of `value`, without copying.
 
         Raises:

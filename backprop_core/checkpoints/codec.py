@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from backprop_core.errors import StateMismatchError
 
-from .arrays import DTYPE_BITS, JSON, Dense, Node, RawFile, Translator
-from .plain import KIND, Place, PlainEncoder
+from .arrays import DTYPE_BITS, JSON, ArrayNode, Dense, RawFile, Translator
+from .plain import KIND, KeyPath, PlainEncoder
 from .plain_back import PlainDecoder
 from .staging import StagingBuffers
 
@@ -98,7 +98,7 @@ def _capture_one(name: str, value: object, translators: Sequence[Translator]) ->
 @dataclass(slots=True)
 class _Stored:
     name: str
-    node: Node
+    node: ArrayNode
     references: Mapping[str, str]
 
 
@@ -118,7 +118,7 @@ class _Capture:
         tree = self._plain.encode(value)
         return CapturedState(tree, self._arrays, self._owners, self._aliases)
 
-    def _foreign(self, value: object, place: Place) -> JSON | None:
+    def _foreign(self, value: object, place: KeyPath) -> JSON | None:
         for translator in self._translators:
             if translator.handles(value):
                 break
@@ -146,7 +146,7 @@ class _Capture:
             self._stored[translator.name, identity] = _Stored(name, node, references)
         return self._node(name, node, translator, references)
 
-    def _again(self, name: str, known: _Stored, node: Node, translator: Translator) -> JSON:
+    def _again(self, name: str, known: _Stored, node: ArrayNode, translator: Translator) -> JSON:
         for part, kept in known.references.items():
             alias = f"{name}.{part}" if part else name
             self._aliases[alias] = kept
@@ -155,13 +155,13 @@ class _Capture:
             return {KIND: _SAME, "as": known.name}
         return self._node(name, node, translator, known.references)  # another object over the same memory
 
-    def _node(self, name: str, node: Node, by: Translator, references: Mapping[str, str]) -> JSON:
+    def _node(self, name: str, node: ArrayNode, by: Translator, references: Mapping[str, str]) -> JSON:
         tree: dict[str, JSON] = {KIND: _NODE, "by": by.name, "tag": node.tag, "meta": dict(node.meta)}
         if node.arrays:
             tree |= {"name": name, "arrays": dict(references)}
         return tree
 
-    def _name(self, place: Place) -> str:
+    def _name(self, place: KeyPath) -> str:
         """The state_dict name of a value, such as `layer.weight` or `state.0.exp_avg`; made unique."""
         keys: list[str] = []
         while place is not None:

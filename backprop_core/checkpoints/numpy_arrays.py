@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from .arrays import JSON, Dense, Node, allocate_ram
+from .arrays import JSON, ArrayNode, Dense, allocate_ram
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,19 +51,21 @@ class NumpyTranslator:
         interface = array.__array_interface__
         return ("numpy", interface["data"][0], array.shape, array.strides, _dtype_name(array.dtype))
 
-    def take_apart(self, value: object) -> Node:
+    def take_apart(self, value: object) -> ArrayNode:
         import numpy as np
 
         if isinstance(value, np.generic):
             dtype = _storable(value.dtype)
-            return Node("scalar", {"dtype": dtype, "hex": _contiguous_bytes(np.asarray(value)).hex()}, {})
+            return ArrayNode(
+                "scalar", {"dtype": dtype, "hex": _contiguous_bytes(np.asarray(value)).hex()}, {}
+            )
         if type(value) is not np.ndarray:
             raise TypeError(
                 f"{type(value).__name__} is a kind of numpy array that is not stored; use a plain ndarray"
             )
         dtype = _storable(value.dtype)
         meta: dict[str, JSON] = {"dtype": dtype, "shape": list(value.shape)}
-        return Node("ndarray", meta, {"": _dense(value, dtype)})
+        return ArrayNode("ndarray", meta, {"": _dense(value, dtype)})
 
     def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
         import numpy as np

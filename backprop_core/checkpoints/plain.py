@@ -27,10 +27,10 @@ MAX_DEPTH: Final = 100
 ours.
 """
 
-Place: TypeAlias = "tuple[Place, object] | None"
+KeyPath: TypeAlias = "tuple[KeyPath, object] | None"
 """Where a value sits: a chain of keys, turned into text only when something is wrong."""
 
-Foreign: TypeAlias = Callable[[object, Place], "JSON | None"]
+Foreign: TypeAlias = Callable[[object, KeyPath], "JSON | None"]
 
 _EXACT_INT = 1 << 53  # beyond it other JSON readers round
 FACTORIES: Mapping[str, type] = {
@@ -42,7 +42,7 @@ PATHS: Mapping[str, type[pathlib.PurePath]] = {
 }
 
 
-def where(root: str, place: Place) -> str:
+def where(root: str, place: KeyPath) -> str:
     """`optimizer.state[0]['foo']`: how a person would write the way to a value."""
     keys: list[object] = []
     while place is not None:
@@ -74,7 +74,7 @@ class PlainEncoder:
         self._foreign = foreign
         self._open: set[int] = set()
 
-    def encode(self, value: object, place: Place = None) -> JSON:
+    def encode(self, value: object, place: KeyPath = None) -> JSON:
         """The JSON of `value`.
 
         Raises:
@@ -95,7 +95,7 @@ class PlainEncoder:
             raise self.refusal(place, f"is {_a_kind(kind)}, which cannot be stored without pickle.")
         return foreign
 
-    def _container(self, encode: _EncodeContainer, value: object, place: Place) -> JSON:
+    def _container(self, encode: _EncodeContainer, value: object, place: KeyPath) -> JSON:
         if id(value) in self._open:
             raise self.refusal(place, "contains itself.")
         if len(self._open) >= MAX_DEPTH:
@@ -106,7 +106,7 @@ class PlainEncoder:
         finally:
             self._open.discard(id(value))
 
-    def refusal(self, place: Place, problem: str) -> UnsavableStateError:
+    def refusal(self, place: KeyPath, problem: str) -> UnsavableStateError:
         """The error for the value at `place`."""
         return UnsavableStateError(
             f"{where(self._root, place)} {problem}",
@@ -121,7 +121,7 @@ def _a_kind(kind: type) -> str:
     return f"the enum {name} (its .value could be stored)" if issubclass(kind, enum.Enum) else f"a {name}"
 
 
-_EncodeContainer: TypeAlias = Callable[[PlainEncoder, Any, Place], JSON]
+_EncodeContainer: TypeAlias = Callable[[PlainEncoder, Any, KeyPath], JSON]
 
 
 def float_bits(value: float) -> str:
@@ -204,22 +204,22 @@ _LEAVES: Mapping[type, Callable[[Any], JSON]] = {
 }
 
 
-def _items(encoder: PlainEncoder, values: Iterable[object], place: Place) -> list[JSON]:
+def _items(encoder: PlainEncoder, values: Iterable[object], place: KeyPath) -> list[JSON]:
     return [encoder.encode(value, (place, index)) for index, value in enumerate(values)]
 
 
-def _pairs(encoder: PlainEncoder, value: Mapping[Any, object], place: Place) -> list[JSON]:
+def _pairs(encoder: PlainEncoder, value: Mapping[Any, object], place: KeyPath) -> list[JSON]:
     return [[encoder.encode(k, (place, "(a key)")), encoder.encode(v, (place, k))] for k, v in value.items()]
 
 
-def _dict(encoder: PlainEncoder, value: dict[Any, object], place: Place) -> JSON:
+def _dict(encoder: PlainEncoder, value: dict[Any, object], place: KeyPath) -> JSON:
     for key in value:
         if type(key) is not str or key == KIND or not (key.isascii() or _is_text(key)):
             return {KIND: "dict", "items": _pairs(encoder, value, place)}
     return {key: encoder.encode(item, (place, key)) for key, item in value.items()}
 
 
-def _ordered(encoder: PlainEncoder, value: OrderedDict[Any, object], place: Place) -> JSON:
+def _ordered(encoder: PlainEncoder, value: OrderedDict[Any, object], place: KeyPath) -> JSON:
     node: dict[str, JSON] = {KIND: "OrderedDict", "items": _pairs(encoder, value, place)}
     extra = vars(value)
     if set(extra) - {"_metadata"}:
@@ -231,7 +231,7 @@ def _ordered(encoder: PlainEncoder, value: OrderedDict[Any, object], place: Plac
     return node
 
 
-def _default(encoder: PlainEncoder, value: defaultdict[Any, object], place: Place) -> JSON:
+def _default(encoder: PlainEncoder, value: defaultdict[Any, object], place: KeyPath) -> JSON:
     factory = value.default_factory
     name = getattr(factory, "__name__", "")
     if factory is not None and FACTORIES.get(name) is not factory:
@@ -247,7 +247,7 @@ def _set_order(item: JSON) -> tuple[bool, str]:
     return f'"{KIND}": "same"' in text, text
 
 
-def _set(encoder: PlainEncoder, value: Iterable[object], place: Place) -> JSON:
+def _set(encoder: PlainEncoder, value: Iterable[object], place: KeyPath) -> JSON:
     items = [encoder.encode(item, (place, "(a member)")) for item in value]
     items.sort(key=_set_order)
     return {KIND: type(value).__name__, "items": items}
@@ -268,5 +268,5 @@ _CONTAINERS: Mapping[type, _EncodeContainer] = {
 }
 
 
-def refuse_foreign(value: object, place: Place) -> None:
+def refuse_foreign(value: object, place: KeyPath) -> None:
     """For trees that hold plain values only."""

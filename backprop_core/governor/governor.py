@@ -20,7 +20,7 @@ from backprop_core.governor import kernel
 from backprop_core.governor.keeper import Charge, Keepers
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Cause, Ending, Event, SessionView, View
-from backprop_core.governor.plan import Facts, Move, Plan, next_move
+from backprop_core.governor.plan import Move, PlanFacts, PlannedMove, next_move
 from backprop_core.governor.signals import WARNINGS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
 from backprop_core.governor.stdout_messages import Heard, Listener
@@ -218,9 +218,9 @@ class Governor:
                     self._on_signal(number)
                     plan, stirred = self._plan(self._clock.monotonic()), True
 
-    def _plan(self, now: float) -> Plan:
+    def _plan(self, now: float) -> PlannedMove:
         steering = self._steering
-        facts = Facts(
+        facts = PlanFacts(
             deadline=math.inf if steering.paused else steering.deadline,
             budget_s=self.order.budget_s,
             grace_s=self.order.grace_s,

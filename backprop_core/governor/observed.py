@@ -69,7 +69,7 @@ class SessionView:
         return self.child is not None and self.finished is not None and self.finished.get("outcome") in early
 
     def take(self, event: Event) -> None:
-        """Account for one event."""
+        """Take in one event."""
         kind = event.get("kind")
         if kind == "session_started":
             self.started, self.finished = event, None

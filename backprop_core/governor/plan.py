@@ -30,7 +30,7 @@ class Move(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PlanFacts:
     """What the decision rests on. All instants are seconds on the monotonic clock.
 
     Args:
@@ -51,7 +51,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlannedMove:
     """The next move and the instant from which it is due."""
 
     move: Move
@@ -62,7 +62,7 @@ class Plan:
         return self.move is not Move.WAIT and now >= self.at
 
 
-def kill_at(facts: Facts) -> float:
+def kill_at(facts: PlanFacts) -> float:
     """The instant of SIGKILL: shortly before the deadline, or the grace after the script was asked."""
     share = 0.05 if facts.joined else 0.1
     margin_s = JOINED_KILL_MARGIN_S if facts.joined else KILL_MARGIN_S
@@ -72,7 +72,7 @@ def kill_at(facts: Facts) -> float:
     return at
 
 
-def ask_at(facts: Facts) -> float:
+def ask_at(facts: PlanFacts) -> float:
     """The instant of SIGTERM for a script that does not end itself."""
     late = min(LATE_ASK_S, 0.2 * facts.budget_s)
     if facts.catches_term:
@@ -80,11 +80,11 @@ def ask_at(facts: Facts) -> float:
     return facts.deadline - late
 
 
-def next_move(facts: Facts) -> Plan:
+def next_move(facts: PlanFacts) -> PlannedMove:
     """What comes next for an attempt in this state, and when."""
     kill = kill_at(facts)
     if facts.asked_at is None and not facts.joined:
         ask = ask_at(facts)
         if ask < kill:
-            return Plan(Move.ASK, ask)
-    return Plan(Move.KILL if math.isfinite(kill) else Move.WAIT, kill)
+            return PlannedMove(Move.ASK, ask)
+    return PlannedMove(Move.KILL if math.isfinite(kill) else Move.WAIT, kill)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backprop_core.governor.output import CHUNK, Log, Sink, Stream
 from backprop_core.governor.spawn import Child, is_terminal
-from backprop_core.governor.terminal import KeyPassage, copy_window_size
+from backprop_core.governor.terminal import KeyForwarder, copy_window_size
 
 READER_PATIENCE_S = 5.0
 """At the end, seconds that a reader of our output may do nothing before the rest is given up (it is in
@@ -19,7 +19,7 @@ output.log).
 
 
 class Streams:
-    """All passages between a script and the outside.
+    """All streams between a script and the outside.
 
     Args:
         child: the started script.
@@ -43,7 +43,7 @@ class Streams:
         self.log = Log(log)
         self._master = child.master
         self._terminal = next((fd for fd in (1, 2, 0) if is_terminal(fd)), 0)
-        self.keys = KeyPassage(0) if child.master is not None and is_terminal(0) else None
+        self.keys = KeyForwarder(0) if child.master is not None and is_terminal(0) else None
         self.sources: list[Stream] = []
         self._shown: list[Stream] = []
 
@@ -134,7 +134,7 @@ class Streams:
 
 
 @contextmanager
-def keep_keys(keys: KeyPassage | None) -> Iterator[None]:
+def keep_keys(keys: KeyForwarder | None) -> Iterator[None]:
     """Keys go to the script inside this context; the terminal has its modes back after it."""
     if keys is None:
         yield

@@ -54,7 +54,7 @@ def in_foreground(fd: int) -> bool:
         return False
 
 
-class KeyPassage:
+class KeyForwarder:
     """Keys of the real terminal handed on to the script's pty; `enter` and `leave` may be called any number
     of times.
     """

@@ -1,4 +1,4 @@
-"""Waits for a slot and for resources, first come first served, or refuses; the one door for `backprop
+"""Waits for a slot and for resources, first come first served, or refuses; the one way in for `backprop
 run`.
 """
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, LockTimeoutError
-from backprop_core.resources.policy import Limits, Verdict, admit
+from backprop_core.resources.policy import Limits, StartVerdict, admit
 from backprop_core.resources.running import gpu_allowance_bytes
 from backprop_core.resources.sampler import Sampler
 from backprop_core.resources.samples import GpuSample, Sample
-from backprop_core.resources.slots import LOCK_TIMEOUT_S, WARM_UP_S, Place, Queue, Slots
+from backprop_core.resources.slots import LOCK_TIMEOUT_S, WARM_UP_S, Queue, QueuePlace, Slots
 from backprop_core.resources.tickets import Ticket
 
 POLL_S = 0.25
@@ -26,7 +26,7 @@ LEAST_LOCK_WAIT_S = 2.0
 class NotAdmittedError(BackpropError):
     """Resources did not come free in time, or waiting was not wanted: exit status 75."""
 
-    def __init__(self, what: str, hint: str, verdict: Verdict | None) -> None:
+    def __init__(self, what: str, hint: str, verdict: StartVerdict | None) -> None:
         super().__init__(what, hint)
         self.verdict = verdict
 
@@ -43,7 +43,7 @@ class Waiting:
 
     for_s: float
     ahead: int
-    verdict: Verdict | None
+    verdict: StartVerdict | None
 
     @property
     def sentence(self) -> str:
@@ -57,8 +57,8 @@ class Waiting:
 class Admission:
     """The right to start: keep `place` until the run is over, and give `verdict.environ` to the script."""
 
-    place: Place
-    verdict: Verdict
+    place: QueuePlace
+    verdict: StartVerdict
     sample: Sample
     waited_s: float
 
@@ -117,13 +117,18 @@ def _queue_that_moves() -> Iterator[None]:
 
 
 def _look(
-    place: Place, sampler: Sampler, limits: Limits, clock: Clock, environ: Mapping[str, str], began_s: float
+    place: QueuePlace,
+    sampler: Sampler,
+    limits: Limits,
+    clock: Clock,
+    environ: Mapping[str, str],
+    began_s: float,
 ) -> tuple[Admission | None, Waiting]:
     ahead = len(place.step_up(lambda queue: None).ahead)
     if ahead:  # only the head of the queue needs to know how the machine is: asking GPUs can be dear
         return None, Waiting(clock.monotonic() - began_s, ahead, None)
     sample = _recent(sampler, clock)
-    verdicts: list[Verdict] = []
+    verdicts: list[StartVerdict] = []
 
     def decide(queue: Queue) -> Ticket | None:
         if queue.ahead:
@@ -149,7 +154,7 @@ def _recent(sampler: Sampler, clock: Clock) -> Sample:
     return sampler.now()
 
 
-def _promised(ticket: Ticket, limits: Limits, verdict: Verdict, now_s: float) -> Ticket:
+def _promised(ticket: Ticket, limits: Limits, verdict: StartVerdict, now_s: float) -> Ticket:
     """The ticket with what the run is promised until it has warmed up: as much as it had to find free."""
     return replace(
         ticket,

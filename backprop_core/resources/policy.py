@@ -97,7 +97,7 @@ _UPPER = frozenset({TEMPERATURE, LOAD, SLOTS})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StartVerdict:
     """Whether a run may start now.
 
     Attributes:
@@ -136,7 +136,7 @@ def admit(
     *,
     running: int = 0,
     environ: Mapping[str, str] | None = None,
-) -> Verdict:
+) -> StartVerdict:
     """Whether a run may start on what `sample` shows.
 
     Args:
@@ -165,7 +165,7 @@ def _with_gpus(
     may: Allowed,
     checks: list[Check],
     notes: list[str],
-) -> Verdict:
+) -> StartVerdict:
     ranked = [(gpu, _gpu_checks(limits, sample, reservations, gpu)) for gpu in may.gpus]
     if may.note:  # nobody can say which of them the run will see: only what all of them share is checked
         return _verdict([*checks, *_of_best(ranked, limits.gpu_name)[1]], (), None, notes)
@@ -244,9 +244,9 @@ def _verdict(
     gpus: tuple[GpuSample, ...],
     environ: Mapping[str, str] | None,
     notes: Sequence[str],
-) -> Verdict:
+) -> StartVerdict:
     admitted = all(check.ok is not False for check in checks)
-    return Verdict(admitted, tuple(checks), gpus, environ or {}, tuple(dict.fromkeys(notes)))
+    return StartVerdict(admitted, tuple(checks), gpus, environ or {}, tuple(dict.fromkeys(notes)))
 
 
 def _in(value: int | None, unit: int) -> float | None:

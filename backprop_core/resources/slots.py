@@ -50,7 +50,7 @@ class Queue:
         return tuple(_outstanding(ticket) for ticket in self.holders if ticket.warm_until_s > now_s)
 
 
-class Place:
+class QueuePlace:
     """A place in the queue, and then a slot, until `release` or the end of this process."""
 
     def __init__(self, slots: Slots, ticket: Ticket, lock: FileLock) -> None:
@@ -125,7 +125,7 @@ class Slots:
         self.clock = clock
         self.directory = runtime_dir(environ) if directory is None else directory
 
-    def enter(self, run_id: str, timeout_s: float = LOCK_TIMEOUT_S) -> Place:
+    def enter(self, run_id: str, timeout_s: float = LOCK_TIMEOUT_S) -> QueuePlace:
         """Join the end of the queue.
 
         Raises:
@@ -144,7 +144,7 @@ class Slots:
             )
             own = FileLock(self.directory / f"ticket-{number:012d}")
             own.wait(self.clock, LOCK_TIMEOUT_S)
-            place = Place(self, ticket, own)
+            place = QueuePlace(self, ticket, own)
             place._note(ticket)
         return place
 

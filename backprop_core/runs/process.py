@@ -1,4 +1,4 @@
-"""Telling whether a process that a record names is still the same one.
+"""Whether a process that a record names is still the same one.
 
 A pid is used again, also soon. So a process is named by boot, pid and the moment it started. On Linux that
 moment is counted from boot, because psutil's wall time moves when somebody sets the clock.

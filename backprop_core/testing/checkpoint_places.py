@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from backprop_core.checkpoints.arrays import JSON, Dense, Node
+from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense
 from backprop_core.checkpoints.codec import Snapshot, capture
 from backprop_core.checkpoints.files import FileFacts
 from backprop_core.checkpoints.manifest import MANIFEST_NAME, CheckpointFacts
@@ -43,7 +43,7 @@ class BlobTranslator:
     def identity(self, value: object) -> int:
         return id(value)
 
-    def take_apart(self, value: object) -> Node:
+    def take_apart(self, value: object) -> ArrayNode:
         assert isinstance(value, Blob)
         data, broken = value.data, value.broken
 
@@ -55,7 +55,7 @@ class BlobTranslator:
         def copy_into(buffer: memoryview) -> None:
             buffer[:] = data
 
-        return Node("blob", {}, {"": Dense("U8", (len(data),), len(data), view, copy_into)})
+        return ArrayNode("blob", {}, {"": Dense("U8", (len(data),), len(data), view, copy_into)})
 
     def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
         return Blob(bytes(arrays[""]))

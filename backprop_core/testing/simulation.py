@@ -46,7 +46,7 @@ class World:
 
 
 @dataclass(slots=True)
-class Ending:
+class SimulatedEnding:
     """How a simulated box ended. Times are seconds from its start.
 
     Attributes:
@@ -95,7 +95,7 @@ def simulate(
     *,
     governed: bool = True,
     asked_every_s: float | None = None,
-) -> Ending:
+) -> SimulatedEnding:
     """Run one box from second 0 to its end: under a governor, or a block that is left while the process goes on."""
     pacer = Pacer(
         forecast or Forecast(),
@@ -122,7 +122,7 @@ class _Attempt:
         self.world, self.pacer, self.deadline = world, pacer, deadline
         self.conduct = Conduct(pacer, self)
         self.clock_s = 0.0
-        self.ending = Ending(deadline.at)
+        self.ending = SimulatedEnding(deadline.at)
         self.copy_is_saved = False
         self._writing: tuple[float, float, int] | None = None  # ends at, took, step
         self._copy_step: int | None = None
@@ -146,7 +146,7 @@ class _Attempt:
                 self._boundary(0, Phase.PLAIN)
         self._leave()
 
-    def ended(self) -> Ending:
+    def ended(self) -> SimulatedEnding:
         """How it ended; a save that was done by then counts."""
         self.clock_s = self.ending.gone_at
         self._collect()

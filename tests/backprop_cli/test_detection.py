@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backprop_cli.detection import described, detect
-from backprop_cli.scripts import Kind
+from backprop_cli.scripts import ScriptKind
 from backprop_cli.unrecognised import Unrecognised, notice_after_s
 from tests.backprop_cli.commandline import CommandLine
 
@@ -38,7 +38,7 @@ from tests.backprop_cli.commandline import CommandLine
 def test_the_framework_is_read_from_the_imports(tmp_path: Path, text: str, framework: str | None) -> None:
     """The most specific framework wins; text that cannot be parsed says nothing and does no harm."""
     (tmp_path / "train.py").write_text(text)
-    assert detect(Kind.SCRIPT, ["train.py"], tmp_path).framework == framework
+    assert detect(ScriptKind.SCRIPT, ["train.py"], tmp_path).framework == framework
 
 
 def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> None:
@@ -48,20 +48,20 @@ def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> N
     (tmp_path / "parts" / "__init__.py").write_text("")
     (tmp_path / "parts" / "model.py").write_text("from . import deep\nfrom .deep import net\nimport train")
     (tmp_path / "parts" / "deep.py").write_text("import torch\nopen('made', 'w')")
-    seen = detect(Kind.SCRIPT, ["train.py"], tmp_path)
+    seen = detect(ScriptKind.SCRIPT, ["train.py"], tmp_path)
     assert (seen.framework, seen.because) == ("pytorch", "parts/deep.py imports torch")
     assert (
-        detect(Kind.PROGRAM, ["torchrun", "--nproc-per-node", "2", "train.py"], tmp_path).framework
+        detect(ScriptKind.PROGRAM, ["torchrun", "--nproc-per-node", "2", "train.py"], tmp_path).framework
         == "pytorch"
     )
     assert not (tmp_path / "made").exists()
-    assert detect(Kind.MODULE, ["parts.model"], tmp_path).framework == "pytorch"
+    assert detect(ScriptKind.MODULE, ["parts.model"], tmp_path).framework == "pytorch"
 
 
 def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:
     """So that the first line can say so."""
     (tmp_path / "train.py").write_text("import torch, backprop")
-    assert detect(Kind.SCRIPT, ["train.py"], tmp_path).uses_us
+    assert detect(ScriptKind.SCRIPT, ["train.py"], tmp_path).uses_us
 
 
 def test_an_import_inside_a_function_counts_for_little(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_an_import_inside_a_function_counts_for_little(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(
         "import torch\nclass GPT:\n    def load(self):\n        from transformers import A\n"
     )
-    seen = detect(Kind.SCRIPT, ["train.py"], tmp_path)
+    seen = detect(ScriptKind.SCRIPT, ["train.py"], tmp_path)
     assert (seen.framework, seen.because) == ("pytorch", "train.py imports torch")
-    said = described(Kind.SCRIPT, seen, "auto", sys.executable)
+    said = described(ScriptKind.SCRIPT, seen, "auto", sys.executable)
     assert said.startswith("pytorch is expected (train.py imports torch)")
 
 

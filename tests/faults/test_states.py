@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from backprop_core.checkpoints import NumpyTranslator, StagingBuffers, capture
-from backprop_core.checkpoints.arrays import DTYPE_BITS, Dense, Node, Translator
+from backprop_core.checkpoints.arrays import DTYPE_BITS, ArrayNode, Dense, Translator
 from backprop_core.checkpoints.codec import Snapshot
 from backprop_core.checkpoints.folder import plan_folder
 from backprop_core.checkpoints.store import CheckpointStore
@@ -138,10 +138,12 @@ class Typed(Blob):
 class TypedTranslator(BlobTranslator):
     """Stores `Typed` with its dtype."""
 
-    def take_apart(self, value: object) -> Node:
+    def take_apart(self, value: object) -> ArrayNode:
         assert isinstance(value, Typed)
         dense = super().take_apart(value).arrays[""]
-        return Node("t", {}, {"": Dense(value.dtype, value.shape, dense.nbytes, dense.view, dense.copy_into)})
+        return ArrayNode(
+            "t", {}, {"": Dense(value.dtype, value.shape, dense.nbytes, dense.view, dense.copy_into)}
+        )
 
 
 @pytest.mark.parametrize("dtype", [*DTYPE_BITS, "F128", ""])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backprop_core.deadline.decision import Action, Verdict
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.session import conduct
-from backprop_core.testing.simulation import FOREVER, Ending, World, simulate
+from backprop_core.testing.simulation import FOREVER, SimulatedEnding, World, simulate
 
 Steps = Callable[[random.Random, float], Iterator[float]]
 
@@ -66,7 +66,9 @@ SMOOTH: list[Steps] = [constant, lognormal, drifting, jittery, slow_start]
 ROUGH: list[Steps] = [with_rhythm, spiking, hanging]
 
 
-def box(steps: Steps, seed: int, forecast: Forecast | None = None, *, governed: bool = True) -> Ending:
+def box(
+    steps: Steps, seed: int, forecast: Forecast | None = None, *, governed: bool = True
+) -> SimulatedEnding:
     rng = random.Random(seed)
     budget_s = rng.choice([3.0, 10.0, 60.0, 600.0])
     mean_s = budget_s * rng.choice([0.003, 0.008, 0.02])
@@ -81,7 +83,7 @@ def box(steps: Steps, seed: int, forecast: Forecast | None = None, *, governed: 
     return simulate(world, budget_s, forecast, governed=governed)
 
 
-def unused_allowed_s(ending: Ending) -> float:
+def unused_allowed_s(ending: SimulatedEnding) -> float:
     """DESIGN section 10: two of the longest recent steps, a quarter of a save, half a second."""
     allowed_s = 2 * ending.longest_recent_s + ending.last_save_s / 4 + 0.5 + 1e-9
     if (

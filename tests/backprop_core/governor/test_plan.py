@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backprop_core.governor.plan import Facts, Move, ask_at, kill_at, next_move
+from backprop_core.governor.plan import Move, PlanFacts, ask_at, kill_at, next_move
 
-FACTS = Facts(deadline=1000.0, budget_s=600.0, grace_s=30.0, joined=False, catches_term=True)
+FACTS = PlanFacts(deadline=1000.0, budget_s=600.0, grace_s=30.0, joined=False, catches_term=True)
 
 
 def test_a_script_that_catches_sigterm_is_asked_its_grace_before_the_deadline() -> None:
@@ -58,7 +58,7 @@ def test_the_kill_is_always_before_the_deadline_and_never_before_the_asking(
 ) -> None:
     """Whatever the facts: SIGKILL precedes the deadline, and SIGTERM precedes SIGKILL."""
     start = 5000.0
-    facts = Facts(
+    facts = PlanFacts(
         start + budget_s, budget_s, grace_s, joined, catches, None if asked is None else start + asked
     )
     assert kill_at(facts) < facts.deadline

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backprop_core.resources.mask import allowed, mask_for
-from backprop_core.resources.policy import Limits, Reservation, Verdict, admit
+from backprop_core.resources.policy import Limits, Reservation, StartVerdict, admit
 from backprop_core.resources.running import (
     MIN_PAUSE_S,
     Course,
@@ -45,7 +45,7 @@ def sample(
     return Sample(at, HostSample(32 * GIB, free, "the machine", load, 2), GpuReading(gpus, "nvml"))
 
 
-def failed(verdict: Verdict) -> set[str]:
+def failed(verdict: StartVerdict) -> set[str]:
     return {check.name for check in verdict.failed}
 
 

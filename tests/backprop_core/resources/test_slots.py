@@ -20,7 +20,7 @@ from backprop_core.resources.policy import Limits
 from backprop_core.resources.runtime_dir import runtime_dir
 from backprop_core.resources.sampler import Sampler
 from backprop_core.resources.samples import GIB, MIB, GpuReading, GpuSample, HostSample
-from backprop_core.resources.slots import WARM_UP_S, Place, Queue, Slots
+from backprop_core.resources.slots import WARM_UP_S, Queue, QueuePlace, Slots
 from backprop_core.resources.tickets import Ticket
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.testing.clock import FakeClock
@@ -96,7 +96,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def take(place: Place, limit: int = 2) -> bool:
+def take(place: QueuePlace, limit: int = 2) -> bool:
     """Take a slot if fewer than `limit` are taken and nobody is ahead."""
 
     def decide(queue: Queue) -> Ticket | None:
