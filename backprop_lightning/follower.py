@@ -13,7 +13,7 @@ from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import session_opens
 from backprop_core.session.find_checkpoint import load_path
-from backprop_core.session.ranks import Opening
+from backprop_core.session.ranks import Opening, all_or_none
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_lightning.patches import Doors
@@ -74,16 +74,20 @@ class FollowingFit(Doors):
         Raises:
             UsageError: the first rank could not open its session.
             CheckpointError: the checkpoint cannot be read from this rank.
+            RankError: it cannot be read from another one.
         """
         session_opens()
         self._opening = self._together.share(None)
         if self._opening.error:
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        all_or_none(self._together, self._load)
+        self._signals.start()
+        self.open_doors()
+
+    def _load(self) -> None:
         path = self._opening.resumed_from
         if path is not None:
             self._loaded = load_path(path, self.trainee.translators, self.tell)
-        self._signals.start()
-        self.open_doors()
 
     def rest(self) -> None:
         self._signals.stop()

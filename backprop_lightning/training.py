@@ -8,8 +8,10 @@ from typing import Any
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
-from backprop_core.session.ranks import Opening
+from backprop_core.session.ranks import Opening, described
+from backprop_core.session.ranks_error import RankError
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.session import Session
 from backprop_core.session.settings import Settings
@@ -95,6 +97,9 @@ class BoxedFit(Doors):
         if self._together is not None:
             until = self.clock.wall() + self.remaining_s()
             self._together.share(Opening("", self.session.resumed_from, self.run_id, until, self.governed))
+            if why := self._together.agree(""):
+                self.close(Outcome.FAILED, why)
+                raise RankError(f"The box was not opened. {why}")
         self.faults.run(self.open_doors)
 
     def rest(self) -> None:
@@ -138,8 +143,11 @@ class BoxedFit(Doors):
             requests.hear_of(number)
         try:
             leave = self.session.boundary(steps, phase=phase, then=then)
-        except BaseException:
-            ranks.release(True, 0, Outcome.FAILED)
+        except BaseException as error:
+            if isinstance(error, BackpropError) or not isinstance(error, Exception):  # meant: the fit is left
+                ranks.release(True, 0, Outcome.FAILED)
+            else:
+                ranks.step_aside(described(error))
             raise
         self._countdown = self._next_talk(began, talked_s, phase)
         ranks.release(leave, self._countdown, self.leaving_outcome())

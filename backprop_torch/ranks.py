@@ -3,21 +3,26 @@
 The first rank decides. All come to the same boundaries, and they talk only at those they have agreed on: a number of
 batches ahead, and every one that a validation or the end of an epoch follows. There the ranks first hear of each other's
 signals; then the others wait for the first, which may ask for their part of a checkpoint any number of times before it lets
-them go on or leave. The talk goes over a group of its own on the processor, so no accelerator waits for it.
+them go on, leave, or train on without a box. What fails on one rank is told to the others before it is raised, so that none
+of them waits for one that is gone. The talk goes over a group of its own on the processor, so no accelerator waits for it.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 
+from backprop_core.errors import UnsavableStateError
 from backprop_core.outcome import Outcome
+from backprop_core.session.ranks_error import RankError
 from backprop_torch.agreement_interval import batches_to_next_talk
 
-_GIVE, _GO_ON, _LEAVE = 1, 2, 3
+_GIVE, _GO_ON, _LEAVE, _ASIDE = 1, 2, 3, 4
 _OUTCOMES = tuple(Outcome)
 
 
@@ -55,6 +60,7 @@ class Together:
         self.count = dist.get_world_size()
         self.rank = dist.get_rank()
         self._group = dist.new_group(backend="gloo")
+        self._unheard = False  # the others give their parts, and nobody has gathered them yet
 
     # -- everybody ---------------------------------------------------------------------------------------------
 
@@ -76,21 +82,45 @@ class Together:
         dist.all_reduce(given, op=dist.ReduceOp.MIN, group=self._group)
         return int(given.item())
 
+    def agree(self, why_not: str) -> str:
+        """Each says why it cannot go on, or nothing; the first such sentence on every rank, or nothing."""
+        said: list[Any] = [""] * self.count
+        dist.all_gather_object(said, why_not, group=self._group)
+        return next((f"process {rank}: {text}" for rank, text in enumerate(said) if text), "")
+
     # -- the first rank ----------------------------------------------------------------------------------------
 
     def ask_for_states(self) -> None:
         self._say(_GIVE)
+        self._unheard = True
 
     def gather(self, own: Any) -> list[Any]:
-        parts: list[Any] = [None] * self.count
-        dist.gather_object(_on_processor(own), parts, dst=0, group=self._group)
-        return parts
+        """What every rank gave.
+
+        Raises:
+            UnsavableStateError: one of them could not; names it, and why.
+        """
+        self._unheard = False
+        packed: list[Any] = [None] * self.count
+        dist.gather_object(_packed(lambda: own), packed, dst=0, group=self._group)
+        for rank, part in enumerate(packed):
+            if isinstance(part, _Failure):
+                raise UnsavableStateError(f"Process {rank} cannot give its part of the state: {part.why}")
+        return [pickle.loads(part) for part in packed]
 
     def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
         """Let the others go on for `batches` batches, or leave."""
         self._say(_LEAVE if leave else _GO_ON, batches, _OUTCOMES.index(outcome))
 
+    def step_aside(self, why: str) -> None:
+        """Let the others train on without a box, as this rank is about to."""
+        self._say(_ASIDE)
+        self.share(why)
+
     def _say(self, *words: int) -> None:
+        if self._unheard:  # an error came between: the others must not wait with what they have given
+            self._unheard = False
+            dist.gather_object(b"", [None] * self.count, dst=0, group=self._group)
         message = torch.zeros(3, dtype=torch.int64)
         message[: len(words)] = torch.tensor(words)
         dist.broadcast(message, src=0, group=self._group)
@@ -102,14 +132,35 @@ class Together:
     # -- the others --------------------------------------------------------------------------------------------
 
     def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
-        """Do what the first rank says until it lets go: whether to leave, batches to the next talk, what it is called."""
+        """Do what the first rank says until it lets go: whether to leave, batches to the next talk, what it is called.
+
+        Raises:
+            RankError: the first rank goes on without a box, so this one does.
+        """
         while True:
             message = torch.zeros(3, dtype=torch.int64)
             dist.broadcast(message, src=0, group=self._group)
             word, batches, outcome = (int(number) for number in message)
+            if word == _ASIDE:
+                raise RankError(f"The first process goes on without a box: {self.share(None)}")
             if word != _GIVE:
                 return word == _LEAVE, batches, _OUTCOMES[outcome]
-            dist.gather_object(_on_processor(give()), None, dst=0, group=self._group)
+            dist.gather_object(_packed(give), None, dst=0, group=self._group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """In place of a part that a rank could not give."""
+
+    why: str
+
+
+def _packed(give: Callable[[], Any]) -> bytes | _Failure:
+    """What `give` returns, as bytes. Its error is told to the first rank: it must not keep this one from the collective."""
+    try:
+        return pickle.dumps(_on_processor(give()), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return _Failure(f"{type(error).__name__}: {error}")
 
 
 def _on_processor(value: Any) -> Any:

@@ -20,6 +20,7 @@ from transformers.trainer_callback import TrainerState
 
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointError, StateMismatchError
+from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_transformers.boundaries import Boundaries
 from backprop_transformers.dataloader_state import LoaderWatch
@@ -170,7 +171,10 @@ class Doors:
 
     def _weigh(self) -> None:
         try:
-            self._session.weigh()
+            self._session.together(self._session.weigh)
+        except RankError:
+            if not self._lenient:
+                raise
         except CheckpointError as error:
             if not self._lenient:
                 raise

@@ -123,8 +123,7 @@ class TimeBox:
                 keeping.raw = raw
                 loops.raw_hooks = self._hooks.enter_context(ExitStack())
                 loops.raw_hooks.enter_context(raw.watch())
-        parts.takeback.restore()
-        session.weigh()
+        session.together(lambda: _restore(parts))
         vars(self)["step"] = loops.by_hand()  # the method below, in its shortest form
         if session.restored is None:
             session.boundary(0)
@@ -230,6 +229,11 @@ class TimeBox:
                 },
                 f"Checkpoint {session.resumed_from}",
             )
+
+
+def _restore(parts: _Parts) -> None:
+    parts.takeback.restore()
+    parts.loops.session.weigh()
 
 
 def _check_alone(environ: Mapping[str, str], frameworks: Iterable[Framework]) -> None:

@@ -26,6 +26,7 @@ from backprop_core.session.child_process import error_that_ends_process, when_pr
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
+from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import attached_settings
 
@@ -134,7 +135,7 @@ class AttachedBox:
             ranks = ranks_among(self.keeping.frameworks)
             self.session: Session = session_among(ranks, self._settings, self.keeping, self._clock)
             self.session.open()
-        except NotJoinedError:
+        except (NotJoinedError, RankError):
             return
         except Exception as error:
             attach_rules.give_up(self._name, error)
@@ -151,10 +152,13 @@ class AttachedBox:
         self._takeback = Takeback(self.session, self.keeping)
         self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
         self._listener = RawLoopListener(self._loops, self._takeback, self._clock, advice=_MAKE_IT_EXACT)
-        self._takeback.restore()
-        self.session.weigh()
+        self.session.together(self._restore)
         if self.session.restored is None:
             self.session.boundary(0)
+
+    def _restore(self) -> None:
+        self._takeback.restore()
+        self.session.weigh()
 
     def _guarded(self, what: Callable[[], None]) -> None:
         try:
@@ -168,7 +172,8 @@ class AttachedBox:
             print(f"backprop: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
         except Exception as error:
-            attach_rules.give_up(self._name, error)
+            if not isinstance(error, RankError):  # said by the process that it failed in
+                attach_rules.give_up(self._name, error)
             self._step_aside()
 
     def _step_aside(self) -> None:

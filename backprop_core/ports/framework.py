@@ -124,6 +124,10 @@ class Ranks(Protocol):
         """The highest signal number that any rank has received, or 0."""
         ...
 
+    def agree(self, why_not: str) -> str:
+        """Each says why it cannot go on, or nothing; the first such sentence on every rank, or nothing."""
+        ...
+
     def ask_for_states(self) -> None:
         """The first rank is about to save: the others take part."""
         ...
@@ -136,8 +140,16 @@ class Ranks(Protocol):
         """The first rank lets the others go on for `batches` boundaries, or leave."""
         ...
 
+    def step_aside(self, why: str) -> None:
+        """The first rank cannot go on in the box: the others step aside as well."""
+        ...
+
     def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
-        """The others do what the first rank says until it lets go: whether to leave, boundaries to the next, outcome."""
+        """The others do what the first rank says until it lets go: whether to leave, boundaries to the next, outcome.
+
+        Raises:
+            RankError: it steps aside.
+        """
         ...
 
     def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:

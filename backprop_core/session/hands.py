@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import Verdict
 from backprop_core.deadline.pacing import Asks
-from backprop_core.errors import CheckpointError
+from backprop_core.errors import BackpropError, CheckpointError, UnsavableStateError
 from backprop_core.outcome import SaveReason
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class SessionHands:
         session = self._session
         session.guard.give_up_copy()
         try:
-            begun = session.saver.save_behind(session.trainee.states(), session.checkpoint_facts(reason))
+            begun = session.saver.save_behind(*self._state(reason))
         except CheckpointError as error:
             self._failed(error)
             return False
@@ -65,7 +66,7 @@ class SessionHands:
     def save_now(self, reason: SaveReason) -> bool:
         session = self._session
         try:
-            info = session.saver.save_now(session.trainee.states(), session.checkpoint_facts(reason))
+            info = session.saver.save_now(*self._state(reason))
         except CheckpointError as error:
             self._failed(error)
             saved = False
@@ -79,13 +80,35 @@ class SessionHands:
     def copy(self) -> float | None:
         session = self._session
         try:
-            session.guard.keep(
-                session.saver, session.trainee.states(), session.checkpoint_facts(SaveReason.DEADLINE)
-            )
+            session.guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
         except CheckpointError as error:
             session.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
             return None
         return session.saver.copy_s
+
+    def _state(self, reason: SaveReason) -> tuple[Mapping[str, object], CheckpointFacts]:
+        """All that a checkpoint holds now.
+
+        Raises:
+            UnsavableStateError: what the script trains, or its framework, failed while it was asked for its state: that
+                costs this checkpoint, and no training.
+        """
+        session = self._session
+        try:
+            return session.trainee.states(), session.checkpoint_facts(reason)
+        except BackpropError:
+            raise
+        except Exception as error:
+            what = f"The state could not be read: {type(error).__name__}: {error}."
+            raise UnsavableStateError(what) from error
+
+    def reserve(self) -> None:
+        """Take the memory that copies of the state need, in a thread of its own."""
+        session = self._session
+        try:
+            session.saver.reserve(self._state(SaveReason.PERIODIC)[0])
+        except CheckpointError as error:
+            session.teller.say_once(f"The state cannot be saved as it is now: {error}", "warning")
 
     def arm(self, alarm_at: float) -> None:
         self._session.guard.arm(alarm_at)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from backprop_core.errors import BackpropError, StateMismatchError
+from backprop_core.session.ranks_error import RankError
 
 
 class OwnFaults:
@@ -37,6 +38,10 @@ class OwnFaults:
             return otherwise
         try:
             return ours(*args)
+        except RankError as error:  # a fault on another rank: all step aside
+            self.aside = True
+            self._withdraw(error)
+            return otherwise
         except BackpropError:
             raise
         except Exception as error:

@@ -17,13 +17,14 @@ from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
 from backprop_core.deadline.decision import Action, Verdict
 from backprop_core.deadline.forecast import Phase
-from backprop_core.errors import UsageError
+from backprop_core.errors import BackpropError, UsageError
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.ports.framework import Ranks
 from backprop_core.session import attach_rules
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import Settings
 from backprop_core.session.signal_watch import SignalWatch
@@ -87,6 +88,26 @@ class _Countdown:
         return self.left <= 0 or phase is not Phase.PLAIN or then is not None
 
 
+def all_or_none(ranks: Ranks, what: Callable[[], None]) -> None:
+    """Do `what` on every rank. Where it fails on one it fails on all: there with its error, elsewhere with its sentence.
+
+    Raises:
+        RankError: it failed on another rank.
+    """
+    try:
+        what()
+    except Exception as error:
+        ranks.agree(described(error))
+        raise
+    if why := ranks.agree(""):
+        raise RankError(why)
+
+
+def described(error: BaseException) -> str:
+    """An error in one sentence, for other ranks."""
+    return str(error) if isinstance(error, BackpropError) else f"{type(error).__name__}: {error}"
+
+
 class LeadingSession(Session):
     """The first rank's."""
 
@@ -108,8 +129,14 @@ class LeadingSession(Session):
             raise
         until = self.clock.wall() + self.remaining_s()
         self._ranks.share(Opening("", self.resumed_from, self.run_id, until, self.governed))
+        if why := self._ranks.agree(""):
+            self.close(Outcome.FAILED, why)
+            raise RankError(f"The box was not opened. {why}")
         if self.restored is not None:
             self.restored.states.update(Keeping.for_rank(self.restored.states, 0, self._ranks.count))
+
+    def together(self, what: Callable[[], None]) -> None:
+        all_or_none(self._ranks, what)
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         self._waiting_steps += steps
@@ -123,6 +150,9 @@ class LeadingSession(Session):
         try:
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
+        except Exception as error:
+            ranks.step_aside(described(error))
+            raise
         except BaseException:
             ranks.release(True, 0, Outcome.FAILED)
             raise
@@ -182,6 +212,7 @@ class FollowingSession(Session):
         Raises:
             UsageError, or NotJoinedError if nobody asked for a session: the first rank could not open its own.
             CheckpointError: the checkpoint cannot be read from this rank.
+            RankError: it cannot be read from another one.
         """
         attach_rules.session_opens()
         self._opening = self._ranks.share(None)
@@ -189,12 +220,15 @@ class FollowingSession(Session):
             if self.settings.attached:
                 raise NotJoinedError(self._opening.error)
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        all_or_none(self._ranks, self._load)
+        self._signals.start()
+
+    def _load(self) -> None:
         if self._opening.resumed_from is not None:
             loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
             states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
             self.restored = Loaded(loaded.info, states)
             self._pass_over_what_is_completed()
-        self._signals.start()
 
     @property
     def run_id(self) -> str:
@@ -214,6 +248,9 @@ class FollowingSession(Session):
 
     def weigh(self) -> None:
         """The first rank does."""
+
+    def together(self, what: Callable[[], None]) -> None:
+        all_or_none(self._ranks, what)
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         if not self._countdown.is_over(phase, then):

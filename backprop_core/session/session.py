@@ -7,7 +7,7 @@ are done here, so that all adapters keep the same promises.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +28,7 @@ from backprop_core.session.hands import SessionHands
 from backprop_core.session.hang_guard import Guard
 from backprop_core.session.join_run import enrol
 from backprop_core.session.messages import LogValues, Teller
+from backprop_core.session.ranks_error import RankError
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
@@ -200,6 +201,14 @@ class Session:
         """Values of the running step; scalars of any framework, read only when they are shown."""
         self.logged.update(values)
 
+    def together(self, what: Callable[[], None]) -> None:
+        """Do `what`, a step of the set-up; of several processes that train together all do it, or none.
+
+        Raises:
+            RankError: it failed in another process.
+        """
+        what()
+
     def weigh(self) -> None:
         """Before training: can the state be stored at all, how large is it, and does its save fit the box?
 
@@ -237,7 +246,7 @@ class Session:
         if self.leaving is None:
             if not self._reserved and self.pacer.steps >= RESERVE_AFTER_STEPS:
                 self._reserved = True
-                self.saver.reserve(self.trainee.states())
+                self.hands.reserve()
             self.reporter.put_off()
             self.reporter.progress(now)
             self.conduct.goes_on(facts, phase)
@@ -330,7 +339,8 @@ class Session:
 
     def step_aside(self, error: Exception) -> None:
         """A fault of our own: the training goes on without a session, and that is said."""
-        attach_rules.stepped_aside(self.settings.framework, error, governed=self.governed)
+        if not isinstance(error, RankError):  # said by the process in which it happened
+            attach_rules.stepped_aside(self.settings.framework, error, governed=self.governed)
         with suppress(Exception):
             if self.governed:
                 self.withdraw()

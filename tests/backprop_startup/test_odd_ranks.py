@@ -1,0 +1,39 @@
+"""Several unchanged ranks: where one of them cannot go on in our box, all train on without it, or none does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_startup.cutting import events, with_environment
+
+SCRIPT = Path(__file__).with_name("odd_ranks.py")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("unsavable", "cannot be stored without pickle"),
+        pytest.param(
+            "part_of_one_rank", "Process 1 cannot give its part of the state", marks=pytest.mark.faults
+        ),
+        pytest.param("set_up", "a fault of our own", marks=pytest.mark.faults),
+        pytest.param("boundary", "a fault of our own", marks=pytest.mark.faults),
+    ],
+)
+def test_both_ranks_train_to_their_end(backprop: CommandLine, kind: str, said: str) -> None:
+    """A state that cannot be stored, on all ranks or one, and faults of ours on the first: said, and nobody is ended."""
+    with_environment(backprop, OMP_NUM_THREADS="1")
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", str(SCRIPT), kind]
+    done = backprop("run", "-m", "4", "--run-id", "odd", "--exec", sys.executable, "--", *words, timeout=240)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert f"rank {rank} trained 60 steps" in done.stdout
+    assert said in done.stderr
+    withdrawn = [event for event in events(backprop, "odd") if event["kind"] == "session_withdrawn"]
+    assert bool(withdrawn) is (kind in ("set_up", "boundary"))
+    assert done.stderr.count("The script goes on, governed from outside") == len(withdrawn)
