@@ -46,7 +46,8 @@ class CheckpointFacts:
 
     Attributes:
         run_id, attempt: which run, and which of its process lives.
-        step, epoch, batch: optimizer steps so far; the epoch, and the batch in it, that come next.
+        step, epoch, batch: optimizer steps so far; the epoch (None where the loop tells none), and the batch in it,
+            that come next.
         reason: why it is saved.
         box: which time box of the process, counted from 1.
         cursor: positions of the loops, opaque here.
@@ -58,7 +59,7 @@ class CheckpointFacts:
     run_id: str
     attempt: int
     step: int
-    epoch: int
+    epoch: int | None
     batch: int
     reason: SaveReason
     box: int = 1
@@ -184,7 +185,7 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
         run_id=_typed(str, fields["run"]),
         attempt=_count(fields["attempt"]),
         step=_count(fields["step"]),
-        epoch=_count(fields["epoch"]),
+        epoch=None if fields["epoch"] is None else _count(fields["epoch"]),
         batch=_count(fields["batch"]),
         reason=SaveReason(fields["reason"]),
         box=_count(fields["box"]),

@@ -110,7 +110,11 @@ class Rhythm:
 
 @dataclass(slots=True)
 class Forecast:
-    """Upper bounds for everything that must still fit before the deadline."""
+    """Upper bounds for everything that must still fit before the deadline.
+
+    Attributes:
+        came_share: of the steps that the last box was forecast, the part that came; what is told of the future is cut by it.
+    """
 
     phases: dict[Phase, DurationWindow] = field(
         default_factory=lambda: {phase: DurationWindow() for phase in Phase}
@@ -122,6 +126,7 @@ class Forecast:
     exits: deque[float] = field(default_factory=lambda: deque(maxlen=4))
     step: int = 0
     stride: int = 1
+    came_share: float = 1.0
 
     def observe_gap(self, phase: Phase, seconds: float, steps: int = 1) -> None:
         """From one look to the next `seconds` passed and `steps` boundaries.
@@ -202,6 +207,9 @@ class Forecast:
         if isinstance(saves, list):
             pairs = [p for p in saves if isinstance(p, list) and len(p) == 2 and all(map(_is_duration, p))]
             self.prior_saves = tuple((int(size), float(seconds)) for size, seconds in pairs)
+        forecast, came = earlier.get("steps_forecast"), earlier.get("steps_that_came")
+        if _is_duration(forecast) and _is_duration(came) and forecast:
+            self.came_share = min(max(float(came) / float(forecast), 0.1), 1.0)  # type: ignore[arg-type]
         exit_s = earlier.get("exit_s")
         if _is_duration(exit_s):
             self.exits.append(float(exit_s))  # type: ignore[arg-type]

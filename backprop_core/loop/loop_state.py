@@ -223,7 +223,7 @@ class Keeping:
     def position(self) -> Position:
         self.count_steps()
         frames = self.cursor.saved_frames()[1:]
-        epoch = next((f.index for f in frames if f.kind == "epochs"), 0)
+        epoch = next((f.index for f in frames if f.kind == "epochs"), None)
         batch = next((f.index for f in reversed(frames) if f.kind == "batches"), self.batches_over)
         return Position(self.step, epoch, batch, [[f.kind, f.ordinal, f.index] for f in frames])
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from backprop_core.session.session import Session
 
 PROGRESS_EVERY_S = 1.0
+LONG_START_SHARE = 0.25
+"""Starting up is worth a word where it takes more of the box than this."""
+FORECAST_IS_FAR_OFF = 0.7
+"""Fewer steps than this part of what was forecast are told in the last line."""
 FIT_AFTER_STEPS = 10
 """How many steps fit is said once, after so many."""
 OFTEN = 3
@@ -35,8 +39,10 @@ class Reporter:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._opened = self._last_progress = session.clock.monotonic()
-        self._told_fit = self._told_put_off = False
+        self._last_progress = session.clock.monotonic()
+        self._trains_since: tuple[float, int] | None = None
+        self._told_fit: tuple[int, int] | None = None
+        self._told_put_off = False
 
     def start(self) -> None:
         """What the box is, which source set it, and where training goes on."""
@@ -49,7 +55,9 @@ class Reporter:
         if loaded is not None:
             facts = loaded.info.facts
             where = f"resumed from step {facts.step}"
-            if facts.epoch or facts.batch:  # a loop that is not ours tells neither
+            if facts.epoch is not None and (
+                facts.epoch or facts.batch
+            ):  # a loop that is not ours tells neither
                 where += f" (epoch {facts.epoch}, batch {facts.batch})"
             session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
             self._compare(facts.environment)
@@ -70,6 +78,17 @@ class Reporter:
             message=text,
         )
         session.teller.say(text)
+        self._long_start()
+
+    def _long_start(self) -> None:
+        session = self._session
+        started_s, budget_s = session.clock.monotonic() - session.deadlines.start, session.deadlines.budget_s
+        if started_s > LONG_START_SHARE * budget_s:
+            session.teller.say(
+                f"Starting up has taken {duration_text(started_s)} of this box of {duration_text(budget_s)}, and will "
+                "in each box: longer ones train more.",
+                "warning",
+            )
 
     def _compare(self, saved: Mapping[str, Any]) -> None:
         now = self._session.trainee.environment()
@@ -102,11 +121,13 @@ class Reporter:
     def progress(self, now: float) -> None:
         """About once a second; reads logged tensors, so it is the only place that waits for a device."""
         session = self._session
+        if self._trains_since is None and session.steps:
+            self._trains_since = (now, session.steps)
         if now - self._last_progress < PROGRESS_EVERY_S:
             return
-        since_s, self._last_progress = now - self._opened, now
+        self._last_progress = now
         position = session.trainee.position()
-        rate = session.steps / since_s if since_s > 0 else None
+        rate = self._rate(now)
         values = session.logged.numbers()
         session.teller.event(
             "progress",
@@ -119,23 +140,63 @@ class Reporter:
             rate=rate,
             next_save_s=session.pacer.next_save_s(now, session.remaining_s()),
         )
-        if not self._told_fit and session.steps >= FIT_AFTER_STEPS and rate:
-            self._told_fit = True
+        if self._told_fit is None and session.steps >= FIT_AFTER_STEPS and rate:
             self._fit(position.step, rate)
 
+    def _rate(self, now: float) -> float | None:
+        """Steps a second since the first was over; None before a second is."""
+        if self._trains_since is None:
+            return None
+        since, steps = self._trains_since
+        return (self._session.steps - steps) / (now - since) if now > since else None
+
     def _fit(self, step: int, rate: float) -> None:
+        """How many steps fit into this box and how many boxes follow, start-up and reserve left out of each."""
         session = self._session
-        fits = int(rate * session.remaining_s())
+        assert self._trains_since is not None
+        rate *= session.forecast.came_share
+        reserve_s = session.pacer.save_s() + session.pacer.exit_s()
+        start_s = self._trains_since[0] - session.deadlines.start
+        fits = int(rate * max(0.0, session.remaining_s() - reserve_s))
+        in_a_box = int(rate * max(0.0, session.deadlines.budget_s - start_s - reserve_s))
+        self._told_fit = (step, fits)
         total = session.trainee.total_steps()
         boxes = None
         text = f"about {fits} more steps fit into this box"
         if total is not None and total > step + fits:
-            boxes = -(-(total - step) // max(1, int(rate * session.deadlines.budget_s)))
-            text += f"; the training has {total}, so it needs about {max(2, boxes)} boxes like this"
+            more = -(-(total - step - fits) // max(1, in_a_box))
+            boxes = 1 + more
+            text += (
+                f"; the training has {total}, so it needs about {more} more box{'es' * (more > 1)} like this"
+            )
         elif total is not None:
             text += f"; the training ends at {total}, so it should end in this one"
         session.teller.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
         session.teller.say(text + ".")
+
+    def _forecast_and_what_came(self, step: int) -> dict[str, int]:
+        """For the next box's forecast; of one that was ended by somebody it says nothing."""
+        if self._told_fit is None or self._session.outcome is not Outcome.TIMEBOXED:
+            return {}
+        told_at, fits = self._told_fit
+        return {"steps_forecast": fits, "steps_that_came": step - told_at}
+
+    def _what_a_box_missed(self, made: int, step: int) -> list[str]:
+        """Start-up that left no time, or a forecast that was far off: why a box did less than it should."""
+        session = self._session
+        if session.outcome is not Outcome.TIMEBOXED:
+            return []
+        if made == 0:
+            gone_s = session.pacer.began - session.deadlines.start
+            return [
+                f"no step was made, and {duration_text(gone_s)} of the box were gone when it opened: give it more time"
+            ]
+        checked = self._forecast_and_what_came(step)
+        if checked and checked["steps_that_came"] < FORECAST_IS_FAR_OFF * checked["steps_forecast"]:
+            return [
+                f"{checked['steps_that_came']} more steps came where {checked['steps_forecast']} were expected"
+            ]
+        return []
 
     def put_off(self) -> None:
         """The disk does not keep up with the interval that was asked for: said once, when it has happened often."""
@@ -174,7 +235,7 @@ class Reporter:
         now = session.clock.monotonic()
         newest, position = session.checkpoint, session.trainee.position()
         facts: dict[str, Any] = {
-            "steps": session.steps,
+            "steps": session.steps_made(),
             "step": position.step,
             "loss": session.logged.numbers().get("loss"),
             "checkpoint": None if newest is None else newest.address,
@@ -182,12 +243,14 @@ class Reporter:
             "used_s": now - session.deadlines.start,
             "slack_s": session.deadlines.earliest.at - now,
             "reserve_s": session.reserve_kept_s,
-            "measured": session.forecast.measured(),
+            "measured": {**session.forecast.measured(), **self._forecast_and_what_came(position.step)},
         }
-        parts = [
-            f"{session.outcome} at step {position.step} after {session.steps} steps and {duration_text(facts['used_s'])}"
-        ]
+        made = facts["steps"]
+        parts = [f"{session.outcome} at step {position.step} after {made} step{'s' * (made != 1)}"]
+        if not session.enrolment.governed:  # the governor tells how long the whole attempt took
+            parts[0] += f" and {duration_text(facts['used_s'])}"
         parts[0] += f" ({session.reason})" if session.reason else ""
+        parts += self._what_a_box_missed(made, position.step)
         if session.reserve_kept_s is not None:
             parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
         parts.append(f"slack left {duration_text(facts['slack_s'])}")

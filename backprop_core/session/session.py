@@ -79,6 +79,7 @@ class Session:
         self.restored: Loaded | None = None
         self.leaving: Verdict | None = None
         self._reserved = False
+        self._began_at: int | None = None
         self.opened = self.passes_over = False
         self.scripts_checkpoint: ScriptsCheckpoint | None = None
 
@@ -186,6 +187,12 @@ class Session:
         """Steps of this attempt so far, as far as boundaries were told."""
         return self.pacer.steps
 
+    def steps_made(self) -> int:
+        """Steps of this attempt, those too that no boundary was told of: a look was not due, or the loop was over."""
+        restored = self.restored
+        began = restored.info.step if restored is not None else self._began_at
+        return max(self.pacer.steps, 0 if began is None else self.trainee.position().step - began)
+
     @property
     def reserve_kept_s(self) -> float | None:
         """Seconds that were left when the last save began; None where there was none."""
@@ -236,6 +243,8 @@ class Session:
             return True
         if steps:
             self.trainee.synchronize()
+        if self._began_at is None:
+            self._began_at = self.trainee.position().step - steps
         now = self.clock.monotonic()
         self.pacer.state_bytes = self.saver.state_bytes
         self.guard.let_finish()

@@ -11,10 +11,12 @@ from backprop_core.checkpoints.arrays import Translator
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where training is at a boundary. `cursor` is whatever the adapter needs to find back, as plain JSON."""
+    """Where training is at a boundary. `cursor` is whatever the adapter needs to find back, as plain JSON; `epoch` is None
+    for a loop that has told none.
+    """
 
     step: int
-    epoch: int = 0
+    epoch: int | None = None
     batch: int = 0
     cursor: Any = None
 

@@ -17,20 +17,45 @@ from backprop_core.errors import CheckpointWriteError, UnsavableStateError, Usag
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.control import SLEPT, send_control
 from backprop_core.runs.events import read_events
+from backprop_core.runs.process import boot_id
+from backprop_core.session import join_run
 from backprop_core.session.session import Session
 from backprop_core.session.settings import make_settings
 from backprop_core.testing.clock import FakeClock
 from backprop_core.testing.trainee import CountingTrainee
 
 
+def _governed(home: Path, clock: FakeClock, since: float, attempt: int) -> dict[str, str]:
+    """What `backprop run -m 1` puts into the environment of an attempt that it began at `since`."""
+    join_run._boxes_of_run.clear()  # as in a process of its own
+    folder = home / "runs/counted"
+    (folder / "attempts" / str(attempt)).mkdir(parents=True)
+    values = {"RUN_ID": "counted", "RUN_DIR": str(folder), "ATTEMPT": str(attempt), "BUDGET_S": "60"}
+    values |= {"RESUME": str(int(attempt > 1)), "CHECKPOINT_DIR": str(folder / "checkpoints")}
+    values |= {"DEADLINE_MONOTONIC": str(since + 60.0), "BOOT_ID": boot_id()}
+    return {f"BACKPROP_{name}": value for name, value in values.items()}
+
+
 class Box:
     """A session with a counting trainee in a home of its own."""
 
-    def __init__(self, home: Path, clock: FakeClock, total: int | None = None, **keywords: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        clock: FakeClock,
+        total: int | None = None,
+        *,
+        governed_since: float | None = None,
+        attempt: int = 1,
+        **keywords: Any,
+    ) -> None:
         self.clock = clock
         self.trainee = CountingTrainee(total)
         environ: Mapping[str, str] = {"BACKPROP_HOME": str(home)}
         keywords = {"run": "counted", "budget": "60s", **keywords}
+        if governed_since is not None:
+            environ = {**environ, **_governed(home, clock, governed_since, attempt)}
+            keywords = {}
         self.session = Session(make_settings(environ=environ, **keywords), self.trainee, clock=clock)
 
     def open(self) -> Box:
@@ -388,6 +413,83 @@ def test_the_lines_say_only_what_is_known(
     resumed = Box(tmp_path, clock).open()
     resumed.session.close(Outcome.STOPPED)
     assert f"resumed from step {saved.trainee.step}: " in capsys.readouterr().err
+
+
+def _told(box: Box) -> dict[str, Any]:
+    return box.events("fit")[-1]
+
+
+def test_the_forecast_of_boxes_counts_start_up_and_reserve_and_learns_from_what_came(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Boxes of 60 s of which 20 s are start-up: what each says is still needed is what then comes, box by box."""
+    forecast: list[int] = []
+    for number in range(20):
+        begun = clock.monotonic()
+        box = Box(tmp_path, clock, total=1_500, governed_since=begun, attempt=number + 1)
+        clock.advance(20.0)
+        box.open()
+        left = box.train(1_500 - box.trainee.step)
+        if _told(box)["boxes"] is not None:
+            forecast.append(number + _told(box)["boxes"])
+        box.session.close(Outcome.TIMEBOXED if left else Outcome.COMPLETED)
+        if not left:
+            break
+    assert number >= 3
+    assert forecast == [number + 1] * number
+    said = capsys.readouterr().err
+    assert "Starting up has taken 20.0 s of this box of 1 min 00 s" in said
+    assert f"so it needs about {number} more boxes like this" in said
+    assert "so it needs about 1 more box like this" in said
+    assert "the training ends at 1500, so it should end in this one" in said
+
+
+def test_a_forecast_that_was_far_off_is_told_and_the_next_is_smaller(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps that take four times as long behind the forecast: the last line says so, and the next box expects less."""
+    first = Box(tmp_path, clock).open()
+    assert not first.train(30)
+    assert first.train(10_000, step_s=0.4)
+    first.session.close(Outcome.TIMEBOXED)
+    came = first.trainee.step
+    told = _told(first)["steps_that_fit"]
+    assert "more steps came where" in capsys.readouterr().err
+    second = Box(tmp_path, clock).open()
+    assert not second.train(30)
+    assert _told(second)["steps_that_fit"] < 0.5 * told
+    assert came < told
+    second.session.close(Outcome.STOPPED)
+    assert "more steps came where" not in capsys.readouterr().err  # somebody ended it
+
+
+def test_a_box_without_a_step_says_what_was_gone_before_it(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Start-up ate the box: the first line and the last say so."""
+    box = Box(tmp_path, clock, governed_since=clock.monotonic(), attempt=1)
+    clock.advance(59.9)
+    box.open()
+    assert box.session.boundary(0)
+    box.session.close(Outcome.TIMEBOXED)
+    said = capsys.readouterr().err
+    assert "Starting up has taken 59.9 s of this box of 1 min 00 s" in said
+    assert "no step was made, and 59.9 s of the box were gone when it opened" in said
+
+
+def test_steps_that_no_boundary_was_told_of_count(
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loop so short that no boundary was due: it has made its steps all the same, and no epoch is made up."""
+    box = Box(tmp_path, clock).open()
+    box.session.boundary(0)
+    box.trainee.step = 3
+    box.session.close(Outcome.COMPLETED)
+    assert "completed at step 3 after 3 steps and" in capsys.readouterr().err
+    record = json.loads((tmp_path / "runs/counted/run.json").read_text())
+    assert record["attempts"][0]["steps"] == 3
+    assert box.session.checkpoint is not None
+    assert box.session.checkpoint.facts.epoch is None
 
 
 def test_a_state_too_large_for_the_box_is_said_with_numbers(
