@@ -80,11 +80,11 @@ class FollowingFit(Doors):
         self._opening = self._together.share(None)
         if self._opening.error:
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
-        all_or_none(self._together, self._load)
+        all_or_none(self._together, self._read_checkpoint)
         self._signals.start()
         self.open_doors()
 
-    def _load(self) -> None:
+    def _read_checkpoint(self) -> None:
         path = self._opening.resumed_from
         if path is not None:
             self._loaded = load_path(path, self.trainee.translators, self.tell)

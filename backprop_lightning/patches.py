@@ -48,7 +48,10 @@ class Doors(ABC):
         self.outputs: Any = None
         self.left = False
         self.patches = Patches()
-        self.faults = OwnFaults(self.withdraw, meant=lambda: self.left or ranks.count > 1)
+        self.others_know = False  # of a fault on this rank, so that all step aside together
+        self.faults = OwnFaults(
+            self.withdraw, meant=lambda: self.left or (ranks.count > 1 and not self.others_know)
+        )
         self._ours: Any = None
 
     # -- what differs from rank to rank ------------------------------------------------------------------------

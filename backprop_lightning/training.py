@@ -148,6 +148,7 @@ class BoxedFit(Doors):
                 ranks.release(True, 0, Outcome.FAILED)
             else:
                 ranks.step_aside(described(error))
+                self.others_know = True
             raise
         self._countdown = self._next_talk(began, talked_s, phase)
         ranks.release(leave, self._countdown, self.leaving_outcome())

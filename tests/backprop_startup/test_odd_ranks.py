@@ -37,3 +37,17 @@ def test_both_ranks_train_to_their_end(backprop: CommandLine, kind: str, said: s
     withdrawn = [event for event in events(backprop, "odd") if event["kind"] == "session_withdrawn"]
     assert bool(withdrawn) is (kind in ("set_up", "boundary"))
     assert done.stderr.count("The script goes on, governed from outside") == len(withdrawn)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_both_ranks_of_a_lightning_fit_train_to_their_end(backprop: CommandLine) -> None:
+    """A fault of ours at a boundary of the first rank: Lightning trains on alone on both, and one line says why."""
+    with_environment(backprop, OMP_NUM_THREADS="1")
+    script = SCRIPT.with_name("odd_ranks_lightning.py")
+    done = backprop("run", "-m", "4", "--run-id", "odd", str(script), timeout=240)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert f"rank {rank} trained 60 steps" in done.stdout
+    assert done.stderr.count("stepped aside from lightning") == 1
+    assert any(event["kind"] == "session_withdrawn" for event in events(backprop, "odd"))
