@@ -12,13 +12,14 @@ import keras
 
 from backprop_core.clock import SYSTEM
 from backprop_core.deadline.budget import Duration
-from backprop_core.errors import BackpropError, BoxError, StateMismatchError
+from backprop_core.errors import BoxError, StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import give_up
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_keras.last_callback import running_fit
+from backprop_keras.needs import check_needs
 from backprop_keras.training import FitBox
 
 
@@ -91,10 +92,12 @@ class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """
         self._box = None
         try:
-            self._box = FitBox(running_fit(self, sys._getframe(1)), self._model, self._settings, self._clock)
+            fit = running_fit(self, sys._getframe(1))
+            check_needs(self._model, fit.epoch_iterator, fit.callback_list())
+            self._box = FitBox(fit, self._model, self._settings, self._clock)
         except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
             pass
-        except BackpropError as error:
+        except Exception as error:
             if not self._settings.attached or isinstance(error, StateMismatchError):
                 raise
             give_up("keras", error)

@@ -9,11 +9,13 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
+from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.session import Session
 from backprop_core.session.settings import Settings
 from backprop_keras.backends import active
 from backprop_keras.building import is_built
 from backprop_keras.callback_states import training_goes_on
+from backprop_keras.guarded_listener import GuardedListener
 from backprop_keras.last_callback import Fit, take_seat, when_all_have_begun
 from backprop_keras.training_state import FitKeeping
 
@@ -46,6 +48,7 @@ class FitBox:
         self._awaits_first_epoch = True
         self._pending = 0
         self._set_aside: dict[str, Any] = {}
+        self.faults = OwnFaults(self._step_aside, meant=lambda: False)
         self.session.open()
         try:
             if self.session.restored is not None:
@@ -57,7 +60,8 @@ class FitBox:
             raise
         if self.session.restored is not None:
             when_all_have_begun(fit.callback_list(), self._set_first_epoch)
-        self._leave_seat = take_seat(fit.callback_list(), self)
+            self.faults.restoring = f"Checkpoint {self.session.resumed_from}"
+        self._leave_seat = take_seat(fit.callback_list(), GuardedListener(self, self.faults))
 
     # -- what is changed on the model while it trains --------------------------------------------------------------
 
@@ -96,7 +100,9 @@ class FitBox:
             self._put_back("_initial_epoch")
             self._keeping.take_back(restored, training=True)
             self.session.weigh()
-            if self._keeping.data.to_pass:
+            if not self._keeping.data.to_pass:
+                self.faults.restoring = None
+            else:
                 self.passing_over = True
                 self._set("train_function", self._pass_over)
 
@@ -107,7 +113,7 @@ class FitBox:
         keeping = self._keeping
         if self.passing_over or self._ending:
             if self.passing_over and not keeping.data.to_pass:
-                self.passing_over = False
+                self.passing_over, self.faults.restoring = False, None
                 self._passed_over()
             return
         keeping.batch, keeping.logs = batch + 1, logs or {}
@@ -163,6 +169,7 @@ class FitBox:
         if self._awaits_first_epoch and self.session.restored is not None:  # there was nothing left to train
             self._awaits_first_epoch = False
             self._keeping.take_back(self.session.restored, training=False)
+            self.faults.restoring = None
         return training_goes_on(self._fit.callbacks) if self._ending else nullcontext()
 
     def training_ended(self) -> None:
@@ -181,6 +188,12 @@ class FitBox:
         self._ending = True
         self._model.stop_training = True
         self._set("_should_eval", lambda epoch, validation_freq: False)
+
+    def _step_aside(self, error: Exception) -> None:
+        """A fault of our own: Keras trains on alone."""
+        self._leave_seat()
+        self._put_back()
+        self.session.step_aside(error)
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         self._leave_seat()
