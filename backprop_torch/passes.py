@@ -14,6 +14,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from backprop_core.loop.resume_report import Place
+
 
 @dataclass(slots=True, eq=False)
 class Pass:
@@ -184,3 +186,12 @@ def signature_of(loader: DataLoader[Any]) -> str:
     except TypeError:
         size = -1
     return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
+
+
+def place_of(position: Any) -> tuple[Place, int]:
+    """What a saved position is, and how many batches of an interrupted pass are over in it."""
+    kinds = {"optimizer": Place.STEP, "loader": Place.PASS, "between": Place.NEXT_PASS}
+    if not isinstance(position, Mapping):
+        return Place.UNKNOWN, 0
+    batches = position.get("yielded", 0)
+    return kinds.get(str(position.get("kind")), Place.UNKNOWN), batches if isinstance(batches, int) else 0

@@ -27,6 +27,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from backprop_core.loop.resume_report import Place
 from backprop_core.ports.framework import LoopListener, RandomnessKeeper
 from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import (
@@ -38,7 +39,7 @@ from backprop_torch.dataloader_state import (
 )
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.mistaken_owners import release_adopted
-from backprop_torch.passes import Pass, Passes, Resumption, signature_of
+from backprop_torch.passes import Pass, Passes, Resumption, place_of, signature_of
 
 
 class RawTorchLoop:
@@ -155,6 +156,9 @@ class RawTorchLoop:
     def training_of(self, position: Any) -> int:
         number = position.get("training", 0) if isinstance(position, Mapping) else 0
         return number if isinstance(number, int) else 0
+
+    def place_of(self, position: Any) -> tuple[Place, int]:
+        return place_of(position)
 
     def goes_on_at_a_step(self, position: Any) -> bool:
         return isinstance(position, Mapping) and position.get("kind") == "optimizer"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.resume_report import Given, Place
 from backprop_core.session.session import Session
 
 
@@ -17,6 +18,9 @@ class Takeback:
         searched: what training uses has been looked for.
         awaited: the checkpoint was made in a later training of the process, this one counted from 0; what comes
             before it runs again first, without checkpoints. None: nothing is awaited.
+        behind_first_step: the objects came back behind the first step, which had no effect.
+        goes_on: the interrupted pass, or step, is under way again.
+        counters: what the script counts itself has come back.
     """
 
     def __init__(self, session: Session, keeping: Keeping) -> None:
@@ -25,6 +29,7 @@ class Takeback:
         self.late = False
         self.searched = False
         self.awaited: int | None = None
+        self.behind_first_step = self.goes_on = self.counters = False
 
     def restore(self) -> None:
         session, keeping = self.session, self.keeping
@@ -43,8 +48,8 @@ class Takeback:
         then = keeping.processes_then(loaded.states)
         if then != keeping.processes:
             session.teller.say_once(
-                f"{self.source} was made by {then} processes and now there are {keeping.processes}: models, optimizers and "
-                "counters go on, but the order of samples and the random numbers are not the same.",
+                f"{self.source} was made by {then} processes and now there are {keeping.processes}: what each process has "
+                "of its own, its random numbers and its place in the data, is not that of the uncut training.",
                 "warning",
             )
         keeping.take_back_place(loaded.states, self.source)
@@ -109,7 +114,26 @@ class Takeback:
         if keeping.raw is None or session.restored is None:
             return False
         position = keeping.raw_position(session.restored.states)
-        return keeping.raw.resume(position, when_begun, midway=midway)
+
+        def begun() -> None:
+            self.goes_on = True
+            when_begun()
+
+        return keeping.raw.resume(position, begun, midway=midway)
+
+    def given(self) -> Given:
+        """What has come back so far."""
+        session, keeping = self.session, self.keeping
+        states = {} if session.restored is None else session.restored.states
+        place, batches = Place.UNKNOWN, 0
+        if keeping.raw is not None:
+            place, batches = keeping.raw.place_of(keeping.raw_position(states))
+        if place in (Place.PASS, Place.STEP) and not self.goes_on:
+            place = Place.AWAITED
+        names = [name for name in keeping.saved_names(states) if name in keeping.objects]
+        return Given(
+            names, self.behind_first_step, place, batches, counters=self.counters, in_block=not keeping.found
+        )
 
     def restore_at_first_step(self) -> bool:
         """The objects did not exist when the block was entered. True: they do now, and the training goes on at this step."""
@@ -139,6 +163,7 @@ class Takeback:
                 "Run the script as it was, or start afresh with resume=False (a new run).",
             )
         self.take_back()
+        self.behind_first_step = True
         states = session.restored.states
         self._resume_raw_loop(lambda: keeping.take_back_randomness(states), midway=True)
 

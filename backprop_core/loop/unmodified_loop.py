@@ -30,12 +30,6 @@ from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import attached_settings
 
-_MAKE_IT_EXACT = (
-    "This script got its state back, and the interrupted pass over its data, but not its own counters: it begins to count "
-    "anew. Two lines make it exact: with backprop.timebox() as box: around the loops, and in place of them "
-    "for epoch in box.epochs(N): and for batch in box.batches(loader):"
-)
-
 
 class _Stage(Enum):
     WAITING = "waiting"
@@ -55,6 +49,7 @@ class AttachedBox:
         self.keeping.found = True
         self._hooks = ExitStack()
         self._stage = _Stage.WAITING
+        self._is_set_up = False
         self._owner = os.getpid()
 
     def watch(self, framework: Framework, is_near: Callable[[], bool], is_ours: Callable[[], bool]) -> None:
@@ -151,8 +146,9 @@ class AttachedBox:
     def _set_up(self) -> None:
         self._takeback = Takeback(self.session, self.keeping)
         self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
-        self._listener = RawLoopListener(self._loops, self._takeback, self._clock, advice=_MAKE_IT_EXACT)
+        self._listener = RawLoopListener(self._loops, self._takeback, self._clock)
         self.session.together(self._restore)
+        self._is_set_up = True
         if self.session.restored is None:
             self.session.boundary(0)
 
@@ -173,8 +169,14 @@ class AttachedBox:
             raise SystemExit(1) from None
         except Exception as error:
             if not isinstance(error, RankError):  # said by the process that it failed in
-                attach_rules.give_up(self._name, error)
+                self._say_what_failed(error)
             self._step_aside()
+
+    def _say_what_failed(self, error: Exception) -> None:
+        if self._is_set_up:
+            attach_rules.stepped_aside(self._name, error, governed=self.session.governed)
+        else:
+            attach_rules.give_up(self._name, error)
 
     def _step_aside(self) -> None:
         """Leave the script to itself, or to another session of ours."""

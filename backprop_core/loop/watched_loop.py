@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_report import Given, Place, pass_sentence, resume_sentence
 
-_MAKE_IT_EXACT = (
-    "This loop got its state back but not its own counters: it begins to count anew. Two lines make it exact: "
-    "for epoch in box.epochs(N): and for batch in box.batches(loader):"
-)
 _PLACE_LOST = (
     "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
     "no step can be taken back: the interrupted epoch begins anew, so some of its samples come again."
@@ -20,25 +19,20 @@ _PLACE_LOST = (
 class RawLoopListener:
     """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
 
-    def __init__(
-        self, loops: Loops, takeback: Takeback, clock: Clock, *, advice: str = _MAKE_IT_EXACT
-    ) -> None:
+    def __init__(self, loops: Loops, takeback: Takeback, clock: Clock) -> None:
         self._loops = loops
         self._takeback = takeback
         self._clock = clock
-        self._advice = advice
+        self._to_tell: Callable[[Given], str] | None = resume_sentence
 
     def pass_begins(self) -> None:
         """The block is open already."""
 
     def first_step(self) -> None:
         """Called by the watched loop just before the first optimizer step of the block."""
-        session, keeping = self._loops.session, self._loops.keeping
+        keeping = self._loops.keeping
         if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
             keeping.raw.nullify_until_boundary()
-        says = session.restored is not None and not session.passes_over
-        if says and not self._loops.used and self._takeback.awaited is None:
-            session.teller.say_once(self._advice)
 
     def training_begins(self, number: int) -> None:
         """Called by the watched loop just before the first step of a further training of the process."""
@@ -69,10 +63,23 @@ class RawLoopListener:
             self._pass_over()
             return
         self._pass_over()
+        if self._to_tell is not None:
+            self._tell_what_came_back(self._to_tell)
         loops.keeping.step += 1
         loops.pending += 1
         if epoch_end or self._clock.monotonic() >= loops.session.wake:
             loops.boundary_of_pending(Phase.EPOCH_END if epoch_end else Phase.PLAIN)
+
+    def _tell_what_came_back(self, sentence: Callable[[Given], str]) -> None:
+        """Said at the first boundary, when all that could come back has; an interrupted pass may begin again later."""
+        session = self._loops.session
+        if session.restored is None:
+            self._to_tell = None
+            return
+        given = self._takeback.given()
+        if said := sentence(given):
+            session.teller.say(said)
+        self._to_tell = pass_sentence if given.place is Place.AWAITED else None
 
     def _pass_over(self) -> None:
         """A training that is completed is not trained on: its state is the final one, without the step that led here.

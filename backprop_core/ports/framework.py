@@ -18,6 +18,7 @@ from backprop_core.checkpoints.arrays import Translator
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from backprop_core.loop.resume_report import Place
     from backprop_core.outcome import Outcome
 
 GROUP = "backprop.frameworks"
@@ -192,6 +193,10 @@ class RawLoop(Protocol):
 
     def training_of(self, position: Any) -> int:
         """In which of the process's trainings `position` lies, the first is 0."""
+        ...
+
+    def place_of(self, position: Any) -> tuple[Place, int]:
+        """What `position` is, for people, and how many batches of an interrupted pass are over in it."""
         ...
 
     def goes_on_at_a_step(self, position: Any) -> bool:

@@ -60,6 +60,9 @@ def test_a_plain_loop_goes_on_with_the_right_batches_and_bits(backprop: CommandL
     assert common > steps
     assert _trace(backprop, "cut")[:common] == _trace(backprop, "whole")[:common]
     assert done.stderr.count("Two lines make it exact") == 1
+    where = "with the next pass" if steps % 47 == 0 else f"behind its first {steps % 47} batches"
+    assert "The state of model, " in done.stderr
+    assert f"goes on {where}" in done.stderr
 
 
 @pytest.mark.faults
