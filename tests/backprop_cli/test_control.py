@@ -30,7 +30,9 @@ def session(backprop: CommandLine) -> Iterator[subprocess.Popen[str]]:
     """A running script with a session, called `s`."""
     backprop.script(STANDIN)
     backprop.environment["STANDIN_STEPS"] = "100000"
-    process = backprop.start("run", "train.py", "--run-id", "s", "-m", "0.2")
+    process = backprop.start(
+        "run", "train.py", "--run-id", "s", "-m", "2"
+    )  # longer than a busy machine needs for the commands
     wait_for(lambda: steps(backprop))
     yield process
     process.terminate()
