@@ -17,12 +17,12 @@ class GuardedListener:
         self._faults = faults
 
     @property
-    def passing_over(self) -> bool:
-        return self._listener.passing_over and not self._faults.aside
+    def skipping(self) -> bool:
+        return self._listener.skipping and not self._faults.aside
 
-    @passing_over.setter
-    def passing_over(self, value: bool) -> None:
-        self._listener.passing_over = value
+    @skipping.setter
+    def skipping(self, value: bool) -> None:
+        self._listener.skipping = value
 
     def epoch_begun(self, epoch: int) -> None:
         self._faults.run(self._listener.epoch_begun, epoch)

@@ -21,7 +21,7 @@ from backprop_core.errors import UsageError
 class FitListener(Protocol):
     """What follows the hooks of one `fit`."""
 
-    passing_over: bool
+    skipping: bool
     """The batch that Keras is about to train was trained before: nobody is told of it."""
 
     def epoch_begun(self, epoch: int) -> None: ...
@@ -123,7 +123,7 @@ def _batches_are_heard(callback_list: Any) -> bool:
 
 
 def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
-    """Have `listener` follow the hooks of `callback_list`. Returns what gives the seat back."""
+    """Have `listener` follow the hooks of `callback_list`. Returns what takes it out of there."""
     kind = type(callback_list)
     alive = weakref.ref(callback_list)  # no cycle, so that an abandoned fit is noticed with its last frame
     batches_are_heard = True
@@ -136,11 +136,11 @@ def take_seat(callback_list: Any, listener: FitListener) -> Callable[[], None]:
 
     def on_train_batch_begin(batch: int, logs: Any = None) -> None:
         listener.batch_begun()
-        if not listener.passing_over:
+        if not listener.skipping:
             kind.on_train_batch_begin(alive(), batch, logs)
 
     def on_train_batch_end(batch: int, logs: Any = None) -> None:
-        if batches_are_heard and not listener.passing_over:
+        if batches_are_heard and not listener.skipping:
             kind.on_train_batch_end(alive(), batch, logs)
         listener.batch_ended(batch, logs)
 

@@ -1,4 +1,4 @@
-"""Passing over batches without computing them, where the data allows it."""
+"""Skipping batches without computing them, where the data allows it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class FitBox:
 
     Attributes:
         session: the engine.
-        passing_over: batches are taken that were trained before the checkpoint.
+        skipping: batches are taken that were trained before the checkpoint.
     """
 
     def __init__(self, fit: Fit, model: Any, settings: Settings, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class FitBox:
         leave_s = GOVERNED_LEAVE_S if governed else LEAVE_S
         self.session = Session(settings, self._keeping, clock=clock, leave_s=leave_s)
         self._keeping.say = self.session.teller.say_once
-        self.passing_over = False
+        self.skipping = False
         self._ending = self._leaving_validation = False
         self._awaits_first_epoch = True
         self._pending = 0
@@ -103,7 +103,7 @@ class FitBox:
             if not self._keeping.data.to_pass:
                 self.faults.restoring = None
             else:
-                self.passing_over = True
+                self.skipping = True
                 self._set("train_function", self._pass_over)
 
     def batch_begun(self) -> None:
@@ -111,9 +111,9 @@ class FitBox:
 
     def batch_ended(self, batch: int, logs: Any) -> None:
         keeping = self._keeping
-        if self.passing_over or self._ending:
-            if self.passing_over and not keeping.data.to_pass:
-                self.passing_over, self.faults.restoring = False, None
+        if self.skipping or self._ending:
+            if self.skipping and not keeping.data.to_pass:
+                self.skipping, self.faults.restoring = False, None
                 self._passed_over()
             return
         keeping.batch, keeping.logs = batch + 1, logs or {}

@@ -16,7 +16,7 @@ from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_set
 from backprop_lightning.follower import FollowingFit
 from backprop_lightning.needs import check_needs
 from backprop_lightning.package import at_home, callback_bases
-from backprop_lightning.patches import Doors
+from backprop_lightning.patches import PatchedFit
 from backprop_lightning.training import BoxedFit
 from backprop_torch.ranks import ranks_of_process
 
@@ -78,7 +78,7 @@ class BackpropCallback(Callback):
             origin="BackpropCallback",
             framework="lightning",
         )
-        self._fit: Doors | None = None
+        self._fit: PatchedFit | None = None
         self._clock: Clock = SYSTEM
 
     @classmethod

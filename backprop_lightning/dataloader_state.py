@@ -21,7 +21,7 @@ from backprop_torch.dataloader_state import generators_of, iterator_behind
 
 
 @dataclass(slots=True)
-class Pass:
+class LoaderPass:
     """One pass over one loader.
 
     Attributes:
@@ -45,7 +45,7 @@ class Watched:
         self._mends = mends
         self._randomness = randomness
         self._generators = generators_of(loader)
-        self._pass: Pass | None = None
+        self._pass: LoaderPass | None = None
         self._stateful = callable(getattr(loader, "state_dict", None)) and callable(
             getattr(loader, "load_state_dict", None)
         )
@@ -58,7 +58,7 @@ class Watched:
         if self.resume_from is not None:
             saved, self.resume_from = self.resume_from, None
             return self._resumed(saved)
-        note = Pass(self._draws(), _keeps_workers(self.loader))
+        note = LoaderPass(self._draws(), _keeps_workers(self.loader))
         self._pass = note
         return self._counted(iter(self.loader), note)
 
@@ -75,7 +75,7 @@ class Watched:
             "state": self.loader.state_dict() if self._stateful else None,
         }
 
-    def _counted(self, batches: Iterator[Any], note: Pass) -> Iterator[Any]:
+    def _counted(self, batches: Iterator[Any], note: LoaderPass) -> Iterator[Any]:
         if note.first is None:
             note.first = self._draws()
         mended_at = -1
@@ -95,7 +95,7 @@ class Watched:
     def _can_be_mended(self) -> bool:
         return isinstance(self.loader, DataLoader) and not self._stateful
 
-    def _with_new_workers(self, note: Pass) -> Iterator[Any]:
+    def _with_new_workers(self, note: LoaderPass) -> Iterator[Any]:
         """The batches behind those handed out, from workers that live; the random generators stay as they are."""
         now = self._draws()
         self.loader._iterator = None
@@ -114,7 +114,7 @@ class Watched:
         self._generators.restore(saved["own"])
 
     def _resumed(self, saved: Any) -> Iterator[Any]:
-        note = Pass(saved["before"], saved["kept_workers"], saved["first"], saved["yielded"])
+        note = LoaderPass(saved["before"], saved["kept_workers"], saved["first"], saved["yielded"])
         self._pass = note
         if saved["kept_workers"]:
             iter(self.loader)  # makes the workers, so that the next call only resets them, as it did then
@@ -125,7 +125,7 @@ class Watched:
             return self._counted(iter(self.loader), note)
         return self._counted(self._behind(note), note)
 
-    def _behind(self, note: Pass) -> Iterator[Any]:
+    def _behind(self, note: LoaderPass) -> Iterator[Any]:
         loader, skip = self.loader, note.yielded
         stock = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
         if stock and loader.num_workers > 0:

@@ -16,11 +16,11 @@ from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.ranks import Opening, all_or_none
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.signal_watch import SignalWatch
-from backprop_lightning.patches import Doors
+from backprop_lightning.patches import PatchedFit
 from backprop_torch.ranks import Together
 
 
-class FollowingFit(Doors):
+class FollowingFit(PatchedFit):
     """Hears signals, gives its part of a save, and leaves when it is told to."""
 
     def __init__(self, trainer: Any, clock: Clock, ranks: Together) -> None:
@@ -82,7 +82,7 @@ class FollowingFit(Doors):
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
         all_or_none(self._together, self._read_checkpoint)
         self._signals.start()
-        self.open_doors()
+        self.patch()
 
     def _read_checkpoint(self) -> None:
         path = self._opening.resumed_from
@@ -133,7 +133,7 @@ class FollowingFit(Doors):
         if self._outcome is Outcome.RUNNING:
             self._outcome = outcome
             self._signals.stop()
-            self.shut_doors()
+            self.unpatch()
 
     def step_aside(self, error: Exception) -> None:
         self._signals.stop()

@@ -1,4 +1,4 @@
-"""The doors through which a fit is entered and left.
+"""What is replaced while a fit is entered and left.
 
 Three methods of the Trainer's own objects are replaced for one call each, on the instance and not on the class: the one that
 loads `ckpt_path` (ours is loaded in its place, by Lightning's own code), the one that installs signal handlers, and the one
@@ -31,7 +31,7 @@ from backprop_lightning.training_state import OURS, LightningTrainee, is_ours
 from backprop_torch.ranks import Ranks
 
 
-class Doors(ABC):
+class PatchedFit(ABC):
     """One fit of one process.
 
     Attributes:
@@ -77,7 +77,7 @@ class Doors(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Find the run and what to go on from, and open the doors."""
+        """Find the run and what to go on from, and put our replacements in place."""
 
     @abstractmethod
     def restored(self) -> Loaded | None:
@@ -152,7 +152,7 @@ class Doors(ABC):
 
     # -- the way in --------------------------------------------------------------------------------------------
 
-    def open_doors(self) -> None:
+    def patch(self) -> None:
         """Wait for Lightning to come by."""
         trainer, loaded = self.trainer, self.restored()
         if loaded is not None and is_ours(loaded.states):
@@ -164,15 +164,15 @@ class Doors(ABC):
         replace(trainer._signal_connector, "register_signal_handlers", self._register_signal_handlers)
         replace(trainer, "_run_stage", self._run_stage)
 
-    def shut_doors(self) -> None:
-        """Doors that nobody came through are Lightning's own again."""
+    def unpatch(self) -> None:
+        """Methods that were not called meanwhile are Lightning's own again."""
         self.patches.give_all_back()
 
     def withdraw(self, error: Exception) -> None:
         """A fault of our own: Lightning trains on alone."""
         if self.loop is not None:
             self.loop.uninstall()
-        self.shut_doors()
+        self.unpatch()
         self.step_aside(error)
 
     @abstractmethod

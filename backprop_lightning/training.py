@@ -16,7 +16,7 @@ from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.session import Session
 from backprop_core.session.settings import Settings
 from backprop_lightning import slurm
-from backprop_lightning.patches import Doors
+from backprop_lightning.patches import PatchedFit
 from backprop_torch.agreement_interval import batches_to_next_talk
 from backprop_torch.ranks import Alone, Together
 
@@ -24,7 +24,7 @@ LEAVE_S = 0.15
 """Lightning's own tear-down: workers of loaders, loggers."""
 
 
-class BoxedFit(Doors):
+class BoxedFit(PatchedFit):
     """The session of one fit.
 
     Attributes:
@@ -100,7 +100,7 @@ class BoxedFit(Doors):
             if why := self._together.agree(""):
                 self.close(Outcome.FAILED, why)
                 raise RankError(f"The box was not opened. {why}")
-        self.faults.run(self.open_doors)
+        self.faults.run(self.patch)
 
     def rest(self) -> None:
         self.session.requests.rest()
@@ -201,7 +201,7 @@ class BoxedFit(Doors):
             return
         self._closed = True
         atexit.unregister(self._forgotten)
-        self.shut_doors()
+        self.unpatch()
         self.session.close(outcome, reason)
 
     def step_aside(self, error: Exception) -> None:

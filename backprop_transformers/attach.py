@@ -16,9 +16,9 @@ def attach() -> None:
     Nothing is raised: what goes wrong is said in one line, and the script is left alone.
     """
     try:
-        from backprop_transformers.train_entry import find_with, open_front_door
+        from backprop_transformers.train_entry import find_with, patch_train
 
-        open_front_door()
+        patch_train()
         find_with(_found_or_added)
     except Exception as error:
         attach_rules.give_up("transformers", error)

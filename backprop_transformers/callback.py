@@ -15,7 +15,7 @@ from backprop_core.deadline.budget import Duration
 from backprop_core.outcome import Outcome
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_transformers.boundaries import Boundaries
-from backprop_transformers.train_entry import open_front_door
+from backprop_transformers.train_entry import patch_train
 from backprop_transformers.training import BoxedTraining
 
 
@@ -71,7 +71,7 @@ class BackpropCallback(TrainerCallback):
         )
         self._training: BoxedTraining | None = None
         self._boundaries: Boundaries | None = None
-        open_front_door()
+        patch_train()
 
     @classmethod
     def attached(cls) -> BackpropCallback:
@@ -108,7 +108,7 @@ class BackpropCallback(TrainerCallback):
         """The checkpoint that this attempt began from, or None."""
         return None if self._training is None else self._training.resumed_from
 
-    # -- the front door ----------------------------------------------------------------------------------------
+    # -- where `train` begins ----------------------------------------------------------------------------------------
 
     @property
     def is_attached(self) -> bool:
@@ -139,7 +139,7 @@ class BackpropCallback(TrainerCallback):
         ignored_keys: Any = None,
     ) -> Any:
         """Train inside the box; see `BoxedTraining.run`."""
-        self._boundaries = training.doors.boundaries
+        self._boundaries = training.patches.boundaries
         try:
             return training.run(train, users_checkpoint, ignored_keys)
         finally:

@@ -1,4 +1,4 @@
-"""The doors through which one `train` is entered and left.
+"""What is replaced while one `train` is entered and left.
 
 While it runs, methods of the Trainer and of its callback handler are replaced, on the instances and not on their classes,
 and one function of Trainer's module while a checkpoint is resumed. Trainer resumes by its own code, from a folder with its
@@ -30,7 +30,7 @@ _ABSENT = object()
 _STATE_FILE = "trainer_state.json"
 
 
-class Doors:
+class TrainPatches:
     """The replacements of one `train`.
 
     Attributes:

@@ -34,7 +34,7 @@ _NEEDED = (
 _ORIGINAL = "_backprop_original"
 
 
-def open_front_door() -> None:
+def patch_train() -> None:
     """Let every `Trainer.train` from now on look for a BackpropCallback among its callbacks; once is enough.
 
     Raises:

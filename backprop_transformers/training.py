@@ -15,7 +15,7 @@ from backprop_core.session.scripts_checkpoint import ours_is_taken
 from backprop_core.session.settings import Settings
 from backprop_torch.ranks import ranks_of_process
 from backprop_transformers import scripts_checkpoint
-from backprop_transformers.patches import Doors
+from backprop_transformers.patches import TrainPatches
 from backprop_transformers.training_state import OURS, TrainerKeeping, is_ours
 
 LEAVE_S = 0.15
@@ -30,7 +30,7 @@ class BoxedTraining:
 
     Attributes:
         session: the engine.
-        doors: what stands in place of the Trainer's own methods meanwhile.
+        patches: what stands in place of the Trainer's own methods meanwhile.
     """
 
     def __init__(self, settings: Settings, trainer: Any, clock: Clock, *, lenient: bool = False) -> None:
@@ -42,7 +42,7 @@ class BoxedTraining:
         keeping = TrainerKeeping(trainer, self._elapsed_s)
         self._ranks = ranks_of_process()
         self.session = session_among(self._ranks, settings, keeping, clock, leave_s=LEAVE_S)
-        self.doors = Doors(self.session, keeping, clock, lenient=lenient)
+        self.patches = TrainPatches(self.session, keeping, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
         return self._earlier_s + self._clock.monotonic() - self._began
@@ -52,7 +52,7 @@ class BoxedTraining:
         path = self.session.resumed_from
         return None if path is None else Path(path)
 
-    # -- from the door in to the door out ------------------------------------------------------------------------
+    # -- from the way in to the way out ------------------------------------------------------------------------
 
     def open(self) -> None:
         """Find the run, the deadline and the checkpoint to go on from.
@@ -75,7 +75,7 @@ class BoxedTraining:
             SystemExit: the box is over and a governor waits for the process to end.
         """
         try:
-            with self.doors.open(ignored_keys):
+            with self.patches.open(ignored_keys):
                 result = self._resumed(train, users_checkpoint)
         except KeyboardInterrupt:
             self._close(Outcome.STOPPED, "interrupted by the keyboard")
@@ -90,7 +90,7 @@ class BoxedTraining:
                 leave_process()
         else:
             self._closes()
-            self.session.complete(self.doors.boundaries.steps_untold())
+            self.session.complete(self.patches.boundaries.steps_untold())
         return result
 
     def _resumed(self, train: Callable[[Any], Any], users_checkpoint: Any) -> Any:
@@ -106,7 +106,7 @@ class BoxedTraining:
         if is_ours(loaded.states):
             ours: Any = loaded.states[OURS]
             self._earlier_s = float(ours["elapsed_s"])
-        with self.doors.resumed(loaded.states, str(self.session.resumed_from)) as folder:
+        with self.patches.resumed(loaded.states, str(self.session.resumed_from)) as folder:
             return train(folder)
 
     def _warn(self, text: str) -> None:

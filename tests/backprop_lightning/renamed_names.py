@@ -12,7 +12,7 @@ import torch
 from backprop_core.session.session import Session
 from backprop_lightning import needs
 from backprop_lightning.boundaries import TrainingLoop
-from backprop_lightning.patches import Doors
+from backprop_lightning.patches import PatchedFit
 from backprop_lightning.training import BoxedFit
 from backprop_lightning.training_state import LightningTrainee
 from tests.other_versions import Broken, names_of, tell
@@ -26,7 +26,7 @@ BROKEN: list[Broken] = [
     (TrainingLoop, "_watch_loaders", 1),
     (TrainingLoop, "within_validation", 1),
     (TrainingLoop, "install", 1),
-    (Doors, "open_doors", 1),
+    (PatchedFit, "patch", 1),
     (BoxedFit, "listen", 1),
     (BoxedFit, "completed", 1),
     (LightningTrainee, "states", 1),

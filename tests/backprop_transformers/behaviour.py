@@ -180,7 +180,7 @@ def mismatch(folder: Path) -> Any:
         "same": digest(dict(made.model.state_dict())) == before,
         "optimizer": len(made.optimizer.state_dict()["state"]),
         "outcome": ours.outcome,
-        "door": "_maybe_log_save_evaluate" in vars(made),
+        "replaced": "_maybe_log_save_evaluate" in vars(made),
     }
 
 
@@ -197,7 +197,7 @@ def users_error(folder: Path) -> Any:
     try:
         made.train()
     except KeyError as error:
-        return {"error": str(error), "outcome": ours.outcome, "door": "get_batch_samples" in vars(made)}
+        return {"error": str(error), "outcome": ours.outcome, "replaced": "get_batch_samples" in vars(made)}
 
 
 @case
@@ -233,7 +233,7 @@ def attached(folder: Path) -> Any:
     from backprop_transformers.attach import attach
 
     attach()
-    door = Trainer.train
+    original = Trainer.train
     attach()
     try:
         bare, own = (
@@ -248,7 +248,7 @@ def attached(folder: Path) -> Any:
     count = [
         sum(isinstance(c, BackpropCallback) for c in made.callback_handler.callbacks) for made in (bare, own)
     ]
-    return {"count": count, "same_door": Trainer.train is door, "step": bare.state.global_step}
+    return {"count": count, "same_train": Trainer.train is original, "step": bare.state.global_step}
 
 
 def main() -> None:

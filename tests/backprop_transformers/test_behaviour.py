@@ -90,12 +90,12 @@ def test_another_model_is_refused_whole(made: dict[str, Any]) -> None:
     assert mismatch["same"]
     assert mismatch["optimizer"] == 0
     assert mismatch["outcome"] == "failed"
-    assert not mismatch["door"]
+    assert not mismatch["replaced"]
 
 
 def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
     """An exception in a callback reaches the caller unchanged, and the run has failed."""
-    assert made["users_error"] == {"error": '"the user\'s own"', "outcome": "failed", "door": False}
+    assert made["users_error"] == {"error": '"the user\'s own"', "outcome": "failed", "replaced": False}
 
 
 def test_a_completed_run_is_not_trained_again(made: dict[str, Any]) -> None:
@@ -111,4 +111,4 @@ def test_other_trainers_train_as_ever(made: dict[str, Any]) -> None:
 
 def test_attaching_adds_one_callback(made: dict[str, Any]) -> None:
     """After `attach`, called twice, a Trainer has one callback after two trainings, and the user's own is not doubled."""
-    assert made["attached"] == {"count": [1, 1], "same_door": True, "step": 2}
+    assert made["attached"] == {"count": [1, 1], "same_train": True, "step": 2}

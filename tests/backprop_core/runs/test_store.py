@@ -75,16 +75,16 @@ def test_an_id_is_taken_once(store: RunStore, make: Make) -> None:
 
 @pytest.mark.parametrize("run_id", ["../x", "/abs", "a/../../b", "a\0b", "x" * 300, "-x", ".x", "nul"])
 def test_ids_from_outside_never_build_a_path(store: RunStore, make: Make, home: Path, run_id: str) -> None:
-    """A hostile id is refused by every door, and nothing is made on disk."""
+    """A hostile id is refused by every method, and nothing is made on disk."""
     before = sorted(path for path in home.parent.rglob("*"))
-    for door in (
+    for method in (
         lambda: make(run_id),
         lambda: store.load(run_id),
         lambda: store.hold(run_id),
         lambda: store.run_dir(run_id),
     ):
         with pytest.raises(UsageError):
-            door()
+            method()
     assert sorted(path for path in home.parent.rglob("*")) == before
 
 
@@ -106,7 +106,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(store: RunStore, make: Make) 
 
 
 def test_moves_outside_the_table_are_refused_by_the_store(store: RunStore, make: Make) -> None:
-    """No second end, no second attempt beside the first, no outcome RUNNING, no status by the back door."""
+    """No second end, no second attempt beside the first, no outcome RUNNING, no status by another way."""
     make("r1")
     with store.hold("r1") as hold:
         attempt = store.begin_attempt(hold, process=ProcessIdentity.own(), **BEGIN)
