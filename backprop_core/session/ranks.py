@@ -284,3 +284,4 @@ class FollowingSession(Session):
     def close(self, outcome: Outcome, reason: str = "") -> None:
         self._signals.stop()
         self.outcome, self.reason = outcome, reason
+        self._signals.pass_on()

@@ -111,8 +111,9 @@ class Requests:
             return
         deadlines.shrink(self._gone_at(), f"{number.name} with a grace of {self._grace_s:g} s")
         if self.leave is None:
-            self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=False)
-            self.commit_first = True
+            requeues = self._signals.requeues  # whoever requeues the job needs the rest of the time
+            self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=requeues)
+            self.commit_first = not requeues
             left = deadlines.earliest.at - self._clock.monotonic()
             teller.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
 
@@ -190,3 +191,7 @@ class Requests:
     def stop(self) -> None:
         """Stop listening and put the former signal handlers back."""
         self._signals.stop()
+
+    def pass_on(self) -> None:
+        """Give a signal to the handler that was there before, behind our save; see `SignalWatch.pass_on`."""
+        self._signals.pass_on()

@@ -367,7 +367,11 @@ class Session:
         return bool(self.requests.signalled)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
-        """The loop has been left. A loop that ran to its end is saved once more, as `final`."""
+        """The loop has been left. A loop that ran to its end is saved once more, as `final`.
+
+        Raises:
+            SystemExit: a stop signal belongs to a library that requeues the job, and it has done so.
+        """
         if not self.opened:  # the error that kept it from opening is on its way to the user
             self.outcome, self.reason = outcome, reason
             return
@@ -384,3 +388,4 @@ class Session:
             unwritten = self.enrolment.finish(self.outcome, self.reason, self.reporter.end())
             if unwritten:
                 self._warn(unwritten)
+        self.requests.pass_on()

@@ -17,6 +17,10 @@ from types import FrameType
 from typing import Any
 
 _ASKS_TO_LEAVE = ("SIGTERM", "SIGINT", "SIGUSR1")
+_REQUEUING = ("submitit",)
+"""Libraries whose handlers save, requeue the job and end the process wherever it is: their turn is behind our save."""
+_LET_PASS = "bypass"
+"""What submitit calls the handler of a signal that it ignores on purpose."""
 _LOADERS = ("torch.utils.data.", "torchdata.")
 """Modules that wait for workers."""
 
@@ -28,6 +32,7 @@ class SignalWatch:
         received: the first signal that asked to leave, or None.
         received_at: when it came, on the monotonic clock.
         notes: sentences about signals that are not listened to, and why.
+        requeues: the signal belongs to a library that requeues the job once everything is saved.
         workers_died: loader workers have ended behind the signal, so there may be no next batch.
     """
 
@@ -36,6 +41,7 @@ class SignalWatch:
         self._wake = wake
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
+        self._behind: dict[int, Any] = {}
         self.received: signal.Signals | None = None
         self.received_at = 0.0
         self.notes: list[str] = []
@@ -46,11 +52,14 @@ class SignalWatch:
         if threading.current_thread() is not threading.main_thread():
             self.notes.append("The box runs outside the main thread, so it does not hear signals.")
             return
+        self._take_over_requeuing()
         for name in _ASKS_TO_LEAVE:
             number = getattr(signal, name, None)
             if number is None:
                 continue
             before = signal.getsignal(number)
+            if before == self._heard or _library_of(before) in _REQUEUING:
+                continue
             if before is None or (name == "SIGUSR1" and before is not signal.SIG_DFL):
                 self.notes.append(f"{name} has a handler of its own, so it is left alone.")
                 continue
@@ -60,6 +69,30 @@ class SignalWatch:
                 continue
             self._before[number] = before
             signal.signal(number, self._heard)
+
+    def _take_over_requeuing(self) -> None:
+        """Listen in place of a handler that would save and end the process in the middle of a step."""
+        for name in ("SIGUSR1", "SIGUSR2"):
+            number = getattr(signal, name, None)
+            before = None if number is None else signal.getsignal(number)
+            library = _library_of(before)
+            if number is None or library not in _REQUEUING or getattr(before, "__name__", "") == _LET_PASS:
+                continue
+            self._before[number] = self._behind[number] = before
+            signal.signal(number, self._heard)
+            self.notes.append(
+                f"{name} is {library}'s: a checkpoint is saved first, then {library} requeues the job."
+            )
+
+    @property
+    def requeues(self) -> bool:
+        return self.received is not None and self.received in self._behind
+
+    def pass_on(self) -> None:
+        """Everything is saved: the signal goes to the handler that it was for, which may end the process."""
+        behind = None if self.received is None else self._behind.pop(self.received, None)
+        if behind is not None and os.getpid() == self._owner and self.received is not None:
+            behind(int(self.received), None)
 
     def stop(self) -> None:
         """Put the former handlers back, unless somebody else has replaced ours meanwhile."""
@@ -107,6 +140,10 @@ class SignalWatch:
                 raise
             self.workers_died = True
             self._wake()
+
+
+def _library_of(handler: Any) -> str:
+    return str(getattr(handler, "__module__", None) or "").partition(".")[0]
 
 
 def _waits_for_batch(frame: FrameType | None) -> bool:

@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 
 import backprop
 
@@ -48,6 +50,27 @@ def own_usr1() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class SignalHandler:
+    """Stands for submitit's, which lets SIGTERM pass and saves, requeues and ends the process on its own signal."""
+
+    def bypass(self, number: int, frame: FrameType | None = None) -> None:
+        print("let pass", flush=True)
+
+    def checkpoint_and_try_requeue(self, number: int, frame: FrameType | None = None) -> None:
+        home = Path(os.environ["BACKPROP_HOME"])
+        print(f"requeued, checkpoint {any(home.glob('runs/listening/checkpoints/step-*'))}", flush=True)
+        sys.exit(-1)
+
+
+def requeued() -> None:
+    """As submitit runs a function."""
+    for method in (SignalHandler.bypass, SignalHandler.checkpoint_and_try_requeue):
+        method.__module__ = "submitit.core.job_environment"
+    signal.signal(signal.SIGTERM, SignalHandler().bypass)
+    signal.signal(signal.SIGUSR2, SignalHandler().checkpoint_and_try_requeue)
+    plain()
+
+
 def long_step() -> None:
     """A step that does not end."""
     with backprop.timebox("60s", run="listening", losses=[1]) as box:
@@ -78,6 +101,5 @@ def workers() -> None:
 
 
 if __name__ == "__main__":
-    {"plain": plain, "patient": patient, "own_usr1": own_usr1, "long_step": long_step, "workers": workers}[
-        sys.argv[1]
-    ]()
+    modes = (plain, patient, own_usr1, requeued, long_step, workers)
+    {mode.__name__: mode for mode in modes}[sys.argv[1]]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -84,6 +85,21 @@ def test_a_handler_of_the_scripts_own_keeps_sigusr1_and_gets_sigterm_back(start:
     out, err = child.communicate(timeout=60)
     assert out == "left: preempted, checkpoint True\nmy SIGTERM\n"
     assert "SIGUSR1 has a handler of its own" in err
+
+
+def test_a_library_that_requeues_the_job_has_its_turn_behind_our_save(start: Start, tmp_path: Path) -> None:
+    """submitit's handler ends the process wherever it is: a checkpoint comes first, and the signal it ignores is ignored."""
+    child = start("requeued")
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "let pass\n"
+    child.send_signal(signal.SIGUSR2)
+    out, err = child.communicate(timeout=60)
+    assert out == "requeued, checkpoint True\n", err
+    assert child.returncode == 255
+    assert "SIGUSR2 is submitit's" in err
+    record = json.loads((tmp_path / "home/runs/listening/run.json").read_text())
+    assert record["status"] == "preempted"
 
 
 def test_ctrl_c_twice_leaves_now(start: Start) -> None:
