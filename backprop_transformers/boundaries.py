@@ -15,6 +15,7 @@ from transformers.trainer import Trainer
 
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
+from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.session import Session
 from backprop_transformers.training_state import Stage, TrainerKeeping, running_loss
 
@@ -30,6 +31,7 @@ class Boundaries:
 
     Args:
         original: Trainer's own `_maybe_log_save_evaluate`.
+        faults: what runs our part.
 
     Attributes:
         ending: everything is saved and Trainer is to come to its end.
@@ -37,8 +39,14 @@ class Boundaries:
     """
 
     def __init__(
-        self, session: Session, keeping: TrainerKeeping, clock: Clock, original: Callable[..., None]
+        self,
+        session: Session,
+        keeping: TrainerKeeping,
+        clock: Clock,
+        original: Callable[..., None],
+        faults: OwnFaults,
     ) -> None:
+        self.faults = faults
         self._session = session
         self._keeping = keeping
         self._trainer = keeping.trainer
@@ -59,7 +67,7 @@ class Boundaries:
         keeping.epoch, keeping.batch, keeping.stage = keeping.epoch + 1, 0, Stage.STEP
         self.epoch_ends = False
 
-    def batch_trained(self, *, step: bool) -> None:
+    def batch_trained(self, step: bool) -> None:
         """A batch went through; with `step`, an optimizer step was taken."""
         self._keeping.batch += 1
         self._keeping.stage = Stage.STEP
@@ -90,7 +98,7 @@ class Boundaries:
             evaluates = self._trainer.control.should_evaluate
             keeping.stage = Stage.EPOCH_PENDING if self.epoch_ends else Stage.STEP_PENDING
             resumed, self._resumed_pending = self._resumed_pending, False
-            if not resumed and self._boundary(Phase.VALIDATION if evaluates else Phase.EPOCH_END):
+            if not resumed and self._told(Phase.VALIDATION if evaluates else Phase.EPOCH_END):
                 return
             self._evaluate_and_save(given, kwargs)
         self._behind()
@@ -106,7 +114,7 @@ class Boundaries:
         if self.epoch_ends or (
             self._now() >= self._session.wake and not (self.epoch_is_over() or control.should_epoch_stop)
         ):
-            self._boundary(Phase.PLAIN)
+            self._told(Phase.PLAIN)
 
     def epoch_is_over(self) -> bool:
         """Whether the step was the epoch's last, as far as the loader knows: then the epoch's end follows at once."""
@@ -141,7 +149,7 @@ class Boundaries:
         control.should_evaluate, control.should_save = evaluate, save
 
     def _evaluate_and_save(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        self._keeping.freeze()
+        self.faults.run(self._keeping.freeze)
         try:
             self._original(*args, **kwargs)
         except LeaveEvaluation:
@@ -152,6 +160,10 @@ class Boundaries:
             self.end()
         finally:
             self._keeping.thaw()
+
+    def _told(self, phase: Phase) -> bool:
+        """Whether training is to be left; nothing of ours but that reaches Trainer."""
+        return bool(self.faults.run(self._boundary, phase, otherwise=False))
 
     def _boundary(self, phase: Phase) -> bool:
         loss = running_loss(self._trainer)

@@ -15,6 +15,7 @@ from backprop_core.deadline.budget import Duration
 from backprop_core.outcome import Outcome
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_transformers.boundaries import Boundaries
+from backprop_transformers.needs import check_needs
 from backprop_transformers.train_entry import patch_train
 from backprop_transformers.training import BoxedTraining
 
@@ -126,6 +127,7 @@ class BackpropCallback(TrainerCallback):
         Raises:
             UsageError, StoreError: what was asked for cannot be done; nothing was begun.
         """
+        check_needs(trainer)
         training = BoxedTraining(self._settings, trainer, self._clock, lenient=self.is_attached)
         training.open()
         self._training = training
@@ -150,22 +152,22 @@ class BackpropCallback(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Batches are counted from here."""
         if self._boundaries is not None:
-            self._boundaries.epoch_begins()
+            self._boundaries.faults.run(self._boundaries.epoch_begins)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A batch inside an accumulation window."""
         if self._boundaries is not None:
-            self._boundaries.batch_trained(step=False)
+            self._boundaries.faults.run(self._boundaries.batch_trained, False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The last batch of a window: an optimizer step was taken."""
         if self._boundaries is not None:
-            self._boundaries.batch_trained(step=True)
+            self._boundaries.faults.run(self._boundaries.batch_trained, True)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A long evaluation can be left in time."""
         if self._boundaries is not None:
-            self._boundaries.batch_evaluated()
+            self._boundaries.faults.run(self._boundaries.batch_evaluated)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """The losses, for the progress."""

@@ -20,13 +20,14 @@ from transformers.trainer_callback import TrainerState
 
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointError, StateMismatchError
+from backprop_core.ports.patches import Patches
+from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_transformers.boundaries import Boundaries
 from backprop_transformers.dataloader_state import LoaderWatch
 from backprop_transformers.training_state import OURS, Stage, TrainerKeeping, is_ours, rest_of
 
-_ABSENT = object()
 _STATE_FILE = "trainer_state.json"
 
 
@@ -44,22 +45,28 @@ class TrainPatches:
         self._trainer = keeping.trainer
         self._handler = keeping.trainer.callback_handler
         self._clock = clock
-        self._replaced: list[tuple[Any, str, Any]] = []
+        self.patches = Patches()
+        self.faults = OwnFaults(self._withdraw, meant=lambda: keeping.processes > 1)
         self._own: Mapping[str, Any] | None = None
         self._rest: Mapping[str, Any] = {}
         self._ignored_keys: Any = None
         self._skips_epoch_end = False
         self._replays = False
-        self.boundaries = Boundaries(session, keeping, clock, self._trainer._maybe_log_save_evaluate)
+        self.boundaries = Boundaries(
+            session, keeping, clock, self._trainer._maybe_log_save_evaluate, self.faults
+        )
 
     # -- in place ----------------------------------------------------------------------------------------------
 
-    def _replace(self, owner: Any, name: str, value: Any) -> Any:
-        """Set an attribute until the training ends; what it was."""
-        original = getattr(owner, name)
-        self._replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
-        setattr(owner, name, value)
-        return original
+    def _withdraw(self, error: Exception) -> None:
+        """A fault of our own: Trainer trains on alone."""
+        self._shut()
+        self._session.step_aside(error)
+
+    def _shut(self) -> None:
+        self.patches.give_all_back()
+        if self._keeping.loader is not None:
+            self._keeping.loader.uninstall()
 
     @contextmanager
     def open(self, ignored_keys: Any) -> Iterator[None]:
@@ -69,7 +76,7 @@ class TrainPatches:
             ignored_keys: `train(ignore_keys_for_eval=...)`.
         """
         self._ignored_keys = ignored_keys
-        trainer, handler, replace = self._trainer, self._handler, self._replace
+        trainer, handler, replace = self._trainer, self._handler, self.patches.replace
         replace(trainer, "_maybe_log_save_evaluate", self.boundaries.log_save_evaluate)
         self._get_batch_samples = replace(trainer, "get_batch_samples", self._batches_fetched)
         self._on_train_begin = replace(handler, "on_train_begin", self._train_begins)
@@ -78,14 +85,7 @@ class TrainPatches:
         try:
             yield
         finally:
-            for owner, name, value in reversed(self._replaced):
-                if value is _ABSENT:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, value)
-            self._replaced.clear()
-            if self._keeping.loader is not None:
-                self._keeping.loader.uninstall()
+            self._shut()
 
     @contextmanager
     def resumed(self, states: dict[str, Any], source: str) -> Iterator[str]:
@@ -108,7 +108,8 @@ class TrainPatches:
                 f"Resume with {before} (torchrun --nproc-per-node {before}), or take the weights alone: backprop export.",
             )
         self._own, self._rest = own, rest_of(states)
-        trainer, replace = self._trainer, self._replace
+        self.faults.restoring = f"Checkpoint {source}"
+        trainer, replace = self._trainer, self.patches.replace
 
         def take_back(*args: Any, **kwargs: Any) -> None:
             self._keeping.take_back(states, f"Checkpoint {source}")
@@ -160,14 +161,18 @@ class TrainPatches:
 
     def _train_begins(self, *args: Any, **kwargs: Any) -> Any:
         control = self._on_train_begin(*args, **kwargs)
+        self.faults.run(self._begins)
+        return control
+
+    def _begins(self) -> None:
         keeping, own = self._keeping, self._own
         self._watch_loader()
         keeping.epoch = -1
         if own is not None:
             keeping.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
             keeping.put_back(own, self._rest)
+            self.faults.restoring = None
         self._weigh()
-        return control
 
     def _weigh(self) -> None:
         try:

@@ -13,24 +13,16 @@ from typing import TYPE_CHECKING, Any
 from accelerate import DistributedType
 from transformers import trainer as trainer_module
 
-from backprop_core.errors import UsageError
 from backprop_core.session import attach_rules
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.messages import Teller
+from backprop_transformers.needs import check_needs_of_the_class
 
 if TYPE_CHECKING:
     from backprop_transformers.callback import BackpropCallback
 
     Finder = Callable[[Any], BackpropCallback | None]
 
-_NEEDED = (
-    "_finalize_training",
-    "_init_training_state",
-    "_load_optimizer_and_scheduler",
-    "_maybe_log_save_evaluate",
-    "_run_epoch",
-    "get_batch_samples",
-)
 _ORIGINAL = "_backprop_original"
 
 
@@ -44,7 +36,7 @@ def patch_train() -> None:
     original = kind.train
     if hasattr(original, _ORIGINAL):
         return
-    _check_version()
+    check_needs_of_the_class()
 
     @functools.wraps(original)
     def train(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -125,15 +117,3 @@ def _out_of_reach(trainer: Any) -> str | None:
     ):
         return f"The Trainer's processes do not each hold the whole model ({kind.value})"
     return None
-
-
-def _check_version() -> None:
-    missing = [name for name in _NEEDED if not hasattr(trainer_module.Trainer, name)]
-    if missing:
-        import transformers
-
-        raise UsageError(
-            f"backprop_transformers does not know the Trainer of transformers {transformers.__version__}: it has no "
-            f"{missing[0]}.",
-            "It needs transformers 5.3 or later: pip install 'transformers>=5.3'.",
-        )

@@ -83,6 +83,9 @@ class BoxedTraining:
         except BaseException as error:
             self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
+        if self.patches.faults.aside:
+            self._closes()
+            return result
         leaving = self.session.leaving
         if leaving is not None:
             self._close(leaving.outcome, "")
@@ -90,7 +93,7 @@ class BoxedTraining:
                 leave_process()
         else:
             self._closes()
-            self.session.complete(self.patches.boundaries.steps_untold())
+            self.patches.faults.run(self._completed)
         return result
 
     def _resumed(self, train: Callable[[Any], Any], users_checkpoint: Any) -> Any:
@@ -109,11 +112,14 @@ class BoxedTraining:
         with self.patches.resumed(loaded.states, str(self.session.resumed_from)) as folder:
             return train(folder)
 
+    def _completed(self) -> None:
+        self.session.complete(self.patches.boundaries.steps_untold())
+
     def _warn(self, text: str) -> None:
         self.session.teller.say(text, "warning")
 
     def _close(self, outcome: Outcome, reason: str) -> None:
-        if not self._closed:
+        if not (self._closed or self.patches.faults.aside):
             self._closes()
             self.session.close(outcome, reason)
 
