@@ -1,4 +1,4 @@
-"""Facts in, a verdict with its reason out. Reads no clock, no disk, no GPU; that is what makes it testable by thousands."""
+"""Facts in, a decision with its reason out. Reads no clock, no disk, no GPU; that is what makes it testable by thousands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WINDOW_PATIENCE_S = 1.0
 """A signal's first save waits at most so long for the end of an open accumulation window."""
 
 
-class Action(StrEnum):
+class BoundaryAction(StrEnum):
     """What to do at this boundary."""
 
     CONTINUE = "continue"
@@ -41,7 +41,7 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class BoundaryFacts:
     """All that a decision needs. Durations are upper bounds in seconds.
 
     Attributes:
@@ -84,19 +84,19 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """What to do, and why."""
 
-    action: Action
+    action: BoundaryAction
     reason: SaveReason = SaveReason.PERIODIC
     outcome: Outcome = Outcome.RUNNING
     text: str = ""
 
 
-_CONTINUE = Verdict(Action.CONTINUE)
+_CONTINUE = Decision(BoundaryAction.CONTINUE)
 
 
-def decide(facts: Facts) -> Verdict:
+def decide(facts: BoundaryFacts) -> Decision:
     """The rule of DESIGN section 5: stop if what remains is less than a further gap, the save and the exit."""
     fits = facts.remaining_s >= facts.reserve_s
     leave = facts.leave
@@ -107,31 +107,33 @@ def decide(facts: Facts) -> Verdict:
     return _save(facts)
 
 
-def _save(facts: Facts) -> Verdict:
+def _save(facts: BoundaryFacts) -> Decision:
     """Training goes on; whether this boundary is saved, and how."""
     if facts.commit_first and not facts.save_failed_lately:
         if 0 < facts.window_s <= WINDOW_PATIENCE_S:
             return _CONTINUE
-        return Verdict(
-            Action.SAVE_AND_WAIT, SaveReason.PREEMPTED, text="a signal came: what is trained is saved first"
+        return Decision(
+            BoundaryAction.SAVE_AND_WAIT,
+            SaveReason.PREEMPTED,
+            text="a signal came: what is trained is saved first",
         )
     if not (facts.save_asked or facts.save_due) or facts.save_in_flight:
         return _CONTINUE
     if facts.window_s and facts.remaining_s >= facts.window_s + facts.reserve_s:
         return _CONTINUE
-    return Verdict(Action.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
+    return Decision(BoundaryAction.SAVE, SaveReason.REQUESTED if facts.save_asked else SaveReason.PERIODIC)
 
 
-def _no_room(facts: Facts) -> Verdict:
+def _no_room(facts: BoundaryFacts) -> Decision:
     """A further gap does not fit any more, unless the cost of a save is only a guess: then learn it first."""
     if not facts.save_known and facts.save_in_flight:
-        return Verdict(Action.WAIT)
+        return Decision(BoundaryAction.WAIT)
     if not facts.save_known and facts.remaining_s > facts.gap_s + facts.exit_s:
         if facts.save_failed_lately:
             return _CONTINUE
-        return Verdict(Action.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
-    return Verdict(
-        Action.STOP,
+        return Decision(BoundaryAction.SAVE_AND_WAIT, SaveReason.PERIODIC, text="to learn what a save costs")
+    return Decision(
+        BoundaryAction.STOP,
         SaveReason.DEADLINE,
         Outcome.TIMEBOXED,
         f"{facts.deadline}: {duration_text(facts.remaining_s)} left, "
@@ -139,11 +141,11 @@ def _no_room(facts: Facts) -> Verdict:
     )
 
 
-def _leave(facts: Facts, leave: Leave) -> Verdict:
+def _leave(facts: BoundaryFacts, leave: Leave) -> Decision:
     """End now, or behind what must be finished (an epoch's end, an accumulation window) if that still fits."""
     if facts.finish and facts.remaining_s >= facts.reserve_s:
         return _CONTINUE
     if facts.window_s and facts.remaining_s >= facts.window_s + facts.save_s + facts.exit_s:
         return _CONTINUE
     reason = SaveReason.PREEMPTED if leave.outcome is Outcome.PREEMPTED else SaveReason.REQUESTED
-    return Verdict(Action.STOP, reason, leave.outcome, leave.why)
+    return Decision(BoundaryAction.STOP, reason, leave.outcome, leave.why)

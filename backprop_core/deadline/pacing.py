@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from backprop_core.deadline.budget import Limit
-from backprop_core.deadline.decision import Facts, Leave
+from backprop_core.deadline.decision import BoundaryFacts, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.save_interval import interval_s
 
@@ -142,7 +142,9 @@ class Pacer:
         """A measured save takes longer than the whole box: no stop can be early enough."""
         return self.forecast.saves_seen > 0 and self.save_s() + self.exit_s() >= self.budget_s
 
-    def facts(self, now: float, deadline: Limit, phase: Phase, then: Phase | None, asks: Asks) -> Facts:
+    def facts(
+        self, now: float, deadline: Limit, phase: Phase, then: Phase | None, asks: Asks
+    ) -> BoundaryFacts:
         """All that a decision at `now` needs; `then` is what follows at once behind `phase` and must fit, too."""
         forecast = self.forecast
         gap_s = forecast.gap_bound_s(phase) if self.steps else 0.0
@@ -156,7 +158,7 @@ class Pacer:
             self.fits_no_box_s = gap_s
             if now - self.began <= EARLY_SHARE * self.budget_s:
                 gap_s = 0.0
-        return Facts(
+        return BoundaryFacts(
             remaining_s=remaining_s,
             gap_s=gap_s,
             window_s=asks.window_s,
@@ -223,7 +225,7 @@ class Pacer:
         """Whether the deadline is so near that boundaries copy the state."""
         return remaining_s <= max(ZONE_S, ZONE_STEPS * gap_s) + self.save_s() + self.exit_s()
 
-    def copy_now(self, now: float, facts: Facts) -> bool:
+    def copy_now(self, now: float, facts: BoundaryFacts) -> bool:
         """Whether this boundary is to copy the state for the guard.
 
         Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes

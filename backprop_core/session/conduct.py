@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from backprop_core.deadline.budget import Limit, duration_text
-from backprop_core.deadline.decision import Action, Facts, Leave, Verdict, decide
+from backprop_core.deadline.decision import BoundaryAction, BoundaryFacts, Decision, Leave, decide
 from backprop_core.deadline.forecast import Phase
 from backprop_core.deadline.pacing import Asks, Pacer
 from backprop_core.outcome import Outcome, SaveReason
@@ -58,7 +58,7 @@ class Hands(Protocol):
         """From `alarm_at` on the guard commits the copy, unless a boundary comes first."""
         ...
 
-    def stopping(self, verdict: Verdict) -> None:
+    def stopping(self, verdict: Decision) -> None:
         """The loop is about to be left: the guard stands down."""
         ...
 
@@ -78,15 +78,15 @@ class Conduct:
     def __init__(self, pacer: Pacer, hands: Hands) -> None:
         self._pacer = pacer
         self._hands = hands
-        self._looked = Verdict(Action.CONTINUE)
-        self.leaving: Verdict | None = None
+        self._looked = Decision(BoundaryAction.CONTINUE)
+        self.leaving: Decision | None = None
         self.reserve_kept_s: float | None = None
 
     # -- a boundary --------------------------------------------------------------------------------------------
 
     def at_boundary(
         self, came_at: float, steps: int, phase: Phase, then: Phase | None = None, *, held_s: float = 0.0
-    ) -> Facts:
+    ) -> BoundaryFacts:
         """Decide and do it; the facts that the last decision rested on. `leaving` says whether training goes on.
 
         Args:
@@ -99,12 +99,12 @@ class Conduct:
         pacer.passed(came_at, steps, paused_s=held_s)
         facts = self._facts(phase, then)
         verdict = decide(facts)
-        if verdict.action is Action.WAIT:
+        if verdict.action is BoundaryAction.WAIT:
             hands.wait()
             facts = self._facts(phase, then)
             verdict = decide(facts)
         saved = False
-        if verdict.action is Action.SAVE_AND_WAIT:
+        if verdict.action is BoundaryAction.SAVE_AND_WAIT:
             saved = self.save_now(verdict.reason)
             facts = self._facts(phase, then)
             verdict = decide(facts)
@@ -113,15 +113,15 @@ class Conduct:
                 f"What comes next took up to {duration_text(pacer.fits_no_box_s)} before: with the save that is more "
                 f"than this whole box of {duration_text(pacer.budget_s)}. Give it more time."
             )
-        if verdict.action is Action.SAVE:
+        if verdict.action is BoundaryAction.SAVE:
             began = hands.now()
             if hands.save_behind(verdict.reason):
                 pacer.saved(hands.now(), lost_s=hands.now() - began)
-        elif verdict.action is Action.STOP:
+        elif verdict.action is BoundaryAction.STOP:
             self._stop(verdict, saved=saved)
         return facts
 
-    def goes_on(self, facts: Facts, phase: Phase) -> None:
+    def goes_on(self, facts: BoundaryFacts, phase: Phase) -> None:
         """Training goes on: copy for the guard where that is due, and give it the instant at which it must act."""
         pacer, hands = self._pacer, self._hands
         now = hands.now()
@@ -139,13 +139,13 @@ class Conduct:
             self._pacer.saved(self._hands.now())
         return saved
 
-    def _facts(self, phase: Phase, then: Phase | None) -> Facts:
+    def _facts(self, phase: Phase, then: Phase | None) -> BoundaryFacts:
         hands = self._hands
         return self._pacer.facts(hands.now(), hands.deadline, phase, then, hands.asks())
 
     # -- leaving -----------------------------------------------------------------------------------------------
 
-    def _stop(self, verdict: Verdict, *, saved: bool = False) -> None:
+    def _stop(self, verdict: Decision, *, saved: bool = False) -> None:
         """Leave; `saved`: this very boundary is on disk."""
         pacer, hands = self._pacer, self._hands
         self.reserve_kept_s = hands.deadline.at - hands.now()
@@ -165,21 +165,21 @@ class Conduct:
         """Inside something longer than a step: whether it has to be left now. Nothing is saved or learnt."""
         facts = self._facts(Phase.PLAIN, None)
         self._looked = decide(replace(facts, commit_first=False))  # what is saved first is a boundary's state
-        return self._looked.action in (Action.STOP, Action.SAVE_AND_WAIT)
+        return self._looked.action in (BoundaryAction.STOP, BoundaryAction.SAVE_AND_WAIT)
 
     def leave(self, *, save: bool) -> None:
         """What `look` asked for: end the attempt, with a save where the state is worth it."""
         seen = self._looked
-        if seen.action is not Action.STOP:
+        if seen.action is not BoundaryAction.STOP:
             text = "no time is left for the validation"
-            seen = Verdict(Action.STOP, SaveReason.DEADLINE, Outcome.TIMEBOXED, text)
+            seen = Decision(BoundaryAction.STOP, SaveReason.DEADLINE, Outcome.TIMEBOXED, text)
         self._leave(seen, save=save)
 
     def leave_at_once(self, leave: Leave, *, save: bool) -> None:
         """The loop is being left for a reason of its own."""
-        self._leave(Verdict(Action.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why), save=save)
+        self._leave(Decision(BoundaryAction.STOP, SaveReason.PREEMPTED, leave.outcome, leave.why), save=save)
 
-    def _leave(self, verdict: Verdict, *, save: bool) -> None:
+    def _leave(self, verdict: Decision, *, save: bool) -> None:
         if save:
             self._stop(verdict)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.deadline.budget import Limit
-from backprop_core.deadline.decision import Verdict
+from backprop_core.deadline.decision import Decision
 from backprop_core.deadline.pacing import Asks
 from backprop_core.errors import BackpropError, CheckpointError, UnsavableStateError
 from backprop_core.outcome import SaveReason
@@ -113,7 +113,7 @@ class SessionHands:
     def arm(self, alarm_at: float) -> None:
         self._session.guard.arm(alarm_at)
 
-    def stopping(self, verdict: Verdict) -> None:
+    def stopping(self, verdict: Decision) -> None:
         session = self._session
         session.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
         session.requests.commit_first = False

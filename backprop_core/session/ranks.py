@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
-from backprop_core.deadline.decision import Action, Verdict
+from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.loop.loop_state import Keeping
@@ -258,7 +258,9 @@ class FollowingSession(Session):
         self._ranks.hear(int(self._signals.received or 0))
         leave, self._countdown.left, outcome = self._ranks.follow(self._keeping.own_part)
         if leave:
-            self.leaving = Verdict(Action.STOP, SaveReason.DEADLINE, outcome, "the first rank says so")
+            self.leaving = Decision(
+                BoundaryAction.STOP, SaveReason.DEADLINE, outcome, "the first rank says so"
+            )
         return leave
 
     def look(self) -> bool:

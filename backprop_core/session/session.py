@@ -15,7 +15,7 @@ from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import duration_text, resolve_deadlines
-from backprop_core.deadline.decision import Action, Leave, Verdict
+from backprop_core.deadline.decision import BoundaryAction, Decision, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
 from backprop_core.outcome import Outcome, SaveReason
@@ -77,7 +77,7 @@ class Session:
         self.reason = ""
         self.wake = 0.0
         self.restored: Loaded | None = None
-        self.leaving: Verdict | None = None
+        self.leaving: Decision | None = None
         self._reserved = False
         self._began_at: int | None = None
         self.opened = self.passes_over = False
@@ -308,7 +308,9 @@ class Session:
     def leave_completed(self) -> None:
         """The loop is being left because what it trains was completed before; there is nothing to save."""
         self.guard.stand_down()
-        self.leaving = Verdict(Action.STOP, SaveReason.FINAL, Outcome.COMPLETED, "it was completed before")
+        self.leaving = Decision(
+            BoundaryAction.STOP, SaveReason.FINAL, Outcome.COMPLETED, "it was completed before"
+        )
 
     # -- what a checkpoint says --------------------------------------------------------------------------------
 

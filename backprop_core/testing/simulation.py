@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backprop_core.deadline.budget import Limit
-from backprop_core.deadline.decision import Verdict
+from backprop_core.deadline.decision import Decision
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import GOVERNED_END_S, GOVERNED_KILL_S, Asks, Pacer
 from backprop_core.outcome import SaveReason
@@ -269,7 +269,7 @@ class _Attempt:
         self.copy_is_saved = False
         self._alarm_at = alarm_at
 
-    def stopping(self, verdict: Verdict) -> None:
+    def stopping(self, verdict: Decision) -> None:
         self._alarm_at = float("inf")
 
     def warn(self, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backprop_core.deadline.decision import Action, Verdict
+from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.session import conduct
 from backprop_core.testing.simulation import FOREVER, SimulatedEnding, World, simulate
@@ -122,7 +122,7 @@ def test_smooth_blocks_without_a_governor_are_left_in_time(steps: Steps) -> None
 
 def test_the_simulation_plays_the_code_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the conduct that ships never decides to stop, simulated boxes are late or cut off, too."""
-    monkeypatch.setattr(conduct, "decide", lambda facts: Verdict(Action.CONTINUE))
+    monkeypatch.setattr(conduct, "decide", lambda facts: Decision(BoundaryAction.CONTINUE))
     assert box(constant, 1).cut_off == "step"
     world = World(itertools.repeat(0.05, 400), save=lambda: 0.1, exit=lambda: 0.2, copy=0.001)
     with pytest.raises(StopIteration):  # trained on far behind its deadline, until there were no more steps

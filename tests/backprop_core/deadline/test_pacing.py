@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backprop_core.deadline.budget import Limit
-from backprop_core.deadline.decision import Action, decide
+from backprop_core.deadline.decision import BoundaryAction, decide
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Asks, Pacer
 
@@ -54,7 +54,7 @@ def test_a_copy_for_the_guard_never_takes_the_place_of_a_step() -> None:
     for now, affordable in ((last - 0.3, True), (last - 0.2, False)):
         facts = made.facts(now, deadline, Phase.PLAIN, None, Asks())
         assert facts.reserve_s == pytest.approx(before.reserve_s)
-        assert decide(facts).action is Action.CONTINUE
+        assert decide(facts).action is BoundaryAction.CONTINUE
         assert made.copy_now(now, facts) is affordable
 
 
