@@ -11,7 +11,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.session import Session
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 from backprop_keras.backends import active
 from backprop_keras.building import is_built
 from backprop_keras.callback_states import training_goes_on
@@ -36,7 +36,7 @@ class FitBox:
         skipping: batches are taken that were trained before the checkpoint.
     """
 
-    def __init__(self, fit: Fit, model: Any, settings: Settings, clock: Clock) -> None:
+    def __init__(self, fit: Fit, model: Any, settings: SessionSettings, clock: Clock) -> None:
         self._fit, self._model, self._now = fit, model, clock.monotonic
         self._keeping = FitKeeping(model, fit)
         governed = bool(settings.environ.get("BACKPROP_RUN_DIR"))

@@ -14,7 +14,7 @@ from backprop_core.session.ranks import Opening, described
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.session import Session
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 from backprop_lightning import slurm
 from backprop_lightning.patches import PatchedFit
 from backprop_torch.agreement_interval import batches_to_next_talk
@@ -32,7 +32,7 @@ class BoxedFit(PatchedFit):
     """
 
     def __init__(
-        self, settings: Settings, trainer: Any, clock: Clock = SYSTEM, ranks: Together | None = None
+        self, settings: SessionSettings, trainer: Any, clock: Clock = SYSTEM, ranks: Together | None = None
     ) -> None:
         super().__init__(trainer, ranks or Alone(), clock)
         self._together = ranks

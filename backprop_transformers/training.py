@@ -12,7 +12,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
 from backprop_core.session.scripts_checkpoint import ours_is_taken
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 from backprop_torch.ranks import ranks_of_process
 from backprop_transformers import scripts_checkpoint
 from backprop_transformers.patches import TrainPatches
@@ -33,7 +33,9 @@ class BoxedTraining:
         patches: what stands in place of the Trainer's own methods meanwhile.
     """
 
-    def __init__(self, settings: Settings, trainer: Any, clock: Clock, *, lenient: bool = False) -> None:
+    def __init__(
+        self, settings: SessionSettings, trainer: Any, clock: Clock, *, lenient: bool = False
+    ) -> None:
         self._clock = clock
         self._trainer = trainer
         self._began = clock.monotonic()

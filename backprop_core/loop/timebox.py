@@ -24,7 +24,7 @@ from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_am
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
 from backprop_core.session.session import Session
-from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, Settings, make_settings
+from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, SessionSettings, make_settings
 
 T = TypeVar("T")
 
@@ -34,7 +34,9 @@ _open_box: TimeBox | None = None
 class TimeBox:
     """A training loop with a budget. Made by `timebox`; used as a context manager, once."""
 
-    def __init__(self, settings: Settings, objects: Mapping[str, object], clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, settings: SessionSettings, objects: Mapping[str, object], clock: Clock = SYSTEM
+    ) -> None:
         self._settings = settings
         self._named = dict(objects)
         self._clock = clock

@@ -24,7 +24,7 @@ from backprop_core.runs.store import RunStore
 from backprop_core.session.enrolment import Enrolment, completed_before
 from backprop_core.session.other_processes import RESTORES_NOTHING, note_taken, others_in, trained_at_once
 from backprop_core.session.run_folder import box_folder, moved, run_folder, set_aside
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 
 _boxes_of_run: dict[str, int] = {}
 """How many boxes this process has opened for a run of a governor: each has checkpoints of its own."""
@@ -38,7 +38,7 @@ class _RunRemovedError(RunNotFoundError):
     """The list names the run, and its folder was removed by hand, or never was ours."""
 
 
-def enrol(settings: Settings, deadlines: Deadlines, clock: Clock) -> Enrolment:
+def enrol(settings: SessionSettings, deadlines: Deadlines, clock: Clock) -> Enrolment:
     """Find or make the run and begin an attempt of it.
 
     Raises:
@@ -63,7 +63,7 @@ def enrol(settings: Settings, deadlines: Deadlines, clock: Clock) -> Enrolment:
         raise
 
 
-def _join_governor(settings: Settings, clock: Clock) -> Enrolment | None:
+def _join_governor(settings: SessionSettings, clock: Clock) -> Enrolment | None:
     environ = settings.environ
     run_id, run_dir, number = (environ.get(f"BACKPROP_{key}", "") for key in ("RUN_ID", "RUN_DIR", "ATTEMPT"))
     if not (run_id and run_dir and number.isdigit()):
@@ -123,7 +123,7 @@ def _count_box(run_id: str, of_others: int) -> int:
     return _boxes_of_run[run_id]
 
 
-def _box_in_process(hold: RunHold, settings: Settings) -> int:
+def _box_in_process(hold: RunHold, settings: SessionSettings) -> int:
     """Which training of the process this is, where several have the same `run`: `fit` called again, say.
 
     One that was left early goes on in the next; behind one that is completed another begins, unless that one is asked for.
@@ -140,7 +140,7 @@ def _earlier(store: RunStore, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def _find_or_create(
-    store: RunStore, settings: Settings, clock: Clock, notes: list[str]
+    store: RunStore, settings: SessionSettings, clock: Clock, notes: list[str]
 ) -> tuple[RunRecord, bool]:
     """The record, and whether the attempt continues what it holds."""
     if settings.run is not None:
@@ -188,7 +188,7 @@ def _load_exactly(store: RunStore, run_id: str) -> RunRecord:
     raise RunNotFoundError(f"There is no run {run_id!r} in {store.home}.", "See 'backprop list'.")
 
 
-def _left_behind(run_id: str, settings: Settings, clock: Clock) -> bool:
+def _left_behind(run_id: str, settings: SessionSettings, clock: Clock) -> bool:
     """Whether a folder of the script's own choice holds checkpoints of a run that our home does not know."""
     place = settings.checkpoint_dir
     return place is not None and bool(run_folder(place, run_id, settings, clock).own)
@@ -199,7 +199,7 @@ def _begin(
     hold: RunHold,
     record: RunRecord,
     continuing: bool,
-    settings: Settings,
+    settings: SessionSettings,
     deadlines: Deadlines,
     clock: Clock,
     notes: list[str],

@@ -26,7 +26,7 @@ from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_core.session.training_state import Trainee
 
@@ -49,7 +49,12 @@ class SharedTrainee(Trainee, Protocol):
 
 
 def session_among(
-    ranks: Ranks | None, settings: Settings, trainee: SharedTrainee, clock: Clock, *, leave_s: float = 0.02
+    ranks: Ranks | None,
+    settings: SessionSettings,
+    trainee: SharedTrainee,
+    clock: Clock,
+    *,
+    leave_s: float = 0.02,
 ) -> Session:
     """The session of this process, which is alone or one of `ranks`."""
     if ranks is None:
@@ -112,7 +117,13 @@ class LeadingSession(Session):
     """The first rank's."""
 
     def __init__(
-        self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock, *, leave_s: float = 0.02
+        self,
+        settings: SessionSettings,
+        keeping: SharedTrainee,
+        ranks: Ranks,
+        clock: Clock,
+        *,
+        leave_s: float = 0.02,
     ) -> None:
         super().__init__(settings, keeping, clock=clock, leave_s=leave_s)
         keeping.processes = ranks.count
@@ -197,7 +208,7 @@ class LeadingSession(Session):
 class FollowingSession(Session):
     """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
 
-    def __init__(self, settings: Settings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
+    def __init__(self, settings: SessionSettings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
         super().__init__(settings, keeping, clock=clock, silent=True)
         keeping.processes = ranks.count
         self._keeping = keeping

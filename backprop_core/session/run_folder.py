@@ -16,7 +16,7 @@ from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
 from backprop_core.errors import UsageError
 from backprop_core.runs.atomic import write_error
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RunFolder:
     stranger: str = ""
 
 
-def run_folder(directory: str, run_id: str, settings: Settings, clock: Clock) -> RunFolder:
+def run_folder(directory: str, run_id: str, settings: SessionSettings, clock: Clock) -> RunFolder:
     """The folder of run `run_id` at `directory`, or below it where that holds other runs.
 
     Raises:
@@ -57,12 +57,12 @@ def run_folder(directory: str, run_id: str, settings: Settings, clock: Clock) ->
     return RunFolder(directory, checkpoints, own)
 
 
-def open_checkpoints(directory: str, settings: Settings, clock: Clock) -> CheckpointStore:
+def open_checkpoints(directory: str, settings: SessionSettings, clock: Clock) -> CheckpointStore:
     """The store at `directory`, which keeps what the user asked for."""
     return open_store(directory, clock=clock, keep=settings.keep, keep_every=settings.keep_every)
 
 
-def box_folder(whole: RunFolder, box: int, run_id: str, settings: Settings, clock: Clock) -> RunFolder:
+def box_folder(whole: RunFolder, box: int, run_id: str, settings: SessionSettings, clock: Clock) -> RunFolder:
     """Where the `box`-th training of a process has its checkpoints; the first has the run's folder itself."""
     if box == 1:
         return whole

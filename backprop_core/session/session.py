@@ -33,7 +33,7 @@ from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
-from backprop_core.session.settings import Settings
+from backprop_core.session.settings import SessionSettings
 from backprop_core.session.training_state import Position, Trainee
 
 __all__ = ["BLOCK_S", "Position", "Session", "Trainee"]
@@ -59,7 +59,7 @@ class Session:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: SessionSettings,
         trainee: Trainee,
         *,
         clock: Clock = SYSTEM,

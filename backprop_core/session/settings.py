@@ -18,7 +18,7 @@ DEFAULT_GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SessionSettings:
     """What the user asked for.
 
     Attributes:
@@ -69,7 +69,7 @@ def make_settings(
     origin: str = "timebox",
     framework: str = "",
     environ: Mapping[str, str] | None = None,
-) -> Settings:
+) -> SessionSettings:
     """Check the keywords of the public surface; see DESIGN section 4 for their meaning.
 
     Raises:
@@ -103,7 +103,7 @@ def make_settings(
     if grace == DEFAULT_GRACE_S:
         given = _from_environ(environ, "BACKPROP_GRACE_S", zero_allowed=True)
         grace = grace if given is None else given
-    return Settings(
+    return SessionSettings(
         budget=budget,
         until=until,
         checkpoint_every_s=None
@@ -134,7 +134,7 @@ def _from_environ(environ: Mapping[str, str], name: str, *, zero_allowed: bool) 
     return parse_duration(value, name, zero_allowed=zero_allowed)
 
 
-def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> Settings:
+def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> SessionSettings:
     """Those of a session that the script did not ask for.
 
     A script that is handed its own checkpoint (`--resume-flag`) restores itself: nothing is restored over it.
