@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -126,6 +127,24 @@ def nothing_sticks_to_the_model(folder: Path) -> None:
     assert resumed.epoch == [0, 1]
     assert again._initial_epoch is None
     assert again.fit(x, y, batch_size=16, epochs=1, verbose=0).epoch == [0]
+
+
+@scenario
+def a_run_folder_that_is_gone_costs_no_fit(folder: Path) -> None:
+    """Our record cannot be written at the end: that is said, `fit` returns, and the code behind it runs."""
+
+    class Removes(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 1 and (run := backprop_home() / "runs/unrecorded").exists():
+                shutil.rmtree(run)
+
+    x, y = data()
+    callback = BackpropCallback("1h", run="unrecorded")
+    history = compiled(network()).fit(
+        x, y, batch_size=16, epochs=2, verbose=0, callbacks=[callback, Removes()]
+    )
+    assert callback.outcome == "completed"
+    assert history.epoch == [0, 1]
 
 
 @scenario

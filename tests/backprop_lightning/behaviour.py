@@ -10,6 +10,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,23 @@ def notebook(folder: Path) -> Any:
     fit(made, module)
     outcomes.append(str(ours.outcome))
     return {"outcomes": outcomes, "step": made.global_step, "resumed": str(ours.resumed_from)[-4:]}
+
+
+@case
+def unrecorded(folder: Path) -> Any:
+    """The run's folder is removed while it trains: `fit` returns all the same."""
+    ours = boxed("unrecorded")
+
+    class Removes(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, number: int
+        ) -> None:
+            if trainer.global_step == 3:
+                shutil.rmtree(Path(os.environ["BACKPROP_HOME"]) / "runs/unrecorded")
+
+    made = trainer(Removes(), ours)
+    fit(made)
+    return {"outcome": str(ours.outcome), "step": made.global_step}
 
 
 @case

@@ -56,6 +56,12 @@ def test_a_stop_closes_what_fit_opened(made: dict[str, Any]) -> None:
     assert stop["instance"] == []
 
 
+def test_a_run_folder_that_is_gone_costs_no_fit(made: dict[str, Any]) -> None:
+    """Our record cannot be written at the end: that is said, `fit` returns, and the code behind it runs."""
+    assert made["unrecorded"]["outcome"] == "completed"
+    assert made["unrecorded"]["step"] > 3
+
+
 def test_the_rows_of_a_csv_logger_are_not_lost(made: dict[str, Any]) -> None:
     """With a fixed version Lightning deletes the file at each start: after two cuts it is that of an uncut training."""
     assert made["csv_rows"] == {"rows": made["csv_rows"]["rows"], "flushed": True, "buffered": True}

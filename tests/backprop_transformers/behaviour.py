@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -102,6 +104,19 @@ def deadline(folder: Path) -> Any:
     first = (ours.outcome, output.global_step, bool(fits) and all(fits.values()))
     _, ours, output = struck("second", 1000, num_train_epochs=1)
     return {"first": first, "second": (ours.outcome, output.global_step), "remaining": ours.remaining}
+
+
+@case
+def unrecorded(folder: Path) -> Any:
+    """The run's folder is removed while it trains: `train` returns all the same."""
+
+    class Removes(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                shutil.rmtree(Path(os.environ["BACKPROP_HOME"]) / "runs/unrecorded")
+
+    _, ours, output = struck("unrecorded", 1000, num_train_epochs=1, callbacks=[Removes()])
+    return {"outcome": str(ours.outcome), "step": output.global_step}
 
 
 @case

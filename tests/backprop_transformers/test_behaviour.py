@@ -112,3 +112,9 @@ def test_other_trainers_train_as_ever(made: dict[str, Any]) -> None:
 def test_attaching_adds_one_callback(made: dict[str, Any]) -> None:
     """After `attach`, called twice, a Trainer has one callback after two trainings, and the user's own is not doubled."""
     assert made["attached"] == {"count": [1, 1], "same_train": True, "step": 2}
+
+
+def test_a_run_folder_that_is_gone_costs_no_training(made: dict[str, Any]) -> None:
+    """Our record cannot be written at the end: that is said, `train` returns, and the code behind it runs."""
+    assert made["unrecorded"]["outcome"] == "completed"
+    assert made["unrecorded"]["step"] > 3
