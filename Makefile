@@ -1,34 +1,51 @@
-# One command each: make demo, make test, make check, make bench, make test-faults.
+# One command each: make demo, make test-quick, make test, make check, make bench, make test-faults.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test test-failed check format bench test-faults clean
+.PHONY: demo test test-quick test-failed check format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[torch]' scikit-learn
-	touch $@
+	@echo "Installing PyTorch and what the demo needs into $(VENV): about 1.1 GB on disk (PyTorch's CPU build is 0.75 of it)."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "  1 of 2: torch" && $(PIP) torch==2.13.0
+	@echo "  2 of 2: backprop, scikit-learn" && $(PIP) --editable '.[torch]' scikit-learn
+	@touch $@
+
+# What the tests that tell most need beside it.
+$(VENV)/.quick-ready: $(VENV)/.demo-ready
+	@echo "Installing pytest and what the quick tests need: about 50 MB more."
+	@$(PIP) --editable '.[torch,remote,test]'
+	@touch $@
 
 # All frameworks and tools that the tests and checks use.
-$(VENV)/.dev-ready: $(VENV)/.demo-ready
-	$(PIP) --editable '.[dev]'
-	touch $@
+$(VENV)/.dev-ready: $(VENV)/.quick-ready
+	@echo "Installing all frameworks that the tests train with: about 2.2 GB more on disk (TensorFlow 1.3, JAX 0.4); some minutes."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
 
 # The main job on real data: stopped in time with a checkpoint, resumed to the end, listed.
 demo: $(VENV)/.demo-ready
 	BIN=$(BIN) DEMO_HOME=$(DEMO_HOME) sh examples/demo.sh
 
+# What a change breaks first, in about three minutes: the core, the command and the loops of PyTorch, without other frameworks.
+QUICK := tests/test_import_rules.py tests/backprop_core tests/backprop_cli/test_run.py tests/backprop_cli/test_resume.py \
+	tests/backprop_torch/test_cut_trainings.py tests/backprop_torch/test_signals.py tests/deadline
+test-quick: $(VENV)/.quick-ready
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults" $(QUICK) || $(WHAT_NEXT)
+
 # Three at a time on two cores: a quarter of the time the tests wait for a process or a deadline.
 test: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults" || $(WHAT_NEXT)
+
+# The line to type where something failed; the status stays that of the tests.
+WHAT_NEXT = { status=$$?; echo; echo "To run what failed once more, alone on the machine, type:  make test-failed"; exit $$status; }
 
 # What failed in the last run, alone on the machine: tells a broken test from a crowded moment.
-test-failed: $(VENV)/.dev-ready
+test-failed: $(VENV)/.quick-ready
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --timeout 1800
 
 # Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone, whose quick ones `make test` runs as well.

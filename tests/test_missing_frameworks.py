@@ -40,7 +40,7 @@ def test_a_missing_framework_is_named_with_what_installs_it(package: str, missin
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=240,
     ).stdout
     assert shown.startswith(f"backprop_{package} needs ")
     assert f"'{missing.partition(',')[0]}' is not installed" in shown

@@ -75,7 +75,7 @@ def test_max_parallel_lets_only_so_many_run(backprop: CommandLine) -> None:
     wait_for(lambda: "waiting since" in second.stderr.readline())  # type: ignore[union-attr]
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    out, _ = second.communicate(timeout=30)
+    out, _ = second.communicate(timeout=240)
     assert out == "second\n"
 
 
@@ -121,7 +121,7 @@ def test_a_probe_that_hangs_costs_its_value_and_no_more(backprop: CommandLine, s
     """A run starts after some seconds although nvidia-smi never answers, is watched meanwhile, and ends in time."""
     smi.say(gpu(0), mode="hang")
     backprop.script("import time; time.sleep(600)")
-    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "hang")
+    ran = backprop("run", "train.py", "-m", backprop.box(3), "--run-id", "hang")
     assert ran.returncode == 124
     assert "nvidia-smi" in ran.stderr
     governor = backprop.record("hang")["attempts"][0]["measured"]["governor"]
@@ -136,7 +136,7 @@ def test_a_run_waits_until_the_gpu_has_cooled_down(backprop: CommandLine, smi: F
     assert process.stderr is not None
     wait_for(lambda: "GPU temperature is 99" in process.stderr.readline())  # type: ignore[union-attr]
     smi.say(gpu(0, temperature_c=50))
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=240)
     assert (process.returncode, out) == (0, "started\n")
 
 
@@ -148,13 +148,13 @@ def test_a_hot_gpu_pauses_a_script_and_a_cool_one_lets_it_go_on(
     """
     smi.say(gpu(0, temperature_c=50))
     backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.01)")
-    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "hot")
+    process = backprop.start("run", "train.py", "-m", backprop.box(6), "--run-id", "hot")
     pid = wait_for(lambda: number_in(backprop.folder / "pid"))
     smi.say(gpu(0, temperature_c=90))
     wait_for(lambda: _state(pid) == "T")
     smi.say(gpu(0, temperature_c=60))
     wait_for(lambda: _state(pid) != "T", deadline_s=25)
-    process.communicate(timeout=40)
+    process.communicate(timeout=240)
     governor = backprop.record("hot")["attempts"][0]["measured"]["governor"]
     (pause,) = governor["pauses"]
     assert pause["seconds"] >= 9.5
@@ -178,7 +178,7 @@ def test_a_session_is_paused_at_its_safe_point_when_hot(backprop: CommandLine, s
     smi.say(gpu(0, temperature_c=97))
     wait_for(lambda: '"action": "pause"' in events.read_text())
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     assert backprop.record("safe")["status"] == "stopped"
 
@@ -191,7 +191,8 @@ def test_samples_are_kept_once_a_second_and_the_peak_in_the_record(backprop: Com
         json.loads(line)["kind"]
         for line in (backprop.attempt_dir("mem") / "governor.jsonl").read_text().splitlines()
     ]
-    assert 2 <= kinds.count("sample") <= 4
+    used_s = backprop.record("mem")["attempts"][0]["measured"]["governor"]["used_s"]
+    assert 2 <= kinds.count("sample") <= used_s + 2
     assert backprop.record("mem")["attempts"][0]["measured"]["peak_rss_bytes"] > 200_000_000
     backprop.script("x = b'1' * 300_000_000")  # gone before the second sample
     assert backprop("run", "train.py", "--run-id", "brief").returncode == 0
@@ -213,7 +214,7 @@ def test_a_wait_that_is_ended_leaves_nothing(
         assert backprop("stop", "w").returncode == 0
     else:
         process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=240)
     assert process.returncode == status
     assert backprop.runs() == []
 

@@ -54,8 +54,8 @@ def test_a_progress_bar_is_one_line_of_the_log(backprop: CommandLine) -> None:
 def test_logs_follow_a_chain_from_its_wait_to_its_last_box(backprop: CommandLine) -> None:
     """-f waits for a run that waits itself, and goes on with the next box after a rest."""
     backprop.script(STANDIN)
-    backprop.environment["STANDIN_STEPS"] = "100"
-    chain = ["-m", "0.03", "--until-done", "--rest", "0.01", "--run-id", "c"]
+    backprop.environment["STANDIN_STEPS"] = str(backprop.steps(100))
+    chain = ["-m", backprop.box(1.8), "--until-done", "--rest", "0.01", "--run-id", "c"]
     waiting = backprop.start("run", "train.py", "--run-id", "w", "--min-free-ram", "60000")
     wait_for((backprop.home / "runs" / "w" / "run.json").exists)
     assert "not begun" in backprop("logs", "w").stderr
@@ -65,9 +65,9 @@ def test_logs_follow_a_chain_from_its_wait_to_its_last_box(backprop: CommandLine
         "logs", "c", "-f", "-n", "5"
     )  # which waits as long as the one before it in the queue
     waiting.terminate()
-    waiting.communicate(timeout=20)
-    out, _ = follow.communicate(timeout=40)
-    run.communicate(timeout=20)
+    waiting.communicate(timeout=240)
+    out, _ = follow.communicate(timeout=240)
+    run.communicate(timeout=240)
     assert out.count("argv") == len(backprop.record("c")["attempts"]) >= 2
 
 
@@ -87,9 +87,9 @@ def test_logs_follow_until_the_run_ends(backprop: CommandLine) -> None:
     assert follow.stdout is not None
     assert follow.stdout.readline() == "first\n"
     (backprop.folder / "go").touch()
-    out, _ = follow.communicate(timeout=20)
+    out, _ = follow.communicate(timeout=240)
     assert out == "last\n"
-    run.communicate(timeout=20)
+    run.communicate(timeout=240)
 
 
 def test_prune_asks_first_and_removes_only_what_is_old(backprop: CommandLine) -> None:
@@ -332,7 +332,7 @@ def test_status_watch_goes_on_until_ctrl_c(backprop: CommandLine) -> None:
     while seen < 2:
         seen += "free memory" in process.stdout.readline()
     process.send_signal(2)
-    process.communicate(timeout=10)
+    process.communicate(timeout=240)
     assert process.returncode == 130
 
 

@@ -36,7 +36,7 @@ def session(backprop: CommandLine) -> Iterator[subprocess.Popen[str]]:
     wait_for(lambda: steps(backprop))
     yield process
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def unaware(backprop: CommandLine) -> Iterator[subprocess.Popen[str]]:
     wait_for(lambda: number_in(backprop.folder / "count"))
     yield process
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
 
 
 def events(backprop: CommandLine) -> str:
@@ -66,7 +66,7 @@ def state(pid: int) -> str:
 def test_stop_ends_a_session_with_a_checkpoint(backprop: CommandLine, session: subprocess.Popen[str]) -> None:
     """The run saves, ends with status 0, and the record says who asked."""
     assert backprop("stop", "s").returncode == 0
-    session.communicate(timeout=30)
+    session.communicate(timeout=240)
     assert session.returncode == 0
     record = backprop.record("s")
     assert record["status"] == "stopped"
@@ -104,7 +104,7 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     assert shown.startswith("run s: running")
     assert "the time box waited" in shown
     backprop("stop", "s")
-    session.communicate(timeout=30)
+    session.communicate(timeout=240)
     (pause,) = backprop.record("s")["attempts"][0]["measured"]["governor"]["pauses"]
     assert pause["seconds"] > 0.1
     assert "backprop pause" in pause["why"]
@@ -119,19 +119,21 @@ def test_pause_freezes_a_script_without_a_session(
 ) -> None:
     """It is stopped by the kernel, goes on where it was, and its time box has waited."""
     pid = number_in(backprop.folder / "pid") or 0
+    asked_at = time.monotonic()
     assert backprop("pause", "u").returncode == 0
     wait_for(lambda: state(pid) == "T")
-    count = number_in(backprop.folder / "count") or 0
     paused_at = time.monotonic()
+    count = number_in(backprop.folder / "count") or 0
     assert backprop("status", "u").stdout.startswith("run u: paused")
     assert number_in(backprop.folder / "count") == count
+    least_s = time.monotonic() - paused_at
     assert backprop("continue", "u").returncode == 0
     wait_for(lambda: (number_in(backprop.folder / "count") or 0) > count)
-    paused_s = time.monotonic() - paused_at
-    unaware.communicate(timeout=40)
+    most_s = time.monotonic() - asked_at
+    unaware.communicate(timeout=240)
     governor = backprop.record("u")["attempts"][0]["measured"]["governor"]
     assert governor["used_s"] > 12.0 - 0.7 + governor["pauses"][0]["seconds"]
-    assert abs(governor["pauses"][0]["seconds"] - paused_s) < 1.0
+    assert least_s - 0.1 < governor["pauses"][0]["seconds"] < most_s + 0.1
 
 
 def test_a_paused_script_can_be_stopped(backprop: CommandLine, unaware: subprocess.Popen[str]) -> None:
@@ -140,14 +142,14 @@ def test_a_paused_script_can_be_stopped(backprop: CommandLine, unaware: subproce
     backprop("pause", "u")
     wait_for(lambda: state(pid) == "T")
     backprop("stop", "u")
-    unaware.communicate(timeout=20)
+    unaware.communicate(timeout=240)
     assert backprop.record("u")["status"] == "stopped"
 
 
 def test_extend_makes_the_time_box_longer(backprop: CommandLine, unaware: subprocess.Popen[str]) -> None:
     """The script outlives its first deadline by what was added."""
     assert backprop("extend", "u", "3s").returncode == 0
-    unaware.communicate(timeout=40)
+    unaware.communicate(timeout=240)
     assert backprop.record("u")["attempts"][0]["measured"]["governor"]["used_s"] > 14.0
 
 
@@ -164,7 +166,7 @@ def test_a_frozen_script_can_be_given_more_time(backprop: CommandLine) -> None:
     assert "no session of backprop" in asked.stderr
     assert state(pid) == "T"
     assert backprop("continue", "u").returncode == 0
-    process.communicate(timeout=40)
+    process.communicate(timeout=240)
     governor = backprop.record("u")["attempts"][0]["measured"]["governor"]
     assert governor["used_s"] > 6.0 + 2.0 + governor["pauses"][0]["seconds"] - 0.7
 
@@ -222,6 +224,6 @@ def test_an_in_process_run_without_governor_is_asked_the_same_way(backprop: Comm
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     assert backprop("stop", "alone").returncode == 0
-    process.communicate(timeout=20)
+    process.communicate(timeout=240)
     record = json.loads((backprop.home / "runs" / "alone" / "run.json").read_text())
     assert record["status"] == "stopped"

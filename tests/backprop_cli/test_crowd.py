@@ -84,7 +84,7 @@ def chaos(backprop: CommandLine, rounds: int, seed: int) -> None:
             process.kill()
         if victim == "stop":
             process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         wait_for(lambda pids=pids: all(gone(pid) for pid in pids))
     ends = assert_consistent(backprop)
     assert len(ends) > rounds // 2

@@ -15,8 +15,8 @@ from tests.backprop_cli.sessions import STANDIN
 def run(backprop: CommandLine) -> CommandLine:
     """A time-boxed run `r` with a checkpoint, and a whole one beside it."""
     backprop.script(STANDIN)
-    backprop.environment["STANDIN_STEPS"] = "60"
-    backprop("run", "train.py", "-m", "0.02", "--run-id", "r", "--", "--lr", "0.1")
+    backprop.environment["STANDIN_STEPS"] = str(backprop.steps(60))
+    backprop("run", "train.py", "-m", backprop.box(1.2), "--run-id", "r", "--", "--lr", "0.1")
     backprop.environment["STANDIN_STEPS"] = "1"
     return backprop
 
@@ -70,7 +70,7 @@ def test_damage_while_it_trains_ends_nothing(backprop: CommandLine) -> None:
         (backprop.home / "experiments.json").write_text('{"float": []}')
         assert backprop.runs()[0]["status"] == "running"
         assert backprop("stop", "r").returncode == 0
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
     finally:
         end(process)
@@ -109,7 +109,7 @@ def test_something_else_in_place_of_a_file_ends_nothing(backprop: CommandLine, n
             (path / "inner").mkdir(parents=True)
         assert [row["id"] for row in backprop.runs()] == ["r"]
         assert backprop("status", "r").returncode == 0
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
         assert "Traceback" not in err
     finally:

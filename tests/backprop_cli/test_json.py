@@ -64,7 +64,7 @@ def test_requests_and_records_are_objects(backprop: CommandLine) -> None:
         ):
             told = json.loads(backprop(*arguments, "--json").stdout)
             assert (told["run_id"], told["asked"], told["status"]) == ("j", arguments[0], "running")
-        process.wait(timeout=60)
+        process.wait(timeout=240)
     finally:
         end(process)
     assert json.loads(backprop("logs", "j", "--json").stdout)["output"].startswith("here")

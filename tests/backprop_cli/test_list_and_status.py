@@ -83,8 +83,10 @@ def test_a_damaged_record_is_warned_of_and_the_others_are_shown(backprop: Comman
 def test_status_tells_the_whole_story(backprop: CommandLine) -> None:
     """Command, attempts with reasons, steps, slack and checkpoints are all there; --json gives the record."""
     backprop.script(STANDIN)
-    backprop.environment["STANDIN_STEPS"] = "80"
-    backprop("run", "train.py", "-m", "0.03", "--run-id", "told", "-n", "a story", "--", "--lr", "0.1")
+    backprop.environment["STANDIN_STEPS"] = str(backprop.steps(80))
+    backprop(
+        "run", "train.py", "-m", backprop.box(1.8), "--run-id", "told", "-n", "a story", "--", "--lr", "0.1"
+    )
     backprop("resume", "told", "-m", "1")
     shown = backprop("status", "told")
     assert shown.returncode == 0
@@ -115,5 +117,5 @@ def test_a_running_run_is_shown_as_it_is(backprop: CommandLine) -> None:
         assert "running" in backprop("status", "now").stdout
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=240)
     assert backprop.runs()[0]["status"] == "preempted"

@@ -155,7 +155,7 @@ def test_a_half_written_file_of_a_killed_script_is_not_resumed_from(backprop: Co
         (backprop.folder / "go").touch()
         wait_for((backprop.folder / "up").exists)
         os.kill(backprop.record("g")["attempts"][0]["process"]["pid"], 9)
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
         assert checkpoints(backprop) == ["torn.pt", "whole.pt"]
         assert backprop.record("g")["last_checkpoint"].endswith("whole.pt")
     finally:

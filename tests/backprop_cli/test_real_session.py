@@ -45,9 +45,10 @@ def progress(backprop: CommandLine, run: str) -> str:
 def test_a_cut_run_ends_as_an_uncut_one(backprop: CommandLine) -> None:
     """Two boxes give the same weights as one, each box is on time, and the statuses are 0."""
     backprop.script(TRAINS)
-    whole = backprop("run", "train.py", "--run-id", "whole", "--", "250")
+    steps = str(backprop.steps(250, step_s=0.01))
+    whole = backprop("run", "train.py", "--run-id", "whole", "--", steps)
     assert whole.returncode == 0, whole.stderr
-    cut = backprop("run", "train.py", "-m", "0.04", "--run-id", "cut", "--", "250")
+    cut = backprop("run", "train.py", "-m", backprop.box(2.4), "--run-id", "cut", "--", steps)
     assert cut.returncode == 0, cut.stderr
     record = backprop.record("cut")
     assert record["status"] == "timeboxed"
@@ -63,8 +64,11 @@ def test_a_cut_run_ends_as_an_uncut_one(backprop: CommandLine) -> None:
 def test_a_chain_of_boxes_ends_as_an_uncut_run(backprop: CommandLine) -> None:
     """--until-done reaches the end by itself, with the uncut run's weights."""
     backprop.script(TRAINS)
-    whole = backprop("run", "train.py", "--", "300")
-    chain = backprop("run", "train.py", "-m", "0.04", "--until-done", "--run-id", "chain", "--", "300")
+    steps = str(backprop.steps(300, step_s=0.01))
+    whole = backprop("run", "train.py", "--", steps)
+    chain = backprop(
+        "run", "train.py", "-m", backprop.box(2.4), "--until-done", "--run-id", "chain", "--", steps
+    )
     assert chain.returncode == 0, chain.stderr
     assert len(backprop.record("chain")["attempts"]) >= 2
     assert hash_in(chain.stdout) == hash_in(whole.stdout)
@@ -78,7 +82,7 @@ def test_ctrl_c_stop_and_the_end_of_a_governor_each_leave_a_checkpoint(backprop:
         process = backprop.start("run", "train.py", "--run-id", run, "--", "400")
         wait_for(lambda run=run: '"progress"' in progress(backprop, run))
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
         wait_for(lambda run=run: "session_finished" in progress(backprop, run))
         wait_for(lambda: backprop.runs()[0]["status"] != "running")
         assert backprop.runs()[0]["last_checkpoint"], run
@@ -101,7 +105,7 @@ def test_requests_from_another_terminal_reach_a_real_session(backprop: CommandLi
     wait_for(lambda: progress(backprop, "r").count('"progress"') > count + 1)
     backprop("extend", "r", "1h")
     backprop("stop", "r")
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     record = backprop.record("r")
     assert record["status"] == "stopped"
@@ -132,7 +136,7 @@ def test_what_is_asked_of_a_paused_session_is_done_when_it_goes_on(backprop: Com
         # Without the minute it could not be more than before the pause; the pause itself is given back as well.
         assert left_s + 60.0 - 10.0 < remaining_s(backprop, "h") <= left_s + 60.0
         assert backprop("stop", "h").returncode == 0
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=240)
     finally:
         end(process)
     assert "extended by 60 s" in err
@@ -150,7 +154,7 @@ def test_a_file_that_the_script_has_announced_is_not_taken_for_the_sessions(back
     wait_for(lambda: '"progress"' in progress(backprop, "own"))
     record = backprop.record("own")
     os.kill(record["attempts"][0]["process"]["pid"], signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     assert [Path(path).name for path in backprop.record("own")["checkpoints"]] == ["own.pt"]
     work = backprop.home / "runs" / "own" / "run.json"
     work.write_text(work.read_text().replace('"100000"', '"100"'))
@@ -167,7 +171,9 @@ def state(pid: int) -> str:
 def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: CommandLine) -> None:
     """Ctrl-Z for longer than the time box: after waking, the session trains on for what was left of it."""
     backprop.script(TRAINS)
-    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "z", "--", "100000", process_group=0)
+    process = backprop.start(
+        "run", "train.py", "-m", backprop.box(6), "--run-id", "z", "--", "100000", process_group=0
+    )
     wait_for(lambda: '"progress"' in progress(backprop, "z"))
     process.send_signal(signal.SIGTSTP)
     wait_for(lambda: state(process.pid) == "T")
@@ -176,7 +182,7 @@ def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: Comm
     wait_for(lambda: time.monotonic() > slept_until)
     assert progress(backprop, "z").count('"progress"') == before
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=40)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     record = backprop.record("z")
     assert record["status"] == "timeboxed"
@@ -187,7 +193,7 @@ def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: Comm
 def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) -> None:
     """A session that is held at its safe point past its first deadline goes on afterwards with the time it had left."""
     backprop.script(TRAINS)
-    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "p", "--", "100000")
+    process = backprop.start("run", "train.py", "-m", backprop.box(6), "--run-id", "p", "--", "100000")
     wait_for(lambda: '"progress"' in progress(backprop, "p"))
     backprop("pause", "p")
     wait_for(lambda: '"paused"' in progress(backprop, "p"))
@@ -196,7 +202,7 @@ def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) ->
     wait_for(lambda: time.monotonic() > until)
     assert process.poll() is None
     backprop("continue", "p")
-    process.communicate(timeout=40)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     assert backprop.record("p")["status"] == "timeboxed"
     assert progress(backprop, "p").count('"progress"') > before + 1
@@ -211,7 +217,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(backprop: CommandLine
     backprop("checkpoint", "d")
     wait_for(lambda: '"reason": "requested"' in progress(backprop, "d"))
     backprop("stop", "d")
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     newest = Path(backprop.record("d")["last_checkpoint"])
     victim = max(
         (path for path in newest.iterdir() if path.name != "manifest.json"), key=lambda p: p.stat().st_size

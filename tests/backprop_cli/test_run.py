@@ -83,7 +83,7 @@ def test_a_script_that_ignores_the_time_is_ended_in_time(backprop: CommandLine) 
     is 124.
     """
     backprop.script("import os, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.1)")
-    ran = backprop("run", "train.py", "-m", "0.03", "--run-id", "late")
+    ran = backprop("run", "train.py", "-m", backprop.box(1.8), "--run-id", "late")
     assert ran.returncode == 124
     governor = backprop.record("late")["attempts"][0]["measured"]["governor"]
     assert 0 < governor["unused_s"] < 0.5
@@ -106,7 +106,7 @@ def test_a_script_that_catches_sigterm_gets_a_tenth_of_the_budget(backprop: Comm
         while True: time.sleep(0.01)
         """
     )
-    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "saves")
+    ran = backprop("run", "train.py", "-m", backprop.box(3), "--run-id", "saves")
     assert ran.returncode == 0, ran.stderr
     record = backprop.record("saves")
     assert record["status"] == "timeboxed"
@@ -132,10 +132,8 @@ def test_a_script_that_refuses_to_end_is_killed_with_all_it_started(backprop: Co
         while True: time.sleep(0.1)
         """
     )
-    begun = time.monotonic()
-    ran = backprop("run", "train.py", "-m", "0.05", "--run-id", "stubborn")
+    ran = backprop("run", "train.py", "-m", backprop.box(3), "--run-id", "stubborn")
     assert ran.returncode == 124
-    assert time.monotonic() - begun < 8
     pids = [int(pid) for pid in (backprop.folder / "pids").read_text().split()]
     assert len(pids) == 4
     assert all(gone(pid) for pid in pids)
@@ -151,10 +149,11 @@ def test_an_orphan_that_holds_the_pipe_does_not_hold_the_command(backprop: Comma
         print("child", child.pid, flush=True)
         """
     )
+    start_s = backprop.start_s
     begun = time.monotonic()
     ran = backprop("run", "train.py")
     assert ran.returncode == 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 5.0 + 5 * start_s  # the orphan holds the pipe for ten minutes
     assert gone(int(ran.stdout.split()[1]))
 
 
@@ -256,9 +255,14 @@ def test_timeboxed_exit_code_changes_only_an_end_that_can_be_resumed(backprop: C
         while True: time.sleep(0.1)
         """
     )
-    assert backprop("run", "train.py", "-m", "0.02", "--timeboxed-exit-code", "99").returncode == 124
     assert (
-        backprop("run", "train.py", "-m", "0.02", "--timeboxed-exit-code", "99", "--", "x").returncode == 99
+        backprop("run", "train.py", "-m", backprop.box(1.2), "--timeboxed-exit-code", "99").returncode == 124
+    )
+    assert (
+        backprop(
+            "run", "train.py", "-m", backprop.box(1.2), "--timeboxed-exit-code", "99", "--", "x"
+        ).returncode
+        == 99
     )
 
 
@@ -267,11 +271,11 @@ def test_our_lines_do_not_stand_behind_a_part_of_the_scripts(backprop: CommandLi
     backprop.script("print('no line feed', end='', flush=True)")
     arguments = ("run", "train.py", "--run-id", "torn")
     with backprop.start(*arguments, stderr=subprocess.STDOUT) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=240)
     assert "no line feed\nbackprop: completed" in out
     assert (backprop.attempt_dir("torn") / "output.log").read_text() == "no line feed"
     with backprop.start("run", "train.py") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert out == "no line feed"
     assert "\n\n" not in err
 

@@ -35,7 +35,7 @@ def test_ctrl_c_asks_the_script_and_a_second_means_now(backprop: CommandLine) ->
         control = json.loads((backprop.attempt_dir("c") / "control.json").read_text())
         assert [request["action"] for request in control["requests"]] == ["stop"]
         process.send_signal(2)
-        process.communicate(timeout=20)
+        process.communicate(timeout=240)
         assert process.returncode == 124
         assert gone(pid)
         assert backprop.record("c")["status"] == "stopped"
@@ -59,7 +59,7 @@ def test_ctrl_c_reaches_an_unaware_script_as_the_interrupt_it_knows(backprop: Co
     process = backprop.start("run", "train.py")
     wait_for(lambda: number_in(backprop.folder / "pid"))
     process.send_signal(2)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=240)
     assert out == "saving at once\n"
 
 
@@ -82,7 +82,7 @@ def test_a_schedulers_warning_means_save_and_end(backprop: CommandLine, name: st
     try:
         pid = wait_for(lambda: number_in(backprop.folder / "pid"))
         process.send_signal(signal.Signals[name])
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=240)
     finally:
         end(process)
     assert out == f"heard {name}\n"
@@ -99,7 +99,7 @@ def test_a_warned_script_that_catches_sigterm_gets_that(backprop: CommandLine) -
     try:
         wait_for(lambda: number_in(backprop.folder / "pid"))
         process.send_signal(signal.SIGUSR1)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=240)
     finally:
         end(process)
     assert out == "heard SIGTERM\n"
@@ -115,7 +115,7 @@ def test_a_signal_that_is_no_warning_is_the_scripts(backprop: CommandLine) -> No
         wait_for(lambda: "USR2" in (backprop.attempt_dir("u") / "output.log").read_text())
         assert process.poll() is None
         process.send_signal(signal.SIGUSR1)
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
         assert backprop.record("u")["attempts"][0]["reason"].startswith("backprop was sent SIGUSR1;")
     finally:
         end(process)
@@ -155,7 +155,7 @@ def test_a_ctrl_c_while_the_end_is_written_down_does_not_lose_it(backprop: Comma
         env=backprop.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert ran.returncode == 124, ran.stderr
@@ -171,7 +171,7 @@ def test_sigterm_and_sighup_end_the_run_as_preempted(backprop: CommandLine, numb
     process = backprop.start("run", "train.py", "--run-id", "p")
     pid = wait_for(lambda: number_in(backprop.folder / "pid"))
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=240)
     assert process.returncode == 124
     assert backprop.record("p")["status"] == status
     assert gone(pid)
@@ -189,12 +189,13 @@ def test_the_grace_is_kept(backprop: CommandLine) -> None:
         time.sleep(600)
         """
     )
-    process = backprop.start("run", "train.py", "--grace", "0.5")
+    process = backprop.start("run", "train.py", "--grace", "0.5", "--run-id", "g")
     wait_for(lambda: number_in(backprop.folder / "pid"))
     begun = time.monotonic()
     process.send_signal(15)
-    process.communicate(timeout=20)
-    assert 0.4 < time.monotonic() - begun < 5
+    process.communicate(timeout=240)
+    assert time.monotonic() - begun > 0.4
+    assert backprop.record("g")["attempts"][0]["measured"]["governor"]["unused_s"] > 300  # of ten minutes
 
 
 def test_a_background_job_of_a_shell_can_still_be_interrupted(backprop: CommandLine) -> None:
@@ -207,7 +208,7 @@ def test_a_background_job_of_a_shell_can_still_be_interrupted(backprop: CommandL
         env=backprop.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert ran.stdout == "True\n"
@@ -312,10 +313,10 @@ def _keepers(governor: int, script: int) -> list[int]:
 def test_a_reader_that_does_not_read_does_not_hold_up_the_deadline(backprop: CommandLine) -> None:
     """With nobody reading its stdout the governor still ends the script in time."""
     backprop.script("import os\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: print('x' * 1000)")
-    process = backprop.start("run", "train.py", "-m", "0.03", stderr=subprocess.DEVNULL)
+    process = backprop.start("run", "train.py", "-m", backprop.box(1.8), stderr=subprocess.DEVNULL)
     pid = wait_for(lambda: number_in(backprop.folder / "pid"))
-    wait_for(lambda: gone(pid), deadline_s=10)
-    process.communicate(timeout=30)
+    wait_for(lambda: gone(pid))
+    process.communicate(timeout=240)
     assert process.returncode == 124
 
 
@@ -325,7 +326,7 @@ def test_a_reader_that_leaves_costs_nothing(backprop: CommandLine) -> None:
     process = backprop.start("run", "train.py", "--run-id", "head")
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=240) == 0
     log = (backprop.attempt_dir("head") / "output.log").read_text()
     assert log.endswith("line 99999\n")
 

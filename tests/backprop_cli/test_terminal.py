@@ -111,7 +111,7 @@ def test_a_closed_terminal_ends_the_run_with_a_checkpoint(backprop: CommandLine)
         os.close(terminal.master)
         os.close(terminal.slave)
         terminal.master = terminal.slave = -1
-        terminal.process.wait(timeout=20)
+        terminal.process.wait(timeout=240)
     record = backprop.record("h")
     assert record["status"] == "preempted"
     assert record["last_checkpoint"]
@@ -124,7 +124,7 @@ def test_stdin_may_be_a_terminal_alone(backprop: CommandLine) -> None:
     with Terminal(backprop, "run", "train.py", stdout=pipe, stderr=pipe) as terminal:
         assert terminal.process.stdout is not None
         terminal.type(b"words\r")
-        out, _ = terminal.process.communicate(timeout=20)
+        out, _ = terminal.process.communicate(timeout=240)
         assert out == b"True False words\n"
 
 

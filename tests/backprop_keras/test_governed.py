@@ -55,7 +55,7 @@ def test_the_example_is_stopped_and_resumed_to_the_same_bits(tmp_path: Path) -> 
     ) as first:
         wait_for_step(tmp_path / "home/runs/digits/attempts/1/events.jsonl", 10)
         subprocess.run(command("stop", "digits"), env=env, cwd=ROOT, check=True, capture_output=True)
-        said, _ = first.communicate(timeout=120)
+        said, _ = first.communicate(timeout=240)
     assert first.returncode == 0, said
     assert "digest" not in said, "the script went on behind the stop"
     resumed = subprocess.run(
@@ -64,7 +64,7 @@ def test_the_example_is_stopped_and_resumed_to_the_same_bits(tmp_path: Path) -> 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=240,
         check=False,
     )
     assert resumed.returncode == 0, resumed.stderr
@@ -74,7 +74,7 @@ def test_the_example_is_stopped_and_resumed_to_the_same_bits(tmp_path: Path) -> 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=240,
         check=True,
     )
     assert digest(resumed.stdout) == digest(plain.stdout)

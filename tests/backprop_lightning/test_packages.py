@@ -27,6 +27,6 @@ def test_the_callback_may_be_imported_before_lightning(name: str, tmp_path: Path
     other = {"pytorch_lightning": "import lightning.pytorch", "lightning.pytorch": ""}[name]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(name=name, other=other)], env=environment(tmp_path),
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=200, check=False,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -66,9 +66,9 @@ def cut(
             180,
         )
         assert child.poll() is None, child.communicate()
-        stopped = command("stop", run, timeout=120)
+        stopped = command("stop", run, timeout=240)
         assert stopped.returncode == 0, stopped.stderr
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=240)
         assert child.returncode == 0, out + err
         assert command.record(run)["status"] in ("stopped", "preempted", "timeboxed"), err
     finally:

@@ -73,7 +73,7 @@ def test_a_script_called_multiprocessing_is_attached(backprop: CommandLine) -> N
         """,
         "multiprocessing_train.py",
     )
-    done = backprop("run", str(script), "--run-id", "named", "--", "loky", timeout=180)
+    done = backprop("run", str(script), "--run-id", "named", "--", "loky", timeout=240)
     assert done.returncode == 0, done.stderr
     assert [e["attached"] for e in events(backprop, "named") if e["kind"] == "session_started"] == [True]
 
@@ -174,6 +174,6 @@ def _stopped(backprop: CommandLine, line: tuple[str, ...], when: Callable[[], bo
     try:
         wait_for(when, 180)
         assert backprop("stop", "two").returncode == 0
-        return child.communicate(timeout=120)[1]
+        return child.communicate(timeout=240)[1]
     finally:
         end(child)

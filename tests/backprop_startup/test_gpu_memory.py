@@ -32,7 +32,7 @@ def said(environ: dict[str, str], script: str) -> tuple[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.strip()

@@ -136,7 +136,7 @@ def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: Comm
             main()
         """
     )
-    done = backprop("run", "train.py", "--run-id", "workers", timeout=180)
+    done = backprop("run", "train.py", "--run-id", "workers", timeout=240)
     assert done.returncode == 0, done.stderr
     kinds = [e["kind"] for e in events(backprop, "workers")]
     assert (kinds.count("session_started"), kinds.count("session_finished")) == (1, 1)
@@ -162,7 +162,7 @@ def test_another_model_than_the_saved_one_is_refused_in_one_sentence(backprop: C
     script = backprop.script(text)
     cut(backprop, "cut", script, "--epochs", "3", "--pause", "0.02")
     backprop.script(text.replace("nn.Linear(64, 128)", "nn.Linear(64, 96)").replace("(128", "(96"))
-    done = backprop("resume", "cut", "-m", "5", timeout=120)
+    done = backprop("resume", "cut", "-m", "5", timeout=240)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "epoch" not in done.stdout

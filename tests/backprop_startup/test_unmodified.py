@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import CommandLine
 from tests.backprop_startup.cutting import EXAMPLES, cut, events, last_line, resumed, whole, with_environment
 
@@ -120,9 +122,12 @@ def _last_words(stdout: str) -> list[str]:
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
     """The session joined by itself and ended the process before the deadline; a chain that might never end is not begun."""
     script = EXAMPLES / "digits_torch.py"
-    done = backprop("run", str(script), "-m", "0.3", "--run-id", "boxed", "--until-done", "--", "--epochs", "40",
-                    "--pause", "0.05", timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    began = SYSTEM.monotonic()
+    subprocess.run([sys.executable, str(script), "--epochs", "1"], check=True, capture_output=True)
+    minutes = f"{(10.0 + 2 * (SYSTEM.monotonic() - began)) / 60:.3f}"
+    words = ("-m", minutes, "--run-id", "boxed", "--until-done", "--", "--epochs", "2000", "--pause", "0.05")
+    done = backprop("run", str(script), *words, timeout=400)
+    assert done.returncode == 124, done.stderr  # the chain is not done
     assert "count anew on each resume" in done.stderr
     record = backprop.record("boxed")
     assert record["status"] == "timeboxed"
@@ -167,6 +172,6 @@ def test_a_training_that_ends_within_its_box_prints_what_it_prints_alone(backpro
     """The script's standard output under `backprop run` is byte for byte what it is without it."""
     script = EXAMPLES / "digits_torch.py"
     alone = whole(backprop, script, "--epochs", "2")
-    boxed = backprop("run", str(script), "-m", "5", "--", "--epochs", "2", timeout=120)
+    boxed = backprop("run", str(script), "-m", "5", "--", "--epochs", "2", timeout=240)
     assert boxed.stdout == alone.stdout
     assert boxed.returncode == alone.returncode == 0

@@ -20,7 +20,7 @@ def _run(home: Path, name: str, *arguments: str) -> tuple[str, str]:
         env=environment(home),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -54,7 +54,7 @@ def test_a_signal_ends_the_block_with_a_checkpoint(
     """The block is left within the grace, a checkpoint is there, and the code behind the block goes on."""
     child = start("plain")
     child.send_signal(number)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=240)
     assert out == f"left: {outcome}, checkpoint True\n", err
     assert child.returncode == 0
 
@@ -82,7 +82,7 @@ def test_a_handler_of_the_scripts_own_keeps_sigusr1_and_gets_sigterm_back(start:
     assert child.stdout is not None
     assert child.stdout.readline() == "mine\n"
     child.send_signal(signal.SIGTERM)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=240)
     assert out == "left: preempted, checkpoint True\nmy SIGTERM\n"
     assert "SIGUSR1 has a handler of its own" in err
 
@@ -109,7 +109,7 @@ def test_ctrl_c_twice_leaves_now(start: Start) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "heard\n"
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=240)
     assert "KeyboardInterrupt" in err
     assert child.returncode == -signal.SIGINT
 
@@ -120,7 +120,7 @@ def test_a_sigterm_to_the_whole_group_kills_the_loaders_workers_and_is_still_the
     """The RuntimeError of the killed workers does not reach the script; the state of the last boundary is saved."""
     child = start("workers")
     os.killpg(child.pid, signal.SIGTERM)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=240)
     assert out == "left: preempted, checkpoint True, seen True\n", err
     assert "Traceback" not in err
     assert child.returncode == 0

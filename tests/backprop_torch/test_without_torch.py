@@ -51,7 +51,7 @@ def _run(folder: Path, run: str, cut: int) -> str:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backprop_core.clock import SYSTEM
 from tests.backprop_torch.cutting import environment
 
 ROOT = Path(__file__).parents[2]
@@ -78,8 +79,12 @@ def test_an_unmodified_script_is_stopped_in_time_and_resumed_to_the_same_bits(tm
 
 @pytest.mark.faults
 def test_a_small_box_ends_in_time(tmp_path: Path) -> None:
-    """It ends with status 0 and a checkpoint, and is called timeboxed; importing may take half of the box."""
-    words = ["run", "-m", "0.67", "--run-id", "text", "--no-wait", str(SCRIPT), "--", "--epochs", "90"]
+    """It ends with status 0 and a checkpoint, and is called timeboxed; importing may take half of the box and more."""
+    began = SYSTEM.monotonic()
+    assert command(tmp_path, str(SCRIPT), "--steps", "1").returncode == 0
+    minutes = (20.0 + 2 * (SYSTEM.monotonic() - began)) / 60
+    script = [str(SCRIPT), "--", "--epochs", "5000"]
+    words = ["run", "-m", f"{minutes:.3f}", "--run-id", "text", "--no-wait", *script]
     ended = command(tmp_path, "-m", "backprop_cli", *words)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert record(tmp_path)["status"] == "timeboxed", ended.stderr[-3000:]

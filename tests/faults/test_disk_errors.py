@@ -100,7 +100,7 @@ def test_a_full_disk_is_told_and_the_older_checkpoint_stays(tmp_path: Path, mode
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert run.returncode == 0, run.stderr

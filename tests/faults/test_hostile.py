@@ -61,7 +61,7 @@ def test_hostile_folders_are_refused(tmp_path: Path) -> None:
     listing.write_text(json.dumps({name: str(folder) for name, folder in folders.items()}))
     (tmp_path / "cwd").mkdir()
     program = [sys.executable, "-c", READER, str(listing), str(tmp_path / "cwd")]
-    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr
     results = json.loads(run.stdout)
     assert set(results) == set(folders)
