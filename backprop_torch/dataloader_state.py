@@ -7,6 +7,7 @@ are skipped by index, without being loaded; then the randomness is set to what i
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,6 +99,28 @@ def loader_length(loader: Any) -> int | None:
         return None
 
 
+def pass_length(loader: Any, iterator: Any) -> int | None:
+    """Batches that `iterator` gives, or None where nobody knows before: an endless one is longer than its loader says."""
+    if isinstance(loader.dataset, IterableDataset):
+        return None
+    try:
+        return len(iterator)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def loader_of(iterator: Any) -> Any | None:
+    """The loader that torch's `iterator` was made of, if it exists."""
+    for value in gc.get_objects():
+        if (
+            issubclass(type(value), DataLoader)
+            and getattr(value, "dataset", None) is iterator._dataset
+            and getattr(value, "_index_sampler", None) is iterator._index_sampler
+        ):
+            return value
+    return None
+
+
 def loader_batch_size(loader: Any) -> int | None:
     """Samples in one batch, or None where nobody knows before."""
     size = getattr(loader, "batch_size", None)
@@ -140,27 +163,37 @@ def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
 
 
 def iterator_behind(
-    loader: DataLoader[Any], skip: int, *, replay: bool = False, made: Callable[[], None] = lambda: None
+    loader: DataLoader[Any],
+    skip: int,
+    *,
+    replay: bool = False,
+    made: Callable[[], None] = lambda: None,
+    make: Callable[[], Any] | None = None,
+    inner: Callable[[Any], Any] = lambda iterator: iterator,
 ) -> Iterator[Any]:
     """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
 
     Args:
         replay: load the batches and throw them away.
         made: called between the making of the iterator and its first batch, where these are two moments.
+        make: makes an iterator; None: as everybody does.
+        inner: torch's own iterator inside of what was made.
     """
+    make = make or (lambda: iter(loader))
     if skip and not replay and not isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 0:
             with skipping(loader, skip):
-                return iter(loader)  # asks the sampler at once, to fill the workers' queues
-        iterator = iter(loader)
+                return make()  # asks the sampler at once, to fill the workers' queues
+        iterator = make()
         made()
-        next(islice(iterator._sampler_iter, skip - 1, skip), None)
-        iterator._num_yielded = skip
+        torchs = inner(iterator)
+        next(islice(torchs._sampler_iter, skip - 1, skip), None)
+        torchs._num_yielded = skip
         return iterator
-    iterator = iter(loader)
+    iterator = make()
     if skip and loader.num_workers == 0:
         made()
-    next(islice(iterator, skip - 1, skip), None) if skip else None
+    next(islice(inner(iterator), skip - 1, skip), None) if skip else None
     return iterator
 
 

@@ -33,6 +33,24 @@ def live_objects() -> dict[type, list[Any]]:
     return found
 
 
+def objects_in_frames(frame: FrameType) -> dict[type, list[Any]]:
+    """The same of what the variables of `frame` and the frames around it name, which is much quicker."""
+    found: dict[type, list[Any]] = {kind: [] for kind in _KINDS}
+    seen: set[int] = set()
+    for value, _ in _variables(_frames_of_script(frame)):
+        for kind in _KINDS:
+            if issubclass(type(value), kind) and id(value) not in seen:
+                seen.add(id(value))
+                found[kind].append(value)
+    return found
+
+
+def owns_all(found: Iterable[object], optimizers: Iterable[Optimizer]) -> bool:
+    """Whether the modules in `found` own every parameter of `optimizers`."""
+    owned = {id(p) for module in found if isinstance(module, nn.Module) for p in module.parameters()}
+    return all(id(p) in owned for one in optimizers for group in one.param_groups for p in group["params"])
+
+
 def in_use_with(optimizers: Iterable[Optimizer], live: Mapping[type, list[Any]]) -> list[object]:
     """The modules that own parameters of `optimizers`, copies of them (EMA), and their schedulers and scalers."""
     optimizers = list(optimizers)
@@ -89,6 +107,15 @@ def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> di
         outermost_wins: of several names the one in the outermost frame, which does not depend on where in the script the
             question comes up; otherwise the one nearest to `frame`.
     """
+    frames = _frames_of_script(frame)
+    names: dict[int, str] = {}
+    for value, name in _variables(frames if outermost_wins else reversed(frames)):
+        names[id(value)] = name
+    return names
+
+
+def _frames_of_script(frame: FrameType | None) -> list[FrameType]:
+    """`frame` and the frames around it, those of torch and ours left out."""
     frames: list[FrameType] = []
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in (
@@ -98,10 +125,7 @@ def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> di
         ):
             frames.append(frame)
         frame = frame.f_back
-    names: dict[int, str] = {}
-    for value, name in _variables(frames if outermost_wins else reversed(frames)):
-        names[value] = name
-    return names
+    return frames
 
 
 def _locals(frame: FrameType) -> dict[str, object]:
@@ -117,19 +141,19 @@ def _locals(frame: FrameType) -> dict[str, object]:
     return values
 
 
-def _variables(frames: Iterable[FrameType]) -> Iterator[tuple[int, str]]:
+def _variables(frames: Iterable[FrameType]) -> Iterator[tuple[Any, str]]:
     for one in frames:
         for scope in (one.f_globals, _locals(one)):
             for name, value in list(scope.items()):
                 if name.startswith("_"):
                     continue
                 if issubclass(type(value), _KINDS):
-                    yield id(value), name
+                    yield value, name
                 else:
                     yield from _attributes(value)
 
 
-def _attributes(value: object) -> Iterator[tuple[int, str]]:
+def _attributes(value: object) -> Iterator[tuple[Any, str]]:
     """A trainer object that holds the model as an attribute gives it that name."""
     if type(value).__module__ in ("builtins", "types"):
         return
@@ -139,4 +163,4 @@ def _attributes(value: object) -> Iterator[tuple[int, str]]:
         return
     for name, inner in list(attributes.items()):
         if not name.startswith("_") and issubclass(type(inner), _KINDS):
-            yield id(inner), name
+            yield inner, name

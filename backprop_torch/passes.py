@@ -22,7 +22,8 @@ class Pass:
     """One pass over a loader that the script makes.
 
     Attributes:
-        loader: what it reads from.
+        loader: gives what it reads from, as long as the script holds its iterator.
+        key: a number of the loader's own.
         signature: what the loader looks like, to know it again in another process.
         number: passes over loaders of this look that the process began before it.
         before: what decided the pass when it began, see `pass_start`.
@@ -33,9 +34,14 @@ class Pass:
         yielded: batches that were fetched from it.
         ahead: batches that are fetched before the script gets the one before them, see `accelerated.py`.
         over: it is exhausted.
+        elsewhere: another thread than the one that trains reads it, so nobody knows how much of it was used.
+        cycle: batches after which the sampler of an endless pass begins anew, drawing from the generators; 0: it is not one.
+        behind: batches before the present cycle; `asked` is what decided that.
+        make: makes another iterator of the loader, as this one was made.
     """
 
-    loader: Any
+    loader: Callable[[], Any]
+    key: int
     signature: str
     number: int
     before: Any
@@ -45,11 +51,20 @@ class Pass:
     ahead: int = 0
     over: bool = False
     asked: Any = None
+    elsewhere: bool = False
+    cycle: int = 0
+    behind: int = 0
+    make: Callable[[Any], Any] | None = None
+
+    def dropped(self, _: object = None) -> None:
+        """The script has let go of its iterator: hold on to nothing."""
+        self.before = self.asked = self.make = None
+        self.loader = lambda: None
 
     @property
     def given(self) -> int:
-        """Batches the script has got."""
-        return max(0, self.yielded - self.ahead)
+        """Batches the script has got, of the present cycle where the pass is endless."""
+        return max(0, self.yielded - self.behind - self.ahead)
 
     @property
     def has_batches(self) -> bool:
@@ -72,6 +87,10 @@ class Resumption:
     when_begun: Callable[[], object] | None
     anew: bool = False
     begun: bool = False
+
+    def batches(self, loader: Any) -> int:
+        """Batches of `loader` that are over."""
+        return int(self.saved["yielded"])
 
     def fits(self, signature: str, number: int, *, any_number: bool = False) -> bool:
         """Whether the pass with this number is that one; `any_number` where it is known to train."""
@@ -102,7 +121,7 @@ class Passes:
 
     def asked(self, current: Pass) -> None:
         """A batch of it is asked for, with gradients on."""
-        self._asked[id(current.loader)] = current
+        self._asked[current.key] = current
 
     def step_taken(self) -> None:
         """What was read since the last step, and is not exhausted or dropped, is what trains."""
@@ -122,7 +141,7 @@ class Passes:
 
     def trains(self, current: Pass) -> bool:
         """Whether it is one of those that train, or another pass over the loader of one."""
-        return id(current.loader) in self._in_use
+        return current.key in self._in_use
 
     def another_training(self) -> None:
         """What trained until now is over."""
@@ -138,20 +157,18 @@ class Passes:
         """
         newest: dict[int, Pass] = {}
         for one in sorted(alive, key=lambda one: one.number):
-            newest[id(one.loader)] = one
+            newest[one.key] = one
         reading = [newest[key] for key in self._in_use if key in newest and not newest[key].over]
         if at is None:
             looks = "" if trained is None else trained.signature
-            reading = [one for one in reading if trained is None or one.loader is not trained.loader]
+            reading = [one for one in reading if trained is None or one.key != trained.key]
             return {
                 "kind": "between",
                 "signature": looks,
                 "first": self._first.get(looks, 0),
                 "beside": self._places(reading),
             }
-        reading = sorted(
-            [at, *(one for one in reading if one.loader is not at.loader)], key=lambda one: one.number
-        )
+        reading = sorted([at, *(one for one in reading if one.key != at.key)], key=lambda one: one.number)
         places = self._places(reading)
         return {"kind": "loader", **places.pop(reading.index(at)), "beside": places}
 

@@ -171,6 +171,8 @@ class Cursor:
 
     def end(self, frame: Frame) -> None:
         """The loop of `frame` is over, or was left by the script's own break, return or exception."""
+        if self.boundary is frame:  # it holds what the loop reads from
+            self.boundary = None
         if frame in self.frames:
             self.unsettled = True
             position = self.frames.index(frame)

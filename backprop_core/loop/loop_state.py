@@ -11,16 +11,15 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
-from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all, track
+from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all
+from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
 _RANDOM, _REST, _LOOPS, _RAW, RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
-_LOADER = "loader "
-"""So the names of loaders' companions begin."""
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class Keeping:
     """All state of one box, by name. It is the session's `Trainee`.
 
     Attributes:
-        objects: what the script named.
+        kept: what the script named, and what was found.
         cursor: where the script is in its loops.
         step: steps of the run so far.
         raw: the unchanged loop that is watched, or None.
@@ -64,7 +63,7 @@ class Keeping:
     def __init__(self, frameworks: Sequence[Framework]) -> None:
         self.frameworks = list(frameworks)
         self.translators: Sequence[Translator] = [*(f.translator for f in self.frameworks), NumpyTranslator()]
-        self.objects: dict[str, object] = {}
+        self.kept = TrackedObjects(self.frameworks)
         self.cursor = Cursor()
         self.step = 0
         self.raw: RawLoop | None = None
@@ -75,10 +74,6 @@ class Keeping:
         self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.count_steps: Callable[[], None] = lambda: None
-        self._names_found: set[str] = set()
-        self._tracked: dict[str, Tracked] = {}
-        self._companions: dict[str, Tracked] = {}
-        self._loaders: list[object] = []
         self._window = _Window()
         self._randomness: dict[str, Tracked] = {
             "python": PythonRandomTracked(random),
@@ -88,8 +83,12 @@ class Keeping:
 
     # -- tracking ----------------------------------------------------------------------------------------------
 
-    def track(self, objects: Mapping[str, object]) -> None:
+    def track(self, objects: Mapping[str, object], *, found: bool = False) -> None:
         """Keep these objects from now on.
+
+        Args:
+            objects: by name.
+            found: the script has not named them, and may drop them.
 
         Raises:
             UsageError: a name that is taken or not allowed, or an object nothing is known about.
@@ -99,38 +98,23 @@ class Keeping:
                 raise UsageError(
                     f"{name!r} is not a name for a tracked object.", "Use an ordinary word, such as 'ema'."
                 )
-            if name in self.objects and self.objects[name] is not value:
+            known = self.objects
+            if name in known and known[name] is not value:
                 raise UsageError(f"Something else is already tracked as {name!r}.", "Give it another name.")
-            self._tracked[name] = track(name, value, self.frameworks)
-            self.objects[name] = value
-            self._add_companion(name, value)
+            (self.kept.find if found else self.kept.name)(name, value)
 
-    def _add_companion(self, name: str, value: object) -> bool:
-        """Every framework's: a Keras model on torch is a module of torch's as well. Ordinary names hold no slash."""
-        found = False
-        for framework in self.frameworks:
-            companion = framework.companion(value, self.objects)
-            if companion is not None:
-                self._companions[f"{name}/{framework.name}" if found else name] = companion
-                found = True
-        return found
+    @property
+    def objects(self) -> dict[str, object]:
+        """All objects that are kept now, by name."""
+        return self.kept.objects
 
     def meet_loader(self, loader: object, states: Mapping[str, object] | None) -> None:
         """A loader is read from: its own generators are kept under its number, and restored when first met."""
-        if any(known is loader for known in self._loaders):
-            return
-        self._loaders.append(loader)
-        name = f"{_LOADER}{len(self._loaders)}"
-        rest = None if states is None else states.get(_REST)
-        if self._add_companion(name, loader) and isinstance(rest, Mapping) and name in rest:
-            restore_all({name: self._companions[name]}, rest, "The checkpoint")
+        self.kept.meet_loader(loader, None if states is None else states.get(_REST))
 
     def take_back_loader(self, loader: object, states: Mapping[str, object]) -> None:
         """Set the generators of a loader that was met to where they were when the checkpoint was made."""
-        number = next((n for n, known in enumerate(self._loaders, 1) if known is loader), None)
-        name, rest = f"{_LOADER}{number}", states.get(_REST)
-        if name in self._companions and isinstance(rest, Mapping) and name in rest:
-            self._companions[name].restore(rest[name])
+        self.kept.restore_loader(loader, states.get(_REST))
 
     def optimizer_stepped(self) -> None:
         """Called after each optimizer step."""
@@ -149,33 +133,32 @@ class Keeping:
         """Track what the watched loop uses; the names that are new."""
         if not self.found or self.raw is None:
             return []
-        known = {id(value) for value in self.objects.values()}
+        self.kept.release_dropped()
+        present = self.raw.objects()
+        self.kept.replace_found(present)
+        objects = self.objects
+        known = {id(value) for value in objects.values()}
         fresh = {
-            name: value
-            for name, value in self.raw.objects().items()
-            if id(value) not in known and name not in self.objects
+            name: value for name, value in present.items() if id(value) not in known and name not in objects
         }
-        self.track(fresh)
-        self._names_found |= set(fresh)
+        self.track(fresh, found=True)
         return list(fresh)
 
     def forget_found(self) -> None:
         """Another training begins: what was found for the one before is not kept any more."""
-        for name in self._names_found:
-            for kept in (self.objects, self._tracked):
-                kept.pop(name, None)
-            for companion in [key for key in self._companions if key.partition("/")[0] == name]:
-                del self._companions[companion]
-        self._names_found.clear()
+        self.kept.forget_found()
 
     # -- Trainee -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
+        if self.kept.all_dropped:
+            raise UnsavableStateError("The script has dropped the model and the optimizer of its training.")
         own = self.own_part()
         states: dict[str, object] = {
-            name: own[name] if name in own else tracked.capture() for name, tracked in self._tracked.items()
+            name: own[name] if name in own else tracked.capture()
+            for name, tracked in self.kept.tracked().items()
         }
-        rest = {name: one.capture() for name, one in self._companions.items() if not _is_of_loader(name)}
+        rest = {name: one.capture() for name, one in self.kept.companions().items()}
         states |= _with_part({_REST: rest}, own)
         if self.other_ranks is not None:
             states[RANKS] = self.other_ranks(own)
@@ -186,10 +169,11 @@ class Keeping:
         are neither model nor optimizer.
         """
         self.count_steps()
+        objects = self.objects
         part: dict[str, object] = {
             name: tracked.capture()
-            for name, tracked in self._tracked.items()
-            if not any(framework.is_replicated(self.objects[name]) for framework in self.frameworks)
+            for name, tracked in self.kept.tracked().items()
+            if not any(framework.is_replicated(objects[name]) for framework in self.frameworks)
         }
         frames = [
             replace(
@@ -198,7 +182,7 @@ class Keeping:
             )
             for frame in self.cursor.saved_frames()
         ]
-        part[_REST] = {name: one.capture() for name, one in self._companions.items() if _is_of_loader(name)}
+        part[_REST] = {name: one.capture() for name, one in self.kept.loader_companions().items()}
         part[_LOOPS] = {
             "frames": frames_to_state(frames),
             "step": self.step,
@@ -249,10 +233,7 @@ class Keeping:
     def release(self) -> None:
         """The box is closed: hold on to nothing of the script's."""
         self.raw = None
-        self.objects.clear()
-        self._tracked.clear()
-        self._loaders.clear()
-        self._companions.clear()
+        self.kept.clear()
         for frame in self.cursor.frames:
             frame.opening = None
         del self.cursor.frames[1:]
@@ -298,11 +279,13 @@ class Keeping:
         Raises:
             StateMismatchError: a state does not fit; nothing was restored.
         """
-        restore_all(self._tracked, states, source)
+        tracked = self.kept.tracked()
+        restore_all(tracked, states, source)
         rest = states.get(_REST)
         if isinstance(rest, Mapping):
-            restore_all(self._companions, {name: rest[name] for name in rest}, source)
-        return [name for name in self._tracked if name not in states]
+            companions = {**self.kept.companions(), **self.kept.loader_companions()}
+            restore_all(companions, {name: rest[name] for name in rest}, source)
+        return [name for name in tracked if name not in states]
 
     def take_back_randomness(self, states: Mapping[str, object]) -> None:
         """Set every random generator to where it was when the checkpoint was made."""
@@ -313,10 +296,6 @@ class Keeping:
     def raw_position(self, states: Mapping[str, object]) -> Any:
         """Where an unchanged loop stood, or None."""
         return states.get(_RAW)
-
-
-def _is_of_loader(companion: str) -> bool:
-    return companion.startswith(_LOADER)
 
 
 def _with_part(states: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class Loops:
     ) -> None:
         session = self.session
         self.keeping.cursor.boundary = at
+        self.keeping.kept.release_dropped()
         if not self._takeback.searched and self.keeping.found and (steps or session.steps):
             if self._takeback.late:
                 raise StateMismatchError(

@@ -60,7 +60,7 @@ class Takeback:
             if wanted - set(there):
                 self.late = True
                 return
-            keeping.track(there)
+            keeping.track(there, found=True)
         own = keeping.randomness()
         missing = self.take_back()
         if missing:
@@ -173,7 +173,7 @@ class Takeback:
         session, keeping = self.session, self.keeping
         fresh = keeping.find()
         if fresh:
-            session.teller.say(f"found {_described(keeping.objects, fresh)}.")
+            session.teller.say_once(f"found {_described(keeping.objects, fresh)}.")
 
 
 def _described(objects: Mapping[str, object], names: Iterable[str]) -> str:

@@ -48,6 +48,7 @@ class AttachedBox:
         self.keeping = Keeping(frameworks_in_use())
         self.keeping.found = True
         self._hooks = ExitStack()
+        self._said_later: list[Exception | str] = []
         self._stage = _Stage.WAITING
         self._is_set_up = False
         self._owner = os.getpid()
@@ -68,6 +69,7 @@ class AttachedBox:
         self.keeping.raw = raw
         self._hooks.enter_context(framework.watch_steps(self.keeping.optimizer_stepped))
         self._hooks.enter_context(raw.watch())
+        self._hooks.enter_context(self.keeping.kept.released_when_collected())
         attach_rules.stand_by(self._step_aside)
 
     def forked(self) -> bool:
@@ -110,10 +112,25 @@ class AttachedBox:
         if self._stage is _Stage.OPEN:
             self._listener.place_lost()
 
+    def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
+        """Something unforeseen went wrong in the watching; the script goes on."""
+        if entirely:
+            self._say_what_failed(why if isinstance(why, Exception) else RuntimeError(why))
+            self._step_aside()
+        elif self._stage is _Stage.OPEN:
+            self._listener.cannot_follow(why, entirely=False)
+        elif self._stage is _Stage.WAITING:
+            self._said_later.append(why)
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; ends the process when its time is over."""
         if self._stage is _Stage.OPEN:
             self._guarded(lambda: self._listener.at_boundary(epoch_end=epoch_end))
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Inside of a step that evaluates its closure many times; ends the process when its time is over."""
+        if self._stage is _Stage.OPEN:
+            self._guarded(lambda: self._listener.inside_step(lowest=lowest, seldom=seldom))
 
     def must_leave(self) -> bool:
         """Whether time forces the script out of an evaluation."""
@@ -147,6 +164,8 @@ class AttachedBox:
         self._takeback = Takeback(self.session, self.keeping)
         self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
         self._listener = RawLoopListener(self._loops, self._takeback, self._clock)
+        for why in self._said_later:
+            self._listener.cannot_follow(why, entirely=False)
         self.session.together(self._restore)
         self._is_set_up = True
         if self.session.restored is None:

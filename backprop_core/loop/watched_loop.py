@@ -15,6 +15,19 @@ _PLACE_LOST = (
     "no step can be taken back: the interrupted epoch begins anew, so some of its samples come again."
 )
 
+_PLACE_UNKNOWN = (
+    "The place in this script's data cannot be followed {}: checkpoints go on, but a resume begins the interrupted pass "
+    "over the data anew. box.batches(loader) in a time box of its own keeps it."
+)
+_INSIDE_A_STEP = (
+    "One optimizer step takes many evaluations of its closure, so it is saved inside: a resume begins this step anew from "
+    "the parameters that it had reached, and the result is not the uncut one's to the last bit."
+)
+_NOT_WATCHED = (
+    "This training loop cannot be watched any more {}: no further checkpoint is made of it. A time box with box.epochs and "
+    "box.batches, or box.step() after each step, does without watching."
+)
+
 
 class RawLoopListener:
     """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
@@ -46,6 +59,14 @@ class RawLoopListener:
     def place_lost(self) -> None:
         """Called by the watched loop where it could not find the interrupted pass in time."""
         self._loops.session.teller.say_once(_PLACE_LOST, "warning")
+
+    def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
+        """Called by the watched loop where something unforeseen went wrong in the watching, or where it sees too little."""
+        session = self._loops.session
+        what = why if isinstance(why, str) else f"{type(why).__name__}: {' '.join(str(why).split())[:200]}"
+        session.teller.say_once(
+            _NOT_WATCHED.format(f"({what})") if entirely else _PLACE_UNKNOWN.format(f"({what})"), "warning"
+        )
 
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Called by the watched loop between two steps; may raise `LeaveBox`."""
@@ -92,6 +113,22 @@ class RawLoopListener:
             self._takeback.take_back()
             session.leave_completed()
             raise LeaveBox(self._loops)
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Called by the watched loop inside of a step that evaluates its closure many times; may raise `LeaveBox`.
+
+        A line search also tries places that are worse, where only time forces a save.
+        """
+        loops = self._loops
+        if loops.used or self._takeback.late or self._takeback.awaited is not None:
+            return
+        if seldom:
+            loops.keeping.step += 1
+            loops.pending += 1
+        if self._clock.monotonic() < loops.session.wake or not (self.must_leave() or (seldom and lowest)):
+            return
+        loops.session.teller.say_once(_INSIDE_A_STEP)
+        loops.boundary_of_pending(Phase.PLAIN)
 
     def must_leave(self) -> bool:
         """Called by the watched loop inside something longer than a step, such as an evaluation.

@@ -102,8 +102,26 @@ class LoopListener(Protocol):
         """The pass that was to go on is under way already, and cannot be taken back: its samples come again."""
         ...
 
+    def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
+        """The script has got what it would have got without us, and is not followed any further.
+
+        Args:
+            why: what unforeseen thing went wrong in the watching, or half a sentence on what the script does.
+            entirely: nothing is watched any more; otherwise only the place in the data is lost.
+        """
+        ...
+
     def at_boundary(self, *, epoch_end: bool) -> None:
         """Between two steps; may raise the private signal that leaves the block."""
+        ...
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Inside of an optimizer step that evaluates its closure many times; may raise the signal that leaves the block.
+
+        Args:
+            lowest: the loss is the lowest of the step so far.
+            seldom: no regular boundaries come between such steps.
+        """
         ...
 
     def must_leave(self) -> bool:
