@@ -23,6 +23,7 @@ from backprop_core.ports.framework import (
 )
 from backprop_torch import dataloader_state, objects
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
+from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.ranks import ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
@@ -107,6 +108,7 @@ class TorchFramework:
     def raw_loop(
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
     ) -> RawLoop:
+        check_needs()
         return RawTorchLoop(listener, randomness, caller)
 
     def ranks(self) -> Ranks | None:

@@ -41,6 +41,9 @@ class _Waiting:
         if "backprop" in sys.modules:  # the package that only users import
             return
         try:
+            from backprop_torch.needs import check_needs
+
+            check_needs()
             from backprop_core.loop.unmodified_loop import AttachedBox
             from backprop_torch.framework import TorchFramework
 
