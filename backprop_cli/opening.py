@@ -64,6 +64,13 @@ def show_settings(settings: Settings) -> None:
         click.echo(f"  {name:<{width}}  {value!s:<12}  {setting.origin}", err=True)
 
 
+def box_text(minutes: float) -> str:
+    """A time box for people: `10 min`, `1 min 30 s`."""
+    from backprop_core.deadline.budget import duration_text
+
+    return f"{minutes:g} min" if minutes == int(minutes) else duration_text(minutes * 60.0)
+
+
 def is_terminal() -> bool:
     """Whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()

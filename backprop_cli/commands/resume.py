@@ -16,7 +16,7 @@ from backprop_cli.detection import described, detect, script_file
 from backprop_cli.display import Display
 from backprop_cli.interpreter import find_interpreter
 from backprop_cli.launch import Launch
-from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
+from backprop_cli.opening import box_text, open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import (
     chain_options,
     chain_plan,
@@ -112,7 +112,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     if parameters["dry_run"]:
         minutes = settings["max-run-minutes"]
         tell(f"would run in {cwd}: {shlex.join(start.argv)}")
-        tell(f"for at most {minutes:g} min, from {start.checkpoint or 'the beginning'}.")
+        tell(f"for at most {box_text(minutes)}, from {start.checkpoint or 'the beginning'}.")
         if parameters["as_json"]:
             show_object(run_id=record.id, outcome=None, argv=start.argv, cwd=str(cwd), minutes=minutes)
         return 0
@@ -138,7 +138,7 @@ def _continue(
         if start.checkpoint is None:
             display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS AFRESH.")
         display.say(
-            f"run {record.id}, attempt {len(record.attempts) + 1}, {settings['max-run-minutes']:g} min"
+            f"run {record.id}, attempt {len(record.attempts) + 1}, {box_text(settings['max-run-minutes'])}"
             + (f", from {start.checkpoint}." if start.checkpoint else ".")
         )
         kind = kind_of(record)

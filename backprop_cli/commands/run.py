@@ -11,7 +11,7 @@ import click
 
 from backprop_cli.checkpoints import asked_for
 from backprop_cli.interpreter import find_interpreter
-from backprop_cli.opening import open_store, settings_for, show_settings, tell, tell_warnings
+from backprop_cli.opening import box_text, open_store, settings_for, show_settings, tell, tell_warnings
 from backprop_cli.parameters import (
     chain_options,
     chain_plan,
@@ -102,7 +102,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
 def _show_dry(argv: list[str], cwd: Path, settings: Settings, parameters: dict[str, Any]) -> None:
     minutes = settings["max-run-minutes"]
     tell(f"would run in {cwd}: {shlex.join(argv)}")
-    tell(f"for at most {minutes:g} min, as run {parameters['run_id'] or '(a new id)'}.")
+    tell(f"for at most {box_text(minutes)}, as run {parameters['run_id'] or '(a new id)'}.")
     if parameters["as_json"]:
         from backprop_cli.summary import show_object
 
@@ -166,7 +166,7 @@ def _start(
     display = Display()
     hold = store.hold(record.id)
     with hold:
-        display.say(f"run {record.id}, time box of {settings['max-run-minutes']:g} min.")
+        display.say(f"run {record.id}, time box of {box_text(settings['max-run-minutes'])}.")
         seen = detect(kind, record.command, Path(record.cwd))
         display.say(described(kind, seen, settings["framework"], record.interpreter))
         launch = Launch(store, hold, settings, SYSTEM, display)

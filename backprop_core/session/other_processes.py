@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt
-from backprop_core.runs.events import Event, read_events
+from backprop_core.runs.events import Event, read_kinds
 from backprop_core.session import attach_rules
 from backprop_core.session.child_process import parent_pid
 from backprop_core.strict_json import as_whole
@@ -45,7 +45,7 @@ def others_in(attempt: Attempt) -> Others:
     """The sessions that processes other than this one have had in the attempt, as its events tell."""
     boxes, last_pid = 0, None
     running: Event | None = None
-    for event in read_events(attempt.directory / EVENTS_FILE):
+    for event in read_kinds(attempt.directory / EVENTS_FILE, ("session_started", "session_finished")):
         kind = event["kind"]
         if kind == "session_started":
             running, last_pid = event, as_whole(event.get("pid"))

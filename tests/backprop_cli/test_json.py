@@ -50,20 +50,20 @@ def test_what_goes_wrong_before_the_start_is_an_object_too(backprop: CommandLine
 
 
 def test_requests_and_records_are_objects(backprop: CommandLine) -> None:
-    """extend, checkpoint, pause, continue and stop say what was asked of which run; logs and prune what there is."""
+    """extend, pause, continue and stop say what was asked of which run; logs and prune what there is."""
     backprop.script("import sys, time\nprint('here', flush=True)\ntime.sleep(300)")
     process = backprop.start("run", "train.py", "--run-id", "j", "--grace", "5")
     try:
         wait_for(lambda: "here" in backprop("logs", "j").stdout)
         for arguments in (
             ["extend", "j", "1m"],
-            ["checkpoint", "j"],
             ["pause", "j"],
             ["continue", "j"],
             ["stop", "j"],
         ):
             told = json.loads(backprop(*arguments, "--json").stdout)
-            assert (told["run_id"], told["asked"], told["status"]) == ("j", arguments[0], "running")
+            assert (told["run_id"], told["asked"]) == ("j", arguments[0])
+            assert told["status"] in ("running", "paused")
         process.wait(timeout=240)
     finally:
         end(process)

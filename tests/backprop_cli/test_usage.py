@@ -181,8 +181,8 @@ def test_a_home_that_cannot_be_used_is_status_2(backprop: CommandLine, kind: str
 def test_a_duration_is_understood_where_minutes_are_asked_for(backprop: CommandLine) -> None:
     """`-m 5m` is 5 minutes, `-m 90s` one and a half; a bare number stays minutes, also in a file."""
     backprop.script("")
-    for written, minutes in (("5m", "5"), ("90s", "1.5"), ("2", "2")):
-        assert f"at most {minutes} min" in backprop("run", "train.py", "-m", written, "--dry-run").stderr
+    for written, minutes in (("5m", "5 min"), ("90s", "1 min 30 s"), ("2", "2 min")):
+        assert f"at most {minutes}, as run" in backprop("run", "train.py", "-m", written, "--dry-run").stderr
     (backprop.folder / "backprop.config.json").write_text('{"maxRunMinutes": "1h30m", "grace": "2m"}')
     shown = json.loads(backprop("config", "--json").stdout)
     assert (shown["max-run-minutes"]["value"], shown["grace"]["value"]) == (90.0, 120.0)
