@@ -99,7 +99,7 @@ def test_status_tells_the_whole_story(backprop: CommandLine) -> None:
         "2. ",
         "0.25 s left after the last save",
         "checkpoints\n  ",
-        "step-0000000000",
+        "step-00000000",
     ):
         assert words in shown.stdout
     assert json.loads(backprop("status", "to", "--json").stdout)["id"] == "told"
