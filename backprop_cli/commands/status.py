@@ -147,8 +147,7 @@ def _attempt(attempt: AttemptRecord, pauses: Pauses) -> list[str]:
     runs = attempt.outcome is Outcome.RUNNING
     held = [] if runs else _held(attempt.measured)
     paused_s = pauses.until(now) if runs else sum(seconds for seconds, _ in held)
-    end = now if attempt.ended_wall is None else attempt.ended_wall
-    took = duration_text(max(0.0, end - attempt.started_wall - paused_s))
+    took = duration_text(max(0.0, _elapsed_s(attempt, now) - paused_s))
     box = "" if attempt.budget_s is None else f" of {duration_text(attempt.budget_s)}"
     state = attempt.outcome.value if not runs or pauses.since_wall is None else "paused"
     lines = [f"  {attempt.number}. {local_text(attempt.started_wall)}, {took}{box}: {state}"]
@@ -167,6 +166,15 @@ def _attempt(attempt: AttemptRecord, pauses: Pauses) -> list[str]:
     return lines + [
         f"     paused for {duration_text(s)}, and the time box waited: {one_line(why)}" for s, why in held
     ]
+
+
+def _elapsed_s(attempt: AttemptRecord, now: float) -> float:
+    """Seconds from its beginning to its end, as they were measured: the wall clock may have been set meanwhile."""
+    governor = attempt.measured.get("governor")
+    measured = governor.get("used_s") if isinstance(governor, Mapping) else None
+    if isinstance(measured, int | float) and attempt.ended_wall is not None:
+        return float(measured)
+    return (now if attempt.ended_wall is None else attempt.ended_wall) - attempt.started_wall
 
 
 def _paused_so_far(pauses: Pauses, now: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.backprop_cli.commandline import CommandLine, wait_for
 from tests.backprop_cli.sessions import STANDIN
@@ -119,3 +120,16 @@ def test_a_running_run_is_shown_as_it_is(backprop: CommandLine) -> None:
         process.terminate()
         process.communicate(timeout=240)
     assert backprop.runs()[0]["status"] == "preempted"
+
+
+def test_a_clock_that_was_set_changes_no_duration(backprop: CommandLine) -> None:
+    """An attempt that seems to have lasted ten days by the wall clock took the time that was measured."""
+    backprop.script("")
+    assert backprop("run", "train.py", "--run-id", "jump").returncode == 0
+    path = backprop.home / "runs" / "jump" / "run.json"
+    record = json.loads(path.read_text())
+    record["attempts"][0]["ended_wall"] += 864_000
+    path.write_text(json.dumps(record))
+    shown = backprop("status", "jump").stdout
+    assert "240 h" not in shown
+    assert re.search(r"1\. .*, \d+\.\d s of 10 min 00 s: completed", shown)
