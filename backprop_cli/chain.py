@@ -15,6 +15,7 @@ from backprop_cli.scripts import ScriptKind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
+from backprop_core.deadline.scheduler import MARGIN_S, job_end
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.governor.governor import Observer
 from backprop_core.governor.signals import SignalInbox, warning_signals
@@ -135,6 +136,8 @@ class _Boxes:
         chain, say = self.chain, self.observer.say
         end = None if chain.total_s is None else self.clock.monotonic() + chain.total_s
         progress = ChainProgress(record)
+        job = job_end()
+        in_job = job is not None and job.wall > self.clock.wall()  # else it is left over in the environment
         if self.inbox.told_to_leave():
             raise NotAdmittedError("Not started: backprop was asked to end.", "Start it again.", None)
         while True:
@@ -146,7 +149,7 @@ class _Boxes:
                 return verdict
             try:
                 record = self.store.load(record.id)
-                why_not = progress.after_box(record) or self._why_not(record, end)
+                why_not = progress.after_box(record) or self._why_not(record, end, in_job)
                 if why_not or not self._rested():
                     say(why_not or _ENDED.format("rest" if chain.rest_s else "chain", record.id))
                     return verdict
@@ -155,14 +158,18 @@ class _Boxes:
                 say(f"No further box is begun: {error}")
                 return verdict
 
-    def _why_not(self, record: RunRecord, end: float | None) -> str:
+    def _why_not(self, record: RunRecord, end: float | None, in_job: bool) -> str:
         if end is None and _counts_anew(record):
             return (
                 "The loops of this script count anew on each resume, so a chain of boxes might never end: give it --total, "
                 "or a box long enough for the rest. With backprop.timebox() in the script it ends by itself."
             )
-        if end is not None and end - self.clock.monotonic() - self.chain.rest_s < LEAST_BOX_S:
+        now = self.clock.monotonic() + self.chain.rest_s
+        if end is not None and end - now < LEAST_BOX_S:
             return "The total time is used up."
+        job = job_end() if in_job else None
+        if job is not None and job.at(self.clock) - MARGIN_S - now < LEAST_BOX_S:
+            return f"No further box is begun before {job.text}. Continue with: backprop resume {record.id} --until-done"
         return ""
 
     def _rested(self) -> bool:

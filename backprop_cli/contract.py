@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
+from backprop_core.deadline.scheduler import MARGIN_S, JobEnd
 from backprop_core.resources.gpu_limit import limit_environ
 from backprop_core.resources.samples import GpuSample
 from backprop_core.runs.process import boot_id
@@ -17,7 +18,7 @@ from backprop_startup.path_entry import put_in_front
 _OURS = (
     "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
     "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES"
+    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE"
 )
 CONTRACT_VARIABLES = tuple(f"BACKPROP_{name}" for name in _OURS.split())
 """What a script is told; none of it is passed on from a governor around this one."""
@@ -52,6 +53,7 @@ class Contract:
         start: how it begins.
         deadline: instant on the monotonic clock.
         budget_s: seconds from its beginning to the deadline.
+        job: when the scheduler will end all of it, which no pause puts off; or None.
     """
 
     run_id: str
@@ -62,6 +64,7 @@ class Contract:
     start: Start
     deadline: float
     budget_s: float
+    job: JobEnd | None = None
 
     def environment(
         self,
@@ -86,6 +89,8 @@ class Contract:
             "BACKPROP_DEADLINE_MONOTONIC": repr(self.deadline),
             "BACKPROP_BOOT_ID": boot_id(),
             "BACKPROP_DEADLINE_WALL": repr(clock.wall() + self.deadline - clock.monotonic()),
+            "BACKPROP_JOB_END_WALL": None if self.job is None else repr(self.job.wall - MARGIN_S),
+            "BACKPROP_JOB_END_SOURCE": None if self.job is None else self.job.source,
             "BACKPROP_BUDGET_S": repr(self.budget_s),
             "BACKPROP_GRACE_S": repr(settings["grace"]),
             "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),

@@ -4,6 +4,7 @@ end.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
+from backprop_core.deadline.scheduler import MARGIN_S, JobEnd, job_end
 from backprop_core.errors import BackpropError
 from backprop_core.governor.governor import Governor, Observer, Order
 from backprop_core.governor.monitor import Monitor
@@ -30,6 +32,7 @@ from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
+from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
@@ -80,6 +83,16 @@ class Launch:
             NotAdmittedError: resources did not come free; nothing was begun.
             UsageError: the script could not be started.
         """
+        job = job_end()
+        if job is not None and job.wall > self._clock.wall():
+            job_at = job.at(self._clock) - MARGIN_S
+            if job_at - self._clock.monotonic() < LEAST_BOX_S:
+                raise NotAdmittedError(
+                    f"Not started: {job.text} comes too soon.", "Start it in another job.", None
+                )
+            end = job_at if end is None else min(end, job_at)
+        else:
+            job = None
         wait_s = self._settings["wait-minutes"] * 60.0 if self._settings["wait"] else 0.0
         if end is not None:
             wait_s = max(0.0, min(wait_s, end - LEAST_BOX_S - self._clock.monotonic()))
@@ -89,12 +102,20 @@ class Launch:
             warnings = warning_signals(self._settings["warning-signals"])
             with SignalInbox(warnings) as inbox:  # a second Ctrl-C must not cut off the writing of the record
                 inbox.arrived_before(missed())
-                verdict = self._run(record, start, grant, budget_s, inbox)
+                if job is not None and budget_s < box_s and end == job_at:
+                    self._observer.say(f"this box has {duration_text(budget_s)}, set by {job.text}.")
+                verdict = self._run(record, start, grant, budget_s, inbox, job)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
 
     def _run(
-        self, record: RunRecord, start: Start, grant: Grant, budget_s: float, inbox: SignalInbox
+        self,
+        record: RunRecord,
+        start: Start,
+        grant: Grant,
+        budget_s: float,
+        inbox: SignalInbox,
+        job: JobEnd | None,
     ) -> Verdict:
         own = ProcessIdentity.own()
         attempt = self._store.begin_attempt(
@@ -115,6 +136,7 @@ class Launch:
             start=start,
             deadline=deadline,
             budget_s=budget_s,
+            job=job,
         )
         order = Order(
             argv=start.argv,
@@ -124,6 +146,7 @@ class Launch:
             deadline=deadline,
             budget_s=budget_s,
             grace_s=self._settings["grace"],
+            fixed_end=math.inf if job is None else job.at(self._clock) - MARGIN_S,
             warnings=warning_signals(self._settings["warning-signals"]),
         )
 

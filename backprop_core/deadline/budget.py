@@ -162,8 +162,9 @@ def resolve_deadlines(
     Args:
         budget: what the caller said, or None for the default of 10 minutes.
         until: an aware datetime, or None.
-        environ: where the governor (`BACKPROP_DEADLINE_MONOTONIC`) and SLURM (`SLURM_JOB_END_TIME`, seconds since 1970,
-            see sbatch's manual page under OUTPUT ENVIRONMENT VARIABLES) leave theirs.
+        environ: where the governor (`BACKPROP_DEADLINE_MONOTONIC`, `BACKPROP_JOB_END_WALL`) and SLURM
+            (`SLURM_JOB_END_TIME`, seconds since 1970, see sbatch's manual page under OUTPUT ENVIRONMENT VARIABLES) leave
+            theirs.
         clock: the time.
         boot_id: this boot's id; the governor's monotonic deadline holds only on the same boot.
         origin: how the caller is called in messages.
@@ -183,9 +184,14 @@ def resolve_deadlines(
         limits.append(governed)
     if not limits:
         limits.append(Limit(now + DEFAULT_BUDGET_S, "the default of 10 minutes"))
-    slurm = environ.get("SLURM_JOB_END_TIME", "")
-    if slurm:
-        _add_slurm(slurm, clock, limits, notes)
+    job, source = (
+        environ.get("BACKPROP_JOB_END_WALL"),
+        environ.get("BACKPROP_JOB_END_SOURCE", "the end of the job"),
+    )
+    if not job:  # a governor, or whoever has asked the scheduler, knows it better
+        job, source = environ.get("SLURM_JOB_END_TIME"), "SLURM_JOB_END_TIME"
+    if job:
+        _add_job_end(job, source, clock, limits, notes)
     start = now
     if governed is not None:
         start = min(now, governed.at - _number(environ.get("BACKPROP_BUDGET_S"), 0.0))
@@ -226,13 +232,13 @@ def _from_governor(environ: Mapping[str, str], clock: Clock, boot_id: str) -> Li
     return None
 
 
-def _add_slurm(text: str, clock: Clock, limits: list[Limit], notes: list[str]) -> None:
+def _add_job_end(text: str, source: str, clock: Clock, limits: list[Limit], notes: list[str]) -> None:
     end = _number(text, math.nan)
     left = end - clock.wall()
     if not math.isfinite(end):
-        notes.append(f"SLURM_JOB_END_TIME={text!r} is not a number of seconds since 1970, so it is left out.")
+        notes.append(f"{source}={text!r} is not a number of seconds since 1970, so it is left out.")
     elif left <= 0:
-        notes.append(f"SLURM_JOB_END_TIME passed {duration_text(-left)} ago, so it is left out.")
+        notes.append(f"{source} passed {duration_text(-left)} ago, so it is left out.")
     else:
         instant = local_text(datetime.fromtimestamp(end, tz=UTC).timestamp())
-        limits.append(Limit(clock.monotonic() + left, f"SLURM_JOB_END_TIME ({instant})", fixed=True))
+        limits.append(Limit(clock.monotonic() + left, f"{source} ({instant})", fixed=True))

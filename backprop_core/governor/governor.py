@@ -52,6 +52,7 @@ class Order:
         deadline: instant on the monotonic clock; infinity for none.
         budget_s: seconds from the start to the deadline.
         grace_s: seconds between asking and killing.
+        fixed_end: instant on the monotonic clock that no pause and no extension puts off: the end of the scheduler's job.
         warnings: signals by which a scheduler warns; others of their kind are passed on to the script.
     """
 
@@ -62,6 +63,7 @@ class Order:
     deadline: float
     budget_s: float
     grace_s: float
+    fixed_end: float = math.inf
     warnings: frozenset[signal.Signals] = WARNINGS
 
 
@@ -184,6 +186,7 @@ class Governor:
         drains = [stream.fd for stream in self._streams.sources]
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
         self._keepers = Keepers(charge, self._clock, self._family.spare)
+        self._steering.fixed_end = order.fixed_end
         self._steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
             write = self._monitor.log.append

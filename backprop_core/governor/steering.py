@@ -7,6 +7,7 @@ or the policy that watches heat and memory.
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ class Steering:
 
     Attributes:
         deadline: monotonic instant by which it must be gone; moves when the run is paused or extended.
+        fixed_end: it never moves beyond this one.
         asked_at: when it was asked to end, or None.
         cause, detail: why it was asked to end, or None and the empty string.
         pauses: when and why it was held up; the last one may still last.
@@ -64,6 +66,7 @@ class Steering:
         self.cause: Cause | None = None
         self.detail = ""
         self.pauses: list[Pause] = []
+        self.fixed_end = math.inf
         self.moved: Callable[[float], None] = lambda deadline: None
         self.note: Callable[[str, str], None] = lambda kind, why: None
         self._attempt_dir = attempt_dir
@@ -182,9 +185,10 @@ class Steering:
     def _obey(self, request: ControlRequest) -> None:
         action = request.action
         if action is Action.EXTEND and request.extend_s is not None:
-            self._move_deadline(request.extend_s)
+            by_s = self._move_deadline(request.extend_s)
             if request.why != SLEPT:
-                self._say(f"The time box was extended by {request.extend_s:g} s.")
+                end = "" if by_s == request.extend_s else ", to the end of the scheduler's job"
+                self._say(f"The time box was extended by {by_s:g} s{end}.")
         elif action is Action.STOP and self.asked_at is None:
             self.cause, self.detail = Cause.REQUEST, request.why
             self._say("Asked from outside to stop.")
@@ -249,6 +253,9 @@ class Steering:
             self._move_deadline(slept_s)
         self.read_requests()
 
-    def _move_deadline(self, by_s: float) -> None:
+    def _move_deadline(self, by_s: float) -> float:
+        """Put the deadline off; the seconds by which it could be."""
+        by_s = max(0.0, min(by_s, self.fixed_end - self.deadline))
         self.deadline += by_s
         self.moved(self.deadline)
+        return by_s

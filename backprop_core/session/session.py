@@ -93,10 +93,15 @@ class Session:
         """
         settings, clock = self.settings, self.clock
         attach_rules.session_opens()
+        environ = settings.environ
+        if "SLURM_JOB_ID" in environ:
+            from backprop_core.deadline.scheduler import with_job_end  # late: it needs subprocess
+
+            environ = with_job_end(environ)
         self.deadlines = resolve_deadlines(
             budget=settings.budget,
             until=settings.until,
-            environ=settings.environ,
+            environ=environ,
             clock=clock,
             boot_id=boot_id(),
             origin=settings.origin,

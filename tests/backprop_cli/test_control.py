@@ -110,7 +110,7 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     assert "backprop pause" in pause["why"]
     ended = backprop.record("s")["attempts"][0]
     (line,) = [line for line in backprop("status", "s").stdout.splitlines() if line.startswith("  1. ")]
-    trained_s = ended["ended_wall"] - ended["started_wall"] - pause["seconds"]
+    trained_s = ended["measured"]["governor"]["used_s"] - pause["seconds"]
     assert f", {duration_text(trained_s)} of " in line  # its own time, without the pause
 
 

@@ -1,0 +1,90 @@
+"""The end of a scheduler's job is a deadline for every script, and for the whole of a chain."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from backprop_core.deadline.scheduler import MARGIN_S, job_end, with_job_end
+from tests.backprop_cli.commandline import CommandLine, end, wait_for
+from tests.backprop_cli.sessions import STANDIN
+
+PLAIN = "import time\nopen('began', 'a').write('x')\ntime.sleep(600)\n"
+
+
+def _job_that_ends(backprop: CommandLine, in_s: float, how: str) -> float:
+    """Put the command into a job; the end of that in seconds since 1970."""
+    wall = float(int(time.time() + in_s))
+    backprop.environment["SLURM_JOB_ID"] = "7"
+    if how == "variable":
+        backprop.environment["SLURM_JOB_END_TIME"] = str(int(wall))
+    else:
+        tools = backprop.folder / "bin"
+        tools.mkdir()
+        text = datetime.fromtimestamp(wall).isoformat()
+        (tools / "squeue").write_text(f"#!/bin/sh\n[ \"$*\" = '-h -j 7 -o %e' ] && echo {text}\n")
+        (tools / "squeue").chmod(0o755)
+        backprop.environment["PATH"] = f"{tools}:{backprop.environment['PATH']}"
+    return wall
+
+
+@pytest.mark.parametrize("how", ["variable", "squeue"])
+@pytest.mark.parametrize("script", [PLAIN, STANDIN], ids=["plain", "session"])
+def test_everything_is_over_before_the_job_is(backprop: CommandLine, how: str, script: str) -> None:
+    """A chain of long boxes ends before the job, begins no box behind it, and says what set the end."""
+    backprop.script(script)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    wall = _job_that_ends(backprop, 9.0, how)
+    ran = backprop("run", "train.py", "-m", "5", "--until-done", "--total", "1h", "--run-id", "job")
+    (attempt,) = backprop.record("job")["attempts"]
+    assert attempt["ended_wall"] < wall
+    assert attempt["outcome"] == "timeboxed"
+    assert ran.returncode == 124
+    source = "SLURM_JOB_END_TIME" if how == "variable" else "the end of SLURM job 7"
+    assert f"set by {source}" in ran.stderr
+    if script is STANDIN:
+        assert "No further box is begun before" in ran.stderr
+
+
+def test_a_job_that_is_about_to_end_starts_nothing(backprop: CommandLine) -> None:
+    """Status 75, and no run is left; an end that has passed long ago is another job's and counts nothing."""
+    backprop.script(PLAIN)
+    _job_that_ends(backprop, MARGIN_S, "variable")
+    assert backprop("run", "train.py").returncode == 75
+    assert backprop.runs() == []
+    backprop.environment["SLURM_JOB_END_TIME"] = "1000"
+    assert backprop("run", "train.py", "-m", "0.02").returncode == 124
+
+
+def test_no_extension_reaches_beyond_the_job(backprop: CommandLine) -> None:
+    """`extend` gives what there is, and says so."""
+    backprop.script(PLAIN)
+    wall = _job_that_ends(backprop, 14.0, "variable")
+    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "ext")
+    try:
+        wait_for((backprop.folder / "began").exists)
+        assert backprop("extend", "ext", "1h").returncode == 0
+        _, err = process.communicate(timeout=60)
+    finally:
+        end(process)
+    assert "to the end of the scheduler's job" in err
+    assert backprop.record("ext")["attempts"][0]["ended_wall"] < wall
+
+
+def test_what_is_no_end_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of a job, without squeue, and where it tells no time; only the first rank asks."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert job_end({}) is None
+    assert job_end({"SLURM_JOB_ID": "7"}) is None
+    assert job_end({"SLURM_JOB_ID": "; rm"}) is None
+    tool = tmp_path / "squeue"
+    tool.write_text("#!/bin/sh\necho N/A\n")
+    tool.chmod(0o755)
+    assert job_end({"SLURM_JOB_ID": "7", "PATH": str(tmp_path)}) is None
+    tool.write_text("#!/bin/sh\necho 2030-01-01T00:00:00\n")
+    found = with_job_end({"SLURM_JOB_ID": "7", "PATH": str(tmp_path)})
+    assert float(found["BACKPROP_JOB_END_WALL"]) == datetime(2030, 1, 1).timestamp()
+    assert "BACKPROP_JOB_END_WALL" not in with_job_end({"SLURM_JOB_ID": "7", "RANK": "1"})
