@@ -37,7 +37,7 @@ def test_everything_is_over_before_the_job_is(backprop: CommandLine, how: str, s
     """A chain of long boxes ends before the job, begins no box behind it, and says what set the end."""
     backprop.script(script)
     backprop.environment["STANDIN_STEPS"] = "100000"
-    wall = _job_that_ends(backprop, 9.0, how)
+    wall = _job_that_ends(backprop, 5.0 + MARGIN_S + 3 * backprop.start_s, how)
     ran = backprop("run", "train.py", "-m", "5", "--until-done", "--total", "1h", "--run-id", "job")
     (attempt,) = backprop.record("job")["attempts"]
     assert attempt["ended_wall"] < wall
@@ -62,8 +62,9 @@ def test_a_job_that_is_about_to_end_starts_nothing(backprop: CommandLine) -> Non
 def test_no_extension_reaches_beyond_the_job(backprop: CommandLine) -> None:
     """`extend` gives what there is, and says so."""
     backprop.script(PLAIN)
-    wall = _job_that_ends(backprop, 14.0, "variable")
-    process = backprop.start("run", "train.py", "-m", "0.1", "--run-id", "ext")
+    box = backprop.box(4.0)
+    wall = _job_that_ends(backprop, 8.0 + MARGIN_S + 3 * backprop.start_s, "variable")
+    process = backprop.start("run", "train.py", "-m", box, "--run-id", "ext")
     try:
         wait_for((backprop.folder / "began").exists)
         assert backprop("extend", "ext", "1h").returncode == 0
