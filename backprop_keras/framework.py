@@ -40,6 +40,13 @@ class KerasFramework:
             return PassesTracked(self._ledger.of(value))
         return objects.MetricSums(value) if isinstance(value, keras.Model) else None
 
+    def script_parts(self, kind: type) -> frozenset[str] | None:
+        return None
+
+    def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
+        known = {id(value) for value in tracked.values()}
+        return lambda value: id(value) in known
+
     def randomness(self) -> Tracked:
         return objects.KerasRandomness()
 

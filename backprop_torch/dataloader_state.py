@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
+from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
 _WORKER_CAVEAT = (
@@ -31,8 +32,13 @@ _WORKER_CAVEAT = (
 _GENERATORS = (torch.Generator, random.Random)
 
 
-def generators_of(loader: Any) -> GeneratorsTracked:
-    """The generators that a loader, its samplers and its dataset hold as attributes, each once, in a fixed order."""
+def generators_of(loader: Any) -> LoaderState:
+    """What of a loader, its samplers, its dataset and its collate function decides a pass, generators and all else."""
+    return loader_state(loader, _generators_as_attributes(loader))
+
+
+def _generators_as_attributes(loader: Any) -> GeneratorsTracked:
+    """Those that checkpoints of earlier versions hold: of a loader, its samplers and its dataset, in a fixed order."""
     found: dict[int, Any] = {}
     numpy = sys.modules.get("numpy")
     kinds = _GENERATORS if numpy is None else (*_GENERATORS, numpy.random.Generator)
@@ -214,12 +220,6 @@ class LoaderRest:
         self._loader = loader
         self._generators = generators_of(loader)
 
-    @property
-    def is_empty(self) -> bool:
-        stay = getattr(self._loader, "persistent_workers", False)
-        counts = isinstance(getattr(self._loader, "iteration", None), int)  # its passes, as accelerate's do
-        return not self._generators.generators and not stay and not counts and _seed_of(self._loader) is None
-
     def capture(self) -> object:
         stayed = self._loader.persistent_workers and self._loader._iterator is not None
         return {
@@ -241,7 +241,7 @@ class LoaderRest:
         self._generators.restore(state["own"])
 
 
-def pass_start(loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked) -> dict[str, Any]:
+def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderState) -> dict[str, Any]:
     """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
     return {
         "global": randomness.randomness(),
@@ -253,7 +253,7 @@ def pass_start(loader: Any, randomness: RandomnessKeeper, generators: Generators
 
 
 def restore_start(
-    loader: Any, randomness: RandomnessKeeper, generators: GeneratorsTracked, start: Mapping[str, Any]
+    loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: Mapping[str, Any]
 ) -> None:
     """Make the next iterator of `loader` begin as the pass did that `pass_start` was told of."""
     if start["stayed"]:

@@ -27,6 +27,7 @@ from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.ranks import ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
+from backprop_torch.script_parts import script_parts, stored_with
 from backprop_torch.translator import TorchTranslator
 
 
@@ -55,9 +56,14 @@ class TorchFramework:
         if isinstance(value, Optimizer):
             return objects.OptimizerRest(value, tracked)
         if isinstance(value, DataLoader):
-            rest = dataloader_state.LoaderRest(value)
-            return None if rest.is_empty else rest
+            return dataloader_state.LoaderRest(value)
         return None
+
+    def script_parts(self, kind: type) -> frozenset[str] | None:
+        return script_parts(kind)
+
+    def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
+        return stored_with(tracked)
 
     def randomness(self) -> Tracked:
         return objects.TorchRandomness()

@@ -27,6 +27,7 @@ from backprop_torch.dataloader_state import (
     pass_start,
     restore_start,
 )
+from backprop_torch.loader_state import LoaderState
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
 
 _KEYS = count()
@@ -323,6 +324,7 @@ class PassWatch:
         if found is None or found.anew:
             if found is not None:
                 self._goes_on(found)
+                _put_rest(generators, found)
             before, skip = pass_start(loader, self._randomness, generators), 0
             iterator = make(loader)
         else:
@@ -338,6 +340,7 @@ class PassWatch:
                 inner=self._torchs_own,
             )
             self._randomness.set_randomness(now)
+            _put_rest(generators, found)
             self._goes_on(found)
         torchs = self._torchs_own(iterator)
         self._born.clear()
@@ -372,6 +375,13 @@ class PassWatch:
                 self.missed = False
                 self._loop.forget_steps()
             found.when_begun()
+
+
+def _put_rest(loader: LoaderState, found: Resumption) -> None:
+    """What changes in the loader from pass to pass, as it was at the boundary."""
+    rest = found.saved.get("rest")
+    if rest is not None and loader.mismatch(rest) is None:
+        loader.restore(rest)
 
 
 def _reader() -> FrameType:

@@ -15,6 +15,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from backprop_core.loop.resume_report import Place
+from backprop_torch.dataloader_state import generators_of
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +167,7 @@ class Passes:
                 "kind": "between",
                 "signature": looks,
                 "first": self._first.get(looks, 0),
+                "rest": _rest_of(trained),
                 "beside": self._places(reading),
             }
         reading = sorted([at, *(one for one in reading if one.key != at.key)], key=lambda one: one.number)
@@ -183,6 +185,7 @@ class Passes:
                     "yielded": one.given,
                     "before": one.before,
                     "asked": one.asked,
+                    "rest": _rest_of(one),
                     "first": self._first.get(one.signature, 0),
                     "place": seen[one.signature],
                     "of": of[one.signature],
@@ -190,6 +193,12 @@ class Passes:
             )
             seen[one.signature] += 1
         return places
+
+
+def _rest_of(one: Pass | None) -> Any:
+    """What changes in a pass's loader, as it is now."""
+    loader = None if one is None else one.loader()
+    return None if loader is None else generators_of(loader).capture()
 
 
 def _is_read(one: Pass) -> bool:

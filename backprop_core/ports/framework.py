@@ -256,6 +256,17 @@ class Framework(Protocol):
         """
         ...
 
+    def script_parts(self, kind: type) -> frozenset[str] | None:
+        """For a class of the framework's whose attributes are to be looked into: those that are no part of a script's state.
+
+        None: the framework has no opinion on it.
+        """
+        ...
+
+    def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
+        """Whether a value is stored with the `tracked` objects or found again from a position, so no part of a script's."""
+        ...
+
     def randomness(self) -> Tracked:
         """The framework's global random generators."""
         ...

@@ -6,6 +6,7 @@ that can miss is said in docs/state.md.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from typing import Any, Final
 
@@ -116,7 +117,7 @@ def made(saved: Any, told: Any) -> Any:
         if device not in ("cpu", "meta"):
             fresh = fresh.to(device)
         return fresh.requires_grad_() if isinstance(told, dict) and told.get("grad") else fresh
-    return saved.copy() if package == "numpy" else saved
+    return saved.copy() if package == "numpy" and getattr(saved, "shape", None) else saved
 
 
 def write(target: Any, saved: Any) -> None:
@@ -128,3 +129,15 @@ def write(target: Any, saved: Any) -> None:
         target.detach().copy_(saved)
     else:
         target.assign(saved)
+
+
+def copied(state: Any) -> Any:
+    """A copy of a stored difference that later changes do not reach."""
+    kind = type(state)
+    if kind is dict:
+        return {key: copied(value) for key, value in state.items()}
+    if kind in (list, tuple):
+        return kind(copied(value) for value in state)
+    if kind.__module__.partition(".")[0] in ("torch", "numpy") and hasattr(state, "shape"):
+        return made(state, None)
+    return copy.deepcopy(state)

@@ -229,13 +229,9 @@ class Comparison:
             self._slots(node, now.slots, known if not another else None, made)
             return
         same = known is not None and known.mark == now.mark and known.text == text_of(node)
+        wanted = points_anew or node.name in self._sticky or node.kind is Kind.RANDOM
         # Another array with the same elements is made by the new process itself.
-        if (
-            same
-            and not points_anew
-            and node.name not in self._sticky
-            and (not another or node.kind is Kind.ARRAY)
-        ):
+        if same and not wanted and (not another or node.kind is Kind.ARRAY):
             return
         self._store(node, node.data, another)
 

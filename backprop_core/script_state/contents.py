@@ -109,7 +109,7 @@ class Contents:
         return self._with_attributes(node, {"items": members})
 
     def _instance(self, node: Node) -> Any:
-        skip = self._walk.parts(node.value)
+        skip = node.plan.skip
         place = self._walk.place
         return {
             "slots": {

@@ -97,6 +97,7 @@ class Plan:
         dictionary: reads an instance's `__dict__`.
         members: descriptors of its `__slots__`, by name.
         text: the type's name.
+        skip: attributes that are not looked at.
     """
 
     kind: Kind
@@ -104,6 +105,7 @@ class Plan:
     dictionary: Callable[[object], dict[str, Any]] | None = None
     members: tuple[tuple[str, Any], ...] = ()
     text: str = ""
+    skip: frozenset[str] = frozenset()
 
 
 class Kinds:
@@ -187,14 +189,14 @@ class Kinds:
             return False
         return package in sys.stdlib_module_names
 
-    @staticmethod
-    def _of_instance(kind: type, text: str) -> Plan:
+    def _of_instance(self, kind: type, text: str) -> Plan:
         dictionary, members = layout_of(kind)
-        if _speaks(kind) and not is_the_scripts(kind):
+        skip = next((found for one in self.frameworks if (found := one.script_parts(kind)) is not None), None)
+        if skip is None and _speaks(kind) and not is_the_scripts(kind):
             return Plan(Kind.STATE_DICT, None, dictionary, members, text)
         if dictionary is None and not members:
             return Plan(Kind.OPAQUE, text=text)
-        return Plan(Kind.INSTANCE, None, dictionary, members, text)
+        return Plan(Kind.INSTANCE, None, dictionary, members, text, skip or frozenset())
 
 
 def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:

@@ -26,7 +26,6 @@ from backprop_core.script_state.walk import MOST_OBJECTS, Graph, Walk
 
 Root = Namespace | tuple[str, object]
 
-_NOTHING: frozenset[str] = frozenset()
 _MOST_LATER = 20 * MOST_OBJECTS
 
 
@@ -37,7 +36,6 @@ class ScriptState:
         roots: where to look, or what tells it anew each time: frames come and go.
         tracked_elsewhere: whether the checkpoint has an object already; it is not looked into.
         frameworks: they know arrays and generators.
-        parts: of an object, the attributes that are no part of the script's state.
     """
 
     def __init__(
@@ -47,13 +45,11 @@ class ScriptState:
         tracked_elsewhere: Callable[[object], bool] = lambda value: False,
         frameworks: Sequence[Framework] = (),
         translators: Sequence[Translator] | None = None,
-        parts: Callable[[object], frozenset[str]] = lambda value: _NOTHING,
     ) -> None:
         self._given = roots
         self._elsewhere = tracked_elsewhere
         own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
         self._kinds = Kinds(frameworks, own if translators is None else translators)
-        self._parts = parts
         self._baseline: Baseline | None = None
         self._sticky: dict[str, frozenset[str]] = {}
         self._unkept: list[Unkept] = []
@@ -88,6 +84,8 @@ class ScriptState:
         sticky = self._sticky if since is None else {}
         found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky).of(graph)
         self._unkept = found.unkept
+        if since is None:
+            self._remember(found.nodes)
         nodes = [{**node, "data": packed(node["data"])} for node in found.nodes]
         stored = {node["name"] for node in nodes}
         paths = {
@@ -105,8 +103,17 @@ class ScriptState:
             StateMismatchError: it cannot be read, or an object refuses its own; nothing was changed.
         """
         restored = Restoring(state, self._reachable(), self._kinds).run()
-        self._sticky.update(restored.slots)
+        for name, slots in restored.slots.items():
+            self._sticky[name] = self._sticky.get(name, frozenset()) | slots
         return restored
+
+    def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
+        """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
+        for node in nodes:
+            data = node["data"]
+            by_slot = isinstance(data, Mapping) and "gone" in data
+            slots = frozenset([*data["slots"], *data["gone"]]) if by_slot else frozenset()
+            self._sticky[node["name"]] = self._sticky.get(node["name"], frozenset()) | slots
 
     def unkept(self) -> list[Unkept]:
         """What had changed at the last `changed()` and is not in it."""
@@ -126,7 +133,7 @@ class ScriptState:
         most = MOST_OBJECTS if earlier is None else _MOST_LATER
         taken: frozenset[str] = frozenset()
         while True:
-            walk = Walk(self._kinds, self._elsewhere, self._parts, earlier, most, taken)
+            walk = Walk(self._kinds, self._elsewhere, earlier, most, taken)
             graph = walk.over(self._roots())
             if walk.taken <= taken:
                 return graph

@@ -81,7 +81,6 @@ class Walk:
 
     Args:
         elsewhere: whether the checkpoint has an object already.
-        parts: of an object of a framework, which attributes are no part of the script's state.
         earlier: an earlier walk, whose names are kept.
         most: how many objects are looked at.
         reserved: names of objects of the earlier walk that are still to come.
@@ -94,14 +93,12 @@ class Walk:
         self,
         kinds: Kinds,
         elsewhere: Callable[[object], bool],
-        parts: Callable[[object], frozenset[str]],
         earlier: Earlier | None = None,
         most: int = MOST_OBJECTS,
         reserved: frozenset[str] = frozenset(),
     ) -> None:
         self.kinds = kinds
         self.graph = Graph()
-        self.parts = parts
         self._elsewhere = elsewhere
         self._earlier = earlier
         self._most = most

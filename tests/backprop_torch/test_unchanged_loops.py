@@ -19,6 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 import backprop
 from tests.backprop_torch.cutting import Cut, digest, seed
 from tests.backprop_torch.kinds._parts import dataset, network, train_step
+from tests.backprop_torch.kinds.loaders import _Dealing, _Noisy, _Transformed
 
 Record = list[tuple[float, str]]
 Train = Callable[[Cut, Record], Any]
@@ -69,6 +70,12 @@ def workers(cut: Cut, record: Record) -> None:
 
 def stateful(cut: Cut, record: Record) -> None:
     ordinary(cut, record, StatefulDataLoader(dataset(), batch_size=5, shuffle=True))
+
+
+def state_in_the_loader(cut: Cut, record: Record) -> None:
+    """A sampler that deals from a list of its own, a generator two levels below the dataset, one in the collate function."""
+    parts = {"sampler": _Dealing(42), "collate_fn": _Noisy()}
+    ordinary(cut, record, DataLoader(_Transformed(), batch_size=5, **parts))
 
 
 def gan(cut: Cut, record: Record) -> None:
@@ -125,7 +132,9 @@ def _whole(train: Train) -> Record:
     return record
 
 
-@pytest.mark.parametrize("train", [ordinary, workers, stateful, gan, accumulation, scaled])
+@pytest.mark.parametrize(
+    "train", [ordinary, workers, stateful, gan, accumulation, scaled, state_in_the_loader]
+)
 @pytest.mark.parametrize("at", [1, 4, 8, 9, 13])
 def test_state_and_the_rest_of_the_epoch_come_back(
     train: Train, at: int, capfd: pytest.CaptureFixture[str]

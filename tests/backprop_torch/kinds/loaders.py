@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     IterableDataset,
     RandomSampler,
     Sampler,
+    Subset,
     get_worker_info,
 )
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -69,6 +71,60 @@ class _Augmented(Dataset[Any]):
         return x + 0.1 * torch.randn(6) + 0.1 * float(np.random.rand()) + 0.1 * random.random(), y
 
 
+class _Dealing(Sampler[int]):
+    """Counts its passes, and deals from a list that outlives them, shuffled by a generator of its own."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.passes, self.left = count, 0, list[int]()
+        self.generator = torch.Generator().manual_seed(5)
+
+    def __len__(self) -> int:
+        return 35
+
+    def __iter__(self) -> Iterator[int]:
+        self.passes += 1
+        for _ in range(35):
+            if not self.left:
+                self.left = torch.randperm(self.count, generator=self.generator).tolist()
+            yield (self.left.pop() + self.passes) % self.count
+
+
+class _Jitter:
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(9)
+        self.others = {"old": np.random.RandomState(3)}
+        self.calls = 0
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x + 0.1 * float(self.rng.normal()) + 0.1 * float(self.others["old"].rand()) + self.calls / 1000
+
+
+class _Transformed(Dataset[Any]):
+    def __init__(self) -> None:
+        self.data = dataset()
+        self.transform = _Jitter()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.data[index]
+        return self.transform(x), y
+
+
+class _Noisy:
+    """A collate function with a generator of its own."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(7)
+
+    def __call__(self, items: list[Any]) -> Any:
+        x = torch.stack([item[0] for item in items])
+        noise = torch.randn(x.shape, generator=self.generator)
+        return x + 0.1 * noise, torch.stack([item[1] for item in items])
+
+
 class _Again:
     """A plain iterable: shuffles a list with python's generator each time."""
 
@@ -83,6 +139,12 @@ class _Again:
 
 def shuffled(cut: Cut) -> dict[str, Any]:
     return fit(cut, DataLoader(dataset(), batch_size=5, shuffle=True))
+
+
+def state_in_every_part(cut: Cut) -> dict[str, Any]:
+    """In the sampler, in a transform two levels below the dataset, in a dictionary there, in the collate function."""
+    data = Subset(ConcatDataset([_Transformed(), _Transformed()]), range(84))
+    return fit(cut, DataLoader(data, batch_size=5, sampler=_Dealing(84), collate_fn=_Noisy()))
 
 
 def shuffled_by_two_workers(cut: Cut) -> dict[str, Any]:

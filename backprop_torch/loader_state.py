@@ -1,0 +1,92 @@
+"""What of a loader changes from pass to pass: in its dataset, its samplers and its collate function.
+
+A sampler that counts its passes, a list that it deals from, a generator in a transform: whatever is reached from the
+loader's parts and is not what it was when the loader was first met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import ref
+
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.ports.framework import frameworks_in_use
+from backprop_core.script_state.arrays import copied
+from backprop_core.script_state.namespace import InstanceNamespace
+from backprop_core.script_state.state import Root, ScriptState
+from backprop_core.script_state.unkept import Unkept
+from backprop_torch.objects import GeneratorsTracked
+from backprop_torch.script_parts import LOADER, stored_with
+
+_PARTS = ("dataset", "sampler", "batch_sampler", "collate_fn")
+
+
+class LoaderState:
+    """The state of one loader, from the moment at which it is first met.
+
+    Args:
+        generators: those that the loader's parts hold as attributes; checkpoints of earlier versions hold no more.
+    """
+
+    def __init__(self, loader: Any, generators: GeneratorsTracked) -> None:
+        frameworks = frameworks_in_use()
+        self._generators = generators
+        self._state = ScriptState(
+            _roots_of(loader),
+            tracked_elsewhere=stored_with({}),
+            frameworks=frameworks,
+            translators=[*(framework.translator for framework in frameworks), NumpyTranslator()],
+        )
+        self._state.baseline()
+
+    def capture(self) -> object:
+        """What differs, as a copy: a pass keeps it for as long as it runs."""
+        return {"script": copied(self._state.changed())}
+
+    def mismatch(self, state: Any) -> str | None:
+        """Why `state` cannot be restored."""
+        if isinstance(state, Mapping):
+            return None
+        return self._generators.mismatch(state)
+
+    def restore(self, state: Any) -> None:
+        """Put back what `capture` gave."""
+        if isinstance(state, Mapping):
+            self._state.restore(state["script"])
+        else:
+            self._generators.restore(state)
+
+    def unkept(self) -> list[Unkept]:
+        """What had changed at the last capture and is not in it."""
+        return self._state.unkept()
+
+
+def _roots_of(loader: Any) -> Callable[[], Sequence[Root]]:
+    try:
+        held: Callable[[], Any] = ref(loader)
+    except TypeError:  # it cannot be referred to weakly
+        held = lambda: loader  # noqa: E731
+
+    def roots() -> Sequence[Root]:
+        loader = held()
+        own = InstanceNamespace(loader, "loader", skip=LOADER | frozenset(_PARTS))
+        return [*((name, one) for name in _PARTS if (one := getattr(loader, name, None)) is not None), own]
+
+    return roots
+
+
+_known: dict[int, tuple[Callable[[], Any], LoaderState]] = {}
+
+
+def loader_state(loader: Any, generators: GeneratorsTracked) -> LoaderState:
+    """The state of `loader`, the same object as long as the loader lives."""
+    number = id(loader)
+    known = _known.get(number)
+    if known is not None and known[0]() is loader:
+        return known[1]
+    state = LoaderState(loader, generators)
+    with suppress(TypeError):  # it cannot be referred to weakly
+        _known[number] = (ref(loader, lambda gone: _known.pop(number, None)), state)
+    return state

@@ -1,0 +1,63 @@
+"""Which of torch's objects are looked into for a script's state, and what of them is stored in other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from backprop_torch.objects import unwrapped
+
+_MODULE: Final = frozenset(
+    {"_non_persistent_buffers_set", "_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks",
+     "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+     "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+     "_load_state_dict_post_hooks", "_compiled_call_impl"}
+)  # fmt: skip
+LOADER: Final = frozenset(
+    {
+        "_iterator",
+        "next_iter_state",
+        "_backprop_watch",
+        "_DataLoader__multiprocessing_context",
+        "multiprocessing_context",
+    }
+)
+
+
+def script_parts(kind: type) -> frozenset[str] | None:
+    """Modules are looked into without their hooks, loaders without their running iterators."""
+    if issubclass(kind, nn.Module):
+        return _MODULE
+    return LOADER if issubclass(kind, DataLoader) else None
+
+
+def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
+    """Tensors of tracked modules and optimizers, all other tracked objects, and iterators of loaders.
+
+    A tracked module itself is looked into: attributes that are no tensors of its own are in no `state_dict`.
+    """
+    known: set[int] = set()
+    for value in tracked.values():
+        if isinstance(value, nn.Module):
+            module = unwrapped(value)
+            known |= {id(one) for one in module.parameters()} | {id(one) for one in module.buffers()}
+        else:
+            known.add(id(value))
+        if isinstance(value, Optimizer):
+            known |= {id(one) for group in value.param_groups for one in group["params"]}
+
+    def stored(value: object) -> bool:
+        if id(value) in known:
+            return True
+        return (
+            issubclass(type(value), _BaseDataLoaderIter)
+            or type(value) is torch.utils.data._utils.worker.WorkerInfo
+        )
+
+    return stored
