@@ -13,13 +13,17 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
+from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all
 from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
+from backprop_core.script_state.state import Missing
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
-_RANDOM, _REST, _LOOPS, _RAW, RANKS = (_OWN + part for part in ("random", "rest", "loops", "raw", "ranks"))
+_RANDOM, _REST, _LOOPS, _RAW, RANKS, SCRIPT = (
+    _OWN + part for part in ("random", "rest", "loops", "raw", "ranks", "script")
+)
 
 
 @dataclass(slots=True)
@@ -74,6 +78,7 @@ class Keeping:
         self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.count_steps: Callable[[], None] = lambda: None
+        self.script = ScriptWatch(self.frameworks, self.translators, lambda: self.kept.objects)
         self._window = _Window()
         self._randomness: dict[str, Tracked] = {
             "python": PythonRandomTracked(random),
@@ -188,6 +193,7 @@ class Keeping:
             "step": self.step,
             "processes": self.processes,
         }
+        part[SCRIPT] = self.script.capture()
         part[_RANDOM] = self.randomness()
         if self.raw is not None:
             part[_RAW] = self.raw.position()
@@ -292,6 +298,11 @@ class Keeping:
         saved = states.get(_RANDOM)
         if isinstance(saved, Mapping):
             self.set_randomness(saved)
+
+    def take_back_script(self, states: Mapping[str, object]) -> list[Missing]:
+        """Put back what the script itself had changed; what could not be. Earlier versions stored nothing of it."""
+        saved = states.get(SCRIPT)
+        return self.script.restore(saved) if isinstance(saved, Mapping) else []
 
     def raw_position(self, states: Mapping[str, object]) -> Any:
         """Where an unchanged loop stood, or None."""

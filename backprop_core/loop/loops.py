@@ -100,8 +100,9 @@ class Loops:
             entry = keeping.cursor.begin(kind)
         except CursorMismatch as error:
             raise self._does_not_fit(error) from None
+        keeping.script.look()
         if entry.arrived and session.restored is not None:
-            self._takeback.take_back()  # code before this loop has run again and may have changed things
+            self._takeback.arrive()  # code before this loop has run again and may have changed things
         return entry
 
     def _does_not_fit(self, error: CursorMismatch) -> StateMismatchError:
@@ -181,7 +182,7 @@ class Loops:
                     self._moved_on(frame)
                 if again:
                     again = False
-                    self._takeback.take_back()
+                    self._takeback.arrive()
                     continue
                 if frame.follows or (inner and keeping.optimizer_steps == before):
                     continue
@@ -242,7 +243,7 @@ class Loops:
                 if cursor.unsettled:
                     self._moved_on(frame)
                 if again:
-                    self._takeback.take_back()
+                    self._takeback.arrive()
                     return
                 if frame.counts:
                     pending += 1

@@ -69,8 +69,11 @@ class Takeback:
                 "warning",
             )
         # Code before the interrupted pass runs again and may change things: an evaluation, say. It draws what it drew.
-        if not keeping.cursor.finding_back and self._resume_raw_loop(self.take_back):
-            keeping.set_randomness(own)
+        if not keeping.cursor.finding_back:
+            if self._resume_raw_loop(self.arrive):
+                keeping.set_randomness(own)
+            else:
+                self.arrive()
 
     @property
     def source(self) -> str:
@@ -86,6 +89,18 @@ class Takeback:
         missing = keeping.take_back_objects(states, self.source)
         keeping.take_back_randomness(states)
         return missing
+
+    def arrive(self) -> None:
+        """The place is found at which the checkpoint was made: what the script itself had changed comes back, too."""
+        session = self.session
+        if session.restored is None:
+            return
+        missing = self.keeping.take_back_script(session.restored.states)
+        for one in missing:
+            session.teller.say_once(
+                f"{self.source} holds {one.name}, which could not be restored: {one.why}.", "warning"
+            )
+        self.take_back()
 
     def _training(self, states: Mapping[str, object]) -> int:
         raw = self.keeping.raw
@@ -164,8 +179,8 @@ class Takeback:
             )
         self.take_back()
         self.behind_first_step = True
-        states = session.restored.states
-        self._resume_raw_loop(lambda: keeping.take_back_randomness(states), midway=True)
+        if not self._resume_raw_loop(self.arrive, midway=True):
+            self.arrive()
 
     def find(self) -> None:
         """What training uses is known now."""

@@ -126,6 +126,7 @@ class TimeBox:
                 loops.raw_hooks = self._hooks.enter_context(ExitStack())
                 loops.raw_hooks.enter_context(raw.watch())
                 loops.raw_hooks.enter_context(keeping.kept.released_when_collected())
+        keeping.script.look()
         session.together(lambda: _restore(parts))
         vars(self)["step"] = loops.by_hand()  # the method below, in its shortest form
         if session.restored is None:

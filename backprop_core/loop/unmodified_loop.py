@@ -85,6 +85,8 @@ class AttachedBox:
 
     def pass_begins(self) -> None:
         """A pass over a loader begins: state that exists already is given back before its first batch."""
+        if self._stage is _Stage.OPEN:
+            self._guarded(self._listener.pass_begins)
         if self._stage is _Stage.WAITING and self._is_near():
             self._open()
             if not self._is_open():
@@ -166,6 +168,7 @@ class AttachedBox:
         self._listener = RawLoopListener(self._loops, self._takeback, self._clock)
         for why in self._said_later:
             self._listener.cannot_follow(why, entirely=False)
+        self.keeping.script.look()
         self.session.together(self._restore)
         self._is_set_up = True
         if self.session.restored is None:

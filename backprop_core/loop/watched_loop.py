@@ -39,7 +39,9 @@ class RawLoopListener:
         self._to_tell: Callable[[Given], str] | None = resume_sentence
 
     def pass_begins(self) -> None:
-        """The block is open already."""
+        """The block is open already; functions that were not running then are seen now."""
+        if not self._loops.used:
+            self._loops.keeping.script.look()
 
     def first_step(self) -> None:
         """Called by the watched loop just before the first optimizer step of the block."""
@@ -110,7 +112,7 @@ class RawLoopListener:
         """
         session = self._loops.session
         if session.passes_over:
-            self._takeback.take_back()
+            self._takeback.arrive()
             session.leave_completed()
             raise LeaveBox(self._loops)
 

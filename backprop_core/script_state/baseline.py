@@ -61,10 +61,19 @@ class Baseline:
         """Remember `graph`."""
         baseline = cls(cut_short=graph.cut_short)
         for node in graph.nodes.values():
-            known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), _alive(node.value))
-            Look(kinds, reader).at(node).into(known)
-            baseline.known[node.name] = baseline._by_ident[known.ident] = known
+            baseline._remember(node, kinds, reader)
         return baseline
+
+    def extend(self, graph: Graph, roots: set[str], kinds: Kinds, reader: Reader) -> None:
+        """Remember what is reached first from these roots of a later walk."""
+        for node in graph.nodes.values():
+            if node.path[0][1] in roots and node.name not in self.known:
+                self._remember(node, kinds, reader)
+
+    def _remember(self, node: Node, kinds: Kinds, reader: Reader) -> None:
+        known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), _alive(node.value))
+        Look(kinds, reader).at(node).into(known)
+        self.known[node.name] = self._by_ident[known.ident] = known
 
     def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
         """The name of the same object then.

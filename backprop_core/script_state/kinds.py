@@ -72,7 +72,8 @@ _CONTAINERS: Final[Sequence[tuple[type, Kind]]] = (
 _HANDLES: Final = (
     types.ModuleType, types.BuiltinFunctionType, types.MethodType, types.FrameType, types.CodeType,
     types.TracebackType, types.MappingProxyType, types.EllipsisType, types.NotImplementedType,
-    type, io.IOBase, logging.Logger, logging.Handler, property, classmethod, staticmethod,
+    types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, enumerate, zip, map, filter, type, io.IOBase,
+    logging.Logger, logging.Handler, property, classmethod, staticmethod,
 )  # fmt: skip
 _HANDLE_PACKAGES: Final = frozenset(
     {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "pytest", "ray",

@@ -31,12 +31,17 @@ class Namespace(Protocol):
 class DictNamespace:
     """The globals of a module, or any other dictionary of names. Names in double underscores are Python's own."""
 
-    def __init__(self, values: dict[str, Any], name: str) -> None:
+    def __init__(self, values: dict[str, Any], name: str, *, skip: frozenset[str] = frozenset()) -> None:
         self.name = name
         self._values = values
+        self._skip = skip
 
     def items(self) -> Iterable[tuple[str, object]]:
-        return [(name, value) for name, value in list(self._values.items()) if not _is_pythons(name)]
+        return [
+            (name, value)
+            for name, value in list(self._values.items())
+            if not _is_pythons(name) and name not in self._skip
+        ]
 
     def set(self, name: str, value: object) -> None:
         self._values[name] = value

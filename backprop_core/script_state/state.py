@@ -66,6 +66,15 @@ class ScriptState:
             self._baseline = baseline
         return baseline
 
+    def extend_baseline(self) -> None:
+        """Remember how things are in roots that were not there before, such as a function that has been entered since."""
+        if self._baseline is None:
+            self.baseline()
+            return
+        fresh = {_name_of(root) for root in self._roots()} - self._baseline.known.keys()
+        if fresh:
+            self._baseline.extend(self._walk(self._baseline), fresh, self._kinds, Reader())
+
     @property
     def has_baseline(self) -> bool:
         return self._baseline is not None
@@ -138,6 +147,10 @@ class ScriptState:
             if walk.taken <= taken:
                 return graph
             taken |= walk.taken  # a new object stands where one stood that comes later: it needs another name
+
+
+def _name_of(root: Root) -> str:
+    return root[0] if isinstance(root, tuple) else root.name
 
 
 def names_in(state: Mapping[str, Any]) -> list[str]:

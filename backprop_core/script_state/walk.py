@@ -6,6 +6,7 @@ cycles stay what they are.
 
 from __future__ import annotations
 
+import datetime
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,6 @@ class Walk:
         self._named: dict[int, str] = {}
         self._kept: list[object] = []
         self._queue: deque[Node] = deque()
-        self._contents = Contents(self)
 
     def over(self, roots: Iterable[Namespace | tuple[str, object]]) -> Graph:
         """Walk from these roots."""
@@ -118,6 +118,7 @@ class Walk:
                 self._add(value, plan, name, ((ROOT, name),))
             else:
                 self._enqueue(Node(root.name, ((ROOT, root.name),), root, _NAMESPACE))
+        contents = Contents(self)
         while self._queue:
             node = self._queue.popleft()
             if len(self.graph.nodes) > self._most and node.kind not in (
@@ -128,7 +129,8 @@ class Walk:
                 self.graph.cut_short.append(node.name)
                 node.cold = True
                 continue
-            self._contents.fill(node)
+            contents.fill(node)
+        self._kept.clear()  # nothing is held by a walk that is over, not even until the garbage collector runs
         return self.graph
 
     # -- values in their places --------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ class Walk:
             return value
         plan = self.kinds.plan(value)
         if plan.kind is Kind.VALUE or (plan.kind is Kind.FROZENSET and _is_plain(value)):
-            return value
+            return value if _is_storable(value) else {"handle": plan.text}
         if plan.kind is Kind.TUPLE:
             return self._tuple(node, value, plan, step)
         if plan.kind is Kind.ENUM:
@@ -222,6 +224,14 @@ _NAMESPACE = Plan(Kind.NAMESPACE)
 
 def _is_plain(members: Any) -> bool:
     return set(map(type, members)) <= MARSHALLED
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether a value that never changes can be stored: a time in a named zone cannot, nor a slice of objects."""
+    kind = type(value)
+    if kind in (datetime.datetime, datetime.time):
+        return value.tzinfo is None or type(value.tzinfo) is datetime.timezone
+    return kind is not slice or _is_plain((value.start, value.stop, value.step))
 
 
 def _member(value: Any) -> str:

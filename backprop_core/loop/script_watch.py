@@ -1,0 +1,129 @@
+"""The state of the script around a box: its globals, and the locals of its functions between `__main__` and the loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.ports.framework import Framework
+from backprop_core.script_state.kinds import is_script_file
+from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
+from backprop_core.script_state.state import Missing, ScriptState, Unkept
+
+_MOST_MODULES = 200
+
+
+class ScriptWatch:
+    """Finds the script's frames anew each time, since they come and go.
+
+    Args:
+        objects: tells what the checkpoint holds already, by name.
+
+    Attributes:
+        unkept: what had changed when the state was last taken, and is not in it.
+    """
+
+    def __init__(
+        self,
+        frameworks: Sequence[Framework],
+        translators: Sequence[Translator],
+        objects: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._frameworks = frameworks
+        self._objects = objects
+        self._stored: Sequence[Callable[[object], bool]] = ()
+        self._state = ScriptState(
+            lambda: script_namespaces(sys._getframe(1)),
+            tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
+            frameworks=frameworks,
+            translators=translators,
+        )
+
+    def look(self) -> None:
+        """A loop begins, or may begin: functions that were not running yet get their baseline."""
+        self._refresh()
+        self._state.extend_baseline()
+
+    def capture(self) -> dict[str, Any]:
+        """What the script has changed, without copying."""
+        self._refresh()
+        return self._state.changed()
+
+    def restore(self, saved: Mapping[str, Any]) -> list[Missing]:
+        """Put back what `capture` gave; what could not be.
+
+        Raises:
+            StateMismatchError: it does not fit; nothing was changed.
+        """
+        self.look()
+        return self._state.restore(saved).missing
+
+    @property
+    def unkept(self) -> list[Unkept]:
+        return self._state.unkept()
+
+    def _refresh(self) -> None:
+        objects = self._objects()
+        self._stored = [framework.stored_with(objects) for framework in self._frameworks]
+        known = {id(value) for value in objects.values()}
+        if not self._frameworks:
+            self._stored = [lambda value: id(value) in known]
+
+
+def script_namespaces(frame: FrameType | None) -> list[Namespace]:
+    """The globals of the script's own modules and the locals of its running functions, outermost first."""
+    frames: list[FrameType] = []
+    while frame is not None:
+        if is_script_file(frame.f_code.co_filename):
+            frames.append(frame)
+        frame = frame.f_back
+    frames.reverse()
+    found: dict[str, Namespace] = {}
+    for module in _script_modules():
+        _add_globals(found, vars(module))
+    for one in frames:
+        _add_globals(found, one.f_globals)
+    for one in frames:
+        if one.f_locals is not one.f_globals:
+            name, count = f"{one.f_code.co_name}()", 2
+            while name in found:
+                name, count = f"{one.f_code.co_name}()~{count}", count + 1
+            found[name] = FrameNamespace(one, name)
+    return list(found.values())
+
+
+def _add_globals(found: dict[str, Namespace], values: dict[str, Any]) -> None:
+    module = values.get("__name__")
+    name = "main" if module in ("__main__", "__mp_main__") else str(module)
+    if name not in found:
+        skip = _NOTEBOOK if "get_ipython" in values else frozenset()
+        found[name] = DictNamespace(values, name, skip=skip)
+
+
+_NOTEBOOK = frozenset(
+    {"In", "Out", "_ih", "_oh", "_dh", "_", "__", "___", "_i", "_ii", "_iii", "get_ipython", "exit", "quit"}
+)
+
+
+def _script_modules() -> list[ModuleType]:
+    """`__main__` and the modules that lie beside it."""
+    main = sys.modules.get("__main__")
+    path = None if main is None else vars(main).get("__file__")
+    if main is None or not isinstance(path, str) or not is_script_file(path):
+        return []
+    folder = str(Path(path).resolve().parent) + "/"
+    beside = [
+        module
+        for name, module in list(sys.modules.items())
+        if type(module) is ModuleType and name not in ("__main__", "__mp_main__") and _lies_in(module, folder)
+    ]
+    return [main, *beside[:_MOST_MODULES]]
+
+
+def _lies_in(module: ModuleType, folder: str) -> bool:
+    path = vars(module).get("__file__")
+    return isinstance(path, str) and path.startswith(folder) and is_script_file(path)
