@@ -19,6 +19,7 @@ from backprop_core.errors import (
     RunNotFoundError,
     StateMismatchError,
     StoreError,
+    UnkeptStateError,
     UnsavableStateError,
     UsageError,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "StateMismatchError",
     "StoreError",
     "TimeBox",
+    "UnkeptStateError",
     "UnsavableStateError",
     "UsageError",
     "__version__",

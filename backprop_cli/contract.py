@@ -18,7 +18,7 @@ from backprop_startup.path_entry import put_in_front
 _OURS = (
     "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
     "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE"
+    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE STRICT"
 )
 CONTRACT_VARIABLES = tuple(f"BACKPROP_{name}" for name in _OURS.split())
 """What a script is told; none of it is passed on from a governor around this one."""
@@ -93,6 +93,7 @@ class Contract:
             "BACKPROP_JOB_END_SOURCE": None if self.job is None else self.job.source,
             "BACKPROP_BUDGET_S": repr(self.budget_s),
             "BACKPROP_GRACE_S": repr(settings["grace"]),
+            "BACKPROP_STRICT": "1" if settings["strict"] else None,
             "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
             "BACKPROP_RESUME": "1" if self.start.resume else None,
             "BACKPROP_SCRIPT_RESUMES": "1" if self.start.script_resumes else None,

@@ -72,6 +72,9 @@ def config_options(command: Command) -> Command:
     command = click.option(
         "--wait/--no-wait", "wait", default=None, help="Wait for resources (the default), or refuse at once."
     )(command)
+    command = click.option("--strict/--no-strict", "strict", default=None, help=BY_NAME["strict"].help)(
+        command
+    )
     for name in reversed(_METAVARS):
         option = BY_NAME[name]
         flags = [_SHORT[name]] if name in _SHORT else []
@@ -146,7 +149,7 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """The configuration options among a command's parameters, by option name; takes them out of
     `parameters`.
     """
-    names = [*_METAVARS, "wait"]
+    names = [*_METAVARS, "wait", "strict"]
     return {name: parameters.pop(name.replace("-", "_"), None) for name in names}
 
 

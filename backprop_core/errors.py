@@ -67,6 +67,10 @@ class IllegalMoveError(BackpropError):
     """A status change that the table in `backprop_core.runs.status` does not allow."""
 
 
+class UnkeptStateError(BackpropError):
+    """With `strict`: the script changes something during training that no checkpoint can hold; the message names it."""
+
+
 class CheckpointError(BackpropError):
     """The root of what can go wrong with one checkpoint."""
 

@@ -14,6 +14,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.errors import StateMismatchError
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 from backprop_keras import callback_states, variables
 from backprop_keras.backends import active
@@ -140,6 +141,9 @@ class FitKeeping:
 
     def _step(self) -> int:
         return self._steps_before + self._trained()
+
+    def unkept(self) -> Sequence[Unkept]:
+        return ()
 
     def position(self) -> Position:
         return Position(

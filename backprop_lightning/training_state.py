@@ -12,6 +12,7 @@ import numpy as np
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import Clock
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
@@ -76,6 +77,9 @@ class LightningTrainee:
             if refusal:
                 self.warn(f"This training could not be resumed as it is. {refusal}")
         return checkpoint
+
+    def unkept(self) -> Sequence[Unkept]:
+        return ()
 
     def position(self) -> Position:
         trainer = self.trainer

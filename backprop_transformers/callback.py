@@ -34,6 +34,7 @@ class BackpropCallback(TrainerCallback):
         name: a label for people.
         resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
         grace: seconds given to a SIGTERM.
+        strict: what changes during training and cannot be kept is an error, and no warning.
 
     Raises:
         UsageError: a value that cannot be meant; BudgetError among them.
@@ -54,6 +55,7 @@ class BackpropCallback(TrainerCallback):
         name: str | None = None,
         resume: Resume = "auto",
         grace: Duration = DEFAULT_GRACE_S,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         self._settings = make_settings(
@@ -67,6 +69,7 @@ class BackpropCallback(TrainerCallback):
             name=name,
             resume=resume,
             grace=grace,
+            strict=strict,
             origin="BackpropCallback",
             framework="transformers",
         )

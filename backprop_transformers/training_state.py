@@ -20,6 +20,7 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.loop.loop_state import RANKS
 from backprop_core.loop.trackables import StateDictTracked, restore_all
 from backprop_core.ports.framework import Tracked
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
@@ -90,6 +91,9 @@ class TrainerKeeping:
     def own_part(self) -> dict[str, object]:
         """What only Trainer has. Each process has its own place in the data, random generators and running loss."""
         return {OURS: self._own() if self._frozen is None else self._frozen}
+
+    def unkept(self) -> Sequence[Unkept]:
+        return ()
 
     def position(self) -> Position:
         epoch, batch, stage = self._place()

@@ -21,7 +21,10 @@ _COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--verify/--no-verify", default=True, help="Read every byte back  [default: verify]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run_or_path: str, verify: bool, as_json: bool) -> int:
+@click.option(
+    "--state", is_flag=True, help="Show the names of what the newest holds of the script's own state."
+)
+def command(run_or_path: str, verify: bool, as_json: bool, state: bool) -> int:
     """Show the checkpoints of RUN, or in the folder PATH, newest first.
 
     \b
@@ -33,6 +36,8 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
     infos = [(store, info) for store in found.stores for info in store.list()]
     if found.only is not None:
         infos = [(store, info) for store, info in infos if info.path == found.only]
+    if state:
+        return _show_state([info for _, info in infos], as_json=as_json)
     sound = [None if not verify else not store.verify(info) for store, info in infos]
     rows = [(info, good) for (_, info), good in zip(infos, sound, strict=True)]
     if as_json:
@@ -48,6 +53,26 @@ def command(run_or_path: str, verify: bool, as_json: bool) -> int:
         tell(f"{address_of(path)} is damaged: its manifest cannot be read. 'backprop verify' says more.")
     for other in found.others:
         click.echo(f"made by the script itself: {one_line(other)}")
+    return 0
+
+
+def _show_state(infos: list[CheckpointInfo], *, as_json: bool) -> int:
+    """One name a line: what the script itself changed and the newest checkpoint holds."""
+    from backprop_cli.state_names import state_names
+
+    if not infos:
+        tell("There are no checkpoints.")
+        return 0
+    names = state_names(infos[0])
+    if as_json:
+        from backprop_core.strict_json import encode_exactly
+
+        click.echo(encode_exactly(names, indent=1).decode())
+        return 0
+    for name in names:
+        click.echo(one_line(name))
+    if not names:
+        tell(f"{infos[0].address} holds nothing of the script's own state.")
     return 0
 
 

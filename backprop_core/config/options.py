@@ -212,6 +212,8 @@ OPTIONS: tuple[Option, ...] = (
            "Minutes (or a duration) to wait for resources at most."),
     Option("grace", "grace", seconds(86_400), 'a number of seconds from 0 to 86400, or a duration such as "2m"', 30.0,
            "Seconds between the stop signal and the kill."),
+    Option("strict", "strict", switch, "true or false", False,
+           "What changes during training and cannot be kept ends the training, instead of being named."),
     Option("warning-signals", "warningSignals", warning_signals,
            'some of ' + ", ".join(WARNING_SIGNALS) + ', with commas between, or "none"', ",".join(WARNING_SIGNALS),
            "Signals by which a scheduler warns: save and end. The others go to the script."),

@@ -17,7 +17,7 @@ from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all
 from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
-from backprop_core.script_state.state import Missing
+from backprop_core.script_state.state import Missing, Unkept
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
@@ -209,6 +209,9 @@ class Keeping:
         """How many trained together when a checkpoint was made."""
         loops = states.get(_LOOPS)
         return int(loops.get("processes", 1)) if isinstance(loops, Mapping) else 1
+
+    def unkept(self) -> Sequence[Unkept]:
+        return self.script.unkept
 
     def position(self) -> Position:
         self.count_steps()

@@ -275,6 +275,7 @@ def timebox(
     name: str | None = None,
     resume: Resume = "auto",
     grace: Duration = DEFAULT_GRACE_S,
+    strict: bool = False,
     **objects: object,
 ) -> TimeBox:
     """Give a training loop a time budget: `with backprop.timebox("10m", model=model, optimizer=optimizer) as box:`.
@@ -290,6 +291,7 @@ def timebox(
         name: a label for people.
         resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
         grace: seconds given to a SIGTERM.
+        strict: what changes during training and cannot be kept is an error, and no warning.
         objects: what to keep, by name; without an optimizer among them what training uses is found.
 
     Raises:
@@ -306,6 +308,7 @@ def timebox(
         name=name,
         resume=resume,
         grace=grace,
+        strict=strict,
         framework=", ".join(framework.name for framework in frameworks_in_use()),
     )
     return TimeBox(settings, objects)

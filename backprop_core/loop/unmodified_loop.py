@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from enum import Enum
 
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.errors import CheckpointError, StateMismatchError
+from backprop_core.errors import CheckpointError, StateMismatchError, UnkeptStateError
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import Takeback
@@ -185,7 +185,7 @@ class AttachedBox:
             leaving = self.session.leaving
             self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
             leave_process()
-        except StateMismatchError as error:
+        except (StateMismatchError, UnkeptStateError) as error:
             self._close(Outcome.FAILED, str(error))
             print(f"backprop: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None

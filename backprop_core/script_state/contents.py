@@ -49,6 +49,10 @@ class Contents:
             return
         node.trouble = "another thread changes it all the time"
 
+    def close(self) -> None:
+        """Let go of the walk."""
+        self._fills = {}
+
     def _is_cold(self, node: Node, members: Sequence[object]) -> bool:
         """A first walk leaves large collections of objects alone; a later one, too, as long as they hold the same."""
         if len(members) < COLD_FROM or set(map(type, members)) <= MARSHALLED:

@@ -130,6 +130,7 @@ class Walk:
                 node.cold = True
                 continue
             contents.fill(node)
+        contents.close()
         self._kept.clear()  # nothing is held by a walk that is over, not even until the garbage collector runs
         return self.graph
 

@@ -61,6 +61,7 @@ class SessionHands:
             return False
         if begun:
             session.requests.save_asked = False
+            session.name_unkept()
         return begun
 
     def save_now(self, reason: SaveReason) -> bool:
@@ -72,6 +73,7 @@ class SessionHands:
             saved = False
         else:
             self._saved(info)
+            session.name_unkept()
             session.requests.save_asked = session.requests.commit_first = False
             saved = True
         self.collect()
@@ -79,12 +81,15 @@ class SessionHands:
 
     def copy(self) -> float | None:
         session = self._session
+        began = session.clock.monotonic()
         try:
             session.guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
         except CheckpointError as error:
             session.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
             return None
-        return session.saver.copy_s
+        return max(
+            session.saver.copy_s, session.clock.monotonic() - began
+        )  # to find what changed takes time, too
 
     def _state(self, reason: SaveReason) -> tuple[Mapping[str, object], CheckpointFacts]:
         """All that a checkpoint holds now.

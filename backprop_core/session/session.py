@@ -18,8 +18,10 @@ from backprop_core.deadline.budget import duration_text, resolve_deadlines
 from backprop_core.deadline.decision import BoundaryAction, Decision, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
+from backprop_core.errors import UnkeptStateError
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session import attach_rules
 from backprop_core.session.conduct import Conduct
 from backprop_core.session.enrolment import Enrolment
@@ -42,6 +44,8 @@ RESERVE_AFTER_STEPS = 2
 """After so many steps an optimizer has all of its state: memory for copies is taken then."""
 BLOCK_S = 0.02
 """Boundaries closer together than this are looked at as one block; see forecast.py."""
+
+_MOST_NAMED = 10
 
 
 class Session:
@@ -78,6 +82,7 @@ class Session:
         self.wake = 0.0
         self.restored: Loaded | None = None
         self.leaving: Decision | None = None
+        self._first_unkept: Unkept | None = None
         self._reserved = False
         self._began_at: int | None = None
         self.opened = self.passes_over = False
@@ -266,7 +271,26 @@ class Session:
             self.conduct.goes_on(facts, phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
             self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
+        self._insist()
         return self.leaving is not None
+
+    def name_unkept(self) -> None:
+        """A checkpoint was made: say, once, what the script changes and is not in it."""
+        unkept = self.trainee.unkept()
+        for one in unkept[:_MOST_NAMED]:
+            self.teller.say_once(str(one), "warning")
+        if len(unkept) > _MOST_NAMED:
+            self.teller.say_once(f"There are more that cannot be kept: {_MOST_NAMED} are named.", "warning")
+        self._first_unkept = unkept[0] if unkept else None
+
+    def _insist(self) -> None:
+        """With `strict` a checkpoint that lacks something ends the training, behind the save."""
+        if self.settings.strict and self._first_unkept is not None:
+            one = self._first_unkept
+            raise UnkeptStateError(
+                f"`{one.name}` ({one.type.rpartition('.')[2]}) changes during training and cannot be kept: {one.why}.",
+                f"{one.what_to_do} Without strict=True (--strict) this is a warning.",
+            )
 
     def _obey(self, now: float) -> float:
         """Do what is asked; the seconds of the gap until `now` in which the process was held from outside."""

@@ -32,6 +32,7 @@ class SessionSettings:
         name: a label for people.
         resume: "auto", True, False, or the path of a checkpoint.
         grace_s: seconds given to a SIGTERM.
+        strict: what changes during training and cannot be kept is an error, and no warning.
         origin: how messages call the caller, `timebox` or `BackpropCallback`.
         framework: what trains, for the record.
         attached: the script did not ask for this session; it is opened only where the governor's attempt is free.
@@ -48,6 +49,7 @@ class SessionSettings:
     name: str | None = None
     resume: Resume = "auto"
     grace_s: float = DEFAULT_GRACE_S
+    strict: bool = False
     origin: str = "timebox"
     framework: str = ""
     attached: bool = False
@@ -66,6 +68,7 @@ def make_settings(
     name: str | None = None,
     resume: Resume = "auto",
     grace: Duration = DEFAULT_GRACE_S,
+    strict: bool = False,
     origin: str = "timebox",
     framework: str = "",
     environ: Mapping[str, str] | None = None,
@@ -97,6 +100,8 @@ def make_settings(
             raise UsageError(
                 f"{key}={text!r} is not a name.", "Give a string that is not empty, or leave it out."
             )
+    if not isinstance(strict, bool):
+        raise UsageError(f"strict={strict!r} is not understood.", "Give True or False.")
     environ = os.environ if environ is None else environ
     if checkpoint_every is None:
         checkpoint_every = _from_environ(environ, "BACKPROP_CHECKPOINT_EVERY_S", zero_allowed=False)
@@ -116,6 +121,7 @@ def make_settings(
         name=name,
         resume=resume if isinstance(resume, bool | str) else str(Path(resume)),
         grace_s=parse_duration(grace, "grace", zero_allowed=True),
+        strict=strict or environ.get("BACKPROP_STRICT") == "1",
         origin=origin,
         framework=framework,
         environ=environ,

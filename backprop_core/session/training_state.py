@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.script_state.unkept import Unkept
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Trainee(Protocol):
         ...
 
     def position(self) -> Position: ...
+
+    def unkept(self) -> Sequence[Unkept]:
+        """What the script changes and the states last taken do not hold."""
+        ...
 
     def environment(self) -> Mapping[str, Any]:
         """Versions and flags that exactness depends on."""

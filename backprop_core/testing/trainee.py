@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.training_state import Position
 
 
@@ -29,6 +30,9 @@ class CountingTrainee:
 
     def states(self) -> Mapping[str, object]:
         return {"counter": {"step": self.step, "extra": self.extra}}
+
+    def unkept(self) -> Sequence[Unkept]:
+        return ()
 
     def position(self) -> Position:
         return Position(self.step)

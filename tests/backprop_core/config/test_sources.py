@@ -24,6 +24,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "wait": (False, False, "perhaps"),
     "wait-minutes": (0, 0.0, True),
     "grace": (5, 5.0, -5),
+    "strict": (True, True, "perhaps"),
     "warning-signals": ("SIGXCPU, usr1", "USR1,XCPU", "KILL"),
     "python": ("python3", "python3", ""),
     "timeboxed-exit-code": (99, 99, 256),
