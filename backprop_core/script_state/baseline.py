@@ -206,6 +206,8 @@ class Comparison:
         made = {name for name, node in graph.nodes.items() if self._is_another(node)}
         for name, node in graph.nodes.items():
             self._compare(node, looks_now[name], made)
+        ours = {name for name in made if graph.nodes[name].kind is Kind.CLOSURE}
+        self._found.nodes = [without(node, ours) for node in self._found.nodes] if ours else self._found.nodes
         for name in graph.cut_short:
             if name not in self._baseline.cut_short:
                 self._found.unkept.append(cut_short(name))
@@ -254,6 +256,8 @@ class Comparison:
             if before.get(name) != mark or name in sticky or not made.isdisjoint(references_in(slots[name]))
         }
         gone = [name for name in {*before, *sticky} if name not in now]
+        if known is None and node.kind is Kind.CLOSURE:
+            return  # a function that is made anew, like any other: the new process makes its own
         if known is None and node.kind is not Kind.NAMESPACE:
             self._found.unkept.append(new_instance(node.name, node.plan.text))
         elif changed or gone:
@@ -276,6 +280,17 @@ class Comparison:
                 "data": data,
             }
         )
+
+
+def without(written: Any, names: set[str]) -> Any:
+    """What is stored, with references to these nodes as handles: the new process has its own."""
+    if type(written) is dict:
+        if type(written.get("ref")) is str and written["ref"] in names:
+            return {"handle": "builtins.function"}
+        return {key: without(value, names) for key, value in written.items()}
+    if type(written) is list and any(type(one) in (dict, list) for one in written):
+        return [without(one, names) for one in written]
+    return written
 
 
 def references_in(written: Any) -> Iterable[str]:

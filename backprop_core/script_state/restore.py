@@ -118,7 +118,8 @@ class Restoring:
             if not there or why or node["new"]:
                 entry.make = True
                 if kind in (*_BY_SLOT, Kind.STATE_DICT) or (not node["new"] and there):
-                    self._result.missing.append(Missing(name, why))
+                    if kind is not Kind.CLOSURE:  # functions are the new process's own
+                        self._result.missing.append(Missing(name, why))
                     continue
             self._entries.append(entry)
 

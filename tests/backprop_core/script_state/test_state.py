@@ -283,6 +283,22 @@ def test_a_closure_of_the_scripts_keeps_its_variables() -> None:
     assert back["count"]() == 3
 
 
+def test_a_function_that_is_made_in_each_step_belongs_to_the_process() -> None:
+    """It is no state: nothing is named, and the new process keeps its own."""
+
+    def make(number: int) -> Any:
+        return lambda: number
+
+    names: dict[str, Any] = {"closure": make(1), "count": 0}
+    state = _state(names)
+    names["closure"], names["count"] = make(2), 1
+    saved = state.changed()
+    assert not state.unkept()
+    back, restored = _resumed(saved, {"closure": None, "count": 0})
+    assert not restored.missing
+    assert back == {"closure": None, "count": 1}
+
+
 def test_a_million_numbers_are_compared_and_stored_quickly() -> None:
     """A long list of numbers is stored as an array, exactly; a short loop over it would take minutes of JSON."""
     names: dict[str, Any] = {"losses": [0.5] * 1_000_000}
