@@ -124,6 +124,7 @@ class Keeping:
     def optimizer_stepped(self) -> None:
         """Called after each optimizer step."""
         self.optimizer_steps += 1
+        self.script.settled = True
         self.count_steps()
         self._window.stepped_at(self.step)
 

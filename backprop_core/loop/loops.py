@@ -81,6 +81,7 @@ class Loops:
         self, steps: int, phase: Phase = Phase.PLAIN, then: Phase | None = None, at: Frame | None = None
     ) -> None:
         session = self.session
+        self.keeping.script.settled = self.keeping.script.settled or steps > 0
         self.keeping.cursor.boundary = at
         self.keeping.kept.release_dropped()
         if not self._takeback.searched and self.keeping.found and (steps or session.steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class ScriptWatch:
         objects: tells what the checkpoint holds already, by name.
 
     Attributes:
+        settled: training has begun or goes on, so the baseline stays; until then each loop that begins is a new one.
         unkept: what had changed when the state was last taken, and is not in it.
     """
 
@@ -36,6 +38,7 @@ class ScriptWatch:
         self._frameworks = frameworks
         self._objects = objects
         self._stored: Sequence[Callable[[object], bool]] = ()
+        self.settled = False
         self._state = ScriptState(
             lambda: script_namespaces(sys._getframe(1)),
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
@@ -44,9 +47,14 @@ class ScriptWatch:
         )
 
     def look(self) -> None:
-        """A loop begins, or may begin: functions that were not running yet get their baseline."""
+        """A loop begins, or may begin: things are remembered as they are now, or once training has begun those functions
+        that were not running before.
+        """
         self._refresh()
-        self._state.extend_baseline()
+        if self.settled:
+            self._state.extend_baseline()
+        else:
+            self._state.begin_anew()
 
     def capture(self) -> dict[str, Any]:
         """What the script has changed, without copying."""
@@ -60,6 +68,7 @@ class ScriptWatch:
             StateMismatchError: it does not fit; nothing was changed.
         """
         self.look()
+        self.settled = True
         return self._state.restore(saved).missing
 
     @property
@@ -88,7 +97,7 @@ def script_namespaces(frame: FrameType | None) -> list[Namespace]:
     for one in frames:
         _add_globals(found, one.f_globals)
     for one in frames:
-        if one.f_locals is not one.f_globals:
+        if one.f_code.co_flags & inspect.CO_OPTIMIZED:
             name, count = f"{one.f_code.co_name}()", 2
             while name in found:
                 name, count = f"{one.f_code.co_name}()~{count}", count + 1

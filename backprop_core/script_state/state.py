@@ -66,6 +66,11 @@ class ScriptState:
             self._baseline = baseline
         return baseline
 
+    def begin_anew(self) -> None:
+        """Take things as they are now for the baseline."""
+        self._baseline = None
+        self.baseline()
+
     def extend_baseline(self) -> None:
         """Remember how things are in roots that were not there before, such as a function that has been entered since."""
         if self._baseline is None:
