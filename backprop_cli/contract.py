@@ -90,7 +90,9 @@ class Contract:
             "BACKPROP_BOOT_ID": boot_id(),
             "BACKPROP_DEADLINE_WALL": repr(clock.wall() + self.deadline - clock.monotonic()),
             "BACKPROP_JOB_END_WALL": None if self.job is None else repr(self.job.wall - MARGIN_S),
-            "BACKPROP_JOB_END_SOURCE": None if self.job is None else self.job.source,
+            "BACKPROP_JOB_END_SOURCE": None
+            if self.job is None
+            else f"{MARGIN_S:g} s before {self.job.source}",
             "BACKPROP_BUDGET_S": repr(self.budget_s),
             "BACKPROP_GRACE_S": repr(settings["grace"]),
             "BACKPROP_STRICT": "1" if settings["strict"] else None,
