@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test test-quick test-failed check format bench test-faults clean
+.PHONY: demo test test-versions test-quick test-failed check format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -53,6 +53,11 @@ FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
 	$(if $(filter tests tests/faults,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
+
+# The oldest and the newest Lightning, Keras, transformers and accelerate that pyproject.toml allows; VERSIONS=--all also runs their
+# adapters' behaviour, VERSIONS=--quick the oldest alone. Some 100 MB in .versions/; a minute or two.
+test-versions: $(VENV)/.dev-ready
+	$(BIN)/python -m tests.versions $(VERSIONS)
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

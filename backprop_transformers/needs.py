@@ -12,7 +12,7 @@ from transformers import trainer as trainer_module
 
 from backprop_core.ports.patches import Need, check
 
-_HINT = "It needs transformers 5.3 or later, and was tested up to 5.23: pip install 'transformers>=5.3'."
+_HINT = "It needs transformers 5.3 or later, and was tested up to 5.24: pip install 'transformers>=5.3'."
 
 OF_THE_CLASS = (
     Need("", ("_maybe_log_save_evaluate", "get_batch_samples"), "find boundaries between two steps"),
