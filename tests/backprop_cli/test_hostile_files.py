@@ -84,7 +84,7 @@ def test_whatever_a_session_says_is_shown_and_recorded(
         line_of(View(now=6.0, deadline=60.0, session=session, heard=Heard()))
         going_on = store.load("r")
         assert story(store, going_on)
-        ending = Ending(0, Cause.DEADLINE, "", False, session, Heard(), 0.1, 9.0, 0.5, 0, (), 0, b"")
+        ending = Ending(0, Cause.DEADLINE, "", False, session, Heard(), 0.1, 9.0, 0.5, (), (), 0, b"")
         verdict = judge(ending, resumable=True)
         farewell(going_on, verdict, ending, True)
         store.finish_attempt(
