@@ -119,6 +119,7 @@ class TrainingLoop:
 
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
+        self._ours(self._trainee.script.begin, otherwise=None)
         if not self._ours(self._watch_loaders, otherwise=False):
             self._loaders_original()
 

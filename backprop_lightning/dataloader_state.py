@@ -72,8 +72,15 @@ class Watched:
             "first": note.first,
             "kept_workers": note.kept_workers,
             "yielded": note.yielded,
+            "rest": self._generators.capture(),
             "state": self.loader.state_dict() if self._stateful else None,
         }
+
+    def put_rest(self, saved: Any) -> None:
+        """What changes in the loader from pass to pass, as it was at the boundary."""
+        rest = None if saved is None else saved.get("rest")
+        if rest is not None and self._generators.mismatch(rest) is None:
+            self._generators.restore(rest)
 
     def _counted(self, batches: Iterator[Any], note: LoaderPass) -> Iterator[Any]:
         if note.first is None:
@@ -180,6 +187,12 @@ class LoaderWatch:
     def fits(self, saved: Any) -> bool:
         """Whether `saved` was taken from as many loaders."""
         return isinstance(saved, dict) and len(saved["loaders"]) == len(self.watched)
+
+    def put_rest(self, saved: Any) -> None:
+        """What changes in the loaders from pass to pass, as it was when `position` was told."""
+        if self.fits(saved):
+            for watched, one in zip(self.watched, saved["loaders"], strict=True):
+                watched.put_rest(one)
 
     def position(self, prefetched: int) -> Any:
         """Where training is in its loaders. `prefetched` batches were fetched and not trained: 0 or 1."""

@@ -18,6 +18,7 @@ from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.package import version_of
+from backprop_lightning.script_watch import LightningScriptWatch
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
@@ -51,6 +52,7 @@ class LightningTrainee:
         self._file = CheckpointFile()
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._marks: list[Any] = []
+        self.script = LightningScriptWatch(trainer, self.translators)
 
     # -- Trainee -----------------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class LightningTrainee:
         return checkpoint
 
     def unkept(self) -> Sequence[Unkept]:
-        return ()
+        return self.script.unkept()
 
     def position(self) -> Position:
         trainer = self.trainer
@@ -148,6 +150,7 @@ class LightningTrainee:
             "module": rest,
             "logged": logging_state.capture(trainer),
             "trainer": self._loose_ends(),
+            "script": self.script.capture(),
         }
 
     def _loose_ends(self) -> dict[str, Any]:
@@ -216,6 +219,10 @@ class LightningTrainee:
         if ends["since_val_s"] is not None:
             trainer._last_val_time = self._clock.monotonic() - ends["since_val_s"]
         logging_state.restore(trainer, saved["logged"])
+        for one in self.script.restore(saved.get("script")):
+            self.warn(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
+        if self.loaders is not None and saved["loaders"] is not None:
+            self.loaders.put_rest(saved["loaders"])
         if saved["random"] is not None:
             self.randomness.set_randomness(saved["random"])
 

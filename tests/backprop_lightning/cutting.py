@@ -51,7 +51,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     `recipe@hook` is cut where `hook` is called next.
     """
     from backprop_lightning import BackpropCallback
-    from tests.backprop_lightning import recipes
+    from tests.backprop_lightning import recipes, state_recipes  # noqa: F401 - registers its recipes
     from tests.backprop_lightning.witness import Striking, WitnessLogger
 
     seed(piece * 1000)

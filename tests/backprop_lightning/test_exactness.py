@@ -10,7 +10,7 @@ from tests.backprop_lightning.cutting import run_pieces
 
 KINDS = {
     "pytorch_lightning": (
-        "plain two_workers kept_workers accumulation scheduled_accumulation lbfgs plateau validation_in_epoch"
+        "plain own_state two_workers kept_workers accumulation scheduled_accumulation lbfgs plateau validation_in_epoch"
         " validation_across_epochs no_validation hooks_that_draw own_sampler datamodule reloaded bf16 scaled"
         " two_optimizers averaged found_batch_size plain@on_train_epoch_start hooks_that_draw@on_validation_end"
         " hooks_that_draw@on_train_epoch_end"
