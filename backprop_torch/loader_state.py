@@ -12,6 +12,8 @@ from typing import Any
 from weakref import ref
 
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.clock import SYSTEM
+from backprop_core.loop.trackables import track
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.namespace import InstanceNamespace
@@ -20,6 +22,9 @@ from backprop_core.script_state.unkept import Unkept
 from backprop_torch.objects import GeneratorsTracked
 from backprop_torch.script_parts import LOADER, stored_with
 
+_LOOKS = 4
+"""So many times the whole state is looked at, whether more than generators changes."""
+_LONGEST_LOOK_S = 0.005
 _PARTS = ("dataset", "sampler", "batch_sampler", "collate_fn")
 
 
@@ -31,19 +36,25 @@ class LoaderState:
     """
 
     def __init__(self, loader: Any, generators: GeneratorsTracked) -> None:
-        frameworks = frameworks_in_use()
+        frameworks = self._frameworks = frameworks_in_use()
         self._generators = generators
         self._state = ScriptState(
             _roots_of(loader),
-            tracked_elsewhere=stored_with({}),
+            tracked_elsewhere=_stored_by(loader),
             frameworks=frameworks,
             translators=[*(framework.translator for framework in frameworks), NumpyTranslator()],
         )
         self._state.baseline()
+        self._captures = 0
+        self._too_slow = False
+        self._changes = False
 
     def capture(self) -> object:
         """What differs, as a copy: a pass keeps it for as long as it runs."""
-        return {"script": copied(self._state.changed())}
+        self._captures += 1
+        changed = self._state.changed()
+        self._changes = any(node["kind"] != "random" for node in changed["nodes"])
+        return {"script": copied(changed)}
 
     def mismatch(self, state: Any) -> str | None:
         """Why `state` cannot be restored."""
@@ -58,9 +69,52 @@ class LoaderState:
         else:
             self._generators.restore(state)
 
+    def before_batch(self) -> dict[str, Any]:
+        """What decides the batch that is made next: all state where more than generators changes, else these alone."""
+        if not self._too_slow and (self._changes or self._captures < _LOOKS):
+            began = SYSTEM.monotonic()
+            whole = {"whole": self.capture()}
+            self._too_slow = SYSTEM.monotonic() - began > _LONGEST_LOOK_S and self._captures > _LOOKS
+            return whole
+        return {"draws": self.draws()}
+
+    def restore_before_batch(self, saved: Mapping[str, Any] | None) -> None:
+        """Put back what `before_batch` gave."""
+        if saved is not None and "whole" in saved:
+            self.restore(saved["whole"])
+        elif saved is not None:
+            self.set_draws(saved["draws"])
+
+    def draws(self) -> dict[str, Any]:
+        """The states of its random generators alone: cheap, for each batch."""
+        return {
+            name: copied(track(name, one, self._frameworks).capture())
+            for name, one in self._state.generators()
+        }
+
+    def set_draws(self, states: Mapping[str, Any] | None) -> None:
+        """Put back what `draws` gave."""
+        for name, one in self._state.generators():
+            if states is not None and name in states:
+                track(name, one, self._frameworks).restore(states[name])
+
     def unkept(self) -> list[Unkept]:
         """What had changed at the last capture and is not in it."""
         return self._state.unkept()
+
+
+def _stored_by(loader: Any) -> Callable[[object], bool]:
+    """A stateful loader stores what its dataset says of itself, and sets it as it goes."""
+    stored = stored_with({})
+    dataset = getattr(loader, "dataset", None)
+    if not (_speaks(loader) and _speaks(dataset)):
+        return stored
+    its_own = id(dataset)
+    return lambda value: id(value) == its_own or stored(value)
+
+
+def _speaks(value: object) -> bool:
+    return all(callable(getattr(type(value), name, None)) for name in ("state_dict", "load_state_dict"))
 
 
 def _roots_of(loader: Any) -> Callable[[], Sequence[Root]]:

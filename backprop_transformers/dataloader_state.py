@@ -48,6 +48,8 @@ class LoaderWatch:
         self._notes_draws = not getattr(self._inner, "num_workers", 0)
         self._start: Any = None
         self._before: Any = None
+        self._own_before: Any = None
+        self._rest: Any = None
         self._fetched = 0
         self._resume: tuple[Mapping[str, Any], int, Mapping[str, Any]] | None = None
         self._at_rest = False
@@ -89,7 +91,12 @@ class LoaderWatch:
         if self._start is None:
             return None
         ahead = max(0, self._fetched - trained)
-        return {"start": self._start, "ahead": ahead, "before": self._before if ahead else None}
+        return {
+            "start": self._start,
+            "ahead": ahead,
+            "before": self._before if ahead else None,
+            "own_before": self._own_before if ahead else None,
+        }
 
     def start_of_pass(self) -> Any:
         """The random generators from before the running pass; None if none runs."""
@@ -106,6 +113,7 @@ class LoaderWatch:
         if saved is None or not self._stock or self._generators.mismatch(saved["own"]) is not None:
             return
         LoaderRest(self._inner).restore(saved)
+        self._rest = saved["own"]
 
     def fits(self, saved: Any) -> bool:
         """Whether a pass that `position` was told of can be found again in this loader."""
@@ -140,9 +148,13 @@ class LoaderWatch:
         iterator = self._behind(trained)
         if saved["before"] is not None:
             self._randomness.set_randomness(saved["before"])
+            self._generators.restore_before_batch(saved.get("own_before"))
         ahead = list(islice(iterator, saved["ahead"]))
         self._randomness.set_randomness(then)
+        if self._rest is not None:  # as it was at the boundary, behind the batches that were made ahead
+            self._generators.restore(self._rest)
         self._before, self._fetched = saved["before"], trained
+        self._own_before = saved.get("own_before")
         return _Fetching(iterator, self, ahead)
 
     def _behind(self, skip: int) -> Iterator[Any]:
@@ -156,6 +168,7 @@ class LoaderWatch:
         """The next batch is being made."""
         if self._notes_draws:
             self._before = self._randomness.randomness()
+            self._own_before = self._generators.before_batch()
 
     def fetched(self) -> None:
         """It is there."""

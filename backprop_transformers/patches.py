@@ -167,6 +167,7 @@ class TrainPatches:
     def _begins(self) -> None:
         keeping, own = self._keeping, self._own
         self._watch_loader()
+        keeping.script.begin()
         keeping.epoch = -1
         if own is not None:
             keeping.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
@@ -241,6 +242,10 @@ class TrainPatches:
         if self._replays and self._own is not None:
             self._replays = False
             self._keeping.randomness.set_randomness(self._own["random"])
+        if (
+            self._own is not None and self._own["place"]["batch"]
+        ):  # `on_epoch_begin` has been told of this epoch again
+            self._keeping.put_back_script(self._own)
 
     def _run_pending(self) -> None:
         trainer = self._trainer

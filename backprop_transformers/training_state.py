@@ -27,6 +27,7 @@ from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, Opt
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.dataloader_state import LoaderWatch
+from backprop_transformers.script_watch import TrainerScriptWatch
 
 OURS = "backprop.transformers"
 _REST = "backprop.rest"
@@ -76,6 +77,8 @@ class TrainerKeeping:
         self.elapsed_s = elapsed_s
         self._earlier_pass: Any = None
         self._frozen: dict[str, Any] | None = None
+        self.script = TrainerScriptWatch(trainer, self.framework, self.translators)
+        self.say: Callable[[str], None] = lambda text: None
 
     # -- Trainee -----------------------------------------------------------------------------------------------
 
@@ -93,7 +96,7 @@ class TrainerKeeping:
         return {OURS: self._own() if self._frozen is None else self._frozen}
 
     def unkept(self) -> Sequence[Unkept]:
-        return ()
+        return self.script.unkept()
 
     def position(self) -> Position:
         epoch, batch, stage = self._place()
@@ -198,6 +201,7 @@ class TrainerKeeping:
             "step_values": dict(self.step_values),
             "current_flos": trainer.current_flos,
             "elapsed_s": self.elapsed_s(),
+            "script": self.script.capture(),
         }
 
     # -- putting back ------------------------------------------------------------------------------------------
@@ -224,7 +228,13 @@ class TrainerKeeping:
         self._earlier_pass = own["loader"]
         if self.loader is not None:
             self.loader.restore_rest(own["loader_rest"])
+        self.put_back_script(own)
         self.randomness.set_randomness(own["random"])
+
+    def put_back_script(self, own: Mapping[str, Any]) -> None:
+        """What the script's own classes had changed."""
+        for one in self.script.restore(own.get("script")):
+            self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
 
 
 def is_ours(states: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ saved = state.changed()           # at each checkpoint; what cannot be kept is i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
@@ -16,10 +17,10 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
 from backprop_core.script_state.baseline import FORMAT, Baseline, Comparison, references_in
-from backprop_core.script_state.kinds import Kinds
+from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.packing import packed
-from backprop_core.script_state.paths import Roots
+from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restore import Missing, Restored, Restoring
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.script_state.walk import MOST_OBJECTS, Graph, Walk
@@ -79,6 +80,17 @@ class ScriptState:
         fresh = {_name_of(root) for root in self._roots()} - self._baseline.known.keys()
         if fresh:
             self._baseline.extend(self._walk(self._baseline), fresh, self._kinds, Reader())
+
+    def generators(self) -> list[tuple[str, object]]:
+        """The random generators that the baseline has found, by name, as far as they are still in their places."""
+        if self._baseline is None:
+            return []
+        roots, found = self._reachable(), []
+        for known in self._baseline.known.values():
+            if known.kind is Kind.RANDOM:
+                with suppress(NotThereError):
+                    found.append((known.name, roots.follow(known.path)))
+        return found
 
     @property
     def has_baseline(self) -> bool:

@@ -55,6 +55,10 @@ class Diary(pl.Callback):  # type: ignore[misc,name-defined]
         return object.__getattribute__(self, name)
 
 
+_BEGINS: list[int] = []
+"""At which steps fits of this process began: what a hook holds itself would come back from the checkpoint."""
+
+
 def boxed(run: str, **keywords: Any) -> BackpropCallback:
     made = BackpropCallback("10h", run=run, **({"grace": 0} | keywords))
     made._clock = LeapingClock()
@@ -211,13 +215,14 @@ def newer_checkpoint_wins(folder: Path) -> Any:
     """ModelCheckpoint's last.ckpt is of the end of an epoch, ours of the middle of the next, or of the one before."""
 
     def trained(at: int | None, ckpt_path: Any) -> tuple[BackpropCallback, list[Any]]:
-        ours, begins = boxed("wins"), []
+        ours = boxed("wins")
+        _BEGINS.clear()
         striking = [] if at is None else [Striking(at, "control", ours)]
         kept = callbacks.ModelCheckpoint(folder / "kept", save_last=True)
         made, module = trainer(*striking, kept, ours, enable_checkpointing=True), Net()
-        module.on_train_start = lambda: begins.append(made.global_step)
+        module.on_train_start = lambda: _BEGINS.append(made.global_step)
         fit(made, module, ckpt_path=ckpt_path)
-        return ours, [str(ours.outcome), begins[0], made.global_step, str(ours.resumed_from)[-12:]]
+        return ours, [str(ours.outcome), _BEGINS[0], made.global_step, str(ours.resumed_from)[-12:]]
 
     first, one = trained(15, "last")  # theirs at 10, ours at 12
     second, two = trained(3, "last")
@@ -596,13 +601,13 @@ def slurm(folder: Path) -> Any:
             Striking(strikes, "sigterm", ours), Requeued(requeued), Breaking(), ours,
             plugins=[plugin()], default_root_dir=folder,
         )  # fmt: skip
-        begins: list[int] = []
+        _BEGINS.clear()
         module = Net()
-        module.on_train_start = lambda: begins.append(made.global_step)
+        module.on_train_start = lambda: _BEGINS.append(made.global_step)
         with suppress(KeyError):
             fit(made, module)
         saved = [path.name for path in folder.glob("hpc_ckpt_*")]
-        return ours, [str(ours.outcome), begins[0], made.global_step, len(saved)]
+        return ours, [str(ours.outcome), _BEGINS[0], made.global_step, len(saved)]
 
     with in_a_slurm_job() as plugin:
         first, one = trained(15, requeued=5)  # Lightning's at 5, ours at 12

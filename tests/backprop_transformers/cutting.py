@@ -45,7 +45,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     import torch
 
     from backprop_transformers import BackpropCallback
-    from tests.backprop_transformers import recipes
+    from tests.backprop_transformers import recipes, state_recipes  # noqa: F401 - registers its recipes
     from tests.backprop_transformers.witness import Striking
 
     recipes.SEEN.clear()

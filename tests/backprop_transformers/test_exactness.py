@@ -9,7 +9,7 @@ import pytest
 from tests.backprop_transformers.cutting import run_pieces
 
 EACH_RUN = (
-    "plain two_workers by_length noise_in_data accumulation bf16 evaluation_in_epoch by_steps stream own_optimizer"
+    "plain own_state two_workers by_length noise_in_data accumulation bf16 evaluation_in_epoch by_steps stream own_optimizer"
     " stopped_early many_evaluations derived sequences ordinary_module accumulation@on_evaluate"
     " evaluation_in_epoch@on_epoch_end plain@on_epoch_begin"
 )
