@@ -58,8 +58,8 @@ class FitBox:
             self._put_back()
             self.session.close(Outcome.FAILED, f"{type(error).__name__}: {error}")
             raise
+        when_all_have_begun(fit.callback_list(), self._all_have_begun)
         if self.session.restored is not None:
-            when_all_have_begun(fit.callback_list(), self._set_first_epoch)
             self.faults.restoring = f"Checkpoint {self.session.resumed_from}"
         self._leave_seat = take_seat(fit.callback_list(), GuardedListener(self, self.faults))
 
@@ -69,6 +69,13 @@ class FitBox:
         """Change an attribute of the model until `_put_back`, past Keras' tracking."""
         self._set_aside.setdefault(name, vars(self._model).get(name, _ABSENT))
         vars(self._model)[name] = value
+
+    def _all_have_begun(self) -> None:
+        """Every callback's `on_train_begin` is over, and no epoch has begun."""
+        self._keeping.script.begin()
+        if self.session.restored is not None:
+            self._set_first_epoch()
+            self._keeping.take_back_script(self.session.restored, midway=False)
 
     def _set_first_epoch(self) -> None:
         """BackupAndRestore sets it, too: here what is restored decides, wherever the two stand among the callbacks."""
@@ -215,6 +222,10 @@ class FitBox:
     def _passed_over(self) -> None:
         """The next batch is new. If there is none, the epoch's end follows: it may not fit into this box either."""
         keeping = self._keeping
+        if (
+            self.session.restored is not None
+        ):  # the others have been told of the batches that were passed over
+            keeping.take_back_script(self.session.restored, midway=True)
         if keeping.batch >= keeping.edge:
             self._boundary()
 

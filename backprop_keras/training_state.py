@@ -14,6 +14,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.errors import StateMismatchError
+from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 from backprop_keras import callback_states, variables
@@ -23,9 +24,10 @@ from backprop_keras.dataloader_state import DataPlace
 from backprop_keras.export import FIT as _FIT
 from backprop_keras.export import weights_layout
 from backprop_keras.last_callback import Fit
+from backprop_keras.script_watch import CallbackWatch
 
 _OWN = "backprop."
-_CALLBACKS, _RANDOM = (_OWN + part for part in ("callbacks", "random"))
+_CALLBACKS, _RANDOM, _SCRIPT = (_OWN + part for part in ("callbacks", "random", "script"))
 _HINT = "Run the script as it was, or start afresh with resume=False (a new run)."
 
 
@@ -41,7 +43,9 @@ class FitKeeping:
     """
 
     def __init__(self, model: Any, fit: Fit) -> None:
-        self.translators: Sequence[Translator] = (NumpyTranslator(),)
+        known = [framework.translator for framework in frameworks_in_use()]
+        self.translators: Sequence[Translator] = (*known, NumpyTranslator())
+        self.script = CallbackWatch(fit.callbacks, self.translators)
         self.epoch = 0
         self.batch = 0
         self.logs: Mapping[str, Any] = {}
@@ -128,6 +132,7 @@ class FitKeeping:
         }
         states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
         states[_RANDOM] = self.data.randomness()
+        states[_SCRIPT] = self.script.capture()
         return {**states, **self._held}
 
     def _layout_of(self, model: Any) -> Any:
@@ -143,7 +148,7 @@ class FitKeeping:
         return self._steps_before + self._trained()
 
     def unkept(self) -> Sequence[Unkept]:
-        return ()
+        return self.script.unkept()
 
     def position(self) -> Position:
         return Position(
@@ -255,6 +260,13 @@ class FitKeeping:
             self._find_edge()
         else:
             self.data.set_randomness(states[_RANDOM])
+
+    def take_back_script(self, loaded: Loaded, *, midway: bool) -> None:
+        """What the script's callbacks had changed: between two epochs before the next begins, else at the very batch."""
+        fit: Any = loaded.states.get(_FIT)
+        if isinstance(fit, Mapping) and bool(fit["batch"]) is midway:
+            for one in self.script.restore(loaded.states.get(_SCRIPT)):
+                self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
 
 
 def _part(states: Mapping[str, object], name: str) -> Mapping[str, Any]:

@@ -240,6 +240,37 @@ def stock_callbacks(cut: Cut) -> dict[str, Any]:
     )
 
 
+class _WarmUp(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts epochs and batches by itself, decides the learning rate by them, and remembers curves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = self.epochs = 0
+        self.curves: dict[str, list[float]] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epochs += 1
+        self.curves[f"epoch {self.epochs}"] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.batches += 1
+        self.model.optimizer.learning_rate = 0.001 * self.batches / self.epochs
+        self.curves[f"epoch {self.epochs}"].append(self.batches / 7)
+
+
+@kind()
+def counting_callback(cut: Cut) -> dict[str, Any]:
+    """A callback of the user's own with counters that nothing but its attributes holds."""
+    x, y = data()
+    model, warm_up = compiled(network()), _WarmUp()
+    history = model.fit(
+        x, y, batch_size=16, epochs=3, verbose=0, validation_data=(x[:20], y[:20]),
+        callbacks=[warm_up, *cut.callbacks()],
+    )  # fmt: skip
+    seen = [warm_up.batches, warm_up.epochs, list(warm_up.curves), *warm_up.curves.values()]
+    return state(model, history, warm_up=seen)
+
+
 @kind()
 def tensorboard_callback(cut: Cut) -> dict[str, Any]:
     """Keras' TensorBoard callback, batch by batch: every scalar at its step, once, over the event files of all pieces."""

@@ -48,12 +48,21 @@ class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+_HEARD: list[list[str]] = []
+"""What each has heard in this process: attributes of a callback would come back from the checkpoint."""
+
+
 class Heard(keras.callbacks.Callback):  # type: ignore[misc]
     """Writes down which hooks were called."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.hooks: list[str] = []
+        _HEARD.append([])
+        self._number = len(_HEARD) - 1
+
+    @property
+    def hooks(self) -> list[str]:
+        return _HEARD[self._number]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.hooks.append(f"epoch {epoch} ended")

@@ -6,13 +6,21 @@ from typing import Any
 
 import keras
 
+_CUTS: list[Any] = []
+"""What belongs to this process: attributes of a callback would come back from the checkpoint."""
+
 
 class Striker(keras.callbacks.Callback):  # type: ignore[misc]
     """Counts executions, epochs and validations, over all pieces, and strikes where its cut lies."""
 
     def __init__(self, cut: Any) -> None:
         super().__init__()
-        self._cut = cut
+        _CUTS.append(cut)
+        self._number = len(_CUTS) - 1
+
+    @property
+    def _cut(self) -> Any:
+        return _CUTS[self._number]
 
     def _event(self, place: str) -> None:
         cut = self._cut
