@@ -55,6 +55,7 @@ class AcceleratedReading:
         self._generators = generators_of(loader)
         self._by_index = not replay and not isinstance(loader.dataset, IterableDataset)
         self._before: Any = None
+        self._newest: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _CAVEAT if self._by_index else ""
 
@@ -66,14 +67,29 @@ class AcceleratedReading:
         start = pass_start(loader.base_dataloader, self._randomness, self._generators)
         self._before = {**start, "iteration": loader.iteration}
         if saved is None:
-            return iter(loader)
+            return self._noting(iter(loader))
         with skipping(loader.base_dataloader, skip) if self._by_index and skip else nullcontext():
             iterator = iter(loader)
             if not self._by_index and skip:
                 next(islice(iterator, skip - 1, skip), None)
+            self._newest = saved.get("newest")
+            if self._by_index and skip:
+                self._generators.restore_before_batch(self._newest)
             iterator = begun(iterator) if self._by_index or not skip else iterator
+        own = self._generators.capture()  # of a batch more than at the boundary, which is loaded already
         resume_randomness()
-        return iterator
+        if self._by_index and skip and self._newest is not None:
+            self._generators.restore(own)
+        return self._noting(iterator)
+
+    def _noting(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same batches; what the loader's own generators were before the newest one was loaded is noted each time."""
+        while True:
+            self._newest = self._generators.before_batch()
+            try:
+                yield next(batches)  # by no name of ours: what the script drops must be gone
+            except StopIteration:
+                return
 
     def position(self, *, midway: bool) -> Any:
-        return self._before
+        return None if self._before is None else {**self._before, "newest": self._newest}

@@ -145,6 +145,8 @@ class PassWatch:
         except Exception as error:
             self._go_blind(error)
             return original(iterator)
+        if current is not None and current.ahead:
+            current.newest = generators_of(current.loader()).before_batch()
         try:
             data = original(self._instead.get(iterator, iterator))
         except StopIteration:
@@ -342,6 +344,9 @@ class PassWatch:
             self._randomness.set_randomness(now)
             _put_rest(generators, found)
             self._goes_on(found)
+            generators.restore_before_batch(
+                found.saved.get("newest")
+            )  # a batch that was fetched ahead is loaded again
         torchs = self._torchs_own(iterator)
         self._born.clear()
         if torchs is None:  # an iterator of the script's own, in which there is none of torch's

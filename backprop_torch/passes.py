@@ -33,6 +33,7 @@ class Pass:
             reads two loaders has begun the other one meanwhile.
         iterator: what the script reads, as long as it holds it.
         yielded: batches that were fetched from it.
+        newest: what the loader's own generators were before its newest batch was loaded, where one is fetched ahead.
         ahead: batches that are fetched before the script gets the one before them, see `accelerated.py`.
         over: it is exhausted.
         elsewhere: another thread than the one that trains reads it, so nobody knows how much of it was used.
@@ -50,6 +51,7 @@ class Pass:
     iterator: Callable[[], Any]
     yielded: int = 0
     ahead: int = 0
+    newest: Any = None
     over: bool = False
     asked: Any = None
     elsewhere: bool = False
@@ -186,6 +188,7 @@ class Passes:
                     "before": one.before,
                     "asked": one.asked,
                     "rest": _rest_of(one),
+                    "newest": one.newest,
                     "first": self._first.get(one.signature, 0),
                     "place": seen[one.signature],
                     "of": of[one.signature],
