@@ -68,17 +68,18 @@ class AcceleratedReading:
         self._before = {**start, "iteration": loader.iteration}
         if saved is None:
             return self._noting(iter(loader))
-        with skipping(loader.base_dataloader, skip) if self._by_index and skip else nullcontext():
+        by_index = self._by_index and skip > 1  # the first batch is loaded together with the second
+        with skipping(loader.base_dataloader, skip) if by_index else nullcontext():
             iterator = iter(loader)
-            if not self._by_index and skip:
+            if not by_index and skip:
                 next(islice(iterator, skip - 1, skip), None)
             self._newest = saved.get("newest")
-            if self._by_index and skip:
+            if by_index:
                 self._generators.restore_before_batch(self._newest)
-            iterator = begun(iterator) if self._by_index or not skip else iterator
+            iterator = begun(iterator) if by_index or not skip else iterator
         own = self._generators.capture()  # of a batch more than at the boundary, which is loaded already
         resume_randomness()
-        if self._by_index and skip and self._newest is not None:
+        if by_index and self._newest is not None:
             self._generators.restore(own)
         return self._noting(iterator)
 

@@ -168,11 +168,6 @@ def accelerated(cut: Cut) -> dict[str, Any]:
     return fit(cut, _accelerated(DataLoader(dataset(), batch_size=5, shuffle=True)))
 
 
-def accelerated_with_state_of_its_own(cut: Cut) -> dict[str, Any]:
-    """The transform and the collate function have drawn for a batch that nobody has trained yet."""
-    return fit(cut, _accelerated(DataLoader(_Transformed(), batch_size=5, shuffle=True, collate_fn=_Noisy())))
-
-
 def accelerated_by_two_workers_with_a_seed(cut: Cut) -> dict[str, Any]:
     loader = DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2)
     return fit(cut, _accelerated(loader, use_seedable_sampler=True))
