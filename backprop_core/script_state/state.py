@@ -22,7 +22,7 @@ from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restore import Missing, Restored, Restoring
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, in_short
 from backprop_core.script_state.walk import MOST_OBJECTS, Graph, Walk
 
 Root = Namespace | tuple[str, object]
@@ -109,7 +109,7 @@ class ScriptState:
         graph = self._walk(baseline)
         sticky = self._sticky if since is None else {}
         found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky).of(graph)
-        self._unkept = found.unkept
+        self._unkept = in_short(found.unkept)
         if since is None:
             self._remember(found.nodes)
         nodes = [{**node, "data": packed(node["data"])} for node in found.nodes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,20 @@ class Unkept:
     def __str__(self) -> str:
         short = self.type.rpartition(".")[2]
         return f"`{self.name}` ({short}) changes during training and cannot be kept: {self.why}. {self.what_to_do}"
+
+
+def in_short(found: list[Unkept]) -> list[Unkept]:
+    """Without what lies in something that is named already, and one for all members of a collection."""
+    short: dict[str, Unkept] = {}
+    for one in found:
+        parent, bracket, _ = one.name.rpartition("[")
+        name = f"{parent}[...]" if bracket and one.name.endswith("]") else one.name
+        inside = any(name != known and name.startswith((f"{known}.", f"{known}[")) for known in short)
+        if not inside and not any(
+            one.name.startswith(f"{known[:-4]}[") for known in short if known.endswith("[...]")
+        ):
+            short[name] = replace(one, name=name)
+    return list(short.values())
 
 
 def _last(name: str) -> str:
