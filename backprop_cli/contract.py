@@ -18,7 +18,8 @@ from backprop_startup.path_entry import put_in_front
 _OURS = (
     "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
     "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE STRICT"
+    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE STRICT "
+    "NO_REWRITE REWRITE_PACKAGES"
 )
 CONTRACT_VARIABLES = tuple(f"BACKPROP_{name}" for name in _OURS.split())
 """What a script is told; none of it is passed on from a governor around this one."""
@@ -66,6 +67,11 @@ class Contract:
     budget_s: float
     job: JobEnd | None = None
 
+    def _packages(self, settings: Settings) -> str | None:
+        """Installed packages whose loops are counted: those that the user named, and that of the module that is run."""
+        named = "" if settings["rewrite"] in (None, "none") else settings["rewrite"]
+        return ",".join(name for name in (named, _module_of(self.start.argv)) if name) or None
+
     def environment(
         self,
         base: Mapping[str, str],
@@ -104,12 +110,19 @@ class Contract:
             "BACKPROP_GOVERNOR_PID": str(os.getpid()),
             "BACKPROP_FRAMEWORK": settings["framework"],
             "BACKPROP_GPU_MEMORY_LIMIT": limit,
+            "BACKPROP_NO_REWRITE": "1" if settings["rewrite"] == "none" else None,
+            "BACKPROP_REWRITE_PACKAGES": self._packages(settings),
         }
         environment = {**script_environment(base, ours), **granted}
         environment |= limit_environ(limit, gpus, environment)
         if settings["framework"] != "none" or limit is not None:
             put_in_front(environment)
         return environment
+
+
+def _module_of(argv: Sequence[str]) -> str:
+    """The package of `python -m MODULE`, or nothing."""
+    return argv[2].partition(".")[0] if list(argv[1:2]) == ["-m"] and len(argv) > 2 else ""
 
 
 def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:

@@ -43,6 +43,7 @@ _METAVARS = {
     "grace": "SECONDS",
     "warning-signals": "NAMES",
     "python": "PROGRAM",
+    "rewrite": "PACKAGE",
     "timeboxed-exit-code": "N",
     "resume-flag": "FLAG",
     "checkpoint-glob": "GLOB",
@@ -75,6 +76,12 @@ def config_options(command: Command) -> Command:
     command = click.option("--strict/--no-strict", "strict", default=None, help=BY_NAME["strict"].help)(
         command
     )
+    command = click.option(
+        "--no-rewrite",
+        "rewrite",
+        flag_value="none",
+        help="Run the script as it is: its loops are not counted.",
+    )(command)
     for name in reversed(_METAVARS):
         option = BY_NAME[name]
         flags = [_SHORT[name]] if name in _SHORT else []

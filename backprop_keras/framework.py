@@ -19,7 +19,8 @@ from backprop_core.ports.framework import (
 )
 from backprop_keras import objects
 from backprop_keras.backends import active
-from backprop_keras.pipelines import PassesTracked, PassLedger, PipelineReading, is_pipeline
+from backprop_keras.pipelines import PassesTracked, PassLedger, PipelinePasses, PipelineReading, is_pipeline
+from backprop_keras.trained_objects import KerasTrainedObjects
 from backprop_keras.translator import KerasTranslator
 
 
@@ -73,6 +74,12 @@ class KerasFramework:
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
     ) -> RawLoop | None:
         return None
+
+    def trained_objects(self) -> KerasTrainedObjects:
+        return KerasTrainedObjects()
+
+    def loader_passes(self) -> PipelinePasses:
+        return PipelinePasses(self.reading)
 
     def ranks(self) -> Ranks | None:
         return None  # on the torch backend they are torch's

@@ -6,14 +6,15 @@ at none. So the passes over each pipeline are counted here and made again, by an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from backprop_core.loop.replay import begun
-from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 
 UNSEEDED = (
@@ -106,8 +107,7 @@ class PipelineReading:
         for _ in range(passes.begun, passes.due if saved is None else saved["passes"]):
             next(iter(self._dataset), None)
             passes.begun += 1
-        self._before = {"randomness": self._randomness.randomness(), "passes": passes.begun}
-        passes.begun += 1
+        self.note_start()
         iterator: Iterator[Any] = iter(self._dataset)
         if skip:
             next(islice(iterator, skip - 1, skip), None)
@@ -116,5 +116,70 @@ class PipelineReading:
             resume_randomness()
         return iterator
 
+    def note_start(self) -> None:
+        """A pass begins now, whoever begins it."""
+        self._before = {"randomness": self._randomness.randomness(), "passes": self._passes.begun}
+        self._passes.begun += 1
+
     def position(self, *, midway: bool) -> Any:
         return self._before
+
+
+class PipelinePasses:
+    """Passes over `tf.data` pipelines that a script begins by itself. Implements the port `LoaderPasses`.
+
+    Args:
+        reading: how a pipeline is read with a position.
+    """
+
+    def __init__(self, reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
+        self._reading = reading
+        self._begun: WeakIdentityMap[tuple[Any, LoaderReading]] = WeakIdentityMap()
+        self._inside = False
+
+    @contextmanager
+    def watch(self, randomness: RandomnessKeeper) -> Iterator[None]:
+        """Inside, every pass that begins is remembered."""
+        module = sys.modules.get("tensorflow.python.data.ops.dataset_ops")
+        kind = getattr(module, "DatasetV2", None)
+        if kind is None:
+            yield
+            return
+        original = kind.__iter__
+
+        def begin_pass(dataset: Any) -> Any:
+            if self._inside:
+                return original(dataset)
+            self._inside = True
+            try:
+                reading = self._reading(dataset, randomness)
+                if reading is not None:
+                    reading.note_start()
+                iterator = original(dataset)
+            finally:
+                self._inside = False
+            if reading is not None:
+                self._begun[iterator] = (dataset, reading)
+            return iterator
+
+        kind.__iter__ = begin_pass
+        try:
+            yield
+        finally:
+            if kind.__iter__ is begin_pass:
+                kind.__iter__ = original
+
+    def made_by(self, iterator: object) -> tuple[Any, LoaderReading] | None:
+        """The pipeline that made `iterator`, and the reading that knows how its pass began."""
+        return self._begun.get(iterator)
+
+    def given_by(self, iterator: object) -> int | None:
+        """Nobody counts the batches of a pipeline's iterator."""
+        return None
+
+    def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
+        """Nothing to do: see `given_by`."""
+
+    def is_loader(self, source: object) -> bool:
+        """Whether it is a pipeline of tf.data."""
+        return is_pipeline(source)

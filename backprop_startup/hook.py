@@ -35,11 +35,21 @@ def install() -> None:
     if not os.environ.get("BACKPROP_RUN_DIR"):
         return
     try:
+        _rewrite_the_script()
         wanted = _wanted()
         if wanted:
             sys.meta_path.insert(0, _Waiting(wanted))
     except Exception as error:
         _say("the script", error)
+
+
+def _rewrite_the_script() -> None:
+    from backprop_core.session.attach_rules import may_rewrite
+
+    if may_rewrite():
+        from backprop_startup.main_script import install as install_main
+
+        install_main()
 
 
 def _wanted() -> dict[str, list[_Step]]:

@@ -64,8 +64,7 @@ class AcceleratedReading:
         if saved is not None:
             loader.set_epoch(saved["iteration"])
             restore_start(loader.base_dataloader, self._randomness, self._generators, saved)
-        start = pass_start(loader.base_dataloader, self._randomness, self._generators)
-        self._before = {**start, "iteration": loader.iteration}
+        self.note_start()
         if saved is None:
             return self._noting(iter(loader))
         by_index = self._by_index and skip > 1  # the first batch is loaded together with the second
@@ -91,6 +90,11 @@ class AcceleratedReading:
                 yield next(batches)  # by no name of ours: what the script drops must be gone
             except StopIteration:
                 return
+
+    def note_start(self) -> None:
+        """A pass begins now, whoever begins it."""
+        start = pass_start(self._loader.base_dataloader, self._randomness, self._generators)
+        self._before = {**start, "iteration": self._loader.iteration}
 
     def position(self, *, midway: bool) -> Any:
         return None if self._before is None else {**self._before, "newest": self._newest}

@@ -284,6 +284,7 @@ class LoaderReading:
         self._generators = generators_of(loader)
         self._replay = replay
         self._before: Any = None
+        self._asked: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
         self.caveat = ""
@@ -295,15 +296,29 @@ class LoaderReading:
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         if saved is not None:
             restore_start(self._loader, self._randomness, self._generators, saved)
-        self._before = pass_start(self._loader, self._randomness, self._generators)
-        iterator = iterator_behind(self._loader, skip, replay=self._replay)
+        self.note_start()
+        self._asked = None if saved is None else saved.get("asked")
+        iterator = iterator_behind(self._loader, skip, replay=self._replay, made=self._as_when_asked)
         if saved is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
 
+    def note_start(self) -> None:
+        """A pass begins now, whoever begins it."""
+        self._before = pass_start(self._loader, self._randomness, self._generators)
+
+    def note_asked(self) -> None:
+        """The first batch is asked for: only now does a sampler that shuffles draw its seed."""
+        if self._asked is None:
+            self._asked = self._randomness.randomness()
+
+    def _as_when_asked(self) -> None:
+        if self._asked is not None:
+            self._randomness.set_randomness(self._asked)
+
     def position(self, *, midway: bool) -> Any:
-        return self._before
+        return self._before if self._asked is None else {**self._before, "asked": self._asked}
 
 
 class StatefulReading:
@@ -326,7 +341,7 @@ class StatefulReading:
             restore_start(self._loader, self._randomness, self._generators, saved | {"stayed": False})
             if saved["loader"] is not None and skip:
                 self._loader.load_state_dict(saved["loader"])
-        self._before = pass_start(self._loader, self._randomness, self._generators)
+        self.note_start()
         if saved is not None and saved["loader"] is None:
             iterator = iterator_behind(self._loader, skip, replay=True)
         else:
@@ -335,6 +350,10 @@ class StatefulReading:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
+
+    def note_start(self) -> None:
+        """A pass begins now, whoever begins it."""
+        self._before = pass_start(self._loader, self._randomness, self._generators)
 
     def position(self, *, midway: bool) -> Any:
         # The loader counts the batch that is being worked on, which a loop inside it will want again.

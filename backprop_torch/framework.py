@@ -23,11 +23,13 @@ from backprop_core.ports.framework import (
 )
 from backprop_torch import dataloader_state, objects
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
+from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.ranks import ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.script_parts import script_parts, stored_with
+from backprop_torch.trained_objects import TorchTrainedObjects
 from backprop_torch.translator import TorchTranslator
 
 
@@ -116,6 +118,12 @@ class TorchFramework:
     ) -> RawLoop:
         check_needs()
         return RawTorchLoop(listener, randomness, caller)
+
+    def trained_objects(self) -> TorchTrainedObjects:
+        return TorchTrainedObjects()
+
+    def loader_passes(self) -> TorchLoaderPasses:
+        return shared_passes(self.reading)
 
     def ranks(self) -> Ranks | None:
         return ranks_of_process()

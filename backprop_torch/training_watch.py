@@ -35,7 +35,9 @@ class _Waiting:
 
     def build(self) -> None:
         """Have loops watched from now on, once, unless the script opens a box of its own."""
-        if self._built or os.getpid() != self._owner or get_worker_info() is not None:
+        if self._built or os.getpid() != self._owner or attach_rules.counts_loops():
+            return
+        if get_worker_info() is not None:
             return
         self._built = True
         if "backprop" in sys.modules:  # the package that only users import
@@ -99,6 +101,10 @@ def wait_for_training() -> None:
     if _waiting:
         return
     _waiting = True
+    if attach_rules.counts_loops():
+        from backprop_torch.loader_passes import watch_from_the_start
+
+        watch_from_the_start()
     waiting = _Waiting()
     _telling(Optimizer, "__init__", waiting.optimizer_is_made)
     _telling(DataLoader, "__iter__", waiting.build)

@@ -179,6 +179,13 @@ def optional(parse: Parse) -> Parse:
     return lambda raw: None if raw is None else parse(raw)
 
 
+def packages(raw: Any) -> str:
+    """Names of packages with commas between, or "none"."""
+    if not isinstance(raw, str) or not all(name.strip().isidentifier() for name in raw.split(",")):
+        raise ValueError
+    return ",".join(name.strip() for name in raw.split(","))
+
+
 FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "transformers", "none")
 PROBES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
 _MINUTES = 'a number of minutes above 0 or a duration such as "90s" or "1h30m", at most a year'
@@ -219,6 +226,8 @@ OPTIONS: tuple[Option, ...] = (
            "Signals by which a scheduler warns: save and end. The others go to the script."),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
            "Interpreter for the script; default: the one backprop runs under."),
+    Option("rewrite", "rewrite", optional(packages), 'names of packages with commas between, or "none"', None,
+           "Installed packages whose loops are counted as the script's own are, so that training in them resumes exactly."),
     Option("timeboxed-exit-code", "timeboxedExitCode", integer(0, 255), "a whole number from 0 to 255", 0,
            "Exit status of an early end that can be resumed."),
     Option("resume-flag", "resumeFlag", optional(text), "a flag of the script, such as --resume", None,

@@ -29,7 +29,7 @@ class ReplayedReading:
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         if saved is not None:
             self._keeping.set_randomness(saved)
-        self._before = self._keeping.randomness()
+        self.note_start()
         iterator = iter(self._items)
         if skip:
             next(islice(iterator, skip - 1, skip), None)
@@ -37,6 +37,10 @@ class ReplayedReading:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
+
+    def note_start(self) -> None:
+        """A pass begins now, whoever begins it."""
+        self._before = self._keeping.randomness()
 
     def position(self, *, midway: bool) -> Any:
         return self._before

@@ -62,12 +62,62 @@ class LoaderReading(Protocol):
         """
         ...
 
+    def note_start(self) -> None:
+        """A pass begins now, by somebody else's hand: remember what `position` has to tell of it."""
+        ...
+
     def position(self, *, midway: bool) -> Any:
         """What `begin` needs to find back to this pass, as values that a checkpoint can hold.
 
         Args:
             midway: the boundary lies in a loop inside the batch given last, so that batch is to be given again.
         """
+        ...
+
+
+class TrainedObjects(Protocol):
+    """What trains in a script whose loops are counted."""
+
+    sees_steps: bool
+    """Whether steps are told; where they are not, an iteration of the innermost training loop is one."""
+
+    grew: bool
+    """An optimizer has stepped that `objects` was not asked about yet."""
+
+    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> AbstractContextManager[None]:
+        """Inside, the two are called around each step of an optimizer."""
+        ...
+
+    def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """What trains, by the names that the script gives it in `frame` and around it."""
+        ...
+
+    def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """What exists and could train, by the same names."""
+        ...
+
+
+class LoaderPasses(Protocol):
+    """The passes over loaders that a script begins by itself."""
+
+    def watch(self, randomness: RandomnessKeeper) -> AbstractContextManager[None]:
+        """Inside, every pass that begins is remembered."""
+        ...
+
+    def made_by(self, iterator: object) -> tuple[Any, LoaderReading] | None:
+        """The loader that made `iterator`, and the reading that knows how its pass began."""
+        ...
+
+    def given_by(self, iterator: object) -> int | None:
+        """Items that `iterator` has given; None where nobody counts them, or where it is over."""
+        ...
+
+    def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
+        """`iterator` was made of `loader` by somebody who knows how its pass began."""
+        ...
+
+    def is_loader(self, source: object) -> bool:
+        """Whether it is a loader whose passes are remembered."""
         ...
 
 
@@ -297,6 +347,14 @@ class Framework(Protocol):
         self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
     ) -> RawLoop | None:
         """Watch and steer an unchanged loop; `caller` is the frame that opened the block. None: it cannot be watched."""
+        ...
+
+    def trained_objects(self) -> TrainedObjects | None:
+        """What trains in a script whose loops are counted; None: nothing is known of it beyond what the script names."""
+        ...
+
+    def loader_passes(self) -> LoaderPasses | None:
+        """The passes over this framework's loaders; None: it has none."""
         ...
 
     def ranks(self) -> Ranks | None:

@@ -189,12 +189,24 @@ class Comparison:
 
     Args:
         sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
+        made_again: objects of the script's that are new under names of their own are made by a new process, too.
     """
 
     def __init__(
-        self, baseline: Baseline, kinds: Kinds, reader: Reader, sticky: Mapping[str, frozenset[str]]
+        self,
+        baseline: Baseline,
+        kinds: Kinds,
+        reader: Reader,
+        sticky: Mapping[str, frozenset[str]],
+        *,
+        made_again: bool = False,
     ) -> None:
         self._baseline = baseline
+        self._made_again = made_again
+        self._instances: set[Path] = set()
+        self._kinds_known = (
+            {known.path: known.kind for known in baseline.known.values()} if made_again else {}
+        )
         self._kinds = kinds
         self._reader = reader
         self._sticky = sticky
@@ -202,6 +214,11 @@ class Comparison:
 
     def of(self, graph: Graph) -> Difference:
         """What differs in `graph`."""
+        self._instances = {
+            node.path
+            for node in graph.nodes.values()
+            if node.kind is Kind.INSTANCE and node.name not in self._baseline.known
+        }
         looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
         made = {name for name, node in graph.nodes.items() if self._is_another(node)}
         for name, node in graph.nodes.items():
@@ -232,7 +249,7 @@ class Comparison:
         if node.kind is Kind.ELSEWHERE or (node.cold and not another):
             return
         if node.kind is Kind.OPAQUE:
-            if another:
+            if another and not (known is None and self._is_made_again(node)):
                 self._found.unkept.append(replaced(node.name, node.plan.text))
             return
         points_anew = not made.isdisjoint(node.refs)
@@ -258,16 +275,37 @@ class Comparison:
         gone = [name for name in {*before, *sticky} if name not in now]
         if known is None and node.kind is Kind.CLOSURE:
             return  # a function that is made anew, like any other: the new process makes its own
-        if known is None and node.kind is not Kind.NAMESPACE:
+        if known is None and node.kind is not Kind.NAMESPACE and not self._is_made_again(node):
             self._found.unkept.append(new_instance(node.name, node.plan.text))
         elif changed or gone:
             self._store(node, {"slots": changed, "gone": gone}, False)
+
+    def _is_made_again(self, node: Node) -> bool:
+        """Whether the script's code makes the object in a new process, too: not what a collection has grown by."""
+        if not self._made_again:
+            return False
+        for length in range(len(node.path) - 1, 0, -1):
+            kind = self._kinds_known.get(node.path[:length])
+            if kind is not None:
+                return kind in _BY_SLOT
+        return True
+
+    def _is_part_of_made(self, node: Node) -> bool:
+        """Whether it lies in an object that the new process makes, too, which has its own in that place."""
+        if not self._made_again or node.name in self._baseline.known:
+            return False
+        return any(node.path[:length] in self._instances for length in range(1, len(node.path)))
 
     def _store(self, node: Node, data: Any, another: bool) -> None:
         if node.trouble:
             self._found.unkept.append(cannot_store(node.name, node.plan.text, node.trouble))
             return
-        if another and node.kind in _NEVER_MADE and node.name not in self._baseline.known:
+        if (
+            another
+            and node.kind in _NEVER_MADE
+            and node.name not in self._baseline.known
+            and not self._is_made_again(node)
+        ):
             self._found.unkept.append(new_instance(node.name, node.plan.text))
             return
         self._found.nodes.append(
@@ -276,7 +314,7 @@ class Comparison:
                 "path": [list(step) for step in node.path],
                 "kind": node.kind.value,
                 "type": node.plan.text,
-                "new": another,
+                "new": another and node.kind not in _NEVER_MADE and not self._is_part_of_made(node),
                 "data": data,
             }
         )

@@ -79,7 +79,9 @@ class Roots:
 
     def _listing(self, name: str) -> dict[str, object]:
         if name not in self._listed:
-            self._listed[name] = dict(self._namespaces[name].items())
+            space = self._namespaces[name]
+            every = getattr(space, "every_item", space.items)  # also those that are not kept lead somewhere
+            self._listed[name] = dict(every())
         return self._listed[name]
 
 

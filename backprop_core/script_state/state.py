@@ -37,6 +37,8 @@ class ScriptState:
         roots: where to look, or what tells it anew each time: frames come and go.
         tracked_elsewhere: whether the checkpoint has an object already; it is not looked into.
         frameworks: they know arrays and generators.
+        made_again: in a process that resumes, the script's code runs again up to where it was, so objects that it has made
+            by then under names of its own are there; they are stored, and it is said on a resume if one is not.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class ScriptState:
         tracked_elsewhere: Callable[[object], bool] = lambda value: False,
         frameworks: Sequence[Framework] = (),
         translators: Sequence[Translator] | None = None,
+        made_again: bool = False,
     ) -> None:
         self._given = roots
+        self._made_again = made_again
         self._elsewhere = tracked_elsewhere
         own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
         self._kinds = Kinds(frameworks, own if translators is None else translators)
@@ -108,7 +112,9 @@ class ScriptState:
             baseline = self.baseline()
         graph = self._walk(baseline)
         sticky = self._sticky if since is None else {}
-        found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky).of(graph)
+        found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky, made_again=self._made_again).of(
+            graph
+        )
         self._unkept = in_short(found.unkept)
         if since is None:
             self._remember(found.nodes)

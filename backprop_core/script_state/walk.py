@@ -107,10 +107,13 @@ class Walk:
         self.taken: set[str] = set()
         self._named: dict[int, str] = {}
         self._kept: list[object] = []
+        self._root_names: set[str] = set()
         self._queue: deque[Node] = deque()
 
     def over(self, roots: Iterable[Namespace | tuple[str, object]]) -> Graph:
         """Walk from these roots."""
+        roots = list(roots)
+        self._root_names = {root[0] if isinstance(root, tuple) else root.name for root in roots}
         for root in roots:
             if isinstance(root, tuple):
                 name, value = root
@@ -191,6 +194,8 @@ class Walk:
 
     def _add(self, value: object, plan: Plan, name: str, path: Path) -> str:
         known = None if self._earlier is None else self._earlier.name_of(value, plan)
+        if known is not None and known[1][0][1] not in self._root_names:
+            known = None  # a function that has returned: nothing leads there any more
         if known is not None:
             name, path = known
             if name in self.graph.nodes:

@@ -30,8 +30,11 @@ _HELPERS_BY_CODE = (
 _HELPERS_BY_MODULE = (".popen_loky_posix", ".resource_tracker", "torch._inductor.compile_worker")
 """What helpers of multiprocessing, loky and torch are started with. A fork server is none: what it forks may train."""
 
+_COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
+"""Where loops are counted, and which module the script has to have imported then."""
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
+_counted = False
 
 
 def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
@@ -78,6 +81,34 @@ def _told_to_run(argv: Sequence[str]) -> tuple[str, str]:
                     return letter, value
                 break
     return "", ""
+
+
+def may_rewrite(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the loops of the script that this process runs may be counted: under `backprop run`, in no helper."""
+    if not environ.get("BACKPROP_RUN_DIR") or not environ.get("BACKPROP_ATTEMPT"):
+        return False
+    if (
+        environ.get("WORLD_SIZE", "1") != "1"
+    ):  # ranks agree at the boundaries that torch's hooks and loaders show
+        return False
+    return environ.get("BACKPROP_FRAMEWORK") in _COUNTS_LOOPS and not is_helper(sys.orig_argv)
+
+
+def wants_this_loop(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a loop that trains is one of the framework that was asked for, as far as modules tell."""
+    module = _COUNTS_LOOPS.get(environ.get("BACKPROP_FRAMEWORK", ""))
+    return module is None or module in sys.modules
+
+
+def loops_are_counted(*, yes: bool = True) -> None:
+    """Loops through which the script trains have been found and are counted, so nobody need watch them from outside."""
+    global _counted
+    _counted = yes
+
+
+def counts_loops() -> bool:
+    """Whether the script's own loops are counted."""
+    return _counted
 
 
 def stand_by(step_aside: Callable[[], None]) -> None:

@@ -27,6 +27,9 @@ OFTEN = 3
 
 _ATTACHED_TO = {
     "pytorch": "attached to a PyTorch loop, ",
+    "pytorch loop": "attached to a PyTorch loop, ",
+    "keras loop": "attached to a Keras loop, ",
+    "loop": "attached to a loop, ",
     "lightning": "attached to Lightning's Trainer, ",
     "keras": "attached to Keras' fit, ",
     "transformers": "attached to the Trainer of transformers, ",

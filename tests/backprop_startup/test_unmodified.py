@@ -51,20 +51,15 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 
 
 def test_a_plain_loop_goes_on_with_the_right_batches_and_bits(backprop: CommandLine) -> None:
-    """Every step after the resume has the batch and the weights of the uncut run; an evaluation before it does no harm."""
+    """Every step has the batch and the weights of the uncut run, to its end; an evaluation before it does no harm."""
     script = EXAMPLES / "digits_torch.py"
     assert whole(backprop, script, "--epochs", "3", "--trace", "whole").returncode == 0
     cut(backprop, "cut", script, "--epochs", "3", "--trace", "cut", *SLOWLY)
     steps = len(_trace(backprop, "cut"))
     done = resumed(backprop, "cut")
     assert 0 < steps < 141
-    common = min(len(_trace(backprop, "whole")), len(_trace(backprop, "cut")))
-    assert common > steps
-    assert _trace(backprop, "cut")[:common] == _trace(backprop, "whole")[:common]
-    assert done.stderr.count("Two lines make it exact") == 1
-    where = "with the next pass" if steps % 47 == 0 else f"behind its first {steps % 47} batches"
-    assert "The state of model, " in done.stderr
-    assert f"goes on {where}" in done.stderr
+    assert _trace(backprop, "cut") == _trace(backprop, "whole")
+    assert "Two lines make it exact" not in done.stderr
 
 
 @pytest.mark.faults
@@ -120,15 +115,14 @@ def _last_words(stdout: str) -> list[str]:
 
 
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
-    """The session joined by itself and ended the process before the deadline; a chain that might never end is not begun."""
+    """The session joined by itself and ended the process before the deadline."""
     script = EXAMPLES / "digits_torch.py"
     began = SYSTEM.monotonic()
     subprocess.run([sys.executable, str(script), "--epochs", "1"], check=True, capture_output=True)
     minutes = f"{(10.0 + 2 * (SYSTEM.monotonic() - began)) / 60:.3f}"
-    words = ("-m", minutes, "--run-id", "boxed", "--until-done", "--", "--epochs", "2000", "--pause", "0.05")
+    words = ("-m", minutes, "--run-id", "boxed", "--", "--epochs", "2000", "--pause", "0.05")
     done = backprop("run", str(script), *words, timeout=400)
-    assert done.returncode == 124, done.stderr  # the chain is not done
-    assert "count anew on each resume" in done.stderr
+    assert done.returncode == 0, done.stderr
     record = backprop.record("boxed")
     assert record["status"] == "timeboxed"
     (attempt,) = record["attempts"]

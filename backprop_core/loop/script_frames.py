@@ -1,0 +1,106 @@
+"""Where a script's own variables live while it trains: its modules, and the functions between them and the running loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from backprop_core.script_state.liveness import live_names
+from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
+
+
+class ScriptFrames:
+    """The namespaces of a rewritten script.
+
+    Args:
+        modules: names of the modules whose loops are counted; `__main__` is called "main".
+    """
+
+    def __init__(self, modules: Sequence[str] = ("__main__",)) -> None:
+        self.modules = list(modules)
+        self._live: dict[tuple[CodeType, int], frozenset[str]] = {}
+
+    def add(self, module: str) -> None:
+        """One more module is the script's own."""
+        if module not in self.modules:
+            self.modules.append(module)
+
+    def namespaces(self, frame: FrameType | None) -> list[Namespace]:
+        """Of the modules that are loaded, then of the functions from the outermost in to `frame`."""
+        found: list[Namespace] = []
+        for name in self.modules:
+            module = sys.modules.get(name)
+            if module is not None:
+                called = "main" if name == "__main__" else name
+                running = _module_frame(module, frame)
+                if running is None:
+                    found.append(DictNamespace(vars(module), called))
+                else:
+                    found.append(_LiveModule(vars(module), called, self._live_in(running)))
+        count: dict[str, int] = {}
+        for one in reversed(list(self._functions(frame))):
+            name = f"{one.f_code.co_qualname}()"
+            count[name] = count.get(name, 0) + 1
+            number = f"[{count[name]}]" if count[name] > 1 else ""
+            found.append(_Live(one, f"{name}{number}", self._live_in(one)))
+        return found
+
+    def _functions(self, frame: FrameType | None) -> Iterator[FrameType]:
+        own = {id(vars(sys.modules[name])) for name in self.modules if name in sys.modules}
+        while frame is not None:
+            if id(frame.f_globals) in own and frame.f_code.co_name != "<module>":
+                yield frame
+            frame = frame.f_back
+
+    def _live_in(self, frame: FrameType) -> frozenset[str]:
+        key = (frame.f_code, frame.f_lasti)
+        if key not in self._live:
+            self._live[key] = live_names(frame.f_code, frame.f_lasti)
+        return self._live[key]
+
+
+class _Live(FrameNamespace):
+    """A function's variables, without those that are given a value before they are read again."""
+
+    def __init__(self, frame: FrameType, name: str, live: frozenset[str]) -> None:
+        super().__init__(frame, name)
+        self._names = live
+
+    def items(self) -> list[tuple[str, object]]:
+        return [(name, value) for name, value in super().items() if name in self._names]
+
+    def every_item(self) -> Iterable[tuple[str, object]]:
+        """Also those that are not kept."""
+        return super().items()
+
+    def delete(self, name: str) -> None:
+        """What is not listed need not be gone: nobody reads it any more."""
+
+
+class _LiveModule(DictNamespace):
+    """The variables of a module that is being executed, without those that get a new value before they are read."""
+
+    def __init__(self, values: dict[str, Any], name: str, live: frozenset[str]) -> None:
+        super().__init__(values, name)
+        self._live = live
+
+    def items(self) -> list[tuple[str, object]]:
+        return [(name, value) for name, value in super().items() if name in self._live]
+
+    def every_item(self) -> Iterable[tuple[str, object]]:
+        """Also those that are not kept."""
+        return super().items()
+
+    def delete(self, name: str) -> None:
+        """As for a function."""
+
+
+def _module_frame(module: ModuleType, frame: FrameType | None) -> FrameType | None:
+    """The frame that executes the module, if that is not over."""
+    while frame is not None:
+        if frame.f_globals is vars(module) and frame.f_code.co_name == "<module>":
+            return frame
+        frame = frame.f_back
+    return None

@@ -1,0 +1,320 @@
+"""What a checkpoint of a rewritten script holds: objects, randomness, loop positions and the script's own variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.copied import copied
+from backprop_core.errors import StateMismatchError
+from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
+from backprop_core.loop.held_iterators import HeldIterators
+from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.script_frames import ScriptFrames
+from backprop_core.loop.script_watch import ScriptWatch
+from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
+from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.state import ScriptState
+from backprop_core.session.session import Position
+
+_SMALL_BYTES = 1 << 16
+"""Arrays up to this size are remembered at the beginning of each iteration of an outer loop."""
+COUNTED = "backprop.counted"
+"""Under this name the loops of a rewritten script are in a checkpoint."""
+
+
+class ScriptKeeping(Keeping):
+    """All state of a rewritten script. It is the session's `Trainee`.
+
+    Attributes:
+        trained: what frameworks know of the objects that train.
+        passes: what they remember of passes over loaders.
+    """
+
+    def __init__(self, frameworks: Sequence[Framework], loops: CountedLoops) -> None:
+        super().__init__(frameworks)
+        self.found = True
+        self.trained: list[TrainedObjects] = []
+        self.passes: list[LoaderPasses] = []
+        self._loops = loops
+        self._frames = ScriptFrames(sorted({site.key.partition(":")[0] for site in loops.sites.values()}))
+        self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
+        self._steps_before = 0
+        self._state = ScriptState(
+            self._namespaces,
+            tracked_elsewhere=self._is_tracked,
+            frameworks=self.frameworks,
+            translators=self.translators,
+            made_again=True,
+        )
+        self.script = _Variables(self._state)
+        self._stored: list[Callable[[object], bool]] = []
+        self._said: set[str] = set()
+
+    def label(self) -> str:
+        """What a session is attached to."""
+        names = [framework.name for framework in self.frameworks]
+        return "pytorch loop" if "torch" in names else "keras loop" if "keras" in names else "loop"
+
+    # -- where the script is -----------------------------------------------------------------------------------
+
+    def at(self, loop: RunningLoop | None, frame: FrameType | None) -> None:
+        """The boundary that is taken now: between two iterations of `loop`, whose function is `frame`."""
+        self._at = (loop, frame)
+        self.step = self._steps_before + self._loops.steps
+
+    def can_be_found_again(self) -> bool:
+        """Whether the loops around remember how their iterations began; else only they themselves are boundaries."""
+        return all(loop.entry is not None for loop in self._running()[:-1] if loop.site.trains)
+
+    def _running(self) -> list[RunningLoop]:
+        loop, stack = self._at[0], self._loops.stack
+        return stack if loop is None else stack[: stack.index(loop) + 1]
+
+    def _namespaces(self) -> list[Namespace]:
+        return self._frames.namespaces(self._at[1])
+
+    def _is_tracked(self, value: object) -> bool:
+        return any(stored(value) for stored in self._stored) or any(
+            one.made_by(value) is not None for one in self.passes
+        )
+
+    def remember(self, objects: Mapping[str, object]) -> None:
+        """Keep these from now on, as long as the script does."""
+        self.kept.release_dropped()
+        self.kept.replace_found(objects)
+        self.track(self._unknown(objects), found=True)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Inside, it is known which objects the checkpoint has as files of their own."""
+        if self._at[1] is not None:  # at the end the last state is saved, though its function has returned
+            self.kept.release_dropped()
+        objects = self.objects
+        self._stored = [framework.stored_with(objects) for framework in self.frameworks]
+        try:
+            yield
+        finally:
+            self._stored = []
+
+    def baseline(self, frame: FrameType) -> None:
+        """What differs from how things are now is what a checkpoint holds."""
+        self._at = (None, frame)
+        # What may train is kept as an object; the rest of the script is walked through.
+        for trained in self.trained:
+            self.remember(trained.candidates(frame))
+        with self._held():
+            self._state.baseline()
+
+    def grew(self) -> bool:
+        """Whether an object trains that was not known at the last boundary."""
+        return any(trained.grew for trained in self.trained)
+
+    def find(self, frame: FrameType | None = None) -> str:  # type: ignore[override]
+        """Track what trains now; a sentence about what is new."""
+        for trained in self.trained:
+            self.remember(trained.objects(self._at[1]))
+        there = self.objects
+        new = [name for name in there if name not in self._said]
+        self._said |= set(new)
+        if not new:
+            return ""
+        return f"found {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
+
+    def _unknown(self, found: Mapping[str, object]) -> dict[str, object]:
+        there = self.objects
+        known = {id(value) for value in there.values()}
+        return {n: v for n, v in found.items() if id(v) not in known and n not in there}
+
+    # -- Trainee -----------------------------------------------------------------------------------------------
+
+    def states(self) -> Mapping[str, object]:
+        with self._held():
+            return super().states()
+
+    def own_part(self) -> dict[str, object]:
+        part = super().own_part()
+        part[COUNTED] = {
+            "ended": [_ended_to_state(one) for one in self._loops.root.ended],
+            "loops": [self._loop_to_state(loop) for loop in self._running()],
+            "iterators": self._iterators().capture(self._namespaces()),
+        }
+        return part
+
+    def _loop_to_state(self, loop: RunningLoop) -> dict[str, Any]:
+        innermost = loop is self._running()[-1]
+        opening = None
+        if loop.random is not None:
+            readings = [reading.position(midway=not innermost) for reading in loop.readings]
+            opening = {"random": loop.random, "readings": readings}
+        return {
+            "key": loop.site.key,
+            "where": loop.site.where,
+            "index": loop.index,
+            "ended": [] if innermost else [_ended_to_state(one) for one in loop.ended],
+            "opening": opening,
+            "entry": None if innermost else loop.entry,
+        }
+
+    def position(self) -> Position:
+        running = self._running()
+        epoch = max(0, running[0].index - 1) if len(running) > 1 else 0
+        batch = running[-1].index if running else 0
+        cursor = [{"loop": loop.site.key, "at": loop.site.where, "index": loop.index} for loop in running]
+        return Position(self.step, epoch, batch, {"counted": cursor})
+
+    def total_steps(self) -> int | None:
+        """Where every running loop knows its length: all their iterations."""
+        total = 1
+        for loop in self._running():
+            if loop.length is None:
+                return None
+            total *= loop.length
+        return total if self._running() else None
+
+    def release(self) -> None:
+        super().release()
+        self._at = (None, None)
+        self._loops.root.ended.clear()
+
+    # -- giving back -------------------------------------------------------------------------------------------
+
+    def go_back(self, states: Mapping[str, Any]) -> bool:
+        """Match the loops that begin from now on with those of a checkpoint; False: it was made in another way."""
+        saved = states.get(COUNTED)
+        if not isinstance(saved, Mapping):
+            return False
+        self.take_back_place(states, "The checkpoint")
+        self._steps_before = self.step
+        self._loops.go_back_to(
+            [_ended_from_state(one) for one in saved["ended"]],
+            [_loop_from_state(one) for one in saved["loops"]],
+        )
+        return True
+
+    def arrive(self, states: Mapping[str, Any], source: str, frame: FrameType) -> list[str]:
+        """Everything as it was at the boundary.
+
+        Returns:
+            What of the script's variables could not be put back, and why.
+
+        Raises:
+            StateMismatchError: an object is missing, or does not fit; nothing was restored.
+        """
+        self.take_back_place(states, source)
+        self._steps_before = self.step
+        self._loops.steps = 0
+        missing = self._restore_objects(states, source)
+        self.take_back_randomness(states)
+        return missing
+
+    def _restore_objects(self, states: Mapping[str, Any], source: str) -> list[str]:
+        missing = self.missing(states)
+        if missing:
+            raise StateMismatchError(
+                f"{source} does not fit this script: it holds {', '.join(sorted(missing))}, which is not there when the "
+                "interrupted loop begins. Nothing was restored.",
+                "Run the script as it was, or start a new run.",
+            )
+        with self._held():
+            self.take_back_objects(states, source)
+            gone = [str(one) for one in self.take_back_script(states)]
+            return gone + self._iterators().restore(states[COUNTED]["iterators"], self._namespaces())
+
+    def _iterators(self) -> HeldIterators:
+        return HeldIterators(self.frameworks, self.passes, self)
+
+    def missing(self, states: Mapping[str, Any]) -> set[str]:
+        """Names of objects in a checkpoint that do not exist now."""
+        self._find_again(states)
+        return set(self.saved_names(states)) - set(self.objects)
+
+    def _find_again(self, states: Mapping[str, Any]) -> None:
+        wanted = set(self.saved_names(states)) - set(self.objects)
+        if wanted:
+            for trained in self.trained:
+                there = self._unknown(trained.candidates(self._at[1]))
+                self.remember({name: value for name, value in there.items() if name in wanted})
+
+    def entry(self, frame: FrameType) -> Any:
+        """What the code at the beginning of an iteration needs to do again what it did: small, and a copy."""
+        self._at = (None, frame)
+        with self._held():
+            variables = without_large(self._state.changed(most_bytes=0), self.translators)
+            return copied({"random": self.randomness(), "variables": variables}, self.translators)
+
+    def restore_entry(self, entry: Any, frame: FrameType) -> None:
+        """An iteration that was interrupted begins again."""
+        self._at = (None, frame)
+        with self._held():
+            self._state.restore(entry["variables"])
+        self.set_randomness(entry["random"])
+
+    def effect(self, frame: FrameType | None) -> Any:
+        """A copy of all state, just behind a loop after which more training comes."""
+        self._at = (None, frame)
+        with self._held():
+            states = {name: tracked.capture() for name, tracked in self.kept.tracked().items()}
+            return copied(
+                {"states": states, "variables": self._state.changed(), "random": self.randomness()},
+                self.translators,
+            )
+
+    def restore_effect(self, effect: Any, frame: FrameType) -> None:
+        """A loop that was over is passed over: what it had changed is put back."""
+        self._at = (None, frame)
+        self._find_again(effect["states"])
+        with self._held():
+            there = {name: state for name, state in effect["states"].items() if name in self.objects}
+            self.take_back_objects(there, "The checkpoint")
+            self._state.restore(effect["variables"])
+        self.set_randomness(effect["random"])
+
+
+class _Variables(ScriptWatch):
+    """The script's variables, where it is known which of them can be read again."""
+
+    def __init__(self, state: ScriptState) -> None:
+        self._state = state
+        self.settled = True
+
+    def look(self) -> None:
+        """The baseline is taken when the first loop that trains begins."""
+
+    def capture(self) -> dict[str, Any]:
+        return self._state.changed()
+
+
+def without_large(variables: Mapping[str, Any], translators: Sequence[Translator]) -> dict[str, Any]:
+    """A difference without its large arrays, which are found by their paths instead."""
+    nodes, paths = [], dict(variables["paths"])
+    for node in variables["nodes"]:
+        array = node["data"].get("array") if isinstance(node["data"], Mapping) else None
+        if array is not None and _bytes_of(array, translators) > _SMALL_BYTES:
+            paths[node["name"]] = node["path"]
+        else:
+            nodes.append(node)
+    return {**variables, "nodes": nodes, "paths": paths}
+
+
+def _bytes_of(array: Any, translators: Sequence[Translator]) -> int:
+    for translator in translators:
+        if translator.handles(array):
+            return sum(dense.nbytes for dense in translator.take_apart(array).arrays.values())
+    return 0
+
+
+def _ended_to_state(ended: EndedLoop) -> dict[str, Any]:
+    return {"key": ended.key, "by_itself": ended.by_itself, "effect": ended.effect}
+
+
+def _ended_from_state(state: Mapping[str, Any]) -> EndedLoop:
+    return EndedLoop(state["key"], bool(state["by_itself"]), state["effect"])
+
+
+def _loop_from_state(state: Mapping[str, Any]) -> SavedLoop:
+    ended = [_ended_from_state(one) for one in state["ended"]]
+    return SavedLoop(state["key"], int(state["index"]), ended, state["opening"], state["entry"])

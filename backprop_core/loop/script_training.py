@@ -1,0 +1,384 @@
+"""The training of a rewritten script: opens a session when it trains, comes to boundaries between iterations, goes back.
+
+Between two iterations of a counted loop everything is known: which loops run and how far, and all that the script's
+variables hold. So any such place can be left and found again. Steps are boundaries at once; elsewhere, in an evaluation,
+say, only the deadline makes one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+from backprop_core.clock import SYSTEM, Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import StateMismatchError, UnkeptStateError
+from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
+from backprop_core.loop.loop_readings import LoopReadings
+from backprop_core.loop.script_keeping import ScriptKeeping
+from backprop_core.loop.sources import items_behind, length_of
+from backprop_core.outcome import Outcome
+from backprop_core.ports.framework import frameworks_in_use, ranks_among
+from backprop_core.script_state.rewrite import Site
+from backprop_core.session import attach_rules
+from backprop_core.session.child_process import error_that_ends_process, when_process_ends
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.leave_process import leave_process
+from backprop_core.session.ranks import session_among
+from backprop_core.session.ranks_error import RankError
+from backprop_core.session.session import Session
+from backprop_core.session.settings import attached_settings
+
+_UPDATES_FOR_S = 1.0
+"""A loop of which nobody knows whether it trains has run so long before a session opens for it."""
+_ENTRY_SHARE = 0.01
+"""Of an iteration's time, at most this part goes into remembering how it began."""
+
+
+class _Alarm:
+    """Stands for a session until there is one."""
+
+    def __init__(self) -> None:
+        self.wake = float("inf")
+
+
+class ScriptTraining:
+    """What the counted loops tell, turned into a session's boundaries. Implements `counted_loops.Training`."""
+
+    def __init__(self, loops: CountedLoops, clock: Clock = SYSTEM) -> None:
+        self.alarm: Any = _Alarm()
+        self.loops = loops
+        self.keeping: ScriptKeeping | None = None
+        self.session: Session | None = None
+        self._clock = clock
+        self._hooks = ExitStack()
+        self._owner = os.getpid()
+        self._told = 0
+        self._entry_s = 0.0
+        self._stay: Callable[[], None] = lambda: None
+
+    # -- what the loops tell -----------------------------------------------------------------------------------
+
+    def loop_is_met(self, site: Site, frame: FrameType) -> None:
+        if self.keeping is None and site.trains:
+            self._guarded(lambda: self._begin(frame))
+
+    def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
+        if self.keeping is None:
+            return
+        if loop.saved is not None and loop.saved.opening is not None:
+            self.keeping.set_randomness(loop.saved.opening["random"])
+        if loop.site.trains:
+            loop.random = self.keeping.randomness()
+
+    def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
+        if self.keeping is None:
+            return source  # type: ignore[no-any-return]
+        loop.length = length_of(source)
+        readings = LoopReadings(loop, self.keeping, self.session, self.keeping.passes)
+        if loop.innermost and loop.saved is not None and loop.index and self._must_make(loop.saved):
+            loop.late = iter(items_behind(source, 0, readings))
+            loop.index = 0
+            return loop.late
+        return items_behind(source, loop.index, readings)
+
+    def _must_make(self, saved: SavedLoop) -> bool:
+        """Whether objects that are to be restored are not there yet: the first iteration of the loop has made them."""
+        session, keeping = self.session, self.keeping
+        if session is None or keeping is None or session.restored is None:
+            return False
+        keeping.at(None, self.loops.opening_frame())
+        return bool(keeping.missing(session.restored.states))
+
+    def entered(self, loop: RunningLoop, frame: FrameType) -> None:
+        counts = loop.site.by_update or self.loops.iterations_are_steps
+        if counts and self.session is None and loop is self.loops.stack[0]:
+            self.alarm.wake = self._clock.monotonic() + _UPDATES_FOR_S
+        if loop.saved is None:
+            return
+        if loop.late is not None:
+            return
+        saved, loop.saved = loop.saved, None
+        if loop.innermost:
+            self._guarded(lambda: self._arrive(loop, frame))
+        elif saved.entry is not None and self.keeping is not None:
+            loop.entry = saved.entry
+
+    def entered_late(self, loop: RunningLoop, frame: FrameType) -> None:
+        items, saved = loop.late, loop.saved
+        loop.late = loop.saved = None
+        if items is None or saved is None:
+            return
+        next(islice(items, saved.index - 2, saved.index - 1), None) if saved.index > 1 else None
+        loop.index = saved.index
+        self.loops.stepped = False
+        self._guarded(lambda: self._arrive(loop, frame))
+
+    def iteration_begins(self, loop: RunningLoop, frame: FrameType) -> None:
+        keeping, now = self.keeping, self._clock.monotonic()
+        if keeping is None:
+            return
+        took_s, loop.since = now - loop.since if loop.since else None, now
+        if self.loops.way_back and loop.entry is not None:
+            keeping.restore_entry(loop.entry, frame)
+            return
+        loop.entry = None
+        if took_s is None or self._entry_s <= took_s * _ENTRY_SHARE:
+            loop.entry = keeping.entry(frame)
+            self._entry_s = self._clock.monotonic() - now
+
+    def passed_over(self, ended: EndedLoop, frame: FrameType) -> None:
+        if self.keeping is not None and ended.effect is not None:
+            keeping = self.keeping
+            self._guarded(lambda: keeping.restore_effect(ended.effect, frame))
+
+    def may_begin_in_a_child(self) -> bool:
+        return self.session is None and not self.loops.stack
+
+    def lost(self, key: str) -> None:
+        self._guarded(lambda: self._mismatch(key))
+
+    def _mismatch(self, key: str) -> None:
+        session = self.session
+        where = self.loops.sites[key].where if key in self.loops.sites else key.rpartition(":")[2]
+        raise StateMismatchError(
+            f"Checkpoint {None if session is None else session.resumed_from} was made inside the loop at {where}, which "
+            "does not begin any more.",
+            "Run the script as it was, or start a new run.",
+        )
+
+    def ended(self, loop: RunningLoop, frame: FrameType | None) -> Any:
+        if self.keeping is None or self.session is None or not loop.site.followed or self.loops.way_back:
+            return None
+        if os.getpid() != self._owner or sys.is_finalizing():
+            return None
+        keeping = self.keeping
+        effect: list[Any] = []
+        self._guarded(lambda: effect.append(keeping.effect(frame)))
+        return effect[0] if effect else None
+
+    def boundary(self, loop: RunningLoop, frame: FrameType) -> None:
+        if self.session is None:
+            if not (loop.site.by_update or self.loops.iterations_are_steps):
+                return
+            self._guarded(lambda: self._open(frame))
+            if self.session is None:
+                return
+        self._guarded(lambda: self._at_boundary(loop, frame))
+
+    # -- from beginning to end -----------------------------------------------------------------------------------
+
+    def _begin(self, frame: FrameType) -> None:
+        """The first loop that trains begins: from here on what changes is known."""
+        own_box = "backprop" in sys.modules  # the package that only users import
+        if own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop():
+            self._step_aside()
+            return
+        self.keeping = keeping = ScriptKeeping(frameworks_in_use(), self.loops)
+        resuming = os.environ.get("BACKPROP_RESUME") == "1" and not os.environ.get("BACKPROP_SCRIPT_RESUMES")
+        for framework in keeping.frameworks:
+            passes = framework.loader_passes()
+            if passes is not None:
+                keeping.passes.append(passes)
+                self._hooks.enter_context(passes.watch(keeping))
+            trained = framework.trained_objects()
+            if trained is not None:
+                keeping.trained.append(trained)
+                self._hooks.enter_context(trained.watch(self._before_step, self._stepped))
+        self.loops.iterations_are_steps = not any(trained.sees_steps for trained in keeping.trained)
+        keeping.baseline(frame)
+        attach_rules.stand_by(self._step_aside)
+        if resuming:
+            self._open(frame)
+
+    def _before_step(self) -> None:
+        """Just before an optimizer steps: a session is there before the first one."""
+        if self.session is None and _has_an_adapter(sys._getframe(1)):
+            return
+        self.loops.steps_seen = True
+        if self.session is None and self.keeping is not None and not self.loops.way_back:
+            if not self.loops.stack:
+                self._hand_over()
+                return
+            self._guarded(lambda: self._open(self._script_frame()))
+
+    def _stepped(self) -> None:
+        if self.session is None and _has_an_adapter(sys._getframe(1)):
+            return
+        self.loops.steps_seen = self.loops.stepped = True
+        if self.session is None and self.loops.stack:
+            self.alarm.wake = 0.0
+            self._guarded(lambda: self._open(self._script_frame()))
+
+    def _script_frame(self) -> FrameType:
+        return sys._getframe(1)
+
+    def _hand_over(self) -> None:
+        """A step was taken outside all loops that are counted: those of a package. They are watched from outside."""
+        self._step_aside()
+        attach_rules.loops_are_counted(yes=False)
+
+    def _open(self, frame: FrameType) -> None:
+        keeping = self.keeping
+        assert keeping is not None
+        attach_rules.stand_by(lambda: None)
+        keeping.at(self.loops.stack[-1] if self.loops.stack else None, frame)
+        ranks = ranks_among(keeping.frameworks)
+        try:
+            self.session = session_among(ranks, attached_settings(keeping.label()), keeping, self._clock)
+            self.session.open()
+        except (NotJoinedError, RankError):
+            self.session = None
+            self._step_aside()
+            return
+        except BaseException:
+            self.session = None
+            raise
+        self._stay = when_process_ends(self._process_ends)
+        attach_rules.stand_by(self._step_aside)
+        self._set_up(self.session, keeping, frame)
+
+    def _set_up(self, session: Session, keeping: ScriptKeeping, frame: FrameType) -> None:
+        if session.restored is not None:
+            if not keeping.go_back(session.restored.states):
+                session.withdraw()
+                self._step_aside()
+                attach_rules.loops_are_counted(yes=False)
+                return
+        else:
+            self._say_found(keeping.find(frame))
+            session.together(session.weigh)
+            session.boundary(0)
+        self.alarm = session
+
+    def _arrive(self, loop: RunningLoop, frame: FrameType) -> None:
+        """The innermost loop that was running has begun again: everything is put back."""
+        session, keeping = self.session, self.keeping
+        assert session is not None
+        assert session.restored is not None
+        assert keeping is not None
+        keeping.at(loop, frame)
+        for missing in keeping.arrive(session.restored.states, f"Checkpoint {session.resumed_from}", frame):
+            session.teller.say(f"Not restored: {missing}.", "warning")
+        self._told = self.loops.steps
+        session.weigh()
+
+    def _at_boundary(self, loop: RunningLoop, frame: FrameType) -> None:
+        session, keeping, loops = self.session, self.keeping, self.loops
+        assert session is not None
+        assert keeping is not None
+        if loops.way_back:
+            if session.may_leave_by_itself and session.look():
+                session.leave(save=False)
+                self._leave()
+            return
+        keeping.at(loop, frame)
+        pending = loops.steps - self._told
+        if not keeping.can_be_found_again():
+            return
+        if pending:
+            self._told = loops.steps
+            if keeping.grew():
+                self._say_found(keeping.find(frame))
+            phase = Phase.EPOCH_END if loop.index == loop.length else Phase.PLAIN
+            if session.boundary(pending, phase=phase):
+                self._leave()
+        elif session.may_leave_by_itself and session.look() and self._must_leave(session):
+            session.leave()
+            self._leave()
+
+    def _must_leave(self, session: Session) -> bool:
+        """Inside something longer than a step: whether the next boundary may come too late."""
+        pacer = session.pacer
+        return session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()
+
+    def _say_found(self, fresh: str) -> None:
+        if fresh and self.session is not None:
+            self.session.teller.say(fresh)
+
+    def _leave(self) -> None:
+        session = self.session
+        assert session is not None
+        leaving = session.leaving
+        self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
+        leave_process()
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except (StateMismatchError, UnkeptStateError) as error:
+            self._close(Outcome.FAILED, str(error))
+            print(f"backprop: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
+        except Exception as error:
+            if self.session is not None and self.session.steps:
+                attach_rules.stepped_aside("the script's loops", error, governed=self.session.governed)
+            elif not isinstance(error, RankError):  # said by the process that it failed in
+                attach_rules.give_up("the script's loops", error)
+            self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Leave the script to itself, or to another session of ours."""
+        session, self.session = self.session, None
+        self.loops.training = None
+        self.alarm = _Alarm()
+        if session is not None:
+            with suppress(Exception):
+                session.withdraw()
+            self._stay()
+        self._hooks.close()
+
+    def _process_ends(self) -> None:
+        if self.session is None or os.getpid() != self._owner:
+            return
+        error = error_that_ends_process()
+        if error is None and self.loops.way_back:
+            with suppress(SystemExit):
+                self.lost(self.loops.way_back[0].key)
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
+            os._exit(1)
+        with suppress(Exception):
+            if error is None:
+                self.loops.steps += self.loops.stepped
+                if self.keeping is not None:
+                    self.keeping.at(None, None)
+                self._close(Outcome.COMPLETED, "")
+            elif isinstance(error, KeyboardInterrupt):
+                self._close(Outcome.STOPPED, "interrupted by the keyboard")
+            else:
+                self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+
+    def _close(self, outcome: Outcome, reason: str) -> None:
+        session, self.session = self.session, None
+        self.loops.training = None
+        self._stay()
+        if session is not None:
+            session.close(outcome, reason)
+        if self.keeping is not None:
+            self.keeping.release()
+
+
+_TRAINERS = (
+    "transformers.trainer",
+    "keras.src.trainers",
+    "keras.src.backend",
+    "lightning.pytorch",
+    "pytorch_lightning",
+)
+"""Modules of trainers that have an adapter of their own, which opens the session."""
+
+
+def _has_an_adapter(frame: FrameType | None) -> bool:
+    """Whether one of those trainers takes the step."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(_TRAINERS):
+            return True
+        frame = frame.f_back
+    return False

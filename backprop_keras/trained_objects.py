@@ -1,0 +1,56 @@
+"""What trains in a script whose loops are counted: Keras models, optimizers and metrics that its variables hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+
+import keras
+
+_KINDS = (keras.Model, keras.optimizers.Optimizer, keras.metrics.Metric)
+
+
+class KerasTrainedObjects:
+    """Implements the port `TrainedObjects`. A compiled train step hides its optimizer, so no step is seen."""
+
+    sees_steps = False
+
+    def __init__(self) -> None:
+        self.grew = True
+
+    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> AbstractContextManager[None]:
+        """Nothing is watched: an iteration of the innermost training loop is a step."""
+        return nullcontext()
+
+    def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """Of several names for one object, the outermost in the script."""
+        self.grew = False
+        found: dict[str, object] = {}
+        known: set[int] = set()
+        for name, value in _variables(frame):
+            if id(value) not in known and name not in found:
+                known.add(id(value))
+                found[name] = value
+        return found
+
+    candidates = objects
+
+
+def _variables(frame: FrameType | None) -> Iterator[tuple[str, object]]:
+    frames = []
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith(("backprop_", "keras.", "tensorflow.")):
+            frames.append(frame)
+        frame = frame.f_back
+    for one in reversed(frames):
+        for scope in (one.f_globals, dict(one.f_locals)):
+            for name, value in list(scope.items()):
+                if name.startswith("_"):
+                    continue
+                if isinstance(value, _KINDS):
+                    yield name, value
+                elif type(value).__module__ not in ("builtins", "types") and hasattr(value, "__dict__"):
+                    for inner, held in list(vars(value).items()):
+                        if not inner.startswith("_") and isinstance(held, _KINDS):
+                            yield inner, held

@@ -1,0 +1,53 @@
+"""Runs the main script to its end as Python would: the same traceback, the same exit status, the same last signal."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, TracebackType
+    from typing import Any, NoReturn
+
+_interrupted = False
+
+
+def run_to_its_end(code: CodeType, names: dict[str, Any]) -> None:
+    """Execute the script; an exception that it lets out is told without the frames that are ours."""
+    atexit.register(_end_by_interrupt)  # the first to be registered is the last to run
+    try:
+        exec(code, names)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        own = error.__traceback__
+        tell_and_leave(error, own.tb_next if own is not None else None)
+
+
+def tell_and_leave(error: BaseException, trace: TracebackType | None) -> NoReturn:
+    """What Python does with an exception that nobody caught.
+
+    Raises:
+        SystemExit: always; with status 1, and for Ctrl-C the process then ends by that signal.
+    """
+    global _interrupted
+    error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    vars(sys)["last_exc"] = error  # from Python 3.12 on
+    sys.excepthook(type(error), error, trace)
+    _interrupted = isinstance(error, KeyboardInterrupt)
+    raise SystemExit(1)
+
+
+def _end_by_interrupt() -> None:
+    if _interrupted:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)

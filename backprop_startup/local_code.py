@@ -1,0 +1,146 @@
+"""Which code is the user's own, and how it is compiled: with its training loops counted, or not at all by us."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from backprop_core.script_state.program import Program
+
+PACKAGES = "BACKPROP_REWRITE_PACKAGES"
+"""Installed packages that count as local, with commas between: `--rewrite PACKAGE`."""
+_MOST_FILES, _MOST_BYTES = 300, 4_000_000
+
+
+class LocalCode:
+    """The script, the modules beside it and below the working directory, and packages that the user has named.
+
+    Args:
+        script: the main file, or empty where a module is run.
+        module: the module that is run, or None.
+    """
+
+    def __init__(self, script: str, module: str | None) -> None:
+        self._named = {name for name in os.environ.get(PACKAGES, "").split(",") if name}
+        roots = {os.path.realpath(os.getcwd())} | ({os.path.dirname(script)} if script else set())
+        self._roots = [os.path.join(root, "") for root in roots]
+        paths = sysconfig.get_paths()
+        self._installed = [
+            os.path.join(os.path.realpath(paths[key]), "")
+            for key in ("stdlib", "platstdlib", "purelib", "platlib")
+        ]
+        self._script, self._module = script, module
+        self._program: Program | None = None
+        self._trees: dict[str, object] = {}
+        self._here: dict[str, bool] = {}
+
+    def may_be_local(self, fullname: str) -> bool:
+        """Quickly no for almost every import: a top-level module is local if its file or folder is."""
+        top, _, _ = fullname.partition(".")
+        if top in self._named:
+            return True
+        known = self._here.get(top)
+        if known is None:
+            known = (
+                top not in sys.stdlib_module_names and not top.startswith("backprop") and self._is_here(top)
+            )
+            self._here[top] = known
+        return known
+
+    def _is_here(self, top: str) -> bool:
+        for entry in sys.path:
+            folder = os.path.realpath(entry or ".")
+            if os.path.isdir(os.path.join(folder, top)) or os.path.isfile(os.path.join(folder, f"{top}.py")):
+                return self.is_local(os.path.join(folder, top))
+        return False
+
+    def is_local(self, path: str | None) -> bool:
+        """Whether the file at `path` is the user's own code."""
+        if path is None:
+            return False
+        path = os.path.realpath(path)
+        parts = path.split(os.sep)
+        if (
+            "site-packages" in parts
+            or "dist-packages" in parts
+            or any(path.startswith(p) for p in self._installed)
+        ):
+            return bool(self._named & set(parts) or self._named & {parts[-1].removesuffix(".py")})
+        return any(path.startswith(root) for root in self._roots) or bool(self._named & set(parts))
+
+    def compiled(self, path: str, fullname: str, source: bytes) -> CodeType | None:
+        """`source` with its training loops counted; None where there are none, or it cannot be done, which is said."""
+        try:
+            program = self._whole_program(path, source)
+            from backprop_core.script_state.rewrite import rewrite
+
+            made = rewrite(source, path, fullname, program)
+            if not made.sites:
+                return None
+            from backprop_core.loop import counted_loops
+
+            counted_loops.install(made.sites, main=fullname in ("__main__", self._module))
+        except (SyntaxError, ValueError):
+            return None  # Python tells of it in its own words
+        except Exception as error:
+            from backprop_core.session.attach_rules import give_up
+
+            give_up(f"the loops of {os.path.basename(path)}", error)
+            return None
+        return made.code
+
+    def _whole_program(self, path: str, source: bytes) -> Program:
+        """What the script and all local modules that it imports hold, read once."""
+        if self._program is None:
+            import ast
+
+            from backprop_core.script_state.program import Program, modules_imported
+
+            self._program = Program()
+            pending, seen, size = [(path, source)], {os.path.realpath(path)}, 0
+            while pending and len(seen) < _MOST_FILES and size < _MOST_BYTES:
+                file, text = pending.pop()
+                size += len(text)
+                try:
+                    tree = ast.parse(text, file)
+                except (SyntaxError, ValueError):
+                    if file == path:
+                        raise
+                    continue
+                self._program.add(tree)
+                for name in modules_imported(tree):
+                    for found in self._files_of(name, file):
+                        if os.path.realpath(found) not in seen:
+                            seen.add(os.path.realpath(found))
+                            with open(found, "rb") as opened:
+                                pending.append((found, opened.read()))
+        return self._program
+
+    def _files_of(self, name: str, importer: str) -> list[str]:
+        """The files that `import name` reads, of those that are local; a relative name begins with dots."""
+        dots = len(name) - len(name.lstrip("."))
+        words = [word for word in name.lstrip(".").split(".") if word]
+        if dots:
+            folder = importer
+            for _ in range(dots):
+                folder = os.path.dirname(folder)
+            folders = [folder]
+        else:
+            if not words or not self.may_be_local(words[0]):
+                return []
+            folders = [entry or "." for entry in sys.path]
+            folders.append(os.path.dirname(self._script))
+        found = []
+        for folder in folders:
+            place = folder
+            for word in words or ["__init__"]:
+                place = os.path.join(place, word)
+                for file in (f"{place}.py", os.path.join(place, "__init__.py")):
+                    if os.path.isfile(file) and self.is_local(file):
+                        found.append(file)
+        return found

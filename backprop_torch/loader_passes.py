@@ -1,0 +1,162 @@
+"""Passes over loaders that a script begins by itself: who made an iterator, and how things stood when it was made."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
+from backprop_core.weak_identity import WeakIdentityMap
+from backprop_torch.dataloader_state import LoaderReading as StockReading
+
+_PREPARED = "accelerate.data_loader"
+
+
+class TorchLoaderPasses:
+    """Remembers for each iterator of a DataLoader how its pass began. Implements the port `LoaderPasses`.
+
+    Args:
+        reading: how a loader is read with a position.
+    """
+
+    def __init__(self, reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
+        self._reading = reading
+        self._begun: WeakIdentityMap[tuple[Any, LoaderReading]] = WeakIdentityMap()
+        self._owner = os.getpid()
+        self._inside = False
+        self._watched = False
+
+    @contextmanager
+    def watch(self, randomness: RandomnessKeeper) -> Iterator[None]:
+        """Inside, every pass that begins is remembered."""
+        if self._watched:
+            yield
+            return
+        self._watched = True
+        kinds = [DataLoader, *_prepared_loaders()]
+        originals = [(kind, vars(kind)["__iter__"]) for kind in kinds if "__iter__" in vars(kind)]
+        replaced = []
+        for kind, original in originals:
+            mine = self._noting(original, randomness)
+            setattr(kind, "__iter__", mine)  # noqa: B010 - not a method mypy may see assigned
+            replaced.append(mine)
+        next_batch = _BaseDataLoaderIter.__next__
+        mine_next = self._noting_first(next_batch)
+        setattr(_BaseDataLoaderIter, "__next__", mine_next)  # noqa: B010
+        try:
+            yield
+        finally:
+            self._watched = False
+            if _BaseDataLoaderIter.__next__ is mine_next:
+                setattr(_BaseDataLoaderIter, "__next__", next_batch)  # noqa: B010
+            for (kind, original), mine in zip(originals, replaced, strict=True):
+                if vars(kind).get("__iter__") is mine:
+                    setattr(kind, "__iter__", original)  # noqa: B010
+
+    def _noting(self, original: Callable[[Any], Any], randomness: RandomnessKeeper) -> Callable[[Any], Any]:
+        passes = self
+
+        def begin_pass(loader: Any) -> Any:
+            if passes._inside or os.getpid() != passes._owner:
+                return original(loader)
+            passes._inside = True
+            try:
+                reading = passes._noted(loader, randomness)
+                iterator = original(loader)
+            finally:
+                passes._inside = False
+            if reading is not None:
+                passes._begun[iterator] = (loader, reading)
+            return iterator
+
+        begin_pass.__wrapped__ = original  # type: ignore[attr-defined]
+        return begin_pass
+
+    def _noting_first(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def next_batch(iterator: Any) -> Any:
+            if iterator._num_yielded == 0 and os.getpid() == self._owner:
+                begun = self._begun.get(iterator)
+                if begun is not None and isinstance(begun[1], StockReading):
+                    begun[1].note_asked()
+            return original(iterator)
+
+        return next_batch
+
+    def _noted(self, loader: Any, randomness: RandomnessKeeper) -> LoaderReading | None:
+        try:
+            reading = self._reading(loader, randomness)
+            if reading is not None:
+                reading.note_start()
+        except Exception:  # a loader of a kind nobody has seen: its batches come again from the first on
+            return None
+        return reading
+
+    def made_by(self, iterator: object) -> tuple[Any, LoaderReading] | None:
+        """The loader that made `iterator`, and the reading that knows how its pass began."""
+        return self._begun.get(iterator)
+
+    def given_by(self, iterator: object) -> int | None:
+        """Batches that `iterator` has given; None where it does not count them."""
+        given = getattr(iterator, "_num_yielded", None)
+        return given if isinstance(iterator, _BaseDataLoaderIter) and isinstance(given, int) else None
+
+    def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
+        """`iterator` was made of `loader` by somebody who knows how its pass began."""
+        if isinstance(iterator, _BaseDataLoaderIter):
+            self._begun[iterator] = (loader, reading)
+
+    def is_loader(self, source: object) -> bool:
+        """Whether it is a loader whose passes are remembered, and not a subclass that begins them in a way of its own."""
+        return isinstance(source, DataLoader) and hasattr(type(source).__iter__, "__wrapped__")
+
+
+def _prepared_loaders() -> list[type]:
+    module = sys.modules.get(_PREPARED)
+    if module is None:
+        return []
+    return [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, DataLoader) and kind is not DataLoader
+    ]
+
+
+_shared: TorchLoaderPasses | None = None
+_open = ExitStack()
+
+
+def shared_passes(reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> TorchLoaderPasses:
+    """Those of this process."""
+    global _shared
+    if _shared is None:
+        _shared = TorchLoaderPasses(reading)
+    return _shared
+
+
+def watch_from_the_start() -> None:
+    """Remember passes that begin before the first training loop does: `batches = iter(loader)`."""
+    from backprop_torch.framework import TorchFramework
+
+    _open.enter_context(shared_passes(TorchFramework().reading).watch(_Randomness()))
+
+
+class _Randomness:
+    """All global generators, of whatever frameworks are loaded when it is asked."""
+
+    def _keeper(self) -> RandomnessKeeper:
+        from backprop_core.loop.loop_state import Keeping
+        from backprop_core.ports.framework import frameworks_in_use
+
+        return Keeping(frameworks_in_use())
+
+    def randomness(self) -> dict[str, object]:
+        return self._keeper().randomness()
+
+    def set_randomness(self, states: Any) -> None:
+        self._keeper().set_randomness(states)

@@ -1,0 +1,87 @@
+"""What trains in this process, seen through torch's optimizer hooks: for scripts whose loops are counted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from backprop_torch.discovery import in_use_with, live_objects, named, script_names
+
+
+class TorchTrainedObjects:
+    """The optimizers that have stepped, and what belongs to them. Implements the port `TrainedObjects`."""
+
+    sees_steps = True
+
+    def __init__(self) -> None:
+        self._stepped: WeakSet[Optimizer] = WeakSet()
+        self._owner = os.getpid()
+        self.grew = False
+
+    @contextmanager
+    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> Iterator[None]:
+        """Call `before` and `stepped` around each optimizer step; where none has stepped yet, a backward pass is a step."""
+
+        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if os.getpid() != self._owner:
+                return
+            if optimizer not in self._stepped:
+                self._stepped.add(optimizer)
+                self.grew = True
+            before()
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if os.getpid() == self._owner:
+                stepped()
+
+        hooks = [
+            register_optimizer_step_pre_hook(before_step),
+            register_optimizer_step_post_hook(after_step),
+        ]
+        original = torch.Tensor.backward
+
+        def backward(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
+            if not self._stepped and os.getpid() == self._owner:
+                stepped()
+            return result
+
+        backward.__doc__ = original.__doc__
+        setattr(torch.Tensor, "backward", backward)  # noqa: B010
+        try:
+            yield
+        finally:
+            if torch.Tensor.backward is backward:
+                setattr(torch.Tensor, "backward", original)  # noqa: B010
+            for hook in hooks:
+                hook.remove()
+
+    def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """What the optimizers that have stepped train, and what belongs to it, by the script's names."""
+        self.grew = False
+        return self._named(list(self._stepped), frame)
+
+    def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """The same for all optimizers that exist."""
+        return self._named(None, frame)
+
+    def _named(self, optimizers: list[Optimizer] | None, frame: FrameType | None) -> Mapping[str, object]:
+        live = live_objects()
+        found = in_use_with(live[Optimizer] if optimizers is None else optimizers, live)
+        if not found and not live[Optimizer]:  # a script that updates its parameters by itself
+            trained = [
+                module for module in live[nn.Module] if any(p.requires_grad for p in module.parameters())
+            ]
+            inside = {id(child) for module in trained for child in module.children()}
+            found = [module for module in trained if id(module) not in inside]
+        return named(found, script_names(frame or sys._getframe(1), outermost_wins=True))
