@@ -233,6 +233,8 @@ class Comparison:
     def _is_another(self, node: Node) -> bool:
         """Whether it is another object than the first boundary's, which cannot be changed into it."""
         known = self._baseline.known.get(node.name)
+        if known is not None and node.kind is Kind.ELSEWHERE:
+            return False
         if known is None or known.kind is not node.kind or known.text != text_of(node):
             return True
         if node.kind is Kind.OPAQUE:

@@ -6,12 +6,13 @@ import gc
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.optim import optimizer as torch_hooks
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -186,16 +187,18 @@ def test_objects_that_are_made_inside_the_block_are_restored_before_the_second_s
 def test_a_loop_without_a_loader_goes_on_at_the_interrupted_step() -> None:
     """What is restored at once is the state behind the last finished step; the next step takes the gradients it had."""
 
-    def train(cut: Cut, record: Record, steps: int = 20) -> Any:
+    told: SimpleQueue[str] = SimpleQueue()  # a local variable would itself be restored
+
+    def train(cut: Cut, record: Record, steps: int = 20) -> str:
         model = nn.Linear(6, 3)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         x, y = dataset().tensors
         with cut.box():
-            restored = digest([model.state_dict(), optimizer.state_dict()])
+            told.put(digest([model.state_dict(), optimizer.state_dict()]))
             for _ in range(steps):
                 loss = train_step(model, optimizer, x, y)
                 _note(record, cut, loss, model, optimizer)
-        return restored
+        return told.get()
 
     record: Record = []
     seed(0)
@@ -218,8 +221,8 @@ def _patched() -> list[Any]:
         DataLoader.__iter__,
         StatefulDataLoader.__iter__,
         _BaseDataLoaderIter.__next__,
-        dict(_global_optimizer_pre_hooks),
-        dict(_global_optimizer_post_hooks),
+        dict(torch_hooks._global_optimizer_pre_hooks),
+        dict(torch_hooks._global_optimizer_post_hooks),
         *(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)),
     ]
 
