@@ -8,7 +8,6 @@ from typing import Any
 from backprop_core.loop.counted_loops import RunningLoop
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.ports.framework import LoaderPasses
-from backprop_core.session.session import Session
 
 
 class LoopReadings:
@@ -18,12 +17,9 @@ class LoopReadings:
         passes: what the frameworks remember of passes that the script has begun by itself.
     """
 
-    def __init__(
-        self, loop: RunningLoop, keeping: Keeping, session: Session | None, passes: list[LoaderPasses]
-    ) -> None:
+    def __init__(self, loop: RunningLoop, keeping: Keeping, passes: list[LoaderPasses]) -> None:
         self._loop = loop
         self._keeping = keeping
-        self._session = session
         self._passes = passes
         saved = loop.saved.opening if loop.saved is not None else None
         self._saved: list[Any] = list(saved["readings"]) if saved is not None else []
@@ -53,8 +49,7 @@ class LoopReadings:
         for framework in keeping.frameworks:
             reading = framework.reading(loader, keeping)
             if reading is not None:
-                restored = None if self._session is None else self._session.restored
-                keeping.meet_loader(loader, None if restored is None else restored.states)
+                keeping.meet_loader(loader, None)  # what it holds comes back with the script's variables
                 self._loop.readings.append(reading)
                 iterator = reading.begin(saved, skip, lambda: None)
                 for passes in self._passes:

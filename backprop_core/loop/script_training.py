@@ -80,7 +80,7 @@ class ScriptTraining:
         if self.keeping is None:
             return source  # type: ignore[no-any-return]
         loop.length = length_of(source)
-        readings = LoopReadings(loop, self.keeping, self.session, self.keeping.passes)
+        readings = LoopReadings(loop, self.keeping, self.keeping.passes)
         if loop.innermost and loop.saved is not None and loop.index and self._must_make(loop.saved):
             loop.late = iter(items_behind(source, 0, readings))
             loop.index = 0
