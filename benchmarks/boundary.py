@@ -4,7 +4,7 @@
 
 Each form is timed over blocks of iterations, the forms taking turns; the figure is the least of all blocks, as timeit's
 documentation advises: what is above it is the machine's, whose clock may change by half within a second. Goal (DESIGN
-section 10): at most 200 ns over the bare loop.
+section 13): at most 200 ns over the bare loop, 400 ns for a loop that `backprop run` has counted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 from side_by_side import quantile, show, write
 
 GOAL_NS = 200.0
+COUNTED_GOAL_NS = 400.0
 
 
 def bare(items: range) -> None:
@@ -54,6 +56,38 @@ class Forms:
         step = self.box.step
         for _ in items:
             step()
+
+
+class _Quiet:
+    """A training that is never asked for a boundary, so what is left is the counting."""
+
+    alarm = SimpleNamespace(wake=float("inf"))
+
+    def begun(self, loop: Any, source: Any) -> Any:
+        return source
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+
+def counted_form() -> Callable[[range], None]:
+    """The bare loop of an unmodified script as `backprop run` compiles it."""
+    from backprop_core.loop import counted_loops
+    from backprop_core.script_state.program import Program
+    from backprop_core.script_state.rewrite import rewrite
+
+    class EveryLoop(Program):
+        def can_step(self, body: Any) -> bool:
+            return True
+
+    made = rewrite("def loop(items):\n    for _ in items:\n        pass\n", "bench.py", "bench", EveryLoop())
+    counted_loops.install(made.sites, main=True)
+    counted_loops.loops().dormant = False
+    counted_loops.loops().training = _Quiet()
+    names: dict[str, Any] = {}
+    exec(made.code, names)
+    form: Callable[[range], None] = names["loop"]
+    return form
 
 
 def raw_loader_cost_ns(rounds: int, size: int) -> dict[str, float]:
@@ -170,6 +204,7 @@ def main() -> None:
             ("box.batches", ours.batches),
             ("box.steps", ours.steps),
             ("box.step()", ours.by_hand),
+            ("a counted loop", counted_form()),
             ("tqdm", with_tqdm),
             *lightning_forms(),
         ]
@@ -196,7 +231,8 @@ def main() -> None:
         }
     )
     for row in rows:
-        row["goal"] = "" if not str(row["loop"]).startswith("box.") else f"<= {GOAL_NS:.0f}"
+        ours_goal = f"<= {GOAL_NS:.0f}" if str(row["loop"]).startswith("box.") else ""
+        row["goal"] = f"<= {COUNTED_GOAL_NS:.0f}" if row["loop"] == "a counted loop" else ours_goal
     rows += lightning_rows()
     rows += keras_loop_rows()
     show("A boundary, in nanoseconds", rows)
