@@ -25,6 +25,8 @@ STEP_ATTRIBUTES = frozenset(
 )
 """Methods by which the known frameworks take a training step or a gradient."""
 STEP_NAMES = frozenset({"value_and_grad", "grad"})
+ARRAYS = frozenset({"numpy", "scipy", "sklearn", "jax", "optax", "flax", "cupy", "autograd", "mlx"})
+"""Modules with which a training is a loop that updates variables. Without one of them no session opens for such a loop."""
 EVALUATION = frozenset({"no_grad", "inference_mode", "eval"})
 """What evaluations of the known frameworks begin with."""
 
@@ -44,6 +46,7 @@ class Program:
         may_loop: functions through which a loop can be reached that a training step can be reached through.
         followed: functions after whose end more training can come, in the same iteration of whatever loop calls them.
         any_step: some marker was seen; if none was, loops that update their variables are taken for trainings.
+        any_arrays: something is imported that such a training needs.
     """
 
     mentions: dict[str, set[str]] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Program:
     may_loop: set[str] = field(default_factory=set)
     followed: set[str] = field(default_factory=set)
     any_step: bool = False
+    any_arrays: bool = False
     _blocks: list[tuple[str, Sequence[ast.stmt]]] = field(default_factory=list)
 
     def add(self, tree: ast.Module) -> None:
@@ -64,6 +68,7 @@ class Program:
                 if isinstance(node, FunctionNode):
                     self._blocks.append((node.name, node.body))
         self.any_step |= holds_step(tree.body)
+        self.any_arrays |= any(name.partition(".")[0] in ARRAYS for name in modules_imported(tree))
         self._blocks.append(("", tree.body))
         self._close()
 

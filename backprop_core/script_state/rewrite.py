@@ -170,7 +170,7 @@ class _Counting(ast.NodeTransformer):
         program, body = self._program, node.body
         header: list[ast.AST] = [node.iter if isinstance(node, ast.For) else node.test]
         trains = program.can_step(body) or (isinstance(node, ast.While) and holds_step(header))
-        by_update = not program.any_step and not trains and updates_a_variable(body)
+        by_update = not (program.any_step or trains) and program.any_arrays and updates_a_variable(body)
         function = self._scopes[-1]
         if not trains and not by_update and (is_generator(function) or not self._evaluates(body)):
             return None

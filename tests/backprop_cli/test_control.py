@@ -100,8 +100,7 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     assert steps(backprop) <= before + 1
     assert backprop("continue", "s").returncode == 0
     wait_for(lambda: steps(backprop) > before + 1)
-    shown = backprop("status", "s").stdout
-    assert shown.startswith("run s: running")
+    shown = wait_for(lambda: (ran := backprop("status", "s").stdout).startswith("run s: running") and ran)
     assert "the time box waited" in shown
     backprop("stop", "s")
     session.communicate(timeout=240)
