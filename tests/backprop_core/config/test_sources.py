@@ -27,6 +27,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "strict": (True, True, "perhaps"),
     "warning-signals": ("SIGXCPU, usr1", "USR1,XCPU", "KILL"),
     "python": ("python3", "python3", ""),
+    "rewrite": ("fastai, mylib", "fastai,mylib", "not a name"),
     "timeboxed-exit-code": (99, 99, 256),
     "resume-flag": ("--resume", "--resume", 3),
     "checkpoint-glob": ("out/*.pt", "out/*.pt", []),
