@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
 import keras
+
+from backprop_core.ports.framework import StepListener
 
 _KINDS = (keras.Model, keras.optimizers.Optimizer, keras.metrics.Metric)
 
@@ -19,7 +21,7 @@ class KerasTrainedObjects:
     def __init__(self) -> None:
         self.grew = True
 
-    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> AbstractContextManager[None]:
+    def watch(self, listener: StepListener) -> AbstractContextManager[None]:
         """Nothing is watched: an iteration of the innermost training loop is a step."""
         return nullcontext()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch.optim import Optimizer
 
 MANY = 30
 """So many evaluations are more than a step among many takes: L-BFGS' default is 25 at most."""
+REGULAR = 3
+"""An optimizer that took so many steps is one whose steps have boundaries between them."""
 
 
 class LongStep:
@@ -21,11 +24,18 @@ class LongStep:
     Args:
         optimizer: whose step it is.
         tell: called behind an evaluation once there were many, with whether its loss is the lowest so far.
+        around: entered for each evaluation.
     """
 
-    def __init__(self, optimizer: Optimizer, tell: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        tell: Callable[[bool], None],
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._optimizer = optimizer
         self._tell = tell
+        self._entered = around
         self._count = 0
         self._lowest = float("inf")
 
@@ -39,7 +49,8 @@ class LongStep:
 
     def _around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def evaluate() -> Any:
-            loss = closure()
+            with self._entered():
+                loss = closure()
             self._count += 1
             if self._count >= MANY:
                 self._evaluated(loss)

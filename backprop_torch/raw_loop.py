@@ -36,15 +36,13 @@ from backprop_torch.discovery import (
     owns_all,
     script_names,
 )
-from backprop_torch.long_step import LongStep
+from backprop_torch.long_step import REGULAR, LongStep
 from backprop_torch.mistaken_owners import release_adopted
 from backprop_torch.pass_watch import PassWatch
 from backprop_torch.passes import place_of
 from backprop_torch.patched_loader import patched_loader
 from backprop_torch.trainings import Met, Trainings
 
-REGULAR = 3
-"""An optimizer that took so many steps is one whose steps have boundaries between them."""
 OFTEN = 2
 """An optimizer that took another's place so many times is made in each iteration."""
 

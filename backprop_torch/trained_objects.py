@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,7 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from backprop_core.ports.framework import StepListener
+from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
+from backprop_torch.long_step import REGULAR, LongStep
 
 
 class TorchTrainedObjects:
@@ -25,24 +28,31 @@ class TorchTrainedObjects:
 
     def __init__(self) -> None:
         self._stepped: WeakSet[Optimizer] = WeakSet()
+        self._taken: WeakIdentityMap[int] = WeakIdentityMap()
         self._owner = os.getpid()
         self.grew = False
 
     @contextmanager
-    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> Iterator[None]:
-        """Call `before` and `stepped` around each optimizer step; where none has stepped yet, a backward pass is a step."""
+    def watch(self, listener: StepListener) -> Iterator[None]:
+        """Tell `listener` of each optimizer step; where none has stepped yet, a backward pass is a step."""
 
-        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
             if os.getpid() != self._owner:
-                return
+                return None
             if optimizer not in self._stepped:
                 self._stepped.add(optimizer)
                 self.grew = True
-            before()
+            seldom = (self._taken.get(optimizer) or 0) < REGULAR
+            watched = LongStep(
+                optimizer, lambda lowest: self._inside(listener, lowest, seldom), listener.evaluation
+            ).watched(args, kwargs)
+            listener.before_step(closure=watched is not None, seldom=seldom)
+            return watched
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if os.getpid() == self._owner:
-                stepped()
+                self._taken[optimizer] = (self._taken.get(optimizer) or 0) + 1
+                listener.stepped()
 
         hooks = [
             register_optimizer_step_pre_hook(before_step),
@@ -53,7 +63,7 @@ class TorchTrainedObjects:
         def backward(tensor: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
             if not self._stepped and os.getpid() == self._owner:
-                stepped()
+                listener.stepped()
             return result
 
         backward.__doc__ = original.__doc__
@@ -65,6 +75,10 @@ class TorchTrainedObjects:
                 setattr(torch.Tensor, "backward", original)  # noqa: B010
             for hook in hooks:
                 hook.remove()
+
+    def _inside(self, listener: StepListener, lowest: bool, seldom: bool) -> None:
+        if os.getpid() == self._owner:
+            listener.inside_step(lowest=lowest, seldom=seldom)
 
     def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:
         """What the optimizers that have stepped train, and what belongs to it, by the script's names."""

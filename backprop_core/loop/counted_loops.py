@@ -14,11 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.clock import SYSTEM
 from backprop_core.script_state import rewrite
 from backprop_core.script_state.rewrite import Site
+
+if TYPE_CHECKING:
+    from backprop_core.loop.script_steps import SavedStep
 
 
 @dataclass(slots=True)
@@ -143,6 +146,8 @@ class CountedLoops:
 
     Attributes:
         way_back: running loops of an earlier attempt, the outermost first, that have not begun again yet.
+        step_awaited: the checkpoint was made inside an optimizer step, which is to be taken once more.
+        evaluating: a step is calling the function that it was given; loops in there are not counted.
         stepped: a training step was taken since the last boundary.
         steps: training steps taken in all.
         iterations_are_steps: nobody can tell of steps, so an iteration of the innermost training loop is one.
@@ -155,6 +160,8 @@ class CountedLoops:
         self.stack: list[RunningLoop] = []
         self.root = RunningLoop(Site("", "", trains=True))
         self.way_back: list[SavedLoop] = []
+        self.step_awaited: SavedStep | None = None
+        self.evaluating = False
         self.stepped = False
         self.steps = 0
         self.steps_seen = False
@@ -172,7 +179,8 @@ class CountedLoops:
         """Begins the loop `key`: an iterator that is asked before each item."""
         if self.dormant and self.sites[key].trains:
             self._wake_up()
-        if self.training is None or threading.get_ident() != self._thread or os.getpid() != self._owner:
+        elsewhere = threading.get_ident() != self._thread or os.getpid() != self._owner
+        if self.training is None or elsewhere or self.evaluating:
             self._opening.append(None)
             return repeat(None)
         frame = rewrite.calling_frame()
@@ -183,7 +191,7 @@ class CountedLoops:
             return repeat(None)
         over = self._match(loop, frame)
         if over is not None:
-            self._parent().ended.append(over)
+            self.parent().ended.append(over)
             if not over.by_itself:
                 self._left_by_break.add(key)
             self._opening.append(loop)
@@ -215,7 +223,7 @@ class CountedLoops:
         if key in self._left_by_break:
             self._left_by_break.discard(key)
             return False
-        ended = self._parent().ended
+        ended = self.parent().ended
         if ended and ended[-1].key == key:
             ended[-1].by_itself = True
         return True
@@ -296,8 +304,8 @@ class CountedLoops:
 
     def _next_iteration(self, loop: RunningLoop, frame: FrameType) -> None:
         if loop.on_the_way and self.training is not None:
-            if self.way_back and loop.stepped_over:
-                self.training.lost(self.way_back[0].key)
+            if self.going_back and loop.stepped_over:
+                self.training.lost(self.awaited)
             loop.stepped_over = True
         loop.ended.clear()
         loop.stepped_inside = False
@@ -316,28 +324,42 @@ class CountedLoops:
         self.stack.pop()
         if not loop.site.trains:
             return  # an evaluation runs again on the way back: what it gives is used by the code behind it
-        self._parent().ended.append(EndedLoop(loop.site.key, effect=self.training.ended(loop, frame)))
-
-    def _parent(self) -> RunningLoop:
-        return self.stack[-1] if self.stack else self.root
+        self.parent().ended.append(EndedLoop(loop.site.key, effect=self.training.ended(loop, frame)))
 
     # -- the way back ------------------------------------------------------------------------------------------
 
-    def go_back_to(self, ended: Sequence[EndedLoop], running: Sequence[SavedLoop]) -> None:
-        """The next loops that begin are to be matched with these."""
+    @property
+    def going_back(self) -> bool:
+        """Whether the place of the checkpoint has not been reached yet."""
+        return bool(self.way_back) or self.step_awaited is not None
+
+    @property
+    def awaited(self) -> str:
+        """The key of the loop that is to begin next on the way back; empty where it is a step."""
+        return self.way_back[0].key if self.way_back else ""
+
+    def parent(self) -> RunningLoop:
+        """The innermost loop that is running; a root where there is none."""
+        return self.stack[-1] if self.stack else self.root
+
+    def go_back_to(
+        self, ended: Sequence[EndedLoop], running: Sequence[SavedLoop], step: SavedStep | None = None
+    ) -> None:
+        """The next loops that begin are to be matched with these; `step` is one inside the innermost of them."""
+        self.step_awaited = step
         self.root.over_before = list(ended)
         self.way_back = list(running)
 
     def _match(self, loop: RunningLoop, frame: FrameType) -> EndedLoop | None:
         """Where `loop` is to begin; the loop of an earlier attempt if it was over then."""
-        parent, key = self._parent(), loop.site.key
+        parent, key = self.parent(), loop.site.key
         for number, ended in enumerate(parent.over_before):
             if ended.key == key:
                 del parent.over_before[: number + 1]
                 return ended
         if self.way_back and self.way_back[0].key == key:
             loop.saved = self.way_back.pop(0)
-            loop.innermost = not self.way_back
+            loop.innermost = not self.going_back
             loop.on_the_way = not loop.innermost
             loop.over_before = list(loop.saved.ended)
             loop.index = loop.saved.index if loop.innermost else max(0, loop.saved.index - 1)

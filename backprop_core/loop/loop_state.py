@@ -21,7 +21,7 @@ from backprop_core.script_state.state import Missing, Unkept
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
-_RANDOM, _REST, _LOOPS, _RAW, RANKS, SCRIPT = (
+RANDOM, _REST, _LOOPS, _RAW, RANKS, SCRIPT = (
     _OWN + part for part in ("random", "rest", "loops", "raw", "ranks", "script")
 )
 
@@ -195,7 +195,7 @@ class Keeping:
             "processes": self.processes,
         }
         part[SCRIPT] = self.script.capture()
-        part[_RANDOM] = self.randomness()
+        part[RANDOM] = self.randomness()
         if self.raw is not None:
             part[_RAW] = self.raw.position()
         return part
@@ -299,7 +299,7 @@ class Keeping:
 
     def take_back_randomness(self, states: Mapping[str, object]) -> None:
         """Set every random generator to where it was when the checkpoint was made."""
-        saved = states.get(_RANDOM)
+        saved = states.get(RANDOM)
         if isinstance(saved, Mapping):
             self.set_randomness(saved)
 

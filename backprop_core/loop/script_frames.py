@@ -104,3 +104,22 @@ def _module_frame(module: ModuleType, frame: FrameType | None) -> FrameType | No
             return frame
         frame = frame.f_back
     return None
+
+
+_TRAINERS = (
+    "transformers.trainer",
+    "keras.src.trainers",
+    "keras.src.backend",
+    "lightning.pytorch",
+    "pytorch_lightning",
+)
+"""Modules of trainers that have an adapter of their own, which opens the session."""
+
+
+def has_an_adapter(frame: FrameType | None) -> bool:
+    """Whether one of those trainers takes the step."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(_TRAINERS):
+            return True
+        frame = frame.f_back
+    return False

@@ -14,6 +14,7 @@ from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoo
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.loop.script_frames import ScriptFrames
+from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
 from backprop_core.script_state.namespace import Namespace
@@ -22,8 +23,6 @@ from backprop_core.session.session import Position
 
 _SMALL_BYTES = 1 << 16
 """Arrays up to this size are remembered at the beginning of each iteration of an outer loop."""
-COUNTED = "backprop.counted"
-"""Under this name the loops of a rewritten script are in a checkpoint."""
 
 
 class ScriptKeeping(Keeping):
@@ -32,6 +31,7 @@ class ScriptKeeping(Keeping):
     Attributes:
         trained: what frameworks know of the objects that train.
         passes: what they remember of passes over loaders.
+        inside: the optimizer step that the script is in, while a checkpoint is made inside it.
     """
 
     def __init__(self, frameworks: Sequence[Framework], loops: CountedLoops) -> None:
@@ -39,6 +39,7 @@ class ScriptKeeping(Keeping):
         self.found = True
         self.trained: list[TrainedObjects] = []
         self.passes: list[LoaderPasses] = []
+        self.inside: StepBegun | None = None
         self._loops = loops
         self._frames = ScriptFrames(sorted({site.key.partition(":")[0] for site in loops.sites.values()}))
         self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
@@ -71,6 +72,8 @@ class ScriptKeeping(Keeping):
         return all(loop.entry is not None for loop in self._running()[:-1] if loop.site.trains)
 
     def _running(self) -> list[RunningLoop]:
+        if self.inside is not None:
+            return self.inside.running
         loop, stack = self._at[0], self._loops.stack
         return stack if loop is None else stack[: stack.index(loop) + 1]
 
@@ -142,10 +145,10 @@ class ScriptKeeping(Keeping):
             "loops": [self._loop_to_state(loop) for loop in self._running()],
             "iterators": self._iterators().capture(self._namespaces()),
         }
-        return part
+        return part if self.inside is None else self.inside.instead(part)
 
     def _loop_to_state(self, loop: RunningLoop) -> dict[str, Any]:
-        innermost = loop is self._running()[-1]
+        innermost = loop is self._running()[-1] and self.inside is None
         opening = None
         if loop.random is not None:
             readings = [reading.position(midway=not innermost) for reading in loop.readings]
@@ -192,6 +195,7 @@ class ScriptKeeping(Keeping):
         self._loops.go_back_to(
             [_ended_from_state(one) for one in saved["ended"]],
             [_loop_from_state(one) for one in saved["loops"]],
+            step_from_state(saved.get("step")),
         )
         return True
 
@@ -252,6 +256,17 @@ class ScriptKeeping(Keeping):
         with self._held():
             self._state.restore(entry["variables"])
         self.set_randomness(entry["random"])
+
+    def step_begins(self, frame: FrameType, number: int) -> StepBegun | None:
+        """How things are just before a step that may be saved inside; None where the loops around cannot be found again."""
+        running = list(self._loops.stack)
+        if any(loop.site.trains and loop.entry is None for loop in running):
+            return None
+        self._at = (None, frame)
+        with self._held():
+            variables = copied(self._state.changed(), self.translators)
+            iterators = copied(self._iterators().capture(self._namespaces()), self.translators)
+        return StepBegun(running, number, variables, self.randomness(), iterators)
 
     def effect(self, frame: FrameType | None) -> Any:
         """A copy of all state, just behind a loop after which more training comes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -20,8 +20,11 @@ from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.loop_readings import LoopReadings
+from backprop_core.loop.script_frames import has_an_adapter
 from backprop_core.loop.script_keeping import ScriptKeeping
+from backprop_core.loop.script_steps import LongSteps
 from backprop_core.loop.sources import items_behind, length_of
+from backprop_core.loop.watched_loop import INSIDE_A_STEP
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import frameworks_in_use, ranks_among
 from backprop_core.script_state.rewrite import Site
@@ -60,6 +63,7 @@ class ScriptTraining:
         self._owner = os.getpid()
         self._told = 0
         self._entry_s = 0.0
+        self._steps = LongSteps(loops, clock)
         self._stay: Callable[[], None] = lambda: None
 
     # -- what the loops tell -----------------------------------------------------------------------------------
@@ -124,7 +128,7 @@ class ScriptTraining:
         if keeping is None:
             return
         took_s, loop.since = now - loop.since if loop.since else None, now
-        if self.loops.way_back and loop.entry is not None:
+        if self.loops.going_back and loop.entry is not None:
             keeping.restore_entry(loop.entry, frame)
             return
         loop.entry = None
@@ -146,14 +150,16 @@ class ScriptTraining:
     def _mismatch(self, key: str) -> None:
         session = self.session
         where = self.loops.sites[key].where if key in self.loops.sites else key.rpartition(":")[2]
+        place = f"the loop at {where}, which does not begin any more"
+        if not key:
+            place = "an optimizer step that takes many evaluations, which is not taken any more"
         raise StateMismatchError(
-            f"Checkpoint {None if session is None else session.resumed_from} was made inside the loop at {where}, which "
-            "does not begin any more.",
+            f"Checkpoint {None if session is None else session.resumed_from} was made inside {place}.",
             "Run the script as it was, or start a new run.",
         )
 
     def ended(self, loop: RunningLoop, frame: FrameType | None) -> Any:
-        if self.keeping is None or self.session is None or not loop.site.followed or self.loops.way_back:
+        if self.keeping is None or self.session is None or not loop.site.followed or self.loops.going_back:
             return None
         if os.getpid() != self._owner or sys.is_finalizing():
             return None
@@ -189,26 +195,69 @@ class ScriptTraining:
             trained = framework.trained_objects()
             if trained is not None:
                 keeping.trained.append(trained)
-                self._hooks.enter_context(trained.watch(self._before_step, self._stepped))
+                self._hooks.enter_context(trained.watch(self))
         self.loops.iterations_are_steps = not any(trained.sees_steps for trained in keeping.trained)
         keeping.baseline(frame)
         attach_rules.stand_by(self._step_aside)
         if resuming:
             self._open(frame)
 
-    def _before_step(self) -> None:
+    def before_step(self, *, closure: bool, seldom: bool) -> None:
         """Just before an optimizer steps: a session is there before the first one."""
-        if self.session is None and _has_an_adapter(sys._getframe(1)):
+        self._steps.begun = None
+        if self.session is None and has_an_adapter(sys._getframe(1)):
             return
         self.loops.steps_seen = True
-        if self.session is None and self.keeping is not None and not self.loops.way_back:
+        if self.session is None and self.keeping is not None and not self.loops.going_back:
             if not self.loops.stack:
                 self._hand_over()
                 return
             self._guarded(lambda: self._open(self._script_frame()))
+        if closure and self.session is not None:
+            self._guarded(lambda: self._step_comes(seldom))
 
-    def _stepped(self) -> None:
-        if self.session is None and _has_an_adapter(sys._getframe(1)):
+    def _step_comes(self, seldom: bool) -> None:
+        keeping, frame = self.keeping, self._script_frame()
+        assert keeping is not None
+        if self._steps.is_awaited():
+            self._arrive(None, frame)
+        self._steps.begin(keeping, frame, seldom=seldom)
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """Loops inside belong to the step."""
+        return self._steps.evaluation(counted=self.session is None)
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Inside of a step that has evaluated its function many times; ends the process when its time is over."""
+        session = self.session
+        if session is None or self._steps.begun is None or self.loops.going_back:
+            return
+        if seldom:
+            self.loops.steps += 1
+        if self._clock.monotonic() < session.wake:
+            return
+        forced = session.may_leave_by_itself and session.look() and self._must_leave(session)
+        if forced or (seldom and lowest):
+            self._guarded(lambda: self._boundary_inside(session, self._script_frame()))
+
+    def _boundary_inside(self, session: Session, frame: FrameType) -> None:
+        keeping = self.keeping
+        assert keeping is not None
+        session.teller.say_once(INSIDE_A_STEP)
+        keeping.inside = self._steps.begun
+        try:
+            keeping.at(None, frame)
+            if keeping.grew():
+                self._say_found(keeping.find(frame))
+            pending, self._told = self.loops.steps - self._told, self.loops.steps
+            if session.boundary(pending):
+                self._leave()
+        finally:
+            keeping.inside = None
+
+    def stepped(self) -> None:
+        """An optimizer has stepped."""
+        if self.session is None and has_an_adapter(sys._getframe(1)):
             return
         self.loops.steps_seen = self.loops.stepped = True
         if self.session is None and self.loops.stack:
@@ -256,8 +305,8 @@ class ScriptTraining:
             session.boundary(0)
         self.alarm = session
 
-    def _arrive(self, loop: RunningLoop, frame: FrameType) -> None:
-        """The innermost loop that was running has begun again: everything is put back."""
+    def _arrive(self, loop: RunningLoop | None, frame: FrameType) -> None:
+        """The innermost loop that was running has begun again, or the interrupted step: everything is put back."""
         session, keeping = self.session, self.keeping
         assert session is not None
         assert session.restored is not None
@@ -272,7 +321,7 @@ class ScriptTraining:
         session, keeping, loops = self.session, self.keeping, self.loops
         assert session is not None
         assert keeping is not None
-        if loops.way_back:
+        if loops.going_back:
             if session.may_leave_by_itself and session.look():
                 session.leave(save=False)
                 self._leave()
@@ -337,9 +386,9 @@ class ScriptTraining:
         if self.session is None or os.getpid() != self._owner:
             return
         error = error_that_ends_process()
-        if error is None and self.loops.way_back:
+        if error is None and self.loops.going_back:
             with suppress(SystemExit):
-                self.lost(self.loops.way_back[0].key)
+                self.lost(self.loops.awaited)
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError, AttributeError):
                     stream.flush()
@@ -363,22 +412,3 @@ class ScriptTraining:
             session.close(outcome, reason)
         if self.keeping is not None:
             self.keeping.release()
-
-
-_TRAINERS = (
-    "transformers.trainer",
-    "keras.src.trainers",
-    "keras.src.backend",
-    "lightning.pytorch",
-    "pytorch_lightning",
-)
-"""Modules of trainers that have an adapter of their own, which opens the session."""
-
-
-def _has_an_adapter(frame: FrameType | None) -> bool:
-    """Whether one of those trainers takes the step."""
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).startswith(_TRAINERS):
-            return True
-        frame = frame.f_back
-    return False

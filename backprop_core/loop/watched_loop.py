@@ -19,7 +19,7 @@ _PLACE_UNKNOWN = (
     "The place in this script's data cannot be followed {}: checkpoints go on, but a resume begins the interrupted pass "
     "over the data anew. box.batches(loader) in a time box of its own keeps it."
 )
-_INSIDE_A_STEP = (
+INSIDE_A_STEP = (
     "One optimizer step takes many evaluations of its closure, so it is saved inside: a resume begins this step anew from "
     "the parameters that it had reached, and the result is not the uncut one's to the last bit."
 )
@@ -129,7 +129,7 @@ class RawLoopListener:
             loops.pending += 1
         if self._clock.monotonic() < loops.session.wake or not (self.must_leave() or (seldom and lowest)):
             return
-        loops.session.teller.say_once(_INSIDE_A_STEP)
+        loops.session.teller.say_once(INSIDE_A_STEP)
         loops.boundary_of_pending(Phase.PLAIN)
 
     def must_leave(self) -> bool:

@@ -75,6 +75,31 @@ class LoaderReading(Protocol):
         ...
 
 
+class StepListener(Protocol):
+    """Is told of the optimizer steps of a script whose loops are counted."""
+
+    def before_step(self, *, closure: bool, seldom: bool) -> None:
+        """An optimizer is about to step.
+
+        Args:
+            closure: it is given a function that evaluates the loss, and may call it any number of times.
+            seldom: it has taken few steps so far, so this one may be a whole training.
+        """
+        ...
+
+    def stepped(self) -> None:
+        """It has stepped."""
+        ...
+
+    def evaluation(self) -> AbstractContextManager[object]:
+        """Around each call of the function that the step was given."""
+        ...
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Behind such a call, once there were many: whether its loss is the lowest so far. May end the process."""
+        ...
+
+
 class TrainedObjects(Protocol):
     """What trains in a script whose loops are counted."""
 
@@ -84,8 +109,8 @@ class TrainedObjects(Protocol):
     grew: bool
     """An optimizer has stepped that `objects` was not asked about yet."""
 
-    def watch(self, before: Callable[[], None], stepped: Callable[[], None]) -> AbstractContextManager[None]:
-        """Inside, the two are called around each step of an optimizer."""
+    def watch(self, listener: StepListener) -> AbstractContextManager[None]:
+        """Inside, `listener` is told of each step of an optimizer."""
         ...
 
     def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:

@@ -43,7 +43,8 @@ class Program:
         mentions: names that a function mentions, its own nested functions included.
         steps: functions that hold a marker of a training step.
         may_step: functions through which such a marker can be reached.
-        may_loop: functions through which a loop can be reached that a training step can be reached through.
+        may_loop: functions through which a loop can be reached that a training step can be reached through, or a step that
+            is given a function and may be a whole training by itself (L-BFGS).
         followed: functions after whose end more training can come, in the same iteration of whatever loop calls them.
         any_step: some marker was seen; if none was, loops that update their variables are taken for trainings.
         any_arrays: something is imported that such a training needs.
@@ -88,11 +89,22 @@ class Program:
 
     def _holds_loop(self, body: Iterable[ast.stmt]) -> bool:
         return any(
-            isinstance(node, ast.For | ast.While) and self.can_step(node.body) for node in nodes_in(body)
+            self._is_long_step(node)
+            if isinstance(node, ast.Call)
+            else isinstance(node, ast.For | ast.While) and self.can_step(node.body)
+            for node in nodes_in(body)
         )
 
+    def _is_long_step(self, node: ast.Call) -> bool:
+        """`optimizer.step(closure)`: `scaler.step(optimizer)` and `scheduler.step(loss)` are given no function."""
+        if not (isinstance(node.func, ast.Attribute) and node.func.attr == "step"):
+            return False
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        functions = names_in(given) & self.mentions.keys()
+        return bool(functions) or any(isinstance(one, ast.Lambda) for one in nodes_in(given))
+
     def can_loop(self, body: Iterable[ast.stmt]) -> bool:
-        """Whether a loop that trains can be reached through `body`."""
+        """Whether a loop that trains, or a step that may be a whole training, can be reached through `body`."""
         body = list(body)
         return self._holds_loop(body) or bool(names_in(body) & self.may_loop)
 

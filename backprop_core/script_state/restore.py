@@ -19,6 +19,9 @@ from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.writing import fill, set_slot, unset_slot
 
+IN_PLACE = "in_place"
+"""Set in a difference, new collections are filled in place where this process has them: the statement that is running
+may have read a variable already, as `losses.append(optimizer.step(closure))` has."""
 _BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)
 
 
@@ -115,13 +118,18 @@ class Restoring:
                 there = True
             entry = _Entry(name, kind, node["data"], target, make=False)
             why = self._unfit(entry, node) if there else "it is not here"
-            if not there or why or node["new"]:
+            if not there or why or (node["new"] and not self._is_filled(kind, target)):
                 entry.make = True
                 if kind in (*_BY_SLOT, Kind.STATE_DICT) or (not node["new"] and there):
                     if kind is not Kind.CLOSURE:  # functions are the new process's own
                         self._result.missing.append(Missing(name, why))
                     continue
             self._entries.append(entry)
+
+    def _is_filled(self, kind: Kind, target: Any) -> bool:
+        """Whether a new collection is put into the one that is here."""
+        taken = any(entry.target is target for entry in self._entries)
+        return bool(self._state.get(IN_PLACE)) and kind not in (Kind.ARRAY, Kind.RANDOM) and not taken
 
     def _unfit(self, entry: _Entry, node: Mapping[str, Any]) -> str:
         """Why the object that is here cannot be changed into what was stored, as half a sentence, or nothing."""

@@ -46,7 +46,7 @@ class Site:
         key: module, function and number of the loop in it; the same in every process.
         where: file and line, for people.
         trains: a training step can be reached through its body; else it is an evaluation, in which time may run out.
-        holds_loops: its body leads to further loops that train.
+        holds_loops: its body leads to further loops that train, or to a step that may be a whole training.
         followed: more training can come after it in the same iteration of the loop around it.
         by_update: no marker of a known framework led here, only that variables are updated.
     """
@@ -188,7 +188,7 @@ class _Counting(ast.NodeTransformer):
             key=f"{self._module}:{scope or '<module>'}#{number}",
             where=f"{self._file}:{node.lineno}",
             trains=trains or by_update,
-            holds_loops=bool(inner) or bool(names_in(body) & program.may_loop),
+            holds_loops=bool(inner) or program.can_loop(body),
             followed=trains and (self._is_followed() or any(program.can_loop(rest) for rest in self._behind)),
             by_update=by_update,
         )
