@@ -80,7 +80,7 @@ class LocalCode:
             from backprop_core.script_state.rewrite import rewrite
 
             made = rewrite(source, path, fullname, program)
-            if not made.sites:
+            if not made.sites and not (made.asks and program.may_train):
                 return None
             from backprop_core.loop import counted_loops
 

@@ -11,9 +11,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from backprop_core.loop.asked_iterators import asked_iterators, note_pass, planned
 from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import LoaderReading as StockReading
+from backprop_torch.dataloader_state import generators_of, restore_start
 
 _PREPARED = "accelerate.data_loader"
 
@@ -65,18 +67,42 @@ class TorchLoaderPasses:
         def begin_pass(loader: Any) -> Any:
             if passes._inside or os.getpid() != passes._owner:
                 return original(loader)
+            asking = asked_iterators().asking(sys._getframe(1))
+            plan = planned(asking)
             passes._inside = True
             try:
-                reading = passes._noted(loader, randomness)
-                iterator = original(loader)
+                if plan is None:
+                    reading = passes._noted(loader, randomness)
+                    iterator = original(loader)
+                else:
+                    reading, iterator = passes._begun_as(loader, randomness, original, plan)
             finally:
                 passes._inside = False
             if reading is not None:
                 passes._begun[iterator] = (loader, reading)
+                note_pass(asking, reading)
             return iterator
 
         begin_pass.__wrapped__ = original  # type: ignore[attr-defined]
         return begin_pass
+
+    def _begun_as(
+        self,
+        loader: Any,
+        randomness: RandomnessKeeper,
+        original: Callable[[Any], Any],
+        plan: tuple[Any, int],
+    ) -> tuple[LoaderReading | None, Any]:
+        """The pass of an earlier attempt, behind its first batches."""
+        position, skip = plan
+        reading = self._reading(loader, randomness)
+        if reading is None:
+            return None, original(loader)
+        if skip:
+            return reading, reading.begin(position, skip, lambda: None)
+        start_as(loader, randomness, position)
+        reading.note_start()
+        return reading, original(loader)
 
     def _noting_first(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def next_batch(iterator: Any) -> Any:
@@ -114,6 +140,11 @@ class TorchLoaderPasses:
     def is_loader(self, source: object) -> bool:
         """Whether it is a loader whose passes are remembered, and not a subclass that begins them in a way of its own."""
         return isinstance(source, DataLoader) and hasattr(type(source).__iter__, "__wrapped__")
+
+
+def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
+    """The next pass of `loader` begins as the one whose position this is."""
+    restore_start(loader, randomness, generators_of(loader), position)
 
 
 def _prepared_loaders() -> list[type]:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.clock import SYSTEM
+from backprop_core.loop.asked_iterators import asked_iterators
 from backprop_core.script_state import rewrite
 from backprop_core.script_state.rewrite import Site
 
@@ -65,6 +66,7 @@ class RunningLoop:
         ended: loops that have ended inside the running iteration.
         over_before: those that had when the checkpoint was made and have not come by yet.
         readings: the loaders that it goes over, in the order in which they were begun.
+        asked: the generators and other iterators that it asks.
         entry: small state as it was when the running iteration began; None where it was not worth taking.
         on_the_way: it was running around the innermost one when the checkpoint was made; stepped_over: its interrupted
             iteration has begun again.
@@ -80,6 +82,7 @@ class RunningLoop:
     over_before: list[EndedLoop] = field(default_factory=list)
     random: Any = field(default=None, repr=False)
     readings: list[Any] = field(default_factory=list, repr=False)
+    asked: list[Any] = field(default_factory=list, repr=False)
     saved: SavedLoop | None = None
     innermost: bool = False
     on_the_way: bool = False
@@ -379,6 +382,7 @@ def install(sites: Iterable[Site], *, main: bool) -> None:
     _loops.sites.update({site.key: site for site in sites})
     if hasattr(builtins, rewrite.TICKS):
         return
+    asked = asked_iterators()
     names: Mapping[str, Any] = {
         rewrite.TICKS: _loops.ticks,
         rewrite.OVER: _loops.over,
@@ -387,6 +391,9 @@ def install(sites: Iterable[Site], *, main: bool) -> None:
         rewrite.MAP: map,
         rewrite.GET: {}.get,
         rewrite.SINK: _Sink(),
+        rewrite.ASKED: asked.ask,
+        rewrite.LOOPED: asked.counted,
+        rewrite.OTHER: asked.other,
     }
     for name, value in names.items():
         setattr(builtins, name, value)

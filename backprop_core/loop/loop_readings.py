@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
+from backprop_core.loop.asked_iterators import asked_iterators
+from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import RunningLoop
 from backprop_core.loop.loop_state import Keeping
 from backprop_core.ports.framework import LoaderPasses
@@ -15,14 +18,28 @@ class LoopReadings:
 
     Args:
         passes: what the frameworks remember of passes that the script has begun by itself.
+        say: tells the user what is not as it was.
+        late: the loop begins at its first item, and is brought to its place when its first iteration has run.
     """
 
-    def __init__(self, loop: RunningLoop, keeping: Keeping, passes: list[LoaderPasses]) -> None:
+    def __init__(
+        self,
+        loop: RunningLoop,
+        keeping: Keeping,
+        passes: list[LoaderPasses],
+        say: Callable[[str], None],
+        *,
+        late: bool = False,
+    ) -> None:
+        self._late = late
+        self._say = say
+        self._asked_state = AskedState(passes, keeping.translators)
         self._loop = loop
         self._keeping = keeping
         self._passes = passes
         saved = loop.saved.opening if loop.saved is not None else None
         self._saved: list[Any] = list(saved["readings"]) if saved is not None else []
+        self._asked: list[Any] = list(saved.get("asked", [])) if saved is not None else []
 
     def begin(self, source: Any, skip: int) -> Iterable[Any] | None:
         """An iterator behind `skip` items of a loader, or of an iterator that a loader has just made."""
@@ -43,6 +60,25 @@ class LoopReadings:
         if saved is None and skip:
             return None
         return self._begun(loader, saved, skip)
+
+    def ask(self, source: Any, skip: int) -> Iterable[Any] | None:
+        """`source`, if it can only be asked, counted from here on; asked until it has given what it had given."""
+        asked = asked_iterators()
+        if not asked.is_one_shot(source):
+            return None
+        self._loop.asked.append(source)
+        saved = self._asked.pop(0) if self._asked else None
+        items: Iterator[Any] = asked.counted(source)
+        if saved is None:
+            next(islice(items, skip - 1, skip), None) if skip else None
+            return items
+        if self._late:
+            self._asked_state.arm(source, saved)
+            return items
+        trouble, last = self._asked_state.bring(source, saved)
+        if trouble:
+            self._say(f"Not restored: what the loop at {self._loop.site.where} goes over ({trouble}).")
+        return chain(last, items) if self._loop.on_the_way else items
 
     def _begun(self, loader: Any, saved: Any, skip: int) -> Iterable[Any] | None:
         keeping = self._keeping

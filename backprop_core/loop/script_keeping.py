@@ -10,6 +10,7 @@ from typing import Any
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.copied import copied
 from backprop_core.errors import StateMismatchError
+from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import Keeping
@@ -19,6 +20,7 @@ from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 
 _SMALL_BYTES = 1 << 16
@@ -54,6 +56,7 @@ class ScriptKeeping(Keeping):
         self.script = _Variables(self._state)
         self._stored: list[Callable[[object], bool]] = []
         self._said: set[str] = set()
+        self._asked = AskedState(self.passes, self.translators)
 
     def label(self) -> str:
         """What a session is attached to."""
@@ -111,6 +114,7 @@ class ScriptKeeping(Keeping):
             self.remember(trained.candidates(frame))
         with self._held():
             self._state.baseline()
+        self._asked.baseline(self._namespaces())
 
     def grew(self) -> bool:
         """Whether an object trains that was not known at the last boundary."""
@@ -144,6 +148,7 @@ class ScriptKeeping(Keeping):
             "ended": [_ended_to_state(one) for one in self._loops.root.ended],
             "loops": [self._loop_to_state(loop) for loop in self._running()],
             "iterators": self._iterators().capture(self._namespaces()),
+            "asked": self._asked.capture(self._namespaces()),
         }
         return part if self.inside is None else self.inside.instead(part)
 
@@ -152,7 +157,8 @@ class ScriptKeeping(Keeping):
         opening = None
         if loop.random is not None:
             readings = [reading.position(midway=not innermost) for reading in loop.readings]
-            opening = {"random": loop.random, "readings": readings}
+            asked = [self._asked.state_of(one) for one in loop.asked]
+            opening = {"random": loop.random, "readings": readings, "asked": asked}
         return {
             "key": loop.site.key,
             "where": loop.site.where,
@@ -161,6 +167,9 @@ class ScriptKeeping(Keeping):
             "opening": opening,
             "entry": None if innermost else loop.entry,
         }
+
+    def unkept(self) -> Sequence[Unkept]:
+        return [*super().unkept(), *self._asked.unkept]
 
     def position(self) -> Position:
         running = self._running()
@@ -223,9 +232,11 @@ class ScriptKeeping(Keeping):
                 "interrupted loop begins. Nothing was restored.",
                 "Run the script as it was, or start a new run.",
             )
+        # Asking them runs code of the script's, so it comes before everything else is put in its place.
+        behind = self._asked.restore(states[COUNTED].get("asked", []), self._namespaces())
         with self._held():
             self.take_back_objects(states, source)
-            gone = [str(one) for one in self.take_back_script(states)]
+            gone = behind + [str(one) for one in self.take_back_script(states)]
             return gone + self._iterators().restore(states[COUNTED]["iterators"], self._namespaces())
 
     def _iterators(self) -> HeldIterators:
@@ -248,11 +259,15 @@ class ScriptKeeping(Keeping):
         self._at = (None, frame)
         with self._held():
             variables = without_large(self._state.changed(most_bytes=0), self.translators)
-            return copied({"random": self.randomness(), "variables": variables}, self.translators)
+            entry: dict[str, Any] = copied(
+                {"random": self.randomness(), "variables": variables}, self.translators
+            )
+        return {**entry, "asked": self._asked.capture(self._namespaces())}
 
     def restore_entry(self, entry: Any, frame: FrameType) -> None:
         """An iteration that was interrupted begins again."""
         self._at = (None, frame)
+        self._asked.restore(entry.get("asked", []), self._namespaces(), partly=True)
         with self._held():
             self._state.restore(entry["variables"])
         self.set_randomness(entry["random"])
@@ -273,15 +288,17 @@ class ScriptKeeping(Keeping):
         self._at = (None, frame)
         with self._held():
             states = {name: tracked.capture() for name, tracked in self.kept.tracked().items()}
-            return copied(
+            effect: dict[str, Any] = copied(
                 {"states": states, "variables": self._state.changed(), "random": self.randomness()},
                 self.translators,
             )
+        return {**effect, "asked": self._asked.capture(self._namespaces())}
 
     def restore_effect(self, effect: Any, frame: FrameType) -> None:
         """A loop that was over is passed over: what it had changed is put back."""
         self._at = (None, frame)
         self._find_again(effect["states"])
+        self._asked.restore(effect.get("asked", []), self._namespaces(), partly=True)
         with self._held():
             there = {name: state for name, state in effect["states"].items() if name in self.objects}
             self.take_back_objects(there, "The checkpoint")

@@ -84,12 +84,17 @@ class ScriptTraining:
         if self.keeping is None:
             return source  # type: ignore[no-any-return]
         loop.length = length_of(source)
-        readings = LoopReadings(loop, self.keeping, self.keeping.passes)
-        if loop.innermost and loop.saved is not None and loop.index and self._must_make(loop.saved):
+        late = bool(loop.innermost and loop.saved and loop.index and self._must_make(loop.saved))
+        readings = LoopReadings(loop, self.keeping, self.keeping.passes, self._say_missing, late=late)
+        if late:
             loop.late = iter(items_behind(source, 0, readings))
             loop.index = 0
             return loop.late
         return items_behind(source, loop.index, readings)
+
+    def _say_missing(self, missing: str) -> None:
+        if self.session is not None:
+            self.session.teller.say(missing, "warning")
 
     def _must_make(self, saved: SavedLoop) -> bool:
         """Whether objects that are to be restored are not there yet: the first iteration of the loop has made them."""

@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Protocol
 
+from backprop_core.loop.asked_iterators import is_counted, uncounted
+
 
 class Readings(Protocol):
     """Knows loaders, and iterators over loaders, that a framework can begin in the middle."""
 
     def begin(self, source: Any, skip: int) -> Iterable[Any] | None:
         """An iterator that stands behind `skip` items of `source`; None where it is nothing that is known here."""
+        ...
+
+    def ask(self, source: Any, skip: int) -> Iterable[Any] | None:
+        """`source`, which can only be asked for items, behind its first `skip`; None where it is of another kind."""
         ...
 
 
@@ -64,6 +70,9 @@ def items_behind(source: Any, skip: int, readings: Readings) -> Iterable[Any]:
     nested = _nested_behind(source, skip, readings)
     if nested is not None:
         return nested
+    asked = readings.ask(source, skip)
+    if asked is not None:
+        return asked
     same: Iterable[Any] = source
     return _plain_behind(source, skip) if skip else same
 
@@ -74,8 +83,10 @@ def _nested_behind(source: Any, skip: int, readings: Readings) -> Iterable[Any] 
         inner, start = source.__reduce__()[1]
         return enumerate(items_behind(inner, skip, readings), start + skip)
     if kind is zip:
-        iterators = source.__reduce__()[1]
-        return zip(*[items_behind(one, skip, readings) for one in iterators], strict=False)
+        _, iterators, *strict = source.__reduce__()
+        return zip(*[items_behind(one, skip, readings) for one in iterators], strict=bool(strict))
+    if is_counted(source):
+        return items_behind(uncounted(source), skip, readings)
     if kind is map:
         function, *iterators = source.__reduce__()[1]
         return map(function, *[items_behind(one, skip, readings) for one in iterators])

@@ -128,6 +128,11 @@ class Program:
             for inner in blocks:
                 self._follow(inner, behind=later and not isinstance(statement, ast.For | ast.While))
 
+    @property
+    def may_train(self) -> bool:
+        """Whether any file has a loop that a training step can be reached through, or may have one without a framework."""
+        return bool(self.may_loop) or (self.any_arrays and not self.any_step)
+
     def can_step(self, body: Iterable[ast.stmt]) -> bool:
         """Whether a training step can be reached through `body`."""
         body = list(body)

@@ -32,6 +32,18 @@ ELSE = "__backprop_else__"
 MAP = "__backprop_map__"
 GET = "__backprop_get__"
 SINK = "__backprop_sink__"
+ASKED = "__backprop_asked__"
+LOOPED = "__backprop_looped__"
+OTHER = "__backprop_other__"
+
+_CONSUMERS = frozenset(
+    {"all", "any", "dict", "enumerate", "filter", "frozenset", "list", "map", "max", "min", "set", "sorted", "sum", "tuple",
+     "zip", "accumulate", "batched", "chain", "compress", "islice", "pairwise", "starmap", "takewhile", "zip_longest"}
+)  # fmt: skip
+"""Functions in C that ask their arguments for items, and show nobody what they ask."""
+_OTHER_WAYS = frozenset({"send", "throw", "__next__"})
+_HELD = (ast.Name, ast.Attribute, ast.Subscript)
+"""What an iterator that the script holds is written as."""
 
 _ASKS_AT_ITERABLE = sys.version_info >= (3, 12)
 
@@ -65,6 +77,8 @@ class Rewritten:
 
     code: CodeType
     sites: list[Site] = field(default_factory=list)
+    asks: bool = False
+    """Iterators are asked in it, which is counted."""
 
 
 def rewrite(source: str | bytes, filename: str, module: str, program: Program) -> Rewritten:
@@ -78,15 +92,19 @@ def rewrite(source: str | bytes, filename: str, module: str, program: Program) -
         SyntaxError, ValueError: as `compile` does.
     """
     tree = ast.parse(source, filename)
-    transformer = _Counting(filename, module, program)
+    transformer = _Counting(filename, module, program, _names_given(tree))
     counted = transformer.visit(tree)
     assert isinstance(counted, ast.Module)
-    return Rewritten(compile(counted, filename, "exec", dont_inherit=True), transformer.sites)
+    return Rewritten(
+        compile(counted, filename, "exec", dont_inherit=True), transformer.sites, transformer.asks
+    )
 
 
 class _Counting(ast.NodeTransformer):
-    def __init__(self, filename: str, module: str, program: Program) -> None:
+    def __init__(self, filename: str, module: str, program: Program, given: set[str]) -> None:
         self.sites: list[Site] = []
+        self.asks = False
+        self._given = given
         self._file = filename.rpartition("/")[2]
         self._module = module
         self._program = program
@@ -148,12 +166,52 @@ class _Counting(ast.NodeTransformer):
             done.append(new)
         return done
 
+    # -- iterators that the script holds -----------------------------------------------------------------------
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`next(x)` becomes `next(asked(x))`: what is raised has the traceback that it always had."""
+        self.generic_visit(node)
+        called = node.func
+        if isinstance(called, ast.Name) and called.id == "next" and "next" not in self._given and node.args:
+            if not isinstance(node.args[0], ast.Starred):
+                node.args[0] = self._noted(ASKED, node.args[0])
+        elif isinstance(called, ast.Attribute) and called.attr in _OTHER_WAYS:
+            if isinstance(called.value, _HELD):
+                called.value = self._noted(OTHER, called.value)
+        elif self._consumes(called):
+            node.args = [self._noted(LOOPED, one) if isinstance(one, _HELD) else one for one in node.args]
+        return node
+
+    def _consumes(self, called: ast.expr) -> bool:
+        if isinstance(called, ast.Name):
+            return called.id in _CONSUMERS and called.id not in self._given
+        return (
+            isinstance(called, ast.Attribute)
+            and isinstance(called.value, ast.Name)
+            and called.value.id == "itertools"
+            and called.attr in _CONSUMERS
+        )
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """What a comprehension goes over is counted, too."""
+        self.generic_visit(node)
+        if isinstance(node.iter, _HELD) and not node.is_async:
+            node.iter = self._noted(LOOPED, node.iter)
+        return node
+
+    def _noted(self, name: str, value: ast.expr) -> ast.expr:
+        self.asks = True
+        return _at(value, _call(name, value))
+
     # -- loops -------------------------------------------------------------------------------------------------
 
     def _loop(self, node: Loop) -> ast.AST:
         site = self._site(node)
         if site is None or (isinstance(node, ast.While) and _leaves_a_loop(node.orelse)):
-            return self._visit_blocks(node)
+            self._visit_blocks(node)
+            if isinstance(node, ast.For) and isinstance(node.iter, _HELD):
+                node.iter = self._noted(LOOPED, node.iter)
+            return node
         # What follows inside the loop's own body ends with the iteration.
         behind, self._behind = self._behind, []
         self._in_loop += 1
@@ -241,6 +299,23 @@ def _leaves_a_loop(body: Sequence[ast.stmt]) -> bool:
         elif isinstance(node, ast.For | ast.While | ast.AsyncFor):
             pending.extend(node.orelse)
     return False
+
+
+def _names_given(tree: ast.Module) -> set[str]:
+    """Names that the file gives a meaning of its own anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and node.module != "itertools":
+            found |= {one.asname or one.name for one in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {one.asname or one.name for one in node.names} - {"itertools"}
+    return found
 
 
 def calling_frame() -> FrameType:

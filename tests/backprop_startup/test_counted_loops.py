@@ -45,7 +45,11 @@ def _cut_twice(backprop: CommandLine, script: Path, shape: str, places: list[int
     "shape",
     [
         "averaged",
-        *(pytest.param(shape, marks=pytest.mark.faults) for shape in ("own_sgd", "trainer_class", "stream")),
+        "endless",
+        *(
+            pytest.param(shape, marks=pytest.mark.faults)
+            for shape in ("own_sgd", "trainer_class", "stream", "endless_in_loops", "asked_twice_over")
+        ),
     ],
 )
 def test_a_whole_script_is_cut_twice_and_leaves_the_same_trace(backprop: CommandLine, shape: str) -> None:
@@ -56,6 +60,16 @@ def test_a_whole_script_is_cut_twice_and_leaves_the_same_trace(backprop: Command
     assert _lines(backprop, "cut") == theirs, said
     assert "cannot be kept" not in said
     assert "Not restored" not in said
+
+
+@pytest.mark.faults
+def test_a_generator_whose_place_cannot_be_told_is_named_once(backprop: CommandLine) -> None:
+    """One that is asked with send is named at the first checkpoint, and only that one; nothing is resumed in silence."""
+    said = _cut_twice(backprop, WHOLE, "answered", [8])
+    named = [line for line in said.splitlines() if "cannot be kept" in line]
+    assert named
+    assert all("`answered().answers` (generator) changes during training" in line for line in named)
+    assert "silent" not in said
 
 
 def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> None:

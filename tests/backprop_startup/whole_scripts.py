@@ -153,5 +153,115 @@ def stream() -> None:
     note(*results)
 
 
+def _noisy(batches: int) -> Any:
+    """A shuffled loader over a few batches, and a model with dropout, so that every pass begins in a state of its own."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    rows = torch.arange(batches * 4, dtype=torch.float32).reshape(-1, 1)
+    loader = DataLoader(TensorDataset(rows.sin().repeat(1, 3) + rows / 50), batch_size=4, shuffle=True)
+    model = nn.Sequential(nn.Linear(3, 6), nn.Dropout(0.2), nn.Linear(6, 1))
+    return loader, model, torch.optim.Adam(model.parameters(), 1e-2)
+
+
+def _step(model: Any, optimizer: Any, x: Any) -> None:
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    note(loss.item(), x)
+
+
+def _cycle(loader: Any) -> Any:
+    while True:
+        for batch in loader:  # noqa: UP028 - as people write it
+            yield batch
+
+
+def _one_ahead(loader: Any) -> Any:
+    """Holds a batch back, also from one pass over the data to the next."""
+    held = None
+    for _ in range(1000):
+        for batch in loader:
+            if held is not None:
+                yield held
+            held = batch
+
+
+def endless() -> None:
+    """Two generators in a dictionary and one in an attribute, asked with next; one that nobody ever asks."""
+    import torch
+
+    torch.manual_seed(0)
+    loader, model, optimizer = _noisy(7)
+    other, _, _ = _noisy(5)
+
+    class Source:
+        def __init__(self) -> None:
+            self.batches = _cycle(other)
+
+    streams, source, never = {"a": _cycle(loader), "b": _one_ahead(other)}, Source(), _cycle(other)
+    for _ in range(36):
+        (x,), (y,), (z,) = next(streams["a"]), next(streams["b"], None), next(source.batches)
+        _step(model, optimizer, x + y / 10 + z / 100)
+    del never
+
+
+def endless_in_loops() -> None:
+    """Loops over zip, enumerate and the generator itself, each well into the second pass; a loop around another."""
+    import torch
+
+    torch.manual_seed(0)
+    loader, model, optimizer = _noisy(7)
+    for _, (x,) in zip(range(20), _one_ahead(loader), strict=False):
+        _step(model, optimizer, x)
+    for number, (x,) in enumerate(_cycle(loader)):
+        if number == 20:
+            break
+        _step(model, optimizer, x)
+    seen: list[int] = []
+    for (x,) in _cycle(loader):
+        for part in range(2):
+            _step(model, optimizer, x * (part + 1))
+        seen.append(len(x))
+        if len(seen) == 10:
+            break
+
+
+def asked_twice_over() -> None:
+    """One generator that a loop goes over, that its body asks with next, and that a comprehension asks in between."""
+    from itertools import islice
+
+    import torch
+
+    torch.manual_seed(0)
+    loader, model, optimizer = _noisy(7)
+    batches = _cycle(loader)
+    for _, (x,) in zip(range(24), batches, strict=False):
+        (y,) = next(batches)
+        more = [z for (z,) in islice(batches, 2)]
+        _step(model, optimizer, x + y / 10 + sum(more) / 100)
+
+
+def answered() -> None:
+    """A generator that is told something each time, whose place nobody can count; another that is never asked."""
+    import torch
+
+    torch.manual_seed(0)
+    _, model, optimizer = _noisy(1)
+
+    def draws() -> Any:
+        told = 0.0
+        while True:
+            told = yield torch.full((2, 3), told)
+
+    answers, silent = draws(), draws()
+    next(answers)
+    for number in range(30):
+        _step(model, optimizer, answers.send(float(number)))
+    del silent
+
+
 if __name__ == "__main__":
     globals()[SHAPE]()

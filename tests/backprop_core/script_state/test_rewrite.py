@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from backprop_core.loop.asked_iterators import AskedIterators
 from backprop_core.script_state import rewrite as rewriting
 from backprop_core.script_state.program import Program
 from backprop_core.script_state.rewrite import Rewritten, rewrite
@@ -38,6 +39,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         rewriting.MAP: map,
         rewriting.GET: {}.get,
         rewriting.SINK: Sink(),
+        rewriting.ASKED: AskedIterators().ask,
+        rewriting.LOOPED: AskedIterators().counted,
+        rewriting.OTHER: AskedIterators().other,
     }
     for name, value in names.items():
         monkeypatch.setattr(builtins, name, value, raising=False)
@@ -156,6 +160,10 @@ def _raised(code: Any) -> str:
         "for i in 5:\n    opt.step()\n",
         "for i in (1 / n for n in (1, 0)):\n    opt.step()\n",
         "i = 0\nwhile 1 / (1 - i):\n    opt.step()\n    i += 1\n",
+        "it = (1 / n for n in (1, 0))\nfor i in range(3):\n    opt.step()\n    seen = next(it) + 1\n",
+        "it = (1 / n for n in (1, 0))\nfor i in range(3):\n    opt.step()\n    seen = [n for n in it]\n",
+        "it = (1 / n for n in (1, 0))\nfor i in range(3):\n    opt.step()\n    seen = sum(zip(it, it), ())\n",
+        "for i in range(3):\n    opt.step()\n    next(5)\n",
         "def f(x):\n    for a, b in x:\n        opt.step()\nf([(1, 2), (3,)])\n",
     ],
 )

@@ -1,0 +1,304 @@
+"""Iterators that a script asks with `next`, or goes over in its loops, in a checkpoint: how often each was asked.
+
+On a resume the one that stands in the same place is asked until it has given as much, its passes over loaders begun as they
+were then. What cannot be brought back so, or does not look the same afterwards, is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import GeneratorType
+from typing import Any
+
+import xxhash
+
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.loop.asked_iterators import (
+    Asked,
+    asked_iterators,
+    generators_in,
+    inside,
+    iterators_in,
+    passes_batches_through,
+)
+from backprop_core.ports.framework import LoaderPasses
+from backprop_core.script_state.attributes import attributes_of
+from backprop_core.script_state.kinds import Kinds
+from backprop_core.script_state.liveness import live_names
+from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.unkept import Unkept
+
+_NOT_LOOKED_INTO = frozenset(
+    {"torch", "numpy", "jax", "tensorflow", "keras", "accelerate", "transformers", "torchvision", "_io"}
+)
+_MOST = 100
+_DEEP = 3
+
+
+class AskedState:
+    """Takes and gives back the places of such iterators.
+
+    Args:
+        passes: what the frameworks remember of the passes that a script has begun.
+        translators: they know arrays.
+    """
+
+    def __init__(self, passes: Sequence[LoaderPasses], translators: Sequence[Translator]) -> None:
+        self._passes = passes
+        self._kinds = Kinds((), translators)
+        self._asked = asked_iterators()
+        self._baseline: dict[str, tuple[Any, Any]] = {}
+        self.unkept: list[Unkept] = []
+
+    def baseline(self, namespaces: Iterable[Namespace]) -> None:
+        """Training begins: what moves from here on is the training's."""
+        for name, value in self._places(namespaces):
+            held = self._asked.known(value)
+            if held is not None:
+                held.seen = (held.asks, looks_of(value))
+            elif type(value) is GeneratorType and value.gi_frame is not None:
+                self._baseline[name] = (value, looks_of(value))
+
+    def capture(self, namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
+        """How far each is; what cannot be told is in `unkept` then."""
+        found, self.unkept = [], []
+        for name, value in self._places(namespaces):
+            if type(value) is GeneratorType and value.gi_running:
+                continue  # the loop that trains is inside of it
+            try:
+                trouble = self._trouble(name, value)
+                if not trouble and (record := self._asked.known(value)) is not None and record.asks:
+                    found.append({"name": name, **self.state_of(value)})
+            except Exception as error:  # a generator of a kind nobody has seen is no reason to save nothing
+                trouble = f"it cannot be looked into ({type(error).__name__}: {error})"
+            if trouble:
+                self.unkept.append(_unkept(name, value, trouble))
+        return found
+
+    def _trouble(self, name: str, value: Any) -> str:
+        record = self._asked.known(value)
+        if record is None or not (record.asks or record.otherwise):
+            return "it is asked in a way that is not counted" if self._moved(name, value) else ""
+        looks = looks_of(value)
+        if record.seen is not None and record.seen[0] == record.asks and record.seen[1] != looks:
+            record.otherwise = True
+        record.seen = (record.asks, looks)
+        if record.otherwise:
+            return "it is asked in a way that is not counted"
+        return self.unknown_pass(value)
+
+    def _moved(self, name: str, value: Any) -> bool:
+        if type(value) is not GeneratorType:
+            return False
+        known = self._baseline.get(name)
+        if known is not None and known[0] is value:
+            return bool(known[1] != looks_of(value))
+        return bool(value.gi_suspended)
+
+    def unknown_pass(self, value: Any) -> str:
+        """Why the pass over a loader inside `value` cannot be begun again, or nothing."""
+        record = self._asked.of(value)
+        known = [one for one in record.passes.values() if hasattr(one, "position")]
+        for iterator in iterators_in(value):
+            for passes in self._passes:
+                made = passes.made_by(iterator)
+                counts = passes.given_by(iterator) is not None
+                if (counts and made is None) or (made is not None and all(made[1] is not k for k in known)):
+                    return "it goes over a loader in a way that is not known"
+        return ""
+
+    def state_of(self, value: Any) -> dict[str, Any]:
+        """How far `value` is, for the checkpoint."""
+        record = self._asked.of(value)
+        positions = [
+            [number, one.position(midway=False) if hasattr(one, "position") else one]
+            for number, one in record.passes.items()
+        ]
+        given = self._given(value) if record.only_last else None
+        return {
+            "asks": record.asks,
+            "begun": record.begun,
+            "passes": positions,
+            "given": given,
+            "holds": self._digest_of(value),
+        }
+
+    def _given(self, value: Any) -> int | None:
+        """Batches that the running pass has given, where it is all that the generator holds."""
+        inner = iterators_in(value, 1)
+        if len(inner) != 1:
+            return None
+        given: Iterator[int | None] = (p.given_by(inner[0]) for p in self._passes if p.made_by(inner[0]))
+        return next(given, None)
+
+    # -- giving back -------------------------------------------------------------------------------------------
+
+    def restore(
+        self, saved: Sequence[Mapping[str, Any]], namespaces: Iterable[Namespace], *, partly: bool = False
+    ) -> list[str]:
+        """Ask each for what it lacks.
+
+        Args:
+            partly: on the way, where some may not be there yet and others be further.
+
+        Returns:
+            The names of those that do not stand where they stood, and why.
+        """
+        there = dict(self._places(namespaces)) if saved else {}
+        missing = []
+        for one in saved:
+            name = one["name"]
+            value = there.get(name)
+            if value is None or not self._asked.is_one_shot(value):
+                trouble = "it is no iterator here"
+            else:
+                trouble = self.bring(value, one)[0]
+            if trouble:
+                missing.append(f"{name} ({trouble})")
+        return [] if partly else missing
+
+    def bring(self, value: Any, saved: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Ask `value` until it stands where the saved one stood.
+
+        Returns:
+            What is wrong with it then, and the last item that it gave.
+        """
+        record = self._asked.of(value)
+        lacks = int(saved["asks"]) - record.asks
+        if lacks < 0:
+            return "it has given more here than it had then", []
+        if not lacks:
+            return "", []
+        if self._begun_otherwise(record, saved):
+            return "the pass over its loader began in another way here", []
+        self.arm(value, saved)
+        if self._goes_straight(value, record, saved):
+            position, given = saved["passes"][-1][1], int(saved["given"])
+            record.begun, record.plan = int(saved["begun"]) - 1, {}
+            record.plan[record.begun] = (position, given - 1)
+            record.direct += lacks - 1
+            lacks = 1
+        last: list[Any] = []
+        try:
+            for _ in range(lacks):
+                record.direct += 1
+                last = [next(value)]
+        except StopIteration:
+            record.direct = int(saved["asks"]) - (record.asks - record.direct)
+        except Exception as error:
+            return f"asked again, it fails: {type(error).__name__}: {error}", []
+        record.plan.clear()
+        if self._digest_of(value) != saved["holds"] or record.begun != saved["begun"]:
+            return "asked as often as then, it does not hold what it held", last
+        return "", last
+
+    def arm(self, value: Any, saved: Mapping[str, Any]) -> None:
+        """The passes that begin in `value` from now on begin as they did."""
+        record = self._asked.of(value)
+        record.plan = {number: (one, 0) for number, one in saved["passes"] if number >= record.begun}
+
+    def _goes_straight(self, value: Any, record: Asked, saved: Mapping[str, Any]) -> bool:
+        return bool(saved["given"] and saved["passes"] and not record.asks and passes_batches_through(value))
+
+    def _begun_otherwise(self, record: Asked, saved: Mapping[str, Any]) -> bool:
+        for number, position in saved["passes"]:
+            here = record.passes.get(number)
+            if here is not None:
+                mine = here.position(midway=False) if hasattr(here, "position") else here
+                if self._digest(mine) != self._digest(position):
+                    return True
+        return False
+
+    # -- what it holds -----------------------------------------------------------------------------------------
+
+    def _digest_of(self, value: Any) -> str:
+        """What the generators inside hold in variables that they will read again."""
+        held: list[Any] = []
+        for generator in generators_in(value):
+            frame = generator.gi_frame
+            if frame is None:
+                held.append(None)
+                continue
+            live = live_names(frame.f_code, frame.f_lasti)
+            held.append(sorted((n, v) for n, v in frame.f_locals.items() if n in live and n.isidentifier()))
+        return self._digest(held)
+
+    def _digest(self, value: Any) -> str:
+        digest = xxhash.xxh3_128()
+        self._feed(digest, value, 6)
+        return str(digest.hexdigest())
+
+    def _feed(self, digest: Any, value: Any, deep: int) -> None:
+        kind = type(value)
+        digest.update(kind.__name__.encode())
+        if kind in (int, float, complex, str, bytes, bool, type(None)):
+            digest.update(repr(value).encode("utf-8", "surrogatepass"))
+        elif deep and kind in (list, tuple):
+            for one in value:
+                self._feed(digest, one, deep - 1)
+        elif deep and kind is dict:
+            for key, one in value.items():
+                self._feed(digest, key, deep - 1)
+                self._feed(digest, one, deep - 1)
+        else:
+            translator = self._kinds.translator(value)
+            if translator is not None:
+                for dense in translator.take_apart(value).arrays.values():
+                    digest.update(dense.view())
+
+    def _places(self, namespaces: Iterable[Namespace]) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for space in namespaces:
+            for name, value in list(space.items()):
+                yield from self._below(f"{space.name}.{name}", value, seen, _DEEP)
+
+    def _below(self, name: str, value: Any, seen: set[int], deep: int) -> Iterator[tuple[str, Any]]:
+        if id(value) in seen:
+            return
+        kind = type(value)
+        if self._asked.is_one_shot(value):
+            seen.add(id(value))
+            yield name, value
+        elif not deep or isinstance(value, type):
+            return
+        elif kind in (list, tuple) and len(value) <= _MOST:
+            for number, one in enumerate(value):
+                yield from self._below(f"{name}[{number}]", one, seen, deep - 1)
+        elif kind is dict and len(value) <= _MOST:
+            for key, one in list(value.items()):
+                if type(key) in (str, int):
+                    yield from self._below(f"{name}[{key!r}]", one, seen, deep - 1)
+        elif kind.__module__ not in ("builtins", "types") and not _is_foreign(kind):
+            seen.add(id(value))
+            for attribute, one in attributes_of(value):
+                yield from self._below(f"{name}.{attribute}", one, seen, deep - 1)
+
+
+def _is_foreign(kind: type) -> bool:
+    return str(kind.__module__).partition(".")[0] in _NOT_LOOKED_INTO
+
+
+def looks_of(iterator: Any, deep: int = 3) -> Any:
+    """What differs once an iterator has been asked; the same as long as nobody asks it."""
+    if type(iterator) is GeneratorType:
+        frame = iterator.gi_frame
+        if frame is None:
+            return "over"
+        place: Any = frame.f_lasti
+    elif type(iterator).__module__ == "itertools" or type(iterator) in (enumerate, zip, map, filter):
+        place = repr(iterator) if type(iterator).__name__ == "count" else None
+    elif hasattr(type(iterator), "__length_hint__"):
+        place = type(iterator).__length_hint__(iterator)
+    else:
+        return None
+    held = inside(iterator)
+    return (place, [id(one) for one in held], [looks_of(one, deep - 1) for one in held] if deep else [])
+
+
+def _unkept(name: str, value: Any, why: str) -> Unkept:
+    return Unkept(
+        name,
+        type(value).__name__,
+        why,
+        "A resume begins it anew. Ask it with next(...) or in a for loop of the script's own.",
+    )
