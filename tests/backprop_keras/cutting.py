@@ -104,7 +104,8 @@ class Cut:
         from backprop_core.loop.timebox import TimeBox
         from backprop_core.session.settings import make_settings
 
-        settings = make_settings(budget="10h", run=self.run, grace=0)
+        # The clock is held by a variable of the script, so it comes back with the leaps of earlier pieces.
+        settings = make_settings(budget=36_000.0 * 100**self.piece, run=self.run, grace=0)
         self.opened = TimeBox(settings, objects, self.clock)
         return self.opened
 
@@ -128,7 +129,7 @@ class Cut:
         elif self.how == "ctrl-c":
             os.kill(os.getpid(), signal.SIGINT)
         else:
-            self.clock.leap(100_000)
+            self.clock.leap(100_000 * 100**self.piece)
 
 
 def seed(number: int) -> None:

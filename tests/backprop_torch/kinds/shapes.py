@@ -182,11 +182,13 @@ def cut_between_epochs(cut: Cut) -> dict[str, Any]:
     checks = DataLoader(dataset(20), batch_size=8, shuffle=True)
     validated: list[float] = []
     place = ("behind the validation", "at the end", "at the beginning")[cut.piece % 3]
-    struck: list[str] = []
+
+    class Struck:  # a variable would come back from the checkpoint
+        here = ""
 
     def passes(here: str) -> None:
-        if here in (place, "step") and cut.at is not None and len(losses) >= cut.at and not struck:
-            struck.append(here)
+        if here in (place, "step") and cut.at is not None and len(losses) >= cut.at and not Struck.here:
+            Struck.here = here
             cut.strike()
 
     objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
