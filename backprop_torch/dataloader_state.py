@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
@@ -115,6 +116,13 @@ def pass_length(loader: Any, iterator: Any) -> int | None:
         return None
 
 
+def cycle_of(loader: Any, iterator: Any) -> int:
+    """Batches after which the sampler of an endless pass begins anew; 0: the pass ends, or workers read ahead in it."""
+    if loader.num_workers or isinstance(loader.dataset, IterableDataset):
+        return 0
+    return 0 if pass_length(loader, iterator) is not None else loader_length(loader) or 0
+
+
 def loader_of(iterator: Any) -> Any | None:
     """The loader that torch's `iterator` was made of, if it exists."""
     for value in gc.get_objects():
@@ -193,8 +201,11 @@ def iterator_behind(
         iterator = make()
         made()
         torchs = inner(iterator)
-        next(islice(torchs._sampler_iter, skip - 1, skip), None)
-        torchs._num_yielded = skip
+        if isinstance(torchs, _BaseDataLoaderIter):
+            next(islice(torchs._sampler_iter, skip - 1, skip), None)
+            torchs._num_yielded = skip
+        else:  # a subclass gives an iterator of its own
+            next(islice(torchs, skip - 1, skip), None)
         return iterator
     iterator = make()
     if skip and loader.num_workers == 0:
@@ -274,11 +285,18 @@ class LoaderReading:
 
     Args:
         replay: batches that are already trained are loaded again and thrown away, rather than skipped by index.
+
+    Attributes:
+        make: makes an iterator where the loader's own `__iter__` does not; None: it does.
+        cycle: batches after which the sampler of an endless pass begins anew, drawing from the generators; 0: it is not one.
+        behind: batches before the present cycle, which `position` does not go back to.
     """
 
     def __init__(
         self, loader: DataLoader[Any], randomness: RandomnessKeeper, *, replay: bool = False
     ) -> None:
+        self.make: Callable[[], Any] | None = None
+        self.cycle = self.behind = 0
         self._loader = loader
         self._randomness = randomness
         self._generators = generators_of(loader)
@@ -298,7 +316,10 @@ class LoaderReading:
             restore_start(self._loader, self._randomness, self._generators, saved)
         self.note_start()
         self._asked = None if saved is None else saved.get("asked")
-        iterator = iterator_behind(self._loader, skip, replay=self._replay, made=self._as_when_asked)
+        self.behind = 0
+        iterator = iterator_behind(
+            self._loader, skip, replay=self._replay, made=self._as_when_asked, make=self.make
+        )
         if saved is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
@@ -312,6 +333,14 @@ class LoaderReading:
         """The first batch is asked for: only now does a sampler that shuffles draw its seed."""
         if self._asked is None:
             self._asked = self._randomness.randomness()
+
+    def note_batch(self, number: int) -> None:
+        """The batch with this number is asked for."""
+        if number == 0:
+            self.note_asked()
+        elif self.cycle and number % self.cycle == 0:
+            self.note_start()
+            self._asked, self.behind = self._before["global"], number
 
     def _as_when_asked(self) -> None:
         if self._asked is not None:

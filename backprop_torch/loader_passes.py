@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -15,7 +16,7 @@ from backprop_core.loop.asked_iterators import asked_iterators, note_pass, plann
 from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import LoaderReading as StockReading
-from backprop_torch.dataloader_state import generators_of, restore_start
+from backprop_torch.dataloader_state import cycle_of, generators_of, restore_start
 
 _PREPARED = "accelerate.data_loader"
 
@@ -79,7 +80,10 @@ class TorchLoaderPasses:
             finally:
                 passes._inside = False
             if reading is not None:
+                if isinstance(reading, StockReading):
+                    reading.make = partial(original, loader)
                 passes._begun[iterator] = (loader, reading)
+                passes.remember(iterator, loader, reading)
                 note_pass(asking, reading)
             return iterator
 
@@ -106,10 +110,9 @@ class TorchLoaderPasses:
 
     def _noting_first(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def next_batch(iterator: Any) -> Any:
-            if iterator._num_yielded == 0 and os.getpid() == self._owner:
-                begun = self._begun.get(iterator)
-                if begun is not None and isinstance(begun[1], StockReading):
-                    begun[1].note_asked()
+            begun = self._begun.get(iterator)
+            if begun is not None and isinstance(begun[1], StockReading) and os.getpid() == self._owner:
+                begun[1].note_batch(iterator._num_yielded)
             return original(iterator)
 
         return next_batch
@@ -130,11 +133,16 @@ class TorchLoaderPasses:
     def given_by(self, iterator: object) -> int | None:
         """Batches that `iterator` has given; None where it does not count them."""
         given = getattr(iterator, "_num_yielded", None)
-        return given if isinstance(iterator, _BaseDataLoaderIter) and isinstance(given, int) else None
+        if not isinstance(iterator, _BaseDataLoaderIter) or not isinstance(given, int):
+            return None
+        begun = self._begun.get(iterator)
+        return given - begun[1].behind if begun is not None and isinstance(begun[1], StockReading) else given
 
     def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
         """`iterator` was made of `loader` by somebody who knows how its pass began."""
         if isinstance(iterator, _BaseDataLoaderIter):
+            if isinstance(reading, StockReading):
+                reading.cycle = cycle_of(loader, iterator)
             self._begun[iterator] = (loader, reading)
 
     def is_loader(self, source: object) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch.utils.data import IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.errors import BackpropError
@@ -19,9 +18,9 @@ from backprop_core.ports.framework import LoopListener, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import (
+    cycle_of,
     generators_of,
     iterator_behind,
-    loader_length,
     loader_of,
     pass_length,
     pass_start,
@@ -205,8 +204,7 @@ class PassWatch:
             getattr(loader, "_iterator", None) is iterator
         ):  # whoever holds this one's loader keeps the iterator alive
             made.loader = ref(loader)
-        if length is None and not loader.num_workers and not isinstance(loader.dataset, IterableDataset):
-            made.cycle = loader_length(loader) or 0
+        made.cycle = cycle_of(loader, iterator)
         made.iterator = ref(iterator, made.dropped)
         self._passes[iterator] = made
         return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from backprop_core.ports.framework import Framework, LoaderPasses, RandomnessKeeper
+from backprop_core.ports.framework import LoaderPasses, LoaderReading
 from backprop_core.script_state.attributes import attributes_of, set_attribute
 from backprop_core.script_state.namespace import Namespace
 
@@ -17,12 +17,8 @@ class HeldIterators:
         passes: what the frameworks remember of the passes that a script has begun.
     """
 
-    def __init__(
-        self, frameworks: Sequence[Framework], passes: Sequence[LoaderPasses], randomness: RandomnessKeeper
-    ) -> None:
-        self._frameworks = frameworks
+    def __init__(self, passes: Sequence[LoaderPasses]) -> None:
         self._passes = passes
-        self._randomness = randomness
 
     def capture(self, namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
         """Where each stands."""
@@ -46,7 +42,7 @@ class HeldIterators:
             made = None
             if there is not None:
                 made = next((m for p in self._passes if (m := p.made_by(there[1])) is not None), None)
-            iterator = None if made is None else self._begun(made[0], one)
+            iterator = None if made is None else self._begun(*made, one)
             if iterator is None or there is None:
                 missing.append(f"{one['space']}.{one['name']} (it is no iterator over a loader here)")
             elif one["attribute"]:
@@ -55,15 +51,11 @@ class HeldIterators:
                 there[0].set(one["name"], iterator)
         return missing
 
-    def _begun(self, loader: Any, saved: Mapping[str, Any]) -> Iterator[Any] | None:
-        for framework in self._frameworks:
-            reading = framework.reading(loader, self._randomness)
-            if reading is not None:
-                iterator = reading.begin(saved["position"], saved["given"], lambda: None)
-                for passes in self._passes:
-                    passes.remember(iterator, loader, reading)
-                return iterator
-        return None
+    def _begun(self, loader: Any, reading: LoaderReading, saved: Mapping[str, Any]) -> Iterator[Any]:
+        iterator = reading.begin(saved["position"], saved["given"], lambda: None)
+        for passes in self._passes:
+            passes.remember(iterator, loader, reading)
+        return iterator
 
     def _places(self, namespaces: Iterable[Namespace]) -> Iterator[tuple[Namespace, str, str, object]]:
         for space in namespaces:

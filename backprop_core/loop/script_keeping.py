@@ -240,7 +240,7 @@ class ScriptKeeping(Keeping):
             return gone + self._iterators().restore(states[COUNTED]["iterators"], self._namespaces())
 
     def _iterators(self) -> HeldIterators:
-        return HeldIterators(self.frameworks, self.passes, self)
+        return HeldIterators(self.passes)
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""

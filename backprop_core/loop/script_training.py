@@ -81,6 +81,22 @@ class ScriptTraining:
             loop.random = self.keeping.randomness()
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
+        items: list[Iterable[Any]] = [source]
+        self._guarded(lambda: items.append(self._items_of(loop, source)))
+        return items[-1]
+
+    def _items_of(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
+        try:
+            return self._begun_where_it_was(loop, source)
+        except Exception as error:
+            if not loop.index:
+                raise
+            raise StateMismatchError(
+                f"The loop at {loop.site.where} cannot begin where it was: {type(error).__name__}: {error}.",
+                "Run the script as it was, or start a new run.",
+            ) from error
+
+    def _begun_where_it_was(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         if self.keeping is None:
             return source  # type: ignore[no-any-return]
         loop.length = length_of(source)
