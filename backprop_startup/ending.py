@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _interrupted = False
+_AS_PYTHON_CALLS_IT = compile("exec(code, names)", "sys", "exec")
+"""A warning that is meant for whoever called the script says "sys:1", as it does where nobody did."""
 
 
 def run_to_its_end(code: CodeType, names: dict[str, Any]) -> None:
     """Execute the script; an exception that it lets out is told without the frames that are ours."""
     atexit.register(_end_by_interrupt)  # the first to be registered is the last to run
     try:
-        exec(code, names)
+        exec(_AS_PYTHON_CALLS_IT, {"__name__": __name__, "code": code, "names": names})
     except SystemExit:
         raise
     except BaseException as error:
         own = error.__traceback__
-        tell_and_leave(error, own.tb_next if own is not None else None)
+        for _ in range(2):
+            own = own.tb_next if own is not None else None
+        tell_and_leave(error, own)
 
 
 def tell_and_leave(error: BaseException, trace: TracebackType | None) -> NoReturn:

@@ -56,7 +56,19 @@ def _is_script(path: str) -> bool:
     if path in ("", "-", "-c") or not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return b"\0" not in file.read(4096)  # no archive and no compiled file
+        source = file.read()
+    # No archive, no compiled file, and nothing whose encoding Python has to complain of in its own words.
+    return b"\0" not in source[:4096] and (
+        _is_utf8(source) or any(b"coding" in line for line in source.split(b"\n", 2)[:2])
+    )
+
+
+def _is_utf8(source: bytes) -> bool:
+    try:
+        source.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _LocalModules:
@@ -72,21 +84,30 @@ class _LocalModules:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader and self._code.is_local(spec.origin):
-            spec.loader = _Loader(fullname, spec.loader.path, self._code)
+            code = self._compiled(spec.loader, fullname)
+            if (
+                code is not None
+            ):  # else Python loads it, and tells of its errors, without a frame of ours in between
+                spec.loader = _Loader(fullname, spec.loader.path, code)
         return spec
+
+    def _compiled(self, loader: SourceFileLoader, fullname: str) -> CodeType | None:
+        try:
+            source = loader.get_data(loader.path)
+        except OSError:
+            return None
+        return self._code.compiled(loader.path, fullname, source)
 
 
 class _Loader(SourceFileLoader):
     """Loads a local module with its loops counted. Such code is not written into `__pycache__`."""
 
-    def __init__(self, fullname: str, path: str, code: LocalCode) -> None:
+    def __init__(self, fullname: str, path: str, code: CodeType) -> None:
         super().__init__(fullname, path)
         self._code = code
 
     def get_code(self, fullname: str) -> CodeType | None:
-        path = self.get_filename(fullname)
-        made = self._code.compiled(path, fullname, self.get_data(path))
-        return made if made is not None else super().get_code(fullname)
+        return self._code
 
 
 class _MainFile:
