@@ -88,7 +88,10 @@ def version_of(value: Any) -> int | None:
 
 def looks(value: Any) -> str:
     """Element type and shape: what has to be the same for an array to be written in place."""
-    return f"{getattr(value, 'dtype', '')}{tuple(getattr(value, 'shape', ()))}"
+    try:
+        return f"{getattr(value, 'dtype', '')}{tuple(getattr(value, 'shape', ()))}"
+    except RuntimeError:  # torch's nested tensors have no shape, and say so in this way
+        return f"{getattr(value, 'dtype', '')}(no shape)"
 
 
 def is_mutable(value: Any) -> bool:

@@ -119,6 +119,7 @@ def test_no_rewrite_leaves_the_script_as_it_is(backprop: CommandLine) -> None:
     backprop.script(
         """
         import builtins, sys
+        import numpy
         total = 0
         for i in range(3):
             total += i

@@ -322,3 +322,16 @@ def test_large_collections_of_objects_are_not_looked_into_while_they_hold_the_sa
     assert not restored.missing
     assert back["samples"][3] == [-1]
     assert back["samples"][4] == [4]
+
+
+def test_a_tensor_without_a_shape_ends_no_training() -> None:
+    """A nested tensor among the script's variables, which refuses to tell its shape, is looked at and left alone."""
+    import torch
+
+    from backprop_core.ports.framework import frameworks_in_use
+
+    names = {"odd": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "count": 0}
+    state = ScriptState([DictNamespace(names, "main")], frameworks=frameworks_in_use())
+    state.baseline()
+    names["count"] = 1
+    assert [node["name"] for node in state.changed()["nodes"]] == ["main"]
