@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_iterators import asked_iterators
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import RunningLoop
@@ -39,6 +40,7 @@ class LoopReadings:
         self._passes = passes
         saved = loop.saved.opening if loop.saved is not None else None
         self._saved: list[Any] = list(saved["readings"]) if saved is not None else []
+        self._sizes: list[Any] = list(saved.get("sizes", ())) if saved is not None else []
         self._asked: list[Any] = list(saved.get("asked", [])) if saved is not None else []
 
     def begin(self, source: Any, skip: int) -> Iterable[Any] | None:
@@ -80,12 +82,23 @@ class LoopReadings:
             self._say(f"Not restored: what the loop at {self._loop.site.where} goes over ({trouble}).")
         return chain(last, items) if self._loop.on_the_way else items
 
+    def _check_size(self, size: int | None, skip: int) -> None:
+        """Its place is a number of batches, so they are to be as large as they were."""
+        before = self._sizes.pop(0) if self._sizes else None
+        if skip and before is not None and size is not None and before != size:
+            raise StateMismatchError(
+                f"The loader of the loop at {self._loop.site.where} gives batches of {size}, and gave batches of {before} "
+                f"when the checkpoint was made, {skip} batches into its pass.",
+                f"Resume with batches of {before}, or start a new run.",
+            )
+
     def _begun(self, loader: Any, saved: Any, skip: int) -> Iterable[Any] | None:
         keeping = self._keeping
         for framework in keeping.frameworks:
             reading = framework.reading(loader, keeping)
             if reading is not None:
                 keeping.meet_loader(loader, None)  # what it holds comes back with the script's variables
+                self._check_size(reading.batch_size, skip)
                 self._loop.readings.append(reading)
                 iterator = reading.begin(saved, skip, lambda: None)
                 for passes in self._passes:

@@ -158,7 +158,8 @@ class ScriptKeeping(Keeping):
         if loop.random is not None:
             readings = [reading.position(midway=not innermost) for reading in loop.readings]
             asked = [self._asked.state_of(one) for one in loop.asked]
-            opening = {"random": loop.random, "readings": readings, "asked": asked}
+            sizes = [reading.batch_size for reading in loop.readings]
+            opening = {"random": loop.random, "readings": readings, "asked": asked, "sizes": sizes}
         return {
             "key": loop.site.key,
             "where": loop.site.where,

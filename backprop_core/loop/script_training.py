@@ -88,6 +88,8 @@ class ScriptTraining:
     def _items_of(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         try:
             return self._begun_where_it_was(loop, source)
+        except StateMismatchError:
+            raise
         except Exception as error:
             if not loop.index:
                 raise
