@@ -64,8 +64,8 @@ def test_a_hang_leaves_the_last_boundary(tmp_path: Path, how: str) -> None:
     attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
     assert attempt["outcome"] == "timeboxed"
     assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S + BOOKKEEPING_S
-    # Copies take at most 1% of the time, so on a slow machine not every boundary makes one.
-    assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= 3
+    # Copies take at most 1% of the time: one that looks through the script takes some ms, so not every boundary makes one.
+    assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= 10
     stacks = (tmp_path / "runs/stuck/attempts/1/stacks.txt").read_text()
     assert "hanging_script.py" in stacks
     assert "hang" in stacks
@@ -94,6 +94,6 @@ def test_without_a_governor_the_block_is_left_when_the_step_returns(tmp_path: Pa
     saved = sorted((run / "checkpoints").glob("step-*"))[-1]
     manifest = json.loads((saved / "manifest.json").read_text())
     begun = _begun(done.stdout)
-    assert begun - 3 <= manifest["step"] <= begun
+    assert begun - 10 <= manifest["step"] <= begun
     assert manifest["slack_s"] > 0
     assert "is left out: its beginning is saved" in done.stderr
