@@ -99,6 +99,9 @@ class ScriptKeeping(Keeping):
         """Inside, it is known which objects the checkpoint has as files of their own."""
         if self._at[1] is not None:  # at the end the last state is saved, though its function has returned
             self.kept.release_dropped()
+            self.kept.all_dropped = (
+                False  # the next model of a fold may not have trained yet; the loops go on all the same
+            )
         objects = self.objects
         self._stored = [framework.stored_with(objects) for framework in self.frameworks]
         try:

@@ -270,7 +270,7 @@ class ScriptTraining:
         keeping.inside = self._steps.begun
         try:
             keeping.at(None, frame)
-            if keeping.grew():
+            if keeping.grew() or not keeping.objects:
                 self._say_found(keeping.find(frame))
             pending, self._told = self.loops.steps - self._told, self.loops.steps
             if session.boundary(pending):
