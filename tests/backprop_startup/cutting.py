@@ -47,16 +47,18 @@ def cut(
     *arguments: str,
     launcher: Sequence[str] = (),
     when: Callable[[], bool] = lambda: True,
+    options: Sequence[str] = (),
 ) -> None:
     """Start the script under `backprop run`, and stop it from outside once it trains.
 
     Args:
         launcher: a program and arguments of its own that start the script, such as torchrun.
         when: what has to be true besides.
+        options: of `backprop run`.
     """
     words = [str(script), *arguments]
     how = ["--exec", launcher[0], "--", *launcher[1:], *words] if launcher else [words[0], "--", *words[1:]]
-    child = command.start("run", "-m", "5", "--run-id", run, *how)
+    child = command.start("run", "-m", "5", "--run-id", run, *options, *how)
     try:
         wait_for(
             lambda: (
