@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 PACKAGES = "BACKPROP_REWRITE_PACKAGES"
 """Installed packages that count as local, with commas between: `--rewrite PACKAGE`."""
+_NEVER_LOCAL = frozenset(
+    {"torch", "accelerate", "deepspeed", "lightning", "pytorch_lightning", "transformers", "keras", "tensorflow", "jax",
+     "horovod", "ray", "coverage", "debugpy", "numpy", "sklearn"}
+)  # fmt: skip
+"""Frameworks and launchers: `python -m torch.distributed.run` starts the script, and is none itself."""
 _MOST_FILES, _MOST_BYTES = 300, 4_000_000
 
 
@@ -26,7 +31,7 @@ class LocalCode:
     """
 
     def __init__(self, script: str, module: str | None) -> None:
-        self._named = {name for name in os.environ.get(PACKAGES, "").split(",") if name}
+        self._named = {name for name in os.environ.get(PACKAGES, "").split(",") if name} - _NEVER_LOCAL
         roots = {os.path.realpath(os.getcwd())} | ({os.path.dirname(script)} if script else set())
         self._roots = [os.path.join(root, "") for root in roots]
         paths = sysconfig.get_paths()
