@@ -259,10 +259,6 @@ class CountedLoops:
 
     # -- while it runs -----------------------------------------------------------------------------------------
 
-    def opening(self) -> RunningLoop | None:
-        """The loop whose iterable is being made, or whose first item is being fetched."""
-        return self._opening[-1] if self._opening else None
-
     def _run(self, loop: RunningLoop, frame: FrameType) -> Iterator[None]:
         training = self.training
         assert training is not None
