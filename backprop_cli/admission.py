@@ -73,7 +73,7 @@ def admitted(
                 clock=clock,
                 wait_s=wait_s,
                 environ=os.environ,
-                tell=WaitTeller(observer, wait_s),
+                tell=WaitMessages(observer, wait_s),
                 stop=leave.is_set,
             )
         with admission.place:
@@ -118,7 +118,7 @@ def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Obs
     return Grant(admission.place, verdict.environ or {}, admission.waited_s, verdict.gpus, sampler, limits)
 
 
-class WaitTeller:
+class WaitMessages:
     """Says what a run waits for: at first, when it changes, and again every half a minute."""
 
     def __init__(self, observer: Observer, wait_s: float) -> None:

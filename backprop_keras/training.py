@@ -17,7 +17,7 @@ from backprop_keras.building import is_built
 from backprop_keras.callback_states import training_goes_on
 from backprop_keras.guarded_listener import GuardedListener
 from backprop_keras.last_callback import Fit, take_seat, when_all_have_begun
-from backprop_keras.training_state import FitKeeping
+from backprop_keras.training_state import FitState
 
 _ABSENT = object()
 LEAVE_S = 0.1
@@ -38,11 +38,11 @@ class FitBox:
 
     def __init__(self, fit: Fit, model: Any, settings: SessionSettings, clock: Clock) -> None:
         self._fit, self._model, self._now = fit, model, clock.monotonic
-        self._keeping = FitKeeping(model, fit)
+        self._fit_state = FitState(model, fit)
         governed = bool(settings.environ.get("BACKPROP_RUN_DIR"))
         leave_s = GOVERNED_LEAVE_S if governed else LEAVE_S
-        self.session = Session(settings, self._keeping, clock=clock, leave_s=leave_s)
-        self._keeping.say = self.session.teller.say_once
+        self.session = Session(settings, self._fit_state, clock=clock, leave_s=leave_s)
+        self._fit_state.say = self.session.messages.say_once
         self.skipping = False
         self._ending = self._leaving_validation = False
         self._awaits_first_epoch = True
@@ -52,7 +52,7 @@ class FitBox:
         self.session.open()
         try:
             if self.session.restored is not None:
-                self._keeping.meet(self.session.restored)
+                self._fit_state.meet(self.session.restored)
                 self._set_first_epoch()
         except BaseException as error:
             self._put_back()
@@ -72,14 +72,14 @@ class FitBox:
 
     def _all_have_begun(self) -> None:
         """Every callback's `on_train_begin` is over, and no epoch has begun."""
-        self._keeping.script.begin()
+        self._fit_state.script.begin()
         if self.session.restored is not None:
             self._set_first_epoch()
-            self._keeping.take_back_script(self.session.restored, midway=False)
+            self._fit_state.restore_script(self.session.restored, midway=False)
 
     def _set_first_epoch(self) -> None:
         """BackupAndRestore sets it, too: here what is restored decides, wherever the two stand among the callbacks."""
-        self._set("_initial_epoch", self._keeping.epoch or None)
+        self._set("_initial_epoch", self._fit_state.epoch or None)
 
     def _put_back(self, *names: str) -> None:
         for name in names or tuple(self._set_aside):
@@ -95,9 +95,9 @@ class FitBox:
         first, self._awaits_first_epoch = self._awaits_first_epoch, False
         restored = self.session.restored
         if not first:
-            self._keeping.epoch_begins(epoch)
+            self._fit_state.epoch_begins(epoch)
         elif restored is None:
-            self._keeping.epoch_begins(epoch)
+            self._fit_state.epoch_begins(epoch)
             if is_built(self._model):
                 self.session.weigh()
                 if self.session.boundary(0):
@@ -105,49 +105,49 @@ class FitBox:
                     self._set("train_function", self._train_nothing)
         else:
             self._put_back("_initial_epoch")
-            self._keeping.take_back(restored, training=True)
+            self._fit_state.restore(restored, training=True)
             self.session.weigh()
-            if not self._keeping.data.to_pass:
+            if not self._fit_state.data.to_pass:
                 self.faults.restoring = None
             else:
                 self.skipping = True
                 self._set("train_function", self._pass_over)
 
     def batch_begun(self) -> None:
-        self._keeping.data.batch_begins()
+        self._fit_state.data.batch_begins()
 
     def batch_ended(self, batch: int, logs: Any) -> None:
-        keeping = self._keeping
+        fit_state = self._fit_state
         if self.skipping or self._ending:
-            if self.skipping and not keeping.data.to_pass:
+            if self.skipping and not fit_state.data.to_pass:
                 self.skipping, self.faults.restoring = False, None
                 self._passed_over()
             return
-        keeping.batch, keeping.logs = batch + 1, logs or {}
+        fit_state.batch, fit_state.logs = batch + 1, logs or {}
         self._pending += 1
-        if self._now() >= self.session.wake or keeping.batch >= keeping.edge:
+        if self._now() >= self.session.wake or fit_state.batch >= fit_state.edge:
             self._boundary()
 
     def _boundary(self) -> None:
         if self._model.stop_training:  # another callback ends the training here: this is not an interruption
             return
-        keeping, pending, self._pending = self._keeping, self._pending, 0
-        self.session.log(keeping.logs)
+        fit_state, pending, self._pending = self._fit_state, self._pending, 0
+        self.session.log(fit_state.logs)
         phase = self._coming()
         if self.session.boundary(pending, phase=phase):
             self._end()
 
     def _coming(self) -> Phase:
         """What lies between this boundary and the next."""
-        keeping = self._keeping
-        if keeping.batch < keeping.edge:
+        fit_state = self._fit_state
+        if fit_state.batch < fit_state.edge:
             return Phase.PLAIN
-        keeping.hold_place()
-        return Phase.VALIDATION if keeping.validates_now() else Phase.EPOCH_END
+        fit_state.hold_place()
+        return Phase.VALIDATION if fit_state.validates_now() else Phase.EPOCH_END
 
     def validation_begun(self) -> None:
-        self._keeping.hold()
-        self._keeping.data.validation_begins(getattr(self._model, "_eval_epoch_iterator", None))
+        self._fit_state.hold()
+        self._fit_state.data.validation_begins(getattr(self._model, "_eval_epoch_iterator", None))
 
     def validation_batch_ended(self) -> None:
         session = self.session
@@ -164,8 +164,8 @@ class FitBox:
         return not self._ending
 
     def epoch_ended(self, epoch: int) -> None:
-        self._keeping.data.validation_ended()
-        self._keeping.epoch_is_done()
+        self._fit_state.data.validation_ended()
+        self._fit_state.epoch_is_done()
         if epoch + 1 < self._fit.epochs and not self._model.stop_training:
             pending, self._pending = self._pending, 0
             if self.session.boundary(pending):
@@ -175,7 +175,7 @@ class FitBox:
     def training_is_over(self) -> AbstractContextManager[None]:
         if self._awaits_first_epoch and self.session.restored is not None:  # there was nothing left to train
             self._awaits_first_epoch = False
-            self._keeping.take_back(self.session.restored, training=False)
+            self._fit_state.restore(self.session.restored, training=False)
             self.faults.restoring = None
         return training_goes_on(self._fit.callbacks) if self._ending else nullcontext()
 
@@ -211,22 +211,22 @@ class FitBox:
 
     def _pass_over(self, *arguments: Any) -> Any:
         """Takes the batches of one execution and does nothing with them."""
-        data = self._keeping.data
+        data = self._fit_state.data
         active().skip(arguments, data.executions)
         if data.passed_one():
             self._put_back("train_function")
             if data.exhausted:
                 self._set("train_function", self._run_out)
-        return active().answer(arguments, self._keeping.logs)
+        return active().answer(arguments, self._fit_state.logs)
 
     def _passed_over(self) -> None:
         """The next batch is new. If there is none, the epoch's end follows: it may not fit into this box either."""
-        keeping = self._keeping
+        fit_state = self._fit_state
         if (
             self.session.restored is not None
         ):  # the others have been told of the batches that were passed over
-            keeping.take_back_script(self.session.restored, midway=True)
-        if keeping.batch >= keeping.edge:
+            fit_state.restore_script(self.session.restored, midway=True)
+        if fit_state.batch >= fit_state.edge:
             self._boundary()
 
     def _run_out(self, *arguments: Any) -> Any:

@@ -31,8 +31,8 @@ _CALLBACKS, _RANDOM, _SCRIPT = (_OWN + part for part in ("callbacks", "random", 
 _HINT = "Run the script as it was, or start afresh with resume=False (a new run)."
 
 
-class FitKeeping:
-    """All state of one `fit`, by name. It is the session's `Trainee`.
+class FitState:
+    """All state of one `fit`, by name. It is the session's `TrainingState`.
 
     Attributes:
         epoch: the epoch that is trained, counted from 0.
@@ -106,7 +106,7 @@ class FitKeeping:
             type(self._model)._should_eval(self._model, self.epoch, fit.validation_freq)
         )
 
-    # -- Trainee -----------------------------------------------------------------------------------------------
+    # -- TrainingState -----------------------------------------------------------------------------------------------
 
     def _attached(self) -> Any:
         active().attach(self._model)
@@ -231,7 +231,7 @@ class FitKeeping:
             f"Checkpoint {loaded.info.path} does not fit this training: {why}. Nothing was restored.", _HINT
         )
 
-    def take_back(self, loaded: Loaded, *, training: bool) -> None:
+    def restore(self, loaded: Loaded, *, training: bool) -> None:
         """Put everything back: variables, callbacks, the place in the data, the generators.
 
         Args:
@@ -261,7 +261,7 @@ class FitKeeping:
         else:
             self.data.set_randomness(states[_RANDOM])
 
-    def take_back_script(self, loaded: Loaded, *, midway: bool) -> None:
+    def restore_script(self, loaded: Loaded, *, midway: bool) -> None:
         """What the script's callbacks had changed: between two epochs before the next begins, else at the very batch."""
         fit: Any = loaded.states.get(_FIT)
         if isinstance(fit, Mapping) and bool(fit["batch"]) is midway:

@@ -17,7 +17,7 @@ from backprop_core.ports.patches import Patches
 from backprop_core.session.own_faults import OwnFaults
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.schedule import batches_of, quiet_until
-from backprop_lightning.training_state import LightningTrainee
+from backprop_lightning.training_state import LightningState
 
 
 class Boundaries(Protocol):
@@ -44,25 +44,25 @@ class TrainingLoop:
     """Boundaries in one Trainer's fit.
 
     Args:
-        trainee: takes the Trainer's state.
+        training_state: takes the Trainer's state.
         boundaries: told of each boundary that is due; its `leave` raises what ends the fit.
         resumed: this rank's part of the restored checkpoint, or None.
     """
 
     def __init__(
         self,
-        trainee: LightningTrainee,
+        training_state: LightningState,
         boundaries: Boundaries,
         clock: Clock,
         resumed: Mapping[str, Any] | None,
         *,
         pending: bool = False,
     ) -> None:
-        self._trainee = trainee
+        self._training_state = training_state
         self._patches = Patches()
         self._ours = boundaries.faults.run
         self._restoring = boundaries.faults
-        self._trainer = trainee.trainer
+        self._trainer = training_state.trainer
         self._progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
         self._boundaries = boundaries
         self._clock = clock
@@ -75,7 +75,7 @@ class TrainingLoop:
         self._max_steps: int | None = None
         self._epoch: int | None = None
         self._leaves_validation = True
-        self._together = trainee.ranks.count > 1
+        self._together = training_state.ranks.count > 1
         self._validation_began: float | None = None
         self._validated = 0  # batches of the running validation
         self._common_batches: int | None = (
@@ -108,8 +108,8 @@ class TrainingLoop:
         self._patches.give_all_back()
         self._restore_max_steps()
         self._pretend_epoch(None)
-        if self._trainee.loaders is not None:
-            self._trainee.loaders.uninstall()
+        if self._training_state.loaders is not None:
+            self._training_state.loaders.uninstall()
 
     def _restore_max_steps(self) -> None:
         if self._max_steps is not None:
@@ -119,16 +119,18 @@ class TrainingLoop:
 
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
-        self._ours(self._trainee.script.begin, otherwise=None)
+        self._ours(self._training_state.script.begin, otherwise=None)
         if not self._ours(self._watch_loaders, otherwise=False):
             self._loaders_original()
 
     def _watch_loaders(self) -> bool:
         """Watch them, and say whether they stand where the checkpoint was made; otherwise Lightning does what it does."""
         fit_loop = self._trainer.fit_loop
-        watch = LoaderWatch(fit_loop._combined_loader, self._trainee.randomness, self._boundaries.mends)
+        watch = LoaderWatch(
+            fit_loop._combined_loader, self._training_state.randomness, self._boundaries.mends
+        )
         watch.install()
-        self._trainee.loaders = watch
+        self._training_state.loaders = watch
         saved = None
         if self._resumed is not None:
             saved = self._resumed["loaders"]
@@ -201,7 +203,7 @@ class TrainingLoop:
         return int(steps)
 
     def _before_batch(self) -> None:
-        self._trainee.pending = False
+        self._training_state.pending = False
         if self._validation_began is not None:
             began, self._validation_began = self._validation_began, None
             if self._leaves_validation:
@@ -222,14 +224,14 @@ class TrainingLoop:
         if not validates and not epoch_loop._num_ready_batches_reached():
             return
         self._special = True
-        self._trainee.pending = True
+        self._training_state.pending = True
         decides = not resumed and not epoch_loop._should_accumulate()
         if decides and self._boundaries.boundary(self._steps(), **self._following(validates)):
             self._leave()
-        if validates and self._leaves_validation and self._trainee.freeze():
+        if validates and self._leaves_validation and self._training_state.freeze():
             self._validation_began, self._validated = self._clock.monotonic(), 0
         else:
-            self._trainee.pending = False
+            self._training_state.pending = False
 
     def _following(self, validates: bool) -> dict[str, Phase]:
         """What lies between here and the next boundary."""
@@ -246,8 +248,10 @@ class TrainingLoop:
         try:
             return self._validate_original()
         except Exception as error:
-            trainee = self._trainee
-            if trainee.frozen and self._boundaries.is_debris(error, save=trainee.weights_are_untouched()):
+            training_state = self._training_state
+            if training_state.frozen and self._boundaries.is_debris(
+                error, save=training_state.weights_are_untouched()
+            ):
                 self._leave_validation()
             raise
 
@@ -267,7 +271,7 @@ class TrainingLoop:
         if self._together:
             self._within_validation_together()
         elif self._boundaries.due():
-            if not self._trainee.weights_are_untouched():
+            if not self._training_state.weights_are_untouched():
                 self._leaves_validation = (
                     False  # it validates with other weights than it trains: not a state to save
                 )
@@ -279,7 +283,7 @@ class TrainingLoop:
         if self._common_batches is None or self._validated > self._common_batches:
             return
         first = self._validated == 1
-        if first and not self._boundaries.least(int(self._trainee.weights_are_untouched())):
+        if first and not self._boundaries.least(int(self._training_state.weights_are_untouched())):
             self._leaves_validation = False
         elif (first or self._boundaries.due()) and self._boundaries.boundary(
             0, phase=Phase.WITHIN_VALIDATION
@@ -288,8 +292,8 @@ class TrainingLoop:
 
     def validation_over(self) -> None:
         """The validation's own end hooks follow; there is no going back to its beginning."""
-        self._trainee.thaw()
-        self._trainee.pending = False
+        self._training_state.thaw()
+        self._training_state.pending = False
 
     def _leave_validation(self) -> None:
         val_loop = self._trainer.fit_loop.epoch_loop.val_loop
@@ -307,6 +311,6 @@ class TrainingLoop:
         self._restore_max_steps()
         fit_loop.epoch_loop.restarting = False
         fit_loop._restarting = False
-        self._trainee.put_back(resumed)
+        self._training_state.put_back(resumed)
         self._restoring.restoring = None
         self._step = self._trainer.global_step

@@ -87,7 +87,7 @@ class FollowingFit(PatchedFit):
     def _read_checkpoint(self) -> None:
         path = self._opening.resumed_from
         if path is not None:
-            self._loaded = load_path(path, self.trainee.translators, self.tell)
+            self._loaded = load_path(path, self.training_state.translators, self.tell)
 
     def rest(self) -> None:
         self._signals.stop()
@@ -109,8 +109,8 @@ class FollowingFit(PatchedFit):
         return leave
 
     def _give(self) -> Any:
-        self.trainee.lightning()  # hooks that save may talk to the other ranks
-        return self.trainee.own()
+        self.training_state.lightning()  # hooks that save may talk to the other ranks
+        return self.training_state.own()
 
     def signalled(self) -> bool:
         return self._signals.received is not None

@@ -27,7 +27,7 @@ from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint, ours_is_
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
-from backprop_lightning.training_state import OURS, LightningTrainee, is_ours
+from backprop_lightning.training_state import OURS, LightningState, is_ours
 from backprop_torch.ranks import Ranks
 
 
@@ -43,7 +43,7 @@ class PatchedFit(ABC):
         self.trainer = trainer
         self.ranks = ranks
         self.clock = clock
-        self.trainee = LightningTrainee(trainer, ranks, clock)
+        self.training_state = LightningState(trainer, ranks, clock)
         self.loop: TrainingLoop | None = None
         self.outputs: Any = None
         self.left = False
@@ -128,7 +128,9 @@ class PatchedFit(ABC):
 
         One of several ranks cannot leave where it is: it goes on to the boundary that all of them come to.
         """
-        return self.ranks.count > 1 and self.signalled() and self.trainee.framework.is_stop_debris(error)
+        return (
+            self.ranks.count > 1 and self.signalled() and self.training_state.framework.is_stop_debris(error)
+        )
 
     @abstractmethod
     def least(self, number: int) -> int:
@@ -236,7 +238,7 @@ class PatchedFit(ABC):
         """Lead Lightning's loop past our boundaries."""
         ours, self._ours = self._ours, None
         self.loop = TrainingLoop(
-            self.trainee,
+            self.training_state,
             self,
             self.clock,
             None if ours is None else self._own_part(ours["ranks"]),

@@ -36,8 +36,8 @@ class BoxedFit(PatchedFit):
     ) -> None:
         super().__init__(trainer, ranks or Alone(), clock)
         self._together = ranks
-        self.session = Session(settings, self.trainee, clock=clock, leave_s=LEAVE_S)
-        self.trainee.warn = self.tell
+        self.session = Session(settings, self.training_state, clock=clock, leave_s=LEAVE_S)
+        self.training_state.warn = self.tell
         self._countdown = 0
         self._validation_talked: float | None = None
         self._apart = 1  # batches of a validation from talk to talk
@@ -77,7 +77,7 @@ class BoxedFit(PatchedFit):
         self.session.begins_with(theirs)
 
     def tell(self, text: str) -> None:
-        self.session.teller.say(text, "warning")
+        self.session.messages.say(text, "warning")
 
     # -- the way in --------------------------------------------------------------------------------------------
 
@@ -109,11 +109,11 @@ class BoxedFit(PatchedFit):
         requests = self.session.requests
         requeues = slurm.requeue_signal(self.trainer)
         if requeues is not None:
-            self.session.teller.say_once(slurm.who_saves(requeues))
+            self.session.messages.say_once(slurm.who_saves(requeues))
         for note in requests.listen():
             ours = not callable(users) and "SIGTERM" in note  # Lightning's would only end the fit, unsaved
             if not ours and (requeues is None or requeues.name not in note):
-                self.session.teller.say_once(note)
+                self.session.messages.say_once(note)
 
     # -- boundaries --------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class BoxedFit(PatchedFit):
                 self._together.release(True, 0, Outcome.COMPLETED)
 
     def is_debris(self, error: Exception, *, save: bool = True) -> bool:
-        if self._together or not (self.signalled() and self.trainee.framework.is_stop_debris(error)):
+        if self._together or not (self.signalled() and self.training_state.framework.is_stop_debris(error)):
             return False
         self.session.leave_at_once("a stop signal ended the loader's workers", save=save)
         return True

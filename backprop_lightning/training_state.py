@@ -1,4 +1,4 @@
-"""What a checkpoint of a Lightning training holds, and how it is put back. It is the session's `Trainee`."""
+"""What a checkpoint of a Lightning training holds, and how it is put back. It is the session's `TrainingState`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from backprop_torch.rng_state import Randomness
 OURS = "backprop.lightning"
 
 
-class LightningTrainee:
+class LightningState:
     """Takes a Trainer apart at a boundary.
 
     Attributes:
@@ -54,7 +54,7 @@ class LightningTrainee:
         self._marks: list[Any] = []
         self.script = LightningScriptWatch(trainer, self.translators)
 
-    # -- Trainee -----------------------------------------------------------------------------------------------
+    # -- TrainingState -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
         self.ranks.ask_for_states()

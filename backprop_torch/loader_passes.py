@@ -189,10 +189,10 @@ class _Randomness:
     """All global generators, of whatever frameworks are loaded when it is asked."""
 
     def _keeper(self) -> RandomnessKeeper:
-        from backprop_core.loop.loop_state import Keeping
+        from backprop_core.loop.loop_state import LoopState
         from backprop_core.ports.framework import frameworks_in_use
 
-        return Keeping(frameworks_in_use())
+        return LoopState(frameworks_in_use())
 
     def randomness(self) -> dict[str, object]:
         return self._keeper().randomness()

@@ -17,7 +17,7 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.session import Session
-from backprop_transformers.training_state import Stage, TrainerKeeping, running_loss
+from backprop_transformers.training_state import Stage, TrainState, running_loss
 
 _OF_STEP = ("grad_norm", "learning_rate")
 
@@ -41,15 +41,15 @@ class Boundaries:
     def __init__(
         self,
         session: Session,
-        keeping: TrainerKeeping,
+        train_state: TrainState,
         clock: Clock,
         original: Callable[..., None],
         faults: OwnFaults,
     ) -> None:
         self.faults = faults
         self._session = session
-        self._keeping = keeping
-        self._trainer = keeping.trainer
+        self._train_state = train_state
+        self._trainer = train_state.trainer
         self._now = clock.monotonic
         self._original = original
         self._names = tuple(inspect.signature(Trainer._maybe_log_save_evaluate).parameters)[1:]
@@ -63,14 +63,14 @@ class Boundaries:
 
     def epoch_begins(self) -> None:
         """An epoch begins: the next, unless a resumed one has been announced."""
-        keeping = self._keeping
-        keeping.epoch, keeping.batch, keeping.stage = keeping.epoch + 1, 0, Stage.STEP
+        train_state = self._train_state
+        train_state.epoch, train_state.batch, train_state.stage = train_state.epoch + 1, 0, Stage.STEP
         self.epoch_ends = False
 
     def batch_trained(self, step: bool) -> None:
         """A batch went through; with `step`, an optimizer step was taken."""
-        self._keeping.batch += 1
-        self._keeping.stage = Stage.STEP
+        self._train_state.batch += 1
+        self._train_state.stage = Stage.STEP
         self._pending += step
 
     def batch_evaluated(self) -> None:
@@ -80,7 +80,7 @@ class Boundaries:
             LeaveEvaluation: it does not.
         """
         session = self._session
-        if self._keeping.frozen and self._now() >= session.wake and session.look():
+        if self._train_state.frozen and self._now() >= session.wake and session.look():
             raise LeaveEvaluation
 
     # -- in place of Trainer's method --------------------------------------------------------------------------
@@ -89,14 +89,14 @@ class Boundaries:
         """As Trainer's own, with boundaries."""
         if self.ending:
             return
-        keeping, control = self._keeping, self._trainer.control
+        train_state, control = self._train_state, self._trainer.control
         given, kwargs = self._completed(args, kwargs)
         if not (control.should_evaluate or control.should_save):
             self._original(*given, **kwargs)
         else:
             self._log_before(given, kwargs)
             evaluates = self._trainer.control.should_evaluate
-            keeping.stage = Stage.EPOCH_PENDING if self.epoch_ends else Stage.STEP_PENDING
+            train_state.stage = Stage.EPOCH_PENDING if self.epoch_ends else Stage.STEP_PENDING
             resumed, self._resumed_pending = self._resumed_pending, False
             if not resumed and self._told(Phase.VALIDATION if evaluates else Phase.EPOCH_END):
                 return
@@ -107,8 +107,8 @@ class Boundaries:
         """All that belonged to the step, or to the epoch, is done."""
         if self.ending:
             return
-        keeping, control = self._keeping, self._trainer.control
-        keeping.stage = Stage.BETWEEN if self.epoch_ends else Stage.STEP
+        train_state, control = self._train_state, self._trainer.control
+        train_state.stage = Stage.BETWEEN if self.epoch_ends else Stage.STEP
         if control.should_training_stop:  # it ends by itself: this is not an interruption
             return
         if self.epoch_ends or (
@@ -118,14 +118,15 @@ class Boundaries:
 
     def epoch_is_over(self) -> bool:
         """Whether the step was the epoch's last, as far as the loader knows: then the epoch's end follows at once."""
-        loader = self._keeping.loader
+        loader = self._train_state.loader
         return loader is not None and (
-            self._keeping.batch >= loader.length() or (self._keeping.batch > 0 and loader.pass_is_over())
+            self._train_state.batch >= loader.length()
+            or (self._train_state.batch > 0 and loader.pass_is_over())
         )
 
     def _completed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """With values of the newest step: at the end of an epoch that was resumed there, Trainer does not know them."""
-        values, given = self._keeping.step_values, list(args)
+        values, given = self._train_state.step_values, list(args)
         for name in _OF_STEP:
             index = self._names.index(name) if name in self._names else len(given)
             known = given[index] if index < len(given) else kwargs.get(name)
@@ -149,7 +150,7 @@ class Boundaries:
         control.should_evaluate, control.should_save = evaluate, save
 
     def _evaluate_and_save(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        self.faults.run(self._keeping.freeze)
+        self.faults.run(self._train_state.freeze)
         try:
             self._original(*args, **kwargs)
         except LeaveEvaluation:
@@ -159,7 +160,7 @@ class Boundaries:
             self._session.leave()
             self.end()
         finally:
-            self._keeping.thaw()
+            self._train_state.thaw()
 
     def _told(self, phase: Phase) -> bool:
         """Whether training is to be left; nothing of ours but that reaches Trainer."""
@@ -191,7 +192,7 @@ class Boundaries:
         Args:
             values: for the parameters of Trainer's method, by name.
         """
-        known = {**values, **self._keeping.step_values}
+        known = {**values, **self._train_state.step_values}
         self._evaluate_and_save([], {name: known.get(name) for name in self._names})
         self._behind()
 

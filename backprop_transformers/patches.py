@@ -26,7 +26,7 @@ from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_transformers.boundaries import Boundaries
 from backprop_transformers.dataloader_state import LoaderWatch
-from backprop_transformers.training_state import OURS, Stage, TrainerKeeping, is_ours, rest_of
+from backprop_transformers.training_state import OURS, Stage, TrainState, is_ours, rest_of
 
 _STATE_FILE = "trainer_state.json"
 
@@ -38,22 +38,22 @@ class TrainPatches:
         boundaries: told by the callback of batches and epochs.
     """
 
-    def __init__(self, session: Session, keeping: TrainerKeeping, clock: Clock, *, lenient: bool) -> None:
+    def __init__(self, session: Session, train_state: TrainState, clock: Clock, *, lenient: bool) -> None:
         self._lenient = lenient
         self._session = session
-        self._keeping = keeping
-        self._trainer = keeping.trainer
-        self._handler = keeping.trainer.callback_handler
+        self._train_state = train_state
+        self._trainer = train_state.trainer
+        self._handler = train_state.trainer.callback_handler
         self._clock = clock
         self.patches = Patches()
-        self.faults = OwnFaults(self._withdraw, meant=lambda: keeping.processes > 1)
+        self.faults = OwnFaults(self._withdraw, meant=lambda: train_state.processes > 1)
         self._own: Mapping[str, Any] | None = None
         self._rest: Mapping[str, Any] = {}
         self._ignored_keys: Any = None
         self._skips_epoch_end = False
         self._replays = False
         self.boundaries = Boundaries(
-            session, keeping, clock, self._trainer._maybe_log_save_evaluate, self.faults
+            session, train_state, clock, self._trainer._maybe_log_save_evaluate, self.faults
         )
 
     # -- in place ----------------------------------------------------------------------------------------------
@@ -65,8 +65,8 @@ class TrainPatches:
 
     def _shut(self) -> None:
         self.patches.give_all_back()
-        if self._keeping.loader is not None:
-            self._keeping.loader.uninstall()
+        if self._train_state.loader is not None:
+            self._train_state.loader.uninstall()
 
     @contextmanager
     def open(self, ignored_keys: Any) -> Iterator[None]:
@@ -100,7 +100,7 @@ class TrainPatches:
                 "Resume it with the script that made it, or start afresh with resume=False (a new run).",
             )
         own: Any = states[OURS]
-        before, now = own.get("processes", 1), self._keeping.processes
+        before, now = own.get("processes", 1), self._train_state.processes
         if before != now:
             raise StateMismatchError(
                 f"Checkpoint {source} was made by {before} processes and now there are {now}: Trainer's steps, epochs and "
@@ -111,13 +111,13 @@ class TrainPatches:
         self.faults.restoring = f"Checkpoint {source}"
         trainer, replace = self._trainer, self.patches.replace
 
-        def take_back(*args: Any, **kwargs: Any) -> None:
-            self._keeping.take_back(states, f"Checkpoint {source}")
+        def restore(*args: Any, **kwargs: Any) -> None:
+            self._train_state.restore(states, f"Checkpoint {source}")
             if not trainer.args.auto_find_batch_size:  # which begins anew when memory runs out
                 states.clear()  # twice the model's memory otherwise, for as long as training lasts
 
         replace(trainer, "_load_from_checkpoint", _nothing)
-        replace(trainer, "_load_optimizer_and_scheduler", take_back)
+        replace(trainer, "_load_optimizer_and_scheduler", restore)
         replace(trainer, "_load_scaler", _nothing)
         replace(trainer, "_load_rng_state", self._first_batches_fetched)
         replace(trainer.args, "ignore_data_skip", False)
@@ -136,11 +136,11 @@ class TrainPatches:
     def _watch_loader(self) -> None:
         """Trainer has made its loader, and begins no pass before its `on_train_begin` is over."""
         loader = self._handler.train_dataloader
-        if self._keeping.loader is not None:
-            self._keeping.loader.uninstall()
-        self._keeping.loader = watch = LoaderWatch(loader, self._keeping.randomness)
+        if self._train_state.loader is not None:
+            self._train_state.loader.uninstall()
+        self._train_state.loader = watch = LoaderWatch(loader, self._train_state.randomness)
         if not watch.watching and not watch.dispatches:
-            self._session.teller.say_once(
+            self._session.messages.say_once(
                 f"The training loader, a {type(loader).__name__}, cannot be watched: a resumed epoch begins its data anew.",
                 "warning",
             )
@@ -151,7 +151,7 @@ class TrainPatches:
             return self._get_batch_samples(*args, **kwargs)
         except (RuntimeError, OSError, EOFError) as error:
             session = self._session
-            if not (session.may_leave_by_itself and self._keeping.framework.is_stop_debris(error)):
+            if not (session.may_leave_by_itself and self._train_state.framework.is_stop_debris(error)):
                 raise
             session.leave_at_once("a stop signal ended the loader's workers")
             self.boundaries.end()
@@ -165,13 +165,13 @@ class TrainPatches:
         return control
 
     def _begins(self) -> None:
-        keeping, own = self._keeping, self._own
+        train_state, own = self._train_state, self._own
         self._watch_loader()
-        keeping.script.begin()
-        keeping.epoch = -1
+        train_state.script.begin()
+        train_state.epoch = -1
         if own is not None:
-            keeping.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
-            keeping.put_back(own, self._rest)
+            train_state.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
+            train_state.put_back(own, self._rest)
             self.faults.restoring = None
         self._weigh()
 
@@ -184,7 +184,7 @@ class TrainPatches:
         except CheckpointError as error:
             if not self._lenient:
                 raise
-            self._session.teller.say_once(f"This training cannot be saved: {error}", "warning")
+            self._session.messages.say_once(f"This training cannot be saved: {error}", "warning")
 
     def _epoch_ends(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self.boundaries.epoch_ends = True
@@ -198,7 +198,7 @@ class TrainPatches:
     def _train_ends(self, *args: Any, **kwargs: Any) -> Any:
         self.boundaries.ended()
         if not self.boundaries.ending:
-            self._keeping.stage = Stage.OVER
+            self._train_state.stage = Stage.OVER
         return self._on_train_end(*args, **kwargs)
 
     # -- resuming ----------------------------------------------------------------------------------------------
@@ -214,38 +214,38 @@ class TrainPatches:
 
     def _skip(self, loader: Any, batches: int = 0) -> Any:
         """In place of accelerate's `skip_first_batches`: in the resumed epoch, before its first batch is asked for."""
-        keeping, own = self._keeping, self._own
-        if own is None or keeping.loader is None or loader is not keeping.loader.loader:
+        train_state, own = self._train_state, self._own
+        if own is None or train_state.loader is None or loader is not train_state.loader.loader:
             return self._skip_first_batches(loader, batches)
         trainer, place = self._trainer, own["place"]
-        keeping.batch, keeping.stage = place["batch"], Stage(place["stage"])
-        keeping.randomness.set_randomness(own["random"])
-        if keeping.stage is not Stage.STEP:
+        train_state.batch, train_state.stage = place["batch"], Stage(place["stage"])
+        train_state.randomness.set_randomness(own["random"])
+        if train_state.stage is not Stage.STEP:
             vars(trainer.control).update(own["control"])
-        if keeping.stage is Stage.STEP_PENDING:
+        if train_state.stage is Stage.STEP_PENDING:
             self._run_pending()
-        elif keeping.stage is Stage.EPOCH_PENDING:
+        elif train_state.stage is Stage.EPOCH_PENDING:
             self._skips_epoch_end = True
             self.boundaries.resumes_at_epoch_end()
         control = trainer.control
-        over = keeping.stage is Stage.EPOCH_PENDING or self.boundaries.epoch_is_over()
+        over = train_state.stage is Stage.EPOCH_PENDING or self.boundaries.epoch_is_over()
         if over or self.boundaries.ending or control.should_training_stop or control.should_epoch_stop:
             return []
-        if not keeping.loader.fits(own["loader"]):
+        if not train_state.loader.fits(own["loader"]):
             self._replays = True
             return self._skip_first_batches(loader, batches)
-        keeping.loader.resume(own["loader"], place["batch"], keeping.randomness.randomness())
+        train_state.loader.resume(own["loader"], place["batch"], train_state.randomness.randomness())
         return loader
 
     def _first_batches_fetched(self, *args: Any) -> None:
         """In place of Trainer's own: a loader that cannot be watched has drawn for all that it has read again."""
         if self._replays and self._own is not None:
             self._replays = False
-            self._keeping.randomness.set_randomness(self._own["random"])
+            self._train_state.randomness.set_randomness(self._own["random"])
         if (
             self._own is not None and self._own["place"]["batch"]
         ):  # `on_epoch_begin` has been told of this epoch again
-            self._keeping.put_back_script(self._own)
+            self._train_state.put_back_script(self._own)
 
     def _run_pending(self) -> None:
         trainer = self._trainer
@@ -254,7 +254,7 @@ class TrainPatches:
                 "tr_loss": trainer._tr_loss,
                 "model": trainer.model_wrapped,
                 "trial": None,
-                "epoch": self._keeping.epoch,
+                "epoch": self._train_state.epoch,
                 "ignore_keys_for_eval": self._ignored_keys,
                 "start_time": self._clock.wall(),
             }

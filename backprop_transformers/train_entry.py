@@ -15,7 +15,7 @@ from transformers import trainer as trainer_module
 
 from backprop_core.session import attach_rules
 from backprop_core.session.join_run import NotJoinedError
-from backprop_core.session.messages import Teller
+from backprop_core.session.messages import Messages
 from backprop_transformers.needs import check_needs_of_the_class
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwar
     if reason is None:
         return _opened(callback, trainer)
     if trainer.is_world_process_zero():
-        Teller().say(
+        Messages().say(
             f"{reason}: BackpropCallback does not save such a training, and does not end it.", "warning"
         )
     return None

@@ -16,7 +16,7 @@ from backprop_core.session.settings import SessionSettings
 from backprop_torch.ranks import ranks_of_process
 from backprop_transformers import scripts_checkpoint
 from backprop_transformers.patches import TrainPatches
-from backprop_transformers.training_state import OURS, TrainerKeeping, is_ours
+from backprop_transformers.training_state import OURS, TrainState, is_ours
 
 LEAVE_S = 0.15
 """Trainer's own last words: loaders' workers, the other callbacks' `on_train_end`."""
@@ -41,10 +41,10 @@ class BoxedTraining:
         self._began = clock.monotonic()
         self._earlier_s = 0.0
         self._closed = False
-        keeping = TrainerKeeping(trainer, self._elapsed_s)
+        train_state = TrainState(trainer, self._elapsed_s)
         self._ranks = ranks_of_process()
-        self.session = session_among(self._ranks, settings, keeping, clock, leave_s=LEAVE_S)
-        self.patches = TrainPatches(self.session, keeping, clock, lenient=lenient)
+        self.session = session_among(self._ranks, settings, train_state, clock, leave_s=LEAVE_S)
+        self.patches = TrainPatches(self.session, train_state, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
         return self._earlier_s + self._clock.monotonic() - self._began
@@ -118,7 +118,7 @@ class BoxedTraining:
         self.session.complete(self.patches.boundaries.steps_untold())
 
     def _warn(self, text: str) -> None:
-        self.session.teller.say(text, "warning")
+        self.session.messages.say(text, "warning")
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         if not (self._closed or self.patches.faults.aside):

@@ -1,4 +1,4 @@
-"""What a checkpoint of a Trainer's training holds, and how it is put back. It is the session's `Trainee`."""
+"""What a checkpoint of a Trainer's training holds, and how it is put back. It is the session's `TrainingState`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Stage(StrEnum):
     """Behind the whole training."""
 
 
-class TrainerKeeping:
+class TrainState:
     """Takes a Trainer apart at a boundary.
 
     Attributes:
@@ -59,7 +59,7 @@ class TrainerKeeping:
         step_values: what Trainer logs of the newest step besides its loss: `grad_norm` and `learning_rate`.
         steps_planned: the training's length, once Trainer knows it.
         elapsed_s: tells the seconds that training has taken in all attempts.
-        processes, other_ranks: see `together.SharedTrainee`.
+        processes, other_ranks: see `together.SharedTrainingState`.
     """
 
     def __init__(self, trainer: Any, elapsed_s: Callable[[], float]) -> None:
@@ -80,7 +80,7 @@ class TrainerKeeping:
         self.script = TrainerScriptWatch(trainer, self.framework, self.translators)
         self.say: Callable[[str], None] = lambda text: None
 
-    # -- Trainee -----------------------------------------------------------------------------------------------
+    # -- TrainingState -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
         own = self.own_part()
@@ -206,7 +206,7 @@ class TrainerKeeping:
 
     # -- putting back ------------------------------------------------------------------------------------------
 
-    def take_back(self, states: Mapping[str, object], source: str) -> None:
+    def restore(self, states: Mapping[str, object], source: str) -> None:
         """Weights, optimizer, scheduler and scaler, or nothing.
 
         Raises:

@@ -101,10 +101,10 @@ def peer(state_mb: float, val_s: float, budget_s: float, home: Path) -> dict[str
 
     module = _module(state_mb, 50.0, val_s, 0)
     folder = home / "peer"
-    keeping = ModelCheckpoint(folder, save_last=True, save_on_train_epoch_end=False)
+    loop_state = ModelCheckpoint(folder, save_last=True, save_on_train_epoch_end=False)
     began = time.monotonic()
     with redirect_stderr(StringIO()):
-        _fit(module, [Timer(timedelta(seconds=budget_s)), keeping], folder, batches=60)
+        _fit(module, [Timer(timedelta(seconds=budget_s)), loop_state], folder, batches=60)
     slack_s = budget_s - (time.monotonic() - began)
     shutil.rmtree(folder, ignore_errors=True)
     return {

@@ -10,7 +10,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_iterators import asked_iterators
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import RunningLoop
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.ports.framework import LoaderPasses
 
 
@@ -26,7 +26,7 @@ class LoopReadings:
     def __init__(
         self,
         loop: RunningLoop,
-        keeping: Keeping,
+        loop_state: LoopState,
         passes: list[LoaderPasses],
         say: Callable[[str], None],
         *,
@@ -34,9 +34,9 @@ class LoopReadings:
     ) -> None:
         self._late = late
         self._say = say
-        self._asked_state = AskedState(passes, keeping.translators)
+        self._asked_state = AskedState(passes, loop_state.translators)
         self._loop = loop
-        self._keeping = keeping
+        self._loop_state = loop_state
         self._passes = passes
         saved = loop.saved.opening if loop.saved is not None else None
         self._saved: list[Any] = list(saved["readings"]) if saved is not None else []
@@ -93,11 +93,11 @@ class LoopReadings:
             )
 
     def _begun(self, loader: Any, saved: Any, skip: int) -> Iterable[Any] | None:
-        keeping = self._keeping
-        for framework in keeping.frameworks:
-            reading = framework.reading(loader, keeping)
+        loop_state = self._loop_state
+        for framework in loop_state.frameworks:
+            reading = framework.reading(loader, loop_state)
             if reading is not None:
-                keeping.meet_loader(loader, None)  # what it holds comes back with the script's variables
+                loop_state.meet_loader(loader, None)  # what it holds comes back with the script's variables
                 self._check_size(reading.batch_size, skip)
                 self._loop.readings.append(reading)
                 iterator = reading.begin(saved, skip, lambda: None)

@@ -49,8 +49,8 @@ class _Window:
         return max(0, self.length - pending) if pending > 0 else 0
 
 
-class Keeping:
-    """All state of one box, by name. It is the session's `Trainee`.
+class LoopState:
+    """All state of one box, by name. It is the session's `TrainingState`.
 
     Attributes:
         kept: what the script named, and what was found.
@@ -59,7 +59,7 @@ class Keeping:
         raw: the unchanged loop that is watched, or None.
         found: whether objects are to be found rather than named.
         optimizer_steps: steps that any optimizer took in this box.
-        processes: how many train together; each has a keeping of its own.
+        processes: how many train together; each has a state of its own.
         other_ranks: asks the others for their part of the state; None where there is none, or they are not listening.
         count_steps: brings `step` up to date, for a loop that does not count each one.
     """
@@ -117,7 +117,7 @@ class Keeping:
         """A loader is read from: its own generators are kept under its number, and restored when first met."""
         self.kept.meet_loader(loader, None if states is None else states.get(_REST))
 
-    def take_back_loader(self, loader: object, states: Mapping[str, object]) -> None:
+    def restore_loader(self, loader: object, states: Mapping[str, object]) -> None:
         """Set the generators of a loader that was met to where they were when the checkpoint was made."""
         self.kept.restore_loader(loader, states.get(_REST))
 
@@ -154,7 +154,7 @@ class Keeping:
         """Another training begins: what was found for the one before is not kept any more."""
         self.kept.forget_found()
 
-    # -- Trainee -----------------------------------------------------------------------------------------------
+    # -- TrainingState -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
         if self.kept.all_dropped:
@@ -265,7 +265,7 @@ class Keeping:
         """The names of tracked objects in a checkpoint."""
         return [name for name in states if not name.startswith(_OWN)]
 
-    def take_back_place(self, states: Mapping[str, object], source: str) -> None:
+    def restore_place(self, states: Mapping[str, object], source: str) -> None:
         """Set the step and the way back through the loops.
 
         Raises:
@@ -283,7 +283,7 @@ class Keeping:
                 "Give a checkpoint that a time box has made.",
             ) from error
 
-    def take_back_objects(self, states: Mapping[str, object], source: str) -> list[str]:
+    def restore_objects(self, states: Mapping[str, object], source: str) -> list[str]:
         """Restore all objects that are tracked now, or none; the names that had no state.
 
         Raises:
@@ -297,13 +297,13 @@ class Keeping:
             restore_all(companions, {name: rest[name] for name in rest}, source)
         return [name for name in tracked if name not in states]
 
-    def take_back_randomness(self, states: Mapping[str, object]) -> None:
+    def restore_randomness(self, states: Mapping[str, object]) -> None:
         """Set every random generator to where it was when the checkpoint was made."""
         saved = states.get(RANDOM)
         if isinstance(saved, Mapping):
             self.set_randomness(saved)
 
-    def take_back_script(self, states: Mapping[str, object]) -> list[Missing]:
+    def restore_script(self, states: Mapping[str, object]) -> list[Missing]:
         """Put back what the script itself had changed; what could not be. Earlier versions stored nothing of it."""
         saved = states.get(SCRIPT)
         return self.script.restore(saved) if isinstance(saved, Mapping) else []

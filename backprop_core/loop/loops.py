@@ -13,9 +13,9 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.loop.loop_position import Cursor, CursorMismatch, Entry, Frame, SavedFrame
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.replay import open_reading
-from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.resume_pass import ResumedPasses
 from backprop_core.ports.framework import LoaderReading
 from backprop_core.session.session import Session
@@ -55,14 +55,14 @@ class Loops:
         raw_hooks: what watches an unchanged loop until then.
     """
 
-    def __init__(self, session: Session, keeping: Keeping, takeback: Takeback, clock: Clock) -> None:
+    def __init__(self, session: Session, loop_state: LoopState, restorer: LoopRestorer, clock: Clock) -> None:
         self.session = session
-        self.keeping = keeping
+        self.loop_state = loop_state
         self.used = False
         self.raw_hooks = ExitStack()
         self.pending = 0
-        self._takeback = takeback
-        self._passes = ResumedPasses(takeback)
+        self._restorer = restorer
+        self._passes = ResumedPasses(restorer)
         self._clock = clock
         self._epochs: int | None = None
 
@@ -71,9 +71,9 @@ class Loops:
 
         Not where the box's loops have been left already by the error: nobody knows any more where they were.
         """
-        debris = any(framework.is_stop_debris(error) for framework in self.keeping.frameworks)
+        debris = any(framework.is_stop_debris(error) for framework in self.loop_state.frameworks)
         if debris:
-            known = not self.used or len(self.keeping.cursor.frames) > 1
+            known = not self.used or len(self.loop_state.cursor.frames) > 1
             self.session.leave_at_once("a stop signal ended the loader's workers", save=known)
         return debris
 
@@ -81,46 +81,46 @@ class Loops:
         self, steps: int, phase: Phase = Phase.PLAIN, then: Phase | None = None, at: Frame | None = None
     ) -> None:
         session = self.session
-        self.keeping.script.settled = self.keeping.script.settled or steps > 0
-        self.keeping.cursor.boundary = at
-        self.keeping.kept.release_dropped()
-        if not self._takeback.searched and self.keeping.found and (steps or session.steps):
-            if self._takeback.late:
+        self.loop_state.script.settled = self.loop_state.script.settled or steps > 0
+        self.loop_state.cursor.boundary = at
+        self.loop_state.kept.release_dropped()
+        if not self._restorer.searched and self.loop_state.found and (steps or session.steps):
+            if self._restorer.late:
                 raise StateMismatchError(
-                    f"{self._takeback.source} cannot be restored: its objects did not exist when the block was entered.",
+                    f"{self._restorer.source} cannot be restored: its objects did not exist when the block was entered.",
                     "Make model and optimizer before the block, or name them: backprop.timebox(model=model, ...).",
                 )
-            self._takeback.find()
+            self._restorer.find()
         if session.boundary(steps, phase=phase, then=then):
             raise LeaveBox(self)
 
     def _begin(self, kind: str) -> Entry:
-        session, keeping = self.session, self.keeping
+        session, loop_state = self.session, self.loop_state
         self.take_over()
         try:
-            entry = keeping.cursor.begin(kind)
+            entry = loop_state.cursor.begin(kind)
         except CursorMismatch as error:
             raise self._does_not_fit(error) from None
-        keeping.script.look()
+        loop_state.script.look()
         if entry.arrived and session.restored is not None:
-            self._takeback.arrive()  # code before this loop has run again and may have changed things
+            self._restorer.arrive()  # code before this loop has run again and may have changed things
         return entry
 
     def _does_not_fit(self, error: CursorMismatch) -> StateMismatchError:
         return StateMismatchError(
-            f"{self._takeback.source} does not fit this script: {error}.",
+            f"{self._restorer.source} does not fit this script: {error}.",
             "Run the script as it was, or start afresh with resume=False (a new run).",
         )
 
     def _moved_on(self, frame: Frame) -> None:
         try:
-            self.keeping.cursor.moved_on(frame)
+            self.loop_state.cursor.moved_on(frame)
         except CursorMismatch as error:
             raise self._does_not_fit(error) from None
 
     def _count(self, frame: Frame) -> None:
         """Which loop counts the steps: the outermost box.steps does, else box.batches."""
-        frames = self.keeping.cursor.frames
+        frames = self.loop_state.cursor.frames
         if frame.kind == "steps":
             for outer in frames:
                 outer.counts = False
@@ -132,7 +132,7 @@ class Loops:
         entry = self._begin("epochs")
         if entry.over:
             return
-        keeping, frame, saved = self.keeping, entry.frame, entry.saved
+        loop_state, frame, saved = self.loop_state, entry.frame, entry.saved
         self._plan(epochs=count)
         start = frame.opening = EpochStart()
         try:
@@ -142,12 +142,12 @@ class Loops:
                     self._moved_on(frame)
                     self.boundary(0, at=frame)
                 elif saved is not None and saved.midway and saved.opening is not None:
-                    keeping.set_randomness(saved.opening)
-                start.randomness = keeping.randomness()
+                    loop_state.set_randomness(saved.opening)
+                start.randomness = loop_state.randomness()
                 frame.index = epoch + 1
                 yield epoch
         finally:
-            keeping.cursor.end(frame)
+            loop_state.cursor.end(frame)
 
     def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
         """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
@@ -157,17 +157,17 @@ class Loops:
             replay: fetch the batches that are already trained and throw them away, instead of skipping them by index.
                 Slower, and exact even where the loader's workers draw random numbers.
         """
-        session, keeping = self.session, self.keeping
-        keeping.meet_loader(loader, None if session.restored is None else session.restored.states)
+        session, loop_state = self.session, self.loop_state
+        loop_state.meet_loader(loader, None if session.restored is None else session.restored.states)
         entry = self._begin("batches")
         if entry.over:
             return
         frame, saved = entry.frame, entry.saved
-        reading = open_reading(loader, keeping, replay=replay)
+        reading = open_reading(loader, loop_state, replay=replay)
         self._open_pass(frame, reading, saved)
         # A validation in the middle of a step is begun on a condition, so nobody could be led back into it: no boundaries.
-        inner, before = _inside_a_step(keeping.cursor), keeping.optimizer_steps
-        cursor, now, pending, edge = keeping.cursor, self._clock.monotonic, 0, (reading.length or 0) - 1
+        inner, before = _inside_a_step(loop_state.cursor), loop_state.optimizer_steps
+        cursor, now, pending, edge = loop_state.cursor, self._clock.monotonic, 0, (reading.length or 0) - 1
         index = frame.index
         try:
             iterator, again = self._passes.begin(loader, reading, frame, saved)
@@ -183,18 +183,18 @@ class Loops:
                     self._moved_on(frame)
                 if again:
                     again = False
-                    self._takeback.arrive()
+                    self._restorer.arrive()
                     continue
-                if frame.follows or (inner and keeping.optimizer_steps == before):
+                if frame.follows or (inner and loop_state.optimizer_steps == before):
                     continue
                 if frame.counts:
                     pending += 1
-                    keeping.step += 1
+                    loop_state.step += 1
                 if index == edge or (now() >= session.wake and index != edge + 1):
                     self.boundary(pending, then=Phase.LOOP_END if index == edge else None, at=frame)
                     pending = 0
-            frame.index = keeping.batches_over = index
-            if not frame.follows and not (inner and keeping.optimizer_steps == before):
+            frame.index = loop_state.batches_over = index
+            if not frame.follows and not (inner and loop_state.optimizer_steps == before):
                 self._boundary_behind(frame, pending)
         except (RuntimeError, OSError, EOFError) as error:  # only the fetch of a batch raises one here
             frame.index, cursor.boundary = index, frame
@@ -213,11 +213,11 @@ class Loops:
         self._count(frame)
         self._plan(batches=reading.length)
         if frame.index and reading.caveat:
-            self.session.teller.say_once(reading.caveat)
+            self.session.messages.say_once(reading.caveat)
 
     def _boundary_behind(self, frame: Frame, pending: int) -> None:
         """The boundary behind the last iteration of a loop, before the code behind it; see decisions/0004."""
-        cursor = self.keeping.cursor
+        cursor = self.loop_state.cursor
         if frame.index and cursor.frames[-1] is frame:
             frame.spent = True
             self.boundary(pending, Phase.LOOP_END, at=frame)
@@ -231,11 +231,11 @@ class Loops:
         entry = self._begin("steps")
         if entry.over:
             return
-        session, keeping, frame = self.session, self.keeping, entry.frame
+        session, loop_state, frame = self.session, self.loop_state, entry.frame
         self._count(frame)
-        if frame.counts and keeping.cursor.frames[-2].kind == "box":
-            keeping.steps_planned = count
-        cursor, now, pending = keeping.cursor, self._clock.monotonic, 0
+        if frame.counts and loop_state.cursor.frames[-2].kind == "box":
+            loop_state.steps_planned = count
+        cursor, now, pending = loop_state.cursor, self._clock.monotonic, 0
         again = entry.saved is not None and entry.saved.again
         try:
             for step in range(frame.index, count):
@@ -244,25 +244,25 @@ class Loops:
                 if cursor.unsettled:
                     self._moved_on(frame)
                 if again:
-                    self._takeback.arrive()
+                    self._restorer.arrive()
                     return
                 if frame.counts:
                     pending += 1
-                    keeping.step += 1
+                    loop_state.step += 1
                 if now() >= session.wake and step + 1 < count:
                     self.boundary(pending, at=frame)
                     pending = 0
             if pending or not frame.counts:
                 self._boundary_behind(frame, pending)
         finally:
-            keeping.cursor.end(frame)
+            loop_state.cursor.end(frame)
 
     def by_hand(self) -> Callable[..., None]:
         """`box.step` as a closure: a short step pays for one call and one look at the clock.
 
         Inside one of the other loops, whose boundary follows anyway, it only logs.
         """
-        session, frames, now = self.session, self.keeping.cursor.frames, self._clock.monotonic
+        session, frames, now = self.session, self.loop_state.cursor.frames, self._clock.monotonic
         uncounted = 0
 
         def step(**values: Any) -> None:
@@ -280,23 +280,23 @@ class Loops:
         def count() -> None:
             nonlocal uncounted
             self.pending += uncounted
-            self.keeping.step += uncounted
+            self.loop_state.step += uncounted
             uncounted = 0
 
-        self.keeping.count_steps = count
+        self.loop_state.count_steps = count
         return step
 
     def boundary_of_pending(self, phase: Phase) -> None:
         """A boundary for the steps that were counted without one."""
-        self.keeping.count_steps()
+        self.loop_state.count_steps()
         pending, self.pending = self.pending, 0
         self.boundary(pending, phase)
 
     def count_last_step(self) -> None:
         """An unchanged loop has no boundary behind its last step."""
-        raw = self.keeping.raw
+        raw = self.loop_state.raw
         if raw is not None and not self.used and raw.step_is_open():
-            self.keeping.step += 1
+            self.loop_state.step += 1
 
     def take_over(self) -> None:
         """The script tells its boundaries itself, so nothing need be watched from outside."""
@@ -306,8 +306,8 @@ class Loops:
 
     def _plan(self, *, epochs: int | None = None, batches: int | None = None) -> None:
         self._epochs = self._epochs if epochs is None else epochs
-        if batches is not None and self._epochs is not None and self.keeping.steps_planned is None:
-            self.keeping.steps_planned = batches * self._epochs
+        if batches is not None and self._epochs is not None and self.loop_state.steps_planned is None:
+            self.loop_state.steps_planned = batches * self._epochs
 
 
 def _inside_a_step(cursor: Cursor) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.ports.framework import LoaderReading
 
 
@@ -20,15 +20,15 @@ class ReplayedReading:
     caveat = ""
     batch_size: int | None = None
 
-    def __init__(self, items: Iterable[Any], keeping: Keeping) -> None:
+    def __init__(self, items: Iterable[Any], loop_state: LoopState) -> None:
         self._items = items
-        self._keeping = keeping
+        self._loop_state = loop_state
         self._before: Any = None
         self.length = _length(items)
 
     def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
         if saved is not None:
-            self._keeping.set_randomness(saved)
+            self._loop_state.set_randomness(saved)
         self.note_start()
         iterator = iter(self._items)
         if skip:
@@ -40,7 +40,7 @@ class ReplayedReading:
 
     def note_start(self) -> None:
         """A pass begins now, whoever begins it."""
-        self._before = self._keeping.randomness()
+        self._before = self._loop_state.randomness()
 
     def position(self, *, midway: bool) -> Any:
         return self._before
@@ -70,10 +70,10 @@ def _length(items: Any) -> int | None:
         return None
 
 
-def open_reading(loader: Iterable[Any], keeping: Keeping, *, replay: bool) -> LoaderReading:
+def open_reading(loader: Iterable[Any], loop_state: LoopState, *, replay: bool) -> LoaderReading:
     """The best way to read `loader` with a position."""
-    for framework in keeping.frameworks:
-        reading = framework.reading(loader, keeping, replay=replay)
+    for framework in loop_state.frameworks:
+        reading = framework.reading(loader, loop_state, replay=replay)
         if reading is not None:
             return reading
-    return ReplayedReading(loader, keeping)
+    return ReplayedReading(loader, loop_state)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.loop_position import Frame, PlaceMismatch, SavedFrame, place_in_batches
 from backprop_core.loop.replay import looked_into
-from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.ports.framework import LoaderReading
 
 T = TypeVar("T")
@@ -17,9 +17,9 @@ T = TypeVar("T")
 class ResumedPasses:
     """Begins the passes of one box."""
 
-    def __init__(self, takeback: Takeback) -> None:
-        self._takeback = takeback
-        self._session, self._keeping = takeback.session, takeback.keeping
+    def __init__(self, restorer: LoopRestorer) -> None:
+        self._restorer = restorer
+        self._session, self._loop_state = restorer.session, restorer.loop_state
 
     def place(self, saved: SavedFrame, reading: LoaderReading) -> int:
         """Batches of the interrupted pass that are over, of the size that they have now.
@@ -31,11 +31,11 @@ class ResumedPasses:
             index, note = place_in_batches(saved, reading.batch_size, reading.length)
         except PlaceMismatch as error:
             raise StateMismatchError(
-                f"{self._takeback.source} does not fit this script: {error}.",
+                f"{self._restorer.source} does not fit this script: {error}.",
                 f"Give the loader {saved.batch_size} samples a batch again, or start afresh with resume=False (a new run).",
             ) from None
         if note:
-            self._session.teller.say_once(f"{self._takeback.source}: {note}.", "warning")
+            self._session.messages.say_once(f"{self._restorer.source}: {note}.", "warning")
         return index
 
     def begin(
@@ -60,17 +60,17 @@ class ResumedPasses:
         A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
         the global generators stay as they are then.
         """
-        session, keeping = self._session, self._keeping
+        session, loop_state = self._session, self._loop_state
         if saved is None or session.restored is None:
             return lambda: None
         states = session.restored.states
-        now = keeping.randomness() if saved.waiting else None
+        now = loop_state.randomness() if saved.waiting else None
 
         def resume() -> None:
-            keeping.take_back_loader(loader, states)
+            loop_state.restore_loader(loader, states)
             if now is None:
-                keeping.take_back_randomness(states)
+                loop_state.restore_randomness(states)
             else:
-                keeping.set_randomness(now)
+                loop_state.set_randomness(now)
 
         return resume

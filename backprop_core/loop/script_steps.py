@@ -18,7 +18,7 @@ from backprop_core.loop.loop_state import RANDOM, SCRIPT
 from backprop_core.script_state.restore import IN_PLACE
 
 if TYPE_CHECKING:
-    from backprop_core.loop.script_keeping import ScriptKeeping
+    from backprop_core.loop.script_loop_state import ScriptLoopState
 
 _SHARE = 0.01
 """Of the time of such a step, at most this part goes into looking at the script before it."""
@@ -95,12 +95,12 @@ class LongSteps:
         loops.stepped = False
         return True
 
-    def begin(self, keeping: ScriptKeeping, frame: FrameType, *, seldom: bool) -> None:
+    def begin(self, loop_state: ScriptLoopState, frame: FrameType, *, seldom: bool) -> None:
         """Remember how things are, where the step may be a whole training or that costs next to nothing."""
         now = self._clock.monotonic()
         took_s, self._since = now - self._since, now
         if not self._loops.going_back and (seldom or self._look_s <= took_s * _SHARE):
-            self.begun = keeping.step_begins(frame, self._number)
+            self.begun = loop_state.step_begins(frame, self._number)
             self._look_s = self._clock.monotonic() - now
 
     @contextmanager

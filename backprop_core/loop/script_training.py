@@ -21,7 +21,7 @@ from backprop_core.errors import StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.loop_readings import LoopReadings
 from backprop_core.loop.script_frames import has_an_adapter
-from backprop_core.loop.script_keeping import ScriptKeeping
+from backprop_core.loop.script_loop_state import ScriptLoopState
 from backprop_core.loop.script_steps import LongSteps
 from backprop_core.loop.sources import items_behind, length_of
 from backprop_core.loop.watched_loop import INSIDE_A_STEP
@@ -56,7 +56,7 @@ class ScriptTraining:
     def __init__(self, loops: CountedLoops, clock: Clock = SYSTEM) -> None:
         self.alarm: Any = _Alarm()
         self.loops = loops
-        self.keeping: ScriptKeeping | None = None
+        self.loop_state: ScriptLoopState | None = None
         self.session: Session | None = None
         self._clock = clock
         self._hooks = ExitStack()
@@ -69,16 +69,16 @@ class ScriptTraining:
     # -- what the loops tell -----------------------------------------------------------------------------------
 
     def loop_is_met(self, site: Site, frame: FrameType) -> None:
-        if self.keeping is None and site.trains:
+        if self.loop_state is None and site.trains:
             self._guarded(lambda: self._begin(frame))
 
     def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
-        if self.keeping is None:
+        if self.loop_state is None:
             return
         if loop.saved is not None and loop.saved.opening is not None:
-            self.keeping.set_randomness(loop.saved.opening["random"])
+            self.loop_state.set_randomness(loop.saved.opening["random"])
         if loop.site.trains:
-            loop.random = self.keeping.randomness()
+            loop.random = self.loop_state.randomness()
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         items: list[Iterable[Any]] = [source]
@@ -99,11 +99,11 @@ class ScriptTraining:
             ) from error
 
     def _begun_where_it_was(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
-        if self.keeping is None:
+        if self.loop_state is None:
             return source  # type: ignore[no-any-return]
         loop.length = length_of(source)
         late = bool(loop.innermost and loop.saved and loop.index and self._must_make(loop.saved))
-        readings = LoopReadings(loop, self.keeping, self.keeping.passes, self._say_missing, late=late)
+        readings = LoopReadings(loop, self.loop_state, self.loop_state.passes, self._say_missing, late=late)
         if late:
             loop.late = iter(items_behind(source, 0, readings))
             loop.index = 0
@@ -112,15 +112,15 @@ class ScriptTraining:
 
     def _say_missing(self, missing: str) -> None:
         if self.session is not None:
-            self.session.teller.say(missing, "warning")
+            self.session.messages.say(missing, "warning")
 
     def _must_make(self, saved: SavedLoop) -> bool:
         """Whether objects that are to be restored are not there yet: the first iteration of the loop has made them."""
-        session, keeping = self.session, self.keeping
-        if session is None or keeping is None or session.restored is None:
+        session, loop_state = self.session, self.loop_state
+        if session is None or loop_state is None or session.restored is None:
             return False
-        keeping.at(None, self.loops.opening_frame())
-        return bool(keeping.missing(session.restored.states))
+        loop_state.at(None, self.loops.opening_frame())
+        return bool(loop_state.missing(session.restored.states))
 
     def entered(self, loop: RunningLoop, frame: FrameType) -> None:
         counts = loop.site.by_update or self.loops.iterations_are_steps
@@ -133,7 +133,7 @@ class ScriptTraining:
         saved, loop.saved = loop.saved, None
         if loop.innermost:
             self._guarded(lambda: self._arrive(loop, frame))
-        elif saved.entry is not None and self.keeping is not None:
+        elif saved.entry is not None and self.loop_state is not None:
             loop.entry = saved.entry
 
     def entered_late(self, loop: RunningLoop, frame: FrameType) -> None:
@@ -147,22 +147,22 @@ class ScriptTraining:
         self._guarded(lambda: self._arrive(loop, frame))
 
     def iteration_begins(self, loop: RunningLoop, frame: FrameType) -> None:
-        keeping, now = self.keeping, self._clock.monotonic()
-        if keeping is None:
+        loop_state, now = self.loop_state, self._clock.monotonic()
+        if loop_state is None:
             return
         took_s, loop.since = now - loop.since if loop.since else None, now
         if self.loops.going_back and loop.entry is not None:
-            keeping.restore_entry(loop.entry, frame)
+            loop_state.restore_entry(loop.entry, frame)
             return
         loop.entry = None
         if took_s is None or self._entry_s <= took_s * _ENTRY_SHARE:
-            loop.entry = keeping.entry(frame)
+            loop.entry = loop_state.entry(frame)
             self._entry_s = self._clock.monotonic() - now
 
     def passed_over(self, ended: EndedLoop, frame: FrameType) -> None:
-        if self.keeping is not None and ended.effect is not None:
-            keeping = self.keeping
-            self._guarded(lambda: keeping.restore_effect(ended.effect, frame))
+        if self.loop_state is not None and ended.effect is not None:
+            loop_state = self.loop_state
+            self._guarded(lambda: loop_state.restore_effect(ended.effect, frame))
 
     def may_begin_in_a_child(self) -> bool:
         return self.session is None and not self.loops.stack
@@ -182,13 +182,13 @@ class ScriptTraining:
         )
 
     def ended(self, loop: RunningLoop, frame: FrameType | None) -> Any:
-        if self.keeping is None or self.session is None or not loop.site.followed or self.loops.going_back:
+        if self.loop_state is None or self.session is None or not loop.site.followed or self.loops.going_back:
             return None
         if os.getpid() != self._owner or sys.is_finalizing():
             return None
-        keeping = self.keeping
+        loop_state = self.loop_state
         effect: list[Any] = []
-        self._guarded(lambda: effect.append(keeping.effect(frame)))
+        self._guarded(lambda: effect.append(loop_state.effect(frame)))
         return effect[0] if effect else None
 
     def boundary(self, loop: RunningLoop, frame: FrameType) -> None:
@@ -208,19 +208,19 @@ class ScriptTraining:
         if own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop():
             self._step_aside()
             return
-        self.keeping = keeping = ScriptKeeping(frameworks_in_use(), self.loops)
+        self.loop_state = loop_state = ScriptLoopState(frameworks_in_use(), self.loops)
         resuming = os.environ.get("BACKPROP_RESUME") == "1" and not os.environ.get("BACKPROP_SCRIPT_RESUMES")
-        for framework in keeping.frameworks:
+        for framework in loop_state.frameworks:
             passes = framework.loader_passes()
             if passes is not None:
-                keeping.passes.append(passes)
-                self._hooks.enter_context(passes.watch(keeping))
+                loop_state.passes.append(passes)
+                self._hooks.enter_context(passes.watch(loop_state))
             trained = framework.trained_objects()
             if trained is not None:
-                keeping.trained.append(trained)
+                loop_state.trained.append(trained)
                 self._hooks.enter_context(trained.watch(self))
-        self.loops.iterations_are_steps = not any(trained.sees_steps for trained in keeping.trained)
-        keeping.baseline(frame)
+        self.loops.iterations_are_steps = not any(trained.sees_steps for trained in loop_state.trained)
+        loop_state.baseline(frame)
         attach_rules.stand_by(self._step_aside)
         if resuming:
             self._open(frame)
@@ -231,7 +231,7 @@ class ScriptTraining:
         if self.session is None and has_an_adapter(sys._getframe(1)):
             return
         self.loops.steps_seen = True
-        if self.session is None and self.keeping is not None and not self.loops.going_back:
+        if self.session is None and self.loop_state is not None and not self.loops.going_back:
             if not self.loops.stack:
                 self._hand_over()
                 return
@@ -240,11 +240,11 @@ class ScriptTraining:
             self._guarded(lambda: self._step_comes(seldom))
 
     def _step_comes(self, seldom: bool) -> None:
-        keeping, frame = self.keeping, self._script_frame()
-        assert keeping is not None
+        loop_state, frame = self.loop_state, self._script_frame()
+        assert loop_state is not None
         if self._steps.is_awaited():
             self._arrive(None, frame)
-        self._steps.begin(keeping, frame, seldom=seldom)
+        self._steps.begin(loop_state, frame, seldom=seldom)
 
     def evaluation(self) -> AbstractContextManager[None]:
         """Loops inside belong to the step."""
@@ -264,19 +264,19 @@ class ScriptTraining:
             self._guarded(lambda: self._boundary_inside(session, self._script_frame()))
 
     def _boundary_inside(self, session: Session, frame: FrameType) -> None:
-        keeping = self.keeping
-        assert keeping is not None
-        session.teller.say_once(INSIDE_A_STEP)
-        keeping.inside = self._steps.begun
+        loop_state = self.loop_state
+        assert loop_state is not None
+        session.messages.say_once(INSIDE_A_STEP)
+        loop_state.inside = self._steps.begun
         try:
-            keeping.at(None, frame)
-            if keeping.grew() or not keeping.objects:
-                self._say_found(keeping.find(frame))
+            loop_state.at(None, frame)
+            if loop_state.grew() or not loop_state.objects:
+                self._say_found(loop_state.find(frame))
             pending, self._told = self.loops.steps - self._told, self.loops.steps
             if session.boundary(pending):
                 self._leave()
         finally:
-            keeping.inside = None
+            loop_state.inside = None
 
     def stepped(self) -> None:
         """An optimizer has stepped."""
@@ -296,13 +296,15 @@ class ScriptTraining:
         attach_rules.loops_are_counted(yes=False)
 
     def _open(self, frame: FrameType) -> None:
-        keeping = self.keeping
-        assert keeping is not None
+        loop_state = self.loop_state
+        assert loop_state is not None
         attach_rules.stand_by(lambda: None)
-        keeping.at(self.loops.stack[-1] if self.loops.stack else None, frame)
-        ranks = ranks_among(keeping.frameworks)
+        loop_state.at(self.loops.stack[-1] if self.loops.stack else None, frame)
+        ranks = ranks_among(loop_state.frameworks)
         try:
-            self.session = session_among(ranks, attached_settings(keeping.label()), keeping, self._clock)
+            self.session = session_among(
+                ranks, attached_settings(loop_state.label()), loop_state, self._clock
+            )
             self.session.open()
         except (NotJoinedError, RankError):
             self.session = None
@@ -313,50 +315,52 @@ class ScriptTraining:
             raise
         self._stay = when_process_ends(self._process_ends)
         attach_rules.stand_by(self._step_aside)
-        self._set_up(self.session, keeping, frame)
+        self._set_up(self.session, loop_state, frame)
 
-    def _set_up(self, session: Session, keeping: ScriptKeeping, frame: FrameType) -> None:
+    def _set_up(self, session: Session, loop_state: ScriptLoopState, frame: FrameType) -> None:
         if session.restored is not None:
-            if not keeping.go_back(session.restored.states):
+            if not loop_state.go_back(session.restored.states):
                 session.withdraw()
                 self._step_aside()
                 attach_rules.loops_are_counted(yes=False)
                 return
         else:
-            self._say_found(keeping.find(frame))
+            self._say_found(loop_state.find(frame))
             session.together(session.weigh)
             session.boundary(0)
         self.alarm = session
 
     def _arrive(self, loop: RunningLoop | None, frame: FrameType) -> None:
         """The innermost loop that was running has begun again, or the interrupted step: everything is put back."""
-        session, keeping = self.session, self.keeping
+        session, loop_state = self.session, self.loop_state
         assert session is not None
         assert session.restored is not None
-        assert keeping is not None
-        keeping.at(loop, frame)
-        for missing in keeping.arrive(session.restored.states, f"Checkpoint {session.resumed_from}", frame):
-            session.teller.say(f"Not restored: {missing}.", "warning")
+        assert loop_state is not None
+        loop_state.at(loop, frame)
+        for missing in loop_state.arrive(
+            session.restored.states, f"Checkpoint {session.resumed_from}", frame
+        ):
+            session.messages.say(f"Not restored: {missing}.", "warning")
         self._told = self.loops.steps
         session.weigh()
 
     def _at_boundary(self, loop: RunningLoop, frame: FrameType) -> None:
-        session, keeping, loops = self.session, self.keeping, self.loops
+        session, loop_state, loops = self.session, self.loop_state, self.loops
         assert session is not None
-        assert keeping is not None
+        assert loop_state is not None
         if loops.going_back:
             if session.may_leave_by_itself and session.look():
                 session.leave(save=False)
                 self._leave()
             return
-        keeping.at(loop, frame)
+        loop_state.at(loop, frame)
         pending = loops.steps - self._told
-        if not keeping.can_be_found_again():
+        if not loop_state.can_be_found_again():
             return
         if pending:
             self._told = loops.steps
-            if keeping.grew():
-                self._say_found(keeping.find(frame))
+            if loop_state.grew():
+                self._say_found(loop_state.find(frame))
             phase = Phase.EPOCH_END if loop.index == loop.length else Phase.PLAIN
             if session.boundary(pending, phase=phase):
                 self._leave()
@@ -371,7 +375,7 @@ class ScriptTraining:
 
     def _say_found(self, fresh: str) -> None:
         if fresh and self.session is not None:
-            self.session.teller.say(fresh)
+            self.session.messages.say(fresh)
 
     def _leave(self) -> None:
         session = self.session
@@ -419,8 +423,8 @@ class ScriptTraining:
         with suppress(Exception):
             if error is None:
                 self.loops.steps += self.loops.stepped
-                if self.keeping is not None:
-                    self.keeping.at(None, None)
+                if self.loop_state is not None:
+                    self.loop_state.at(None, None)
                 self._close(Outcome.COMPLETED, "")
             elif isinstance(error, KeyboardInterrupt):
                 self._close(Outcome.STOPPED, "interrupted by the keyboard")
@@ -433,5 +437,5 @@ class ScriptTraining:
         self._stay()
         if session is not None:
             session.close(outcome, reason)
-        if self.keeping is not None:
-            self.keeping.release()
+        if self.loop_state is not None:
+            self.loop_state.release()

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
 from backprop_core.errors import BackpropError, BoxError, UsageError
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.loops import LeaveBox, Loops
-from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
@@ -94,17 +94,17 @@ class TimeBox:
                 f"A time box is already open in this process (run {_open_box.run_id}).",
                 "Leave it before opening another; one box inside another cannot both decide when to stop.",
             )
-        keeping = Keeping(frameworks_in_use())
-        keeping.track(self._named)
-        ranks = ranks_among(keeping.frameworks)
+        loop_state = LoopState(frameworks_in_use())
+        loop_state.track(self._named)
+        ranks = ranks_among(loop_state.frameworks)
         if ranks is None:
-            _check_alone(self._settings.environ, keeping.frameworks)
-        session = session_among(ranks, self._settings, keeping, self._clock)
+            _check_alone(self._settings.environ, loop_state.frameworks)
+        session = session_among(ranks, self._settings, loop_state, self._clock)
         session.open()
-        takeback = Takeback(session, keeping)
+        restorer = LoopRestorer(session, loop_state)
         self._session, self._parts = (
             session,
-            _Parts(keeping, takeback, Loops(session, keeping, takeback, self._clock)),
+            _Parts(loop_state, restorer, Loops(session, loop_state, restorer, self._clock)),
         )
         _open_box = self
         try:
@@ -115,18 +115,18 @@ class TimeBox:
         return self
 
     def _set_up(self, parts: _Parts, caller: FrameType) -> None:
-        session, keeping, loops = parts.loops.session, parts.keeping, parts.loops
-        keeping.found = not keeping.has_optimizer()
-        listener = RawLoopListener(loops, parts.takeback, self._clock)
-        for framework in keeping.frameworks:
-            self._hooks.enter_context(framework.watch_steps(keeping.optimizer_stepped))
-            raw = framework.raw_loop(listener, keeping, caller) if keeping.raw is None else None
+        session, loop_state, loops = parts.loops.session, parts.loop_state, parts.loops
+        loop_state.found = not loop_state.has_optimizer()
+        listener = RawLoopListener(loops, parts.restorer, self._clock)
+        for framework in loop_state.frameworks:
+            self._hooks.enter_context(framework.watch_steps(loop_state.optimizer_stepped))
+            raw = framework.raw_loop(listener, loop_state, caller) if loop_state.raw is None else None
             if raw is not None:
-                keeping.raw = raw
+                loop_state.raw = raw
                 loops.raw_hooks = self._hooks.enter_context(ExitStack())
                 loops.raw_hooks.enter_context(raw.watch())
-                loops.raw_hooks.enter_context(keeping.kept.released_when_collected())
-        keeping.script.look()
+                loops.raw_hooks.enter_context(loop_state.kept.released_when_collected())
+        loop_state.script.look()
         session.together(lambda: _restore(parts))
         vars(self)["step"] = loops.by_hand()  # the method below, in its shortest form
         if session.restored is None:
@@ -166,7 +166,7 @@ class TimeBox:
             else:
                 session.close(outcome, reason)
             # A loader must not wait for the garbage collector: its workers would then end ten seconds late.
-            self._inside().keeping.release()
+            self._inside().loop_state.release()
             if session.restored is not None:
                 session.restored.states.clear()
 
@@ -222,10 +222,10 @@ class TimeBox:
             UsageError: nothing is known about an object of this kind, or its name is taken.
             StateMismatchError: what was saved does not fit; nothing was restored.
         """
-        session, keeping = self._running(), self._inside().keeping
-        keeping.track(objects)
+        session, loop_state = self._running(), self._inside().loop_state
+        loop_state.track(objects)
         if session.restored is not None:
-            keeping.take_back_objects(
+            loop_state.restore_objects(
                 {
                     name: state
                     for name, state in session.restored.states.items()
@@ -236,7 +236,7 @@ class TimeBox:
 
 
 def _restore(parts: _Parts) -> None:
-    parts.takeback.restore()
+    parts.restorer.restore()
     parts.loops.session.weigh()
 
 
@@ -258,8 +258,8 @@ def _check_alone(environ: Mapping[str, str], frameworks: Iterable[Framework]) ->
 class _Parts:
     """What an entered box is made of."""
 
-    keeping: Keeping
-    takeback: Takeback
+    loop_state: LoopState
+    restorer: LoopRestorer
     loops: Loops
 
 

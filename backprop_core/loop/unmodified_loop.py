@@ -15,9 +15,9 @@ from enum import Enum
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import CheckpointError, StateMismatchError, UnkeptStateError
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.loops import LeaveBox, Loops
-from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
@@ -45,8 +45,8 @@ class AttachedBox:
         self._name = framework_name
         self._clock = clock
         self._settings = attached_settings(framework_name)
-        self.keeping = Keeping(frameworks_in_use())
-        self.keeping.found = True
+        self.loop_state = LoopState(frameworks_in_use())
+        self.loop_state.found = True
         self._hooks = ExitStack()
         self._said_later: list[Exception | str] = []
         self._stage = _Stage.WAITING
@@ -63,13 +63,13 @@ class AttachedBox:
         self._is_near, self._is_ours = is_near, is_ours
         if attach_rules.a_session_was_opened():
             return
-        raw = framework.raw_loop(self, self.keeping, None)
+        raw = framework.raw_loop(self, self.loop_state, None)
         if raw is None:
             return
-        self.keeping.raw = raw
-        self._hooks.enter_context(framework.watch_steps(self.keeping.optimizer_stepped))
+        self.loop_state.raw = raw
+        self._hooks.enter_context(framework.watch_steps(self.loop_state.optimizer_stepped))
         self._hooks.enter_context(raw.watch())
-        self._hooks.enter_context(self.keeping.kept.released_when_collected())
+        self._hooks.enter_context(self.loop_state.kept.released_when_collected())
         attach_rules.stand_by(self._step_aside)
 
     def forked(self) -> bool:
@@ -77,8 +77,8 @@ class AttachedBox:
         if self._stage is not _Stage.WAITING:
             return False
         self._owner = os.getpid()
-        if self.keeping.raw is not None:
-            self.keeping.raw.forked()
+        if self.loop_state.raw is not None:
+            self.loop_state.raw.forked()
         return True
 
     # -- what the watched loop tells ---------------------------------------------------------------------------
@@ -146,8 +146,8 @@ class AttachedBox:
             return
         attach_rules.stand_by(lambda: None)
         try:
-            ranks = ranks_among(self.keeping.frameworks)
-            self.session: Session = session_among(ranks, self._settings, self.keeping, self._clock)
+            ranks = ranks_among(self.loop_state.frameworks)
+            self.session: Session = session_among(ranks, self._settings, self.loop_state, self._clock)
             self.session.open()
         except (NotJoinedError, RankError):
             return
@@ -163,19 +163,19 @@ class AttachedBox:
         return self._stage is _Stage.OPEN
 
     def _set_up(self) -> None:
-        self._takeback = Takeback(self.session, self.keeping)
-        self._loops = Loops(self.session, self.keeping, self._takeback, self._clock)
-        self._listener = RawLoopListener(self._loops, self._takeback, self._clock)
+        self._restorer = LoopRestorer(self.session, self.loop_state)
+        self._loops = Loops(self.session, self.loop_state, self._restorer, self._clock)
+        self._listener = RawLoopListener(self._loops, self._restorer, self._clock)
         for why in self._said_later:
             self._listener.cannot_follow(why, entirely=False)
-        self.keeping.script.look()
+        self.loop_state.script.look()
         self.session.together(self._restore)
         self._is_set_up = True
         if self.session.restored is None:
             self.session.boundary(0)
 
     def _restore(self) -> None:
-        self._takeback.restore()
+        self._restorer.restore()
         self.session.weigh()
 
     def _guarded(self, what: Callable[[], None]) -> None:
@@ -228,4 +228,4 @@ class AttachedBox:
         self._stage = _Stage.OVER
         self._stay()
         self.session.close(outcome, reason)
-        self.keeping.release()
+        self.loop_state.release()

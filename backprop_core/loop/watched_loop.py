@@ -7,7 +7,7 @@ from collections.abc import Callable
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.loop.loops import LeaveBox, Loops
-from backprop_core.loop.resume_loop import Takeback
+from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.resume_report import Given, Place, pass_sentence, resume_sentence
 
 _PLACE_LOST = (
@@ -32,41 +32,41 @@ _NOT_WATCHED = (
 class RawLoopListener:
     """Turns what the watched loop does into boundaries; silent once the script uses the box's own loops."""
 
-    def __init__(self, loops: Loops, takeback: Takeback, clock: Clock) -> None:
+    def __init__(self, loops: Loops, restorer: LoopRestorer, clock: Clock) -> None:
         self._loops = loops
-        self._takeback = takeback
+        self._restorer = restorer
         self._clock = clock
         self._to_tell: Callable[[Given], str] | None = resume_sentence
 
     def pass_begins(self) -> None:
         """The block is open already; functions that were not running then are seen now."""
         if not self._loops.used:
-            self._loops.keeping.script.look()
+            self._loops.loop_state.script.look()
 
     def first_step(self) -> None:
         """Called by the watched loop just before the first optimizer step of the block."""
-        keeping = self._loops.keeping
-        if self._takeback.late and keeping.raw is not None and not self._takeback.restore_at_first_step():
-            keeping.raw.nullify_until_boundary()
+        loop_state = self._loops.loop_state
+        if self._restorer.late and loop_state.raw is not None and not self._restorer.restore_at_first_step():
+            loop_state.raw.nullify_until_boundary()
 
     def training_begins(self, number: int) -> None:
         """Called by the watched loop just before the first step of a further training of the process."""
-        if not self._loops.used and self._takeback.training_begins(number):
+        if not self._loops.used and self._restorer.training_begins(number):
             self.first_step()
 
     def objects_joined(self) -> None:
         """Called by the watched loop before the first step of an optimizer that joins those that are known."""
-        self._takeback.searched = False
+        self._restorer.searched = False
 
     def place_lost(self) -> None:
         """Called by the watched loop where it could not find the interrupted pass in time."""
-        self._loops.session.teller.say_once(_PLACE_LOST, "warning")
+        self._loops.session.messages.say_once(_PLACE_LOST, "warning")
 
     def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
         """Called by the watched loop where something unforeseen went wrong in the watching, or where it sees too little."""
         session = self._loops.session
         what = why if isinstance(why, str) else f"{type(why).__name__}: {' '.join(str(why).split())[:200]}"
-        session.teller.say_once(
+        session.messages.say_once(
             _NOT_WATCHED.format(f"({what})") if entirely else _PLACE_UNKNOWN.format(f"({what})"), "warning"
         )
 
@@ -75,20 +75,20 @@ class RawLoopListener:
         loops = self._loops
         if loops.used:
             return
-        if self._takeback.awaited is not None:
+        if self._restorer.awaited is not None:
             if self._clock.monotonic() >= loops.session.wake and loops.session.look():
                 loops.session.leave(save=False)
                 raise LeaveBox(loops)
             return
-        if self._takeback.late:
-            self._takeback.find()
-            self._takeback.restore_late()
+        if self._restorer.late:
+            self._restorer.find()
+            self._restorer.restore_late()
             self._pass_over()
             return
         self._pass_over()
         if self._to_tell is not None:
             self._tell_what_came_back(self._to_tell)
-        loops.keeping.step += 1
+        loops.loop_state.step += 1
         loops.pending += 1
         if epoch_end or self._clock.monotonic() >= loops.session.wake:
             loops.boundary_of_pending(Phase.EPOCH_END if epoch_end else Phase.PLAIN)
@@ -99,9 +99,9 @@ class RawLoopListener:
         if session.restored is None:
             self._to_tell = None
             return
-        given = self._takeback.given()
+        given = self._restorer.given()
         if said := sentence(given):
-            session.teller.say(said)
+            session.messages.say(said)
         self._to_tell = pass_sentence if given.place is Place.AWAITED else None
 
     def _pass_over(self) -> None:
@@ -112,7 +112,7 @@ class RawLoopListener:
         """
         session = self._loops.session
         if session.passes_over:
-            self._takeback.arrive()
+            self._restorer.arrive()
             session.leave_completed()
             raise LeaveBox(self._loops)
 
@@ -122,14 +122,14 @@ class RawLoopListener:
         A line search also tries places that are worse, where only time forces a save.
         """
         loops = self._loops
-        if loops.used or self._takeback.late or self._takeback.awaited is not None:
+        if loops.used or self._restorer.late or self._restorer.awaited is not None:
             return
         if seldom:
-            loops.keeping.step += 1
+            loops.loop_state.step += 1
             loops.pending += 1
         if self._clock.monotonic() < loops.session.wake or not (self.must_leave() or (seldom and lowest)):
             return
-        loops.session.teller.say_once(INSIDE_A_STEP)
+        loops.session.messages.say_once(INSIDE_A_STEP)
         loops.boundary_of_pending(Phase.PLAIN)
 
     def must_leave(self) -> bool:

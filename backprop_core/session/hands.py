@@ -41,7 +41,7 @@ class SessionHands:
             leave=session.requests.leave,
             commit_first=session.requests.commit_first,
             save=session.requests.save_asked,
-            window_s=session.trainee.window_rest_s(session.forecast.longest_step_s()),
+            window_s=session.training_state.window_rest_s(session.forecast.longest_step_s()),
             save_in_flight=session.saver.busy,
         )
 
@@ -85,7 +85,7 @@ class SessionHands:
         try:
             session.guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
         except CheckpointError as error:
-            session.teller.say_once(f"The guard has no copy of the state: {error}", "warning")
+            session.messages.say_once(f"The guard has no copy of the state: {error}", "warning")
             return None
         return max(
             session.saver.copy_s, session.clock.monotonic() - began
@@ -100,7 +100,7 @@ class SessionHands:
         """
         session = self._session
         try:
-            return session.trainee.states(), session.checkpoint_facts(reason)
+            return session.training_state.states(), session.checkpoint_facts(reason)
         except BackpropError:
             raise
         except Exception as error:
@@ -113,19 +113,19 @@ class SessionHands:
         try:
             session.saver.reserve(self._state(SaveReason.PERIODIC)[0])
         except CheckpointError as error:
-            session.teller.say_once(f"The state cannot be saved as it is now: {error}", "warning")
+            session.messages.say_once(f"The state cannot be saved as it is now: {error}", "warning")
 
     def arm(self, alarm_at: float) -> None:
         self._session.guard.arm(alarm_at)
 
     def stopping(self, verdict: Decision) -> None:
         session = self._session
-        session.teller.event("stopping", reason=verdict.reason.value, text=verdict.text)
+        session.messages.event("stopping", reason=verdict.reason.value, text=verdict.text)
         session.requests.commit_first = False
         session.guard.stand_down()
 
     def warn(self, text: str) -> None:
-        self._session.teller.say_once(text, "warning")
+        self._session.messages.say_once(text, "warning")
 
     # -- what came of it ---------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class SessionHands:
         ends = info.facts.reason not in (SaveReason.PERIODIC, SaveReason.REQUESTED)
         if not ends or session.requests.commit_first:
             session.enrolment.remember(info.address)
-        session.teller.event(
+        session.messages.event(
             "checkpoint_saved",
             path=info.address,
             step=info.step,
@@ -154,8 +154,8 @@ class SessionHands:
     def _failed(self, error: CheckpointError) -> None:
         session = self._session
         session.pacer.failed(self.now())
-        session.teller.event("checkpoint_failed", error=str(error))
+        session.messages.event("checkpoint_failed", error=str(error))
         older, kept = session.checkpoint, "There is no older checkpoint."
         if older is not None:
             kept = f"The newest good checkpoint is {older.address},{session.reporter.age(older)}."
-        session.teller.say(f"A checkpoint could not be saved: {error} {kept}", "warning")
+        session.messages.say(f"A checkpoint could not be saved: {error} {kept}", "warning")

@@ -162,7 +162,7 @@ class Guard:
                         session.pacer.failed(self._clock.monotonic())
             self.committed = True
             session.wake = 0.0
-        session.teller.say(
+        session.messages.say(
             f"The running step takes longer than the deadline allows; {saved}. What every thread does is in {stacks}.",
             "warning",
         )
@@ -177,7 +177,7 @@ class Guard:
         """Under a governor the process is gone before the deadline, whatever the main thread does."""
         session = self._session
         newest = session.checkpoint
-        session.teller.event(
+        session.messages.event(
             "session_finished",
             outcome=Outcome.TIMEBOXED.value,
             reason="a step did not end in time, so the process was ended",
@@ -190,7 +190,7 @@ class Guard:
             measured=session.forecast.measured(),
         )
         kept = f"the last checkpoint is{session.reporter.age(newest)}" if newest else "there is no checkpoint"
-        session.teller.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
+        session.messages.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

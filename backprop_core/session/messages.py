@@ -12,7 +12,7 @@ from backprop_core.runs.events import EventLog
 _PREFIX = "backprop: "
 
 
-class Teller:
+class Messages:
     """Says things to the user and writes events; a rank other than the first is given `silent=True`.
 
     Lines that are said before the events file is there are kept and written as soon as it is.

@@ -18,7 +18,7 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError, UsageError
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.ports.framework import Ranks
 from backprop_core.session import attach_rules
@@ -28,16 +28,16 @@ from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.signal_watch import SignalWatch
-from backprop_core.session.training_state import Trainee
+from backprop_core.session.training_state import TrainingState
 
 
-class SharedTrainee(Trainee, Protocol):
+class SharedTrainingState(TrainingState, Protocol):
     """What a session asks of an adapter whose training runs in several processes.
 
     Attributes:
         processes: how many there are.
         other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
-            `keeping.RANKS`. None where it is not the time for it.
+            `training_state.RANKS`. None where it is not the time for it.
     """
 
     processes: int
@@ -51,17 +51,17 @@ class SharedTrainee(Trainee, Protocol):
 def session_among(
     ranks: Ranks | None,
     settings: SessionSettings,
-    trainee: SharedTrainee,
+    training_state: SharedTrainingState,
     clock: Clock,
     *,
     leave_s: float = 0.02,
 ) -> Session:
     """The session of this process, which is alone or one of `ranks`."""
     if ranks is None:
-        return Session(settings, trainee, clock=clock, leave_s=leave_s)
+        return Session(settings, training_state, clock=clock, leave_s=leave_s)
     if ranks.rank == 0:
-        return LeadingSession(settings, trainee, ranks, clock, leave_s=leave_s)
-    return FollowingSession(settings, trainee, ranks, clock)
+        return LeadingSession(settings, training_state, ranks, clock, leave_s=leave_s)
+    return FollowingSession(settings, training_state, ranks, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +119,15 @@ class LeadingSession(Session):
     def __init__(
         self,
         settings: SessionSettings,
-        keeping: SharedTrainee,
+        training_state: SharedTrainingState,
         ranks: Ranks,
         clock: Clock,
         *,
         leave_s: float = 0.02,
     ) -> None:
-        super().__init__(settings, keeping, clock=clock, leave_s=leave_s)
-        keeping.processes = ranks.count
-        self._keeping = keeping
+        super().__init__(settings, training_state, clock=clock, leave_s=leave_s)
+        training_state.processes = ranks.count
+        self._training_state = training_state
         self._ranks = ranks
         self._countdown = _Countdown()
         self._waiting_steps = 0
@@ -144,7 +144,7 @@ class LeadingSession(Session):
             self.close(Outcome.FAILED, why)
             raise RankError(f"The box was not opened. {why}")
         if self.restored is not None:
-            self.restored.states.update(Keeping.for_rank(self.restored.states, 0, self._ranks.count))
+            self.restored.states.update(LoopState.for_rank(self.restored.states, 0, self._ranks.count))
 
     def together(self, what: Callable[[], None]) -> None:
         all_or_none(self._ranks, what)
@@ -178,11 +178,11 @@ class LeadingSession(Session):
     @contextmanager
     def _others_give(self) -> Iterator[None]:
         """Inside, the others wait, and give their part of the state when it is asked for."""
-        self._keeping.other_ranks = self._ask
+        self._training_state.other_ranks = self._ask
         try:
             yield
         finally:
-            self._keeping.other_ranks = None
+            self._training_state.other_ranks = None
 
     def complete(self, steps: int) -> None:
         self._ranks.hear(0)
@@ -208,10 +208,12 @@ class LeadingSession(Session):
 class FollowingSession(Session):
     """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
 
-    def __init__(self, settings: SessionSettings, keeping: SharedTrainee, ranks: Ranks, clock: Clock) -> None:
-        super().__init__(settings, keeping, clock=clock, silent=True)
-        keeping.processes = ranks.count
-        self._keeping = keeping
+    def __init__(
+        self, settings: SessionSettings, training_state: SharedTrainingState, ranks: Ranks, clock: Clock
+    ) -> None:
+        super().__init__(settings, training_state, clock=clock, silent=True)
+        training_state.processes = ranks.count
+        self._training_state = training_state
         self._ranks = ranks
         self._countdown = _Countdown()
         self._opening = Opening()
@@ -236,8 +238,8 @@ class FollowingSession(Session):
 
     def _load(self) -> None:
         if self._opening.resumed_from is not None:
-            loaded = load_path(self._opening.resumed_from, self.trainee.translators, self.teller.say)
-            states = Keeping.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
+            loaded = load_path(self._opening.resumed_from, self.training_state.translators, self.messages.say)
+            states = LoopState.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
             self.restored = Loaded(loaded.info, states)
             self._pass_over_what_is_completed()
 
@@ -267,7 +269,7 @@ class FollowingSession(Session):
         if not self._countdown.is_over(phase, then):
             return False
         self._ranks.hear(int(self._signals.received or 0))
-        leave, self._countdown.left, outcome = self._ranks.follow(self._keeping.own_part)
+        leave, self._countdown.left, outcome = self._ranks.follow(self._training_state.own_part)
         if leave:
             self.leaving = Decision(
                 BoundaryAction.STOP, SaveReason.DEADLINE, outcome, "the first rank says so"
@@ -291,7 +293,7 @@ class FollowingSession(Session):
 
     def complete(self, steps: int) -> None:
         self._ranks.hear(0)
-        self._ranks.follow(self._keeping.own_part)
+        self._ranks.follow(self._training_state.own_part)
         self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:

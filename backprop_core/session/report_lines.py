@@ -62,12 +62,12 @@ class Reporter:
                 facts.epoch or facts.batch
             ):  # a loop that is not ours tells neither
                 where += f" (epoch {facts.epoch}, batch {facts.batch})"
-            session.teller.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
+            session.messages.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
             self._compare(facts.environment)
         until = local_text(deadline_wall)
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
         text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {until}, set by {limit.source}."
-        session.teller.event(
+        session.messages.event(
             "session_started",
             pid=os.getpid(),
             child_of=parent_pid(),
@@ -80,26 +80,26 @@ class Reporter:
             attached=session.settings.attached,
             message=text,
         )
-        session.teller.say(text)
+        session.messages.say(text)
         self._long_start()
 
     def _long_start(self) -> None:
         session = self._session
         started_s, budget_s = session.clock.monotonic() - session.deadlines.start, session.deadlines.budget_s
         if started_s > LONG_START_SHARE * budget_s:
-            session.teller.say(
+            session.messages.say(
                 f"Starting up has taken {duration_text(started_s)} of this box of {duration_text(budget_s)}, and will "
                 "in each box: longer ones train more.",
                 "warning",
             )
 
     def _compare(self, saved: Mapping[str, Any]) -> None:
-        now = self._session.trainee.environment()
+        now = self._session.training_state.environment()
         both = sorted(set(saved) & set(now))
         changed = [f"{key}: {saved[key]} then, {now[key]} now" for key in both if saved[key] != now[key]]
         if changed:
             told = "; ".join(changed)
-            self._session.teller.say_once(
+            self._session.messages.say_once(
                 f"The same bits are not promised, because this has changed: {told}.", "warning"
             )
 
@@ -110,7 +110,7 @@ class Reporter:
         if save_s <= budget_s / 2:
             return
         known = "as measured before" if session.forecast.prior_saves else "a guess until the first save"
-        session.teller.say(
+        session.messages.say(
             f"The state has {session.saver.state_bytes / 1e9:.2f} GB; saving it takes about {duration_text(save_s)} "
             f"({known}) of a box of {duration_text(budget_s)}. "
             + (
@@ -129,10 +129,10 @@ class Reporter:
         if now - self._last_progress < PROGRESS_EVERY_S:
             return
         self._last_progress = now
-        position = session.trainee.position()
+        position = session.training_state.position()
         rate = self._rate(now)
         values = session.logged.numbers()
-        session.teller.event(
+        session.messages.event(
             "progress",
             step=position.step,
             epoch=position.epoch,
@@ -163,7 +163,7 @@ class Reporter:
         fits = int(rate * max(0.0, session.remaining_s() - reserve_s))
         in_a_box = int(rate * max(0.0, session.deadlines.budget_s - start_s - reserve_s))
         self._told_fit = (step, fits)
-        total = session.trainee.total_steps()
+        total = session.training_state.total_steps()
         boxes = None
         text = f"about {fits} more steps fit into this box"
         if total is not None and total > step + fits:
@@ -174,8 +174,8 @@ class Reporter:
             )
         elif total is not None:
             text += f"; the training ends at {total}, so it should end in this one"
-        session.teller.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
-        session.teller.say(text + ".")
+        session.messages.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
+        session.messages.say(text + ".")
 
     def _forecast_and_what_came(self, step: int) -> dict[str, int]:
         """For the next box's forecast; of one that was ended by somebody it says nothing."""
@@ -211,9 +211,9 @@ class Reporter:
             session.forecast.save_likely_s(session.saver.state_bytes),
             session.pacer.asked_every_s,
         )
-        session.teller.event("saves_put_off", times=OFTEN, save_s=save_s, asked_every_s=asked_s)
+        session.messages.event("saves_put_off", times=OFTEN, save_s=save_s, asked_every_s=asked_s)
         asked = "" if asked_s is None else f", and one was asked for every {duration_text(asked_s)}"
-        session.teller.say(
+        session.messages.say(
             f"{OFTEN} periodic checkpoints had to wait: the one before was still being written when they were due (a save "
             f"has taken up to {duration_text(save_s)} here{asked}). They are made as often as the disk allows.",
             "warning",
@@ -236,7 +236,7 @@ class Reporter:
         """Steps, time used, reserve kept, slack left, checkpoint; returns them for the record."""
         session = self._session
         now = session.clock.monotonic()
-        newest, position = session.checkpoint, session.trainee.position()
+        newest, position = session.checkpoint, session.training_state.position()
         facts: dict[str, Any] = {
             "steps": session.steps_made(),
             "step": position.step,
@@ -265,8 +265,8 @@ class Reporter:
             governed = session.enrolment.governed
             how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"
             parts.append(f"{'go on' if newest else 'start again'} with {how}")
-        session.teller.say("; ".join(parts) + ".")
-        session.teller.event(
+        session.messages.say("; ".join(parts) + ".")
+        session.messages.event(
             "session_finished", outcome=session.outcome.value, reason=session.reason, **facts
         )
         return facts

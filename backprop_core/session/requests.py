@@ -12,7 +12,7 @@ from backprop_core.deadline.budget import Deadlines, duration_text
 from backprop_core.deadline.decision import Leave
 from backprop_core.outcome import Outcome
 from backprop_core.runs.control import SLEPT, Action, ControlReader, ControlRequest
-from backprop_core.session.messages import Teller
+from backprop_core.session.messages import Messages
 from backprop_core.session.signal_watch import SignalWatch
 
 CONTROL_EVERY_S = 0.25
@@ -70,7 +70,7 @@ class Requests:
         """A signal came that no boundary has dealt with."""
         return self.signalled and not self._signal_obeyed
 
-    def poll(self, now: float, deadlines: Deadlines, teller: Teller) -> tuple[float, float]:
+    def poll(self, now: float, deadlines: Deadlines, messages: Messages) -> tuple[float, float]:
         """Take in what came since the last call; waits here while the run is paused.
 
         Returns:
@@ -79,9 +79,9 @@ class Requests:
         paused_s = extended_s = 0.0
         if now >= self._next_poll or self.pending:
             self._next_poll = now + CONTROL_EVERY_S
-            paused_s, extended_s = self._poll_control(teller)
+            paused_s, extended_s = self._poll_control(messages)
         if self.pending:
-            self._obey_signal(deadlines, teller)
+            self._obey_signal(deadlines, messages)
         if self._signals.workers_died and self.leave is not None:
             self.leave = replace(self.leave, at_once=True)
         return paused_s, extended_s
@@ -101,13 +101,13 @@ class Requests:
         held_s = 0.0 if self._held_since is None else now - self._held_since
         return held_s + max(0.0, self._peeked_s - self._applied_s)
 
-    def _obey_signal(self, deadlines: Deadlines, teller: Teller) -> None:
+    def _obey_signal(self, deadlines: Deadlines, messages: Messages) -> None:
         self._signal_obeyed = True
         number = self._signals.received
         assert number is not None
         if number is signal.SIGINT:
             self.leave = self.leave or Leave(Outcome.STOPPED, "stopped by Ctrl-C", at_once=True)
-            teller.say("Ctrl-C: saving a checkpoint and leaving. Press it again to leave now, without one.")
+            messages.say("Ctrl-C: saving a checkpoint and leaving. Press it again to leave now, without one.")
             return
         deadlines.shrink(self._gone_at(), f"{number.name} with a grace of {self._grace_s:g} s")
         if self.leave is None:
@@ -115,9 +115,9 @@ class Requests:
             self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=requeues)
             self.commit_first = not requeues
             left = deadlines.earliest.at - self._clock.monotonic()
-            teller.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
+            messages.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
 
-    def _poll_control(self, teller: Teller) -> tuple[float, float]:
+    def _poll_control(self, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0
         paused = False
         for request in self._control.poll():
@@ -127,30 +127,32 @@ class Requests:
                 case Action.CHECKPOINT:
                     self.save_asked = True
                 case Action.EXTEND:
-                    extended_s += self._extended_s(request, teller)
+                    extended_s += self._extended_s(request, messages)
                 case Action.PAUSE:
                     paused = True
-                    teller.say(f"Paused{': ' + request.why if request.why else ''}.")
+                    messages.say(f"Paused{': ' + request.why if request.why else ''}.")
                 case Action.CONTINUE:
                     paused = False
         if not paused:
             return 0.0, extended_s
-        paused_s, late_s = self._wait_out_pause(teller)
+        paused_s, late_s = self._wait_out_pause(messages)
         return paused_s, extended_s + late_s
 
-    def _extended_s(self, request: ControlRequest, teller: Teller) -> float:
+    def _extended_s(self, request: ControlRequest, messages: Messages) -> float:
         extended_s = request.extend_s or 0.0
         text = duration_text(extended_s)
         slept = request.why == SLEPT
         self.slept_s += extended_s if slept else 0.0
-        teller.event("extended", extended_s=extended_s, slept=slept)
-        teller.say(f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}.")
+        messages.event("extended", extended_s=extended_s, slept=slept)
+        messages.say(
+            f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}."
+        )
         return extended_s
 
-    def _wait_out_pause(self, teller: Teller) -> tuple[float, float]:
+    def _wait_out_pause(self, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0
         began = self._held_since = self._clock.monotonic()
-        teller.event("paused")
+        messages.event("paused")
         while not self.signalled and self.leave is None:
             self._clock.sleep(_PAUSE_POLL_S)
             waiting = True
@@ -160,13 +162,13 @@ class Requests:
                 elif request.action is Action.CHECKPOINT:
                     self.save_asked = True
                 elif request.action is Action.EXTEND:
-                    extended_s += self._extended_s(request, teller)
+                    extended_s += self._extended_s(request, messages)
                 waiting = waiting and request.action is not Action.CONTINUE
             if not waiting:
                 break
         paused_s = self._clock.monotonic() - began
-        teller.event("continued", paused_s=paused_s)
-        teller.say(f"Continuing after a pause of {duration_text(paused_s)}.")
+        messages.event("continued", paused_s=paused_s)
+        messages.say(f"Continuing after a pause of {duration_text(paused_s)}.")
         return paused_s, extended_s
 
     @property

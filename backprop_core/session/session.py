@@ -29,16 +29,16 @@ from backprop_core.session.find_checkpoint import load_for
 from backprop_core.session.hands import SessionHands
 from backprop_core.session.hang_guard import Guard
 from backprop_core.session.join_run import enrol
-from backprop_core.session.messages import LogValues, Teller
+from backprop_core.session.messages import LogValues, Messages
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.settings import SessionSettings
-from backprop_core.session.training_state import Position, Trainee
+from backprop_core.session.training_state import Position, TrainingState
 
-__all__ = ["BLOCK_S", "Position", "Session", "Trainee"]
+__all__ = ["BLOCK_S", "Position", "Session", "TrainingState"]
 
 RESERVE_AFTER_STEPS = 2
 """After so many steps an optimizer has all of its state: memory for copies is taken then."""
@@ -64,17 +64,17 @@ class Session:
     def __init__(
         self,
         settings: SessionSettings,
-        trainee: Trainee,
+        training_state: TrainingState,
         *,
         clock: Clock = SYSTEM,
         silent: bool = False,
         leave_s: float = 0.02,
     ) -> None:
         self.settings = settings
-        self.trainee = trainee
+        self.training_state = training_state
         self.clock = clock
         self._leave_s = leave_s
-        self.teller = Teller(silent=silent)
+        self.messages = Messages(silent=silent)
         self.forecast = Forecast()
         self.logged = LogValues()
         self.outcome = Outcome.RUNNING
@@ -120,17 +120,17 @@ class Session:
 
     def _open_enrolled(self) -> None:
         enrolment, clock = self.enrolment, self.clock
-        self.teller.attach(enrolment.attempt.events)
+        self.messages.attach(enrolment.attempt.events)
         for measured in enrolment.earlier:
             self.forecast.learn(measured)
         enrolment.checkpoints.sweep()
-        self.restored = load_for(enrolment, self.trainee.translators, self._warn)
+        self.restored = load_for(enrolment, self.training_state.translators, self._warn)
         self._pass_over_what_is_completed()
-        self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.trainee.translators)
+        self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.training_state.translators)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
         self.guard = Guard(self)
         for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
-            self.teller.say_once(note)
+            self.messages.say_once(note)
         now = clock.monotonic()
         self.pacer = Pacer(
             self.forecast,
@@ -153,13 +153,13 @@ class Session:
             return
         self.passes_over = settings.resume == "auto" and not settings.attached
         if self.passes_over:
-            self.teller.say(
+            self.messages.say(
                 f"This training of run {restored.info.facts.run_id} is already completed: its final state is restored and "
                 "it is passed over. To train on from there give resume=True, to begin it anew resume=False."
             )
 
     def _warn(self, text: str) -> None:
-        self.teller.say(text, "warning")
+        self.messages.say(text, "warning")
 
     def begins_with(self, theirs: ScriptsCheckpoint) -> None:
         """Training goes on from a checkpoint of the script's own, and not from what was restored."""
@@ -201,7 +201,7 @@ class Session:
         """Steps of this attempt, those too that no boundary was told of: a look was not due, or the loop was over."""
         restored = self.restored
         began = restored.info.step if restored is not None else self._began_at
-        return max(self.pacer.steps, 0 if began is None else self.trainee.position().step - began)
+        return max(self.pacer.steps, 0 if began is None else self.training_state.position().step - began)
 
     @property
     def reserve_kept_s(self) -> float | None:
@@ -232,7 +232,7 @@ class Session:
         Raises:
             UnsavableStateError: a value that cannot be stored without pickle; names where it sits.
         """
-        self.saver.take(self.trainee.states())
+        self.saver.take(self.training_state.states())
         self.pacer.state_bytes = self.saver.state_bytes
         self.reporter.size()
 
@@ -252,9 +252,9 @@ class Session:
         if self.leaving is not None:
             return True
         if steps:
-            self.trainee.synchronize()
+            self.training_state.synchronize()
         if self._began_at is None:
-            self._began_at = self.trainee.position().step - steps
+            self._began_at = self.training_state.position().step - steps
         now = self.clock.monotonic()
         self.pacer.state_bytes = self.saver.state_bytes
         self.guard.let_finish()
@@ -276,11 +276,11 @@ class Session:
 
     def name_unkept(self) -> None:
         """A checkpoint was made: say, once, what the script changes and is not in it."""
-        unkept = self.trainee.unkept()
+        unkept = self.training_state.unkept()
         for one in unkept[:_MOST_NAMED]:
-            self.teller.say_once(str(one), "warning")
+            self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
-            self.teller.say_once(f"There are more that cannot be kept: {_MOST_NAMED} are named.", "warning")
+            self.messages.say_once(f"There are more that cannot be kept: {_MOST_NAMED} are named.", "warning")
         self._first_unkept = unkept[0] if unkept else None
 
     def _insist(self) -> None:
@@ -296,8 +296,8 @@ class Session:
         """Do what is asked; the seconds of the gap until `now` in which the process was held from outside."""
         machine_slept_s = self.deadlines.notice_sleep(self.clock.asleep_s())
         if machine_slept_s:
-            self.teller.say(f"The machine was suspended for {duration_text(machine_slept_s)}.")
-        paused_s, extended_s = self.requests.poll(now, self.deadlines, self.teller)
+            self.messages.say(f"The machine was suspended for {duration_text(machine_slept_s)}.")
+        paused_s, extended_s = self.requests.poll(now, self.deadlines, self.messages)
         slept_s = self.requests.slept_s
         if paused_s or extended_s:
             self.deadlines.shift(paused_s + extended_s)
@@ -345,7 +345,7 @@ class Session:
 
     def checkpoint_facts(self, reason: SaveReason) -> CheckpointFacts:
         """What the manifest is to say of a checkpoint made now."""
-        position = self.trainee.position()
+        position = self.training_state.position()
         return CheckpointFacts(
             run_id=self.run_id,
             attempt=self.enrolment.attempt.number,
@@ -355,7 +355,7 @@ class Session:
             reason=reason,
             box=self.enrolment.box,
             cursor=position.cursor,
-            environment=dict(self.trainee.environment()),
+            environment=dict(self.training_state.environment()),
             slack_s=self.deadlines.earliest.at - self.clock.monotonic(),
             extra={"measured": self.forecast.measured()},
         )
@@ -366,7 +366,9 @@ class Session:
         """Whether the end of a completed training was restored, and is what there is to save now."""
         if self.restored is None or self.restored.info.facts.reason is not SaveReason.FINAL:
             return False
-        return self.scripts_checkpoint is None and self.trainee.position().step == self.restored.info.step
+        return (
+            self.scripts_checkpoint is None and self.training_state.position().step == self.restored.info.step
+        )
 
     def withdraw(self) -> None:
         """Stop without a word on the training, which goes on without a session."""
@@ -374,7 +376,7 @@ class Session:
         self.saver.close()
         self.requests.stop()
         self.guard.stop()
-        self.teller.event("session_withdrawn")
+        self.messages.event("session_withdrawn")
         self.enrolment.release()
 
     def step_aside(self, error: Exception) -> None:

@@ -22,7 +22,7 @@ class Position:
     cursor: Any = None
 
 
-class Trainee(Protocol):
+class TrainingState(Protocol):
     """What a session asks of its adapter."""
 
     translators: Sequence[Translator]

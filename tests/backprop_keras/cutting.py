@@ -280,7 +280,7 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
         "cuttable": cut.before_last_epoch if cut.place in BETWEEN_EPOCHS else cut.executions,
         "epochs_ended": cut.epochs_ended,
         "validations": cut.validations,
-        "said": [] if session is None else sorted(session.teller._said),
+        "said": [] if session is None else sorted(session.messages._said),
     }
 
 

@@ -11,7 +11,7 @@ from backprop_core.session.session import Session
 from backprop_keras import needs
 from backprop_keras.attach import attach
 from backprop_keras.training import FitBox
-from backprop_keras.training_state import FitKeeping
+from backprop_keras.training_state import FitState
 from tests.other_versions import Broken, names_of, tell
 
 DECLARED = names_of(needs.OF_A_MODEL, needs.OF_AN_EPOCH_ITERATOR, needs.OF_A_CALLBACK_LIST)
@@ -20,7 +20,7 @@ SHARED = {name for name in DECLARED if not name.startswith("_")}
 BROKEN: list[Broken] = [
     *((FitBox, name, 1) for name in ("epoch_begun", "validation_begun", "epoch_is_over", "epoch_ended", "training_ended")),
     *((FitBox, name, 2) for name in ("batch_begun", "batch_ended", "_boundary", "validation_batch_ended")),
-    (FitKeeping, "states", 1),
+    (FitState, "states", 1),
     (Session, "boundary", 3),
 ]  # fmt: skip
 

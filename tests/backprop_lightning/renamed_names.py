@@ -14,7 +14,7 @@ from backprop_lightning import needs
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.patches import PatchedFit
 from backprop_lightning.training import BoxedFit
-from backprop_lightning.training_state import LightningTrainee
+from backprop_lightning.training_state import LightningState
 from tests.other_versions import Broken, names_of, tell
 
 DECLARED = names_of(needs.OF_A_TRAINER, needs.OF_THE_PACKAGE, needs.OF_A_COMBINED_LOADER)
@@ -29,7 +29,7 @@ BROKEN: list[Broken] = [
     (PatchedFit, "patch", 1),
     (BoxedFit, "listen", 1),
     (BoxedFit, "completed", 1),
-    (LightningTrainee, "states", 1),
+    (LightningState, "states", 1),
     (Session, "boundary", 3),
 ]
 

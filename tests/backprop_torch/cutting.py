@@ -255,8 +255,8 @@ def train_piece(kind: str, cut: Cut) -> dict[str, Any]:
     return {
         "digest": digest(state),
         "outcome": str(cut.opened.outcome),
-        "steps": len(state["losses"]) if "losses" in state else session.trainee.position().step,
-        "said": sorted(session.teller._said),
+        "steps": len(state["losses"]) if "losses" in state else session.training_state.position().step,
+        "said": sorted(session.messages._said),
     }
 
 

@@ -82,12 +82,12 @@ def test_a_checkpoint_with_such_a_module_is_restored(
     seed(0)
     _train(Cut("whole"), whole)
     with monkeypatch.context() as poisoned:
-        from backprop_core.loop.loop_state import Keeping
+        from backprop_core.loop.loop_state import LoopState
 
-        clean = Keeping.states
+        clean = LoopState.states
 
-        def states(keeping: Keeping) -> Any:
-            made = dict(clean(keeping))
+        def states(loop_state: LoopState) -> Any:
+            made = dict(clean(loop_state))
             if "model" not in made:  # nothing has been looked for yet
                 return made
             made["CompositionalMetric"] = {f"metric_b.{key}": value for key, value in made["model"].items()}
@@ -105,7 +105,7 @@ def test_a_checkpoint_with_such_a_module_is_restored(
                 del made["model"]
             return made
 
-        poisoned.setattr(Keeping, "states", states)
+        poisoned.setattr(LoopState, "states", states)
         losses: list[float] = []
         gc.collect()
         seed(0)

@@ -172,13 +172,13 @@ def test_a_thread_that_reads_the_loader_decides_nothing(capfd: pytest.CaptureFix
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
         with cut.box() as box:
             session = box._running()
-            states = session.trainee.states
+            states = session.training_state.states
 
             def noted() -> Any:
                 made_in.append(threading.current_thread().name)
                 return states()
 
-            session.trainee.states = noted  # type: ignore[method-assign]
+            session.training_state.states = noted  # type: ignore[method-assign]
             for _ in range(2):
                 batches: queue.Queue[Any] = queue.Queue(2)
                 iterator = iter(DataLoader(dataset(), batch_size=5, shuffle=True))

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from backprop_core.loop.held_iterators import HeldIterators
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.script_state.namespace import DictNamespace
 from backprop_torch.framework import TorchFramework
 from backprop_torch.loader_passes import TorchLoaderPasses
@@ -72,8 +72,8 @@ def _trained(loader: Any, count: int) -> list[list[int]]:
 
 def test_an_endless_iterator_that_a_loader_holds_goes_on_in_its_second_epoch() -> None:
     """A sampler that begins anew draws a seed then, so its place is counted from there and not from the very beginning."""
-    passes, keeping = TorchLoaderPasses(TorchFramework().reading), Keeping([TorchFramework()])
-    with passes.watch(keeping):
+    passes, loop_state = TorchLoaderPasses(TorchFramework().reading), LoopState([TorchFramework()])
+    with passes.watch(loop_state):
         torch.manual_seed(0)
         loader = _Endless(_DATA, batch_size=3, shuffle=True)
         _trained(loader, 4)
@@ -91,9 +91,9 @@ def test_an_endless_iterator_that_a_loader_holds_goes_on_in_its_second_epoch() -
 
 def test_a_wrapped_iterator_begins_behind_the_batches_that_were_given() -> None:
     """What `_get_iterator` gives need not be torch's: its first batches are loaded once more and thrown away."""
-    keeping = Keeping([TorchFramework()])
+    loop_state = LoopState([TorchFramework()])
     loader = _Wrapping(_DATA, batch_size=3, shuffle=True)
-    reading = TorchFramework().reading(loader, keeping)
+    reading = TorchFramework().reading(loader, loop_state)
     assert reading is not None
     theirs = _trained(reading.begin(None, 0, lambda: None), 4)
     position = reading.position(midway=False)

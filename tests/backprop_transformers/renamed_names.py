@@ -16,7 +16,7 @@ from backprop_transformers.attach import attach
 from backprop_transformers.boundaries import Boundaries
 from backprop_transformers.patches import TrainPatches
 from backprop_transformers.training import BoxedTraining
-from backprop_transformers.training_state import TrainerKeeping
+from backprop_transformers.training_state import TrainState
 from tests.other_versions import Broken, names_of, tell
 
 DECLARED = names_of(needs.OF_THE_CLASS, needs.OF_THE_MODULE, needs.OF_A_TRAINER)
@@ -25,8 +25,8 @@ SHARED = {name for name in DECLARED if not name.startswith("_")}
 BROKEN: list[Broken] = [
     *((Boundaries, name, 2) for name in ("epoch_begins", "batch_trained", "batch_evaluated", "_boundary")),
     (TrainPatches, "_begins", 1),
-    (TrainerKeeping, "freeze", 1),
-    (TrainerKeeping, "states", 1),
+    (TrainState, "freeze", 1),
+    (TrainState, "states", 1),
     (BoxedTraining, "_completed", 1),
     (Session, "boundary", 3),
 ]

@@ -22,7 +22,7 @@ from backprop_core.session import join_run
 from backprop_core.session.session import Session
 from backprop_core.session.settings import make_settings
 from backprop_core.testing.clock import FakeClock
-from backprop_core.testing.trainee import CountingTrainee
+from backprop_core.testing.counting_state import CountingState
 
 
 def _governed(home: Path, clock: FakeClock, since: float, attempt: int) -> dict[str, str]:
@@ -37,7 +37,7 @@ def _governed(home: Path, clock: FakeClock, since: float, attempt: int) -> dict[
 
 
 class Box:
-    """A session with a counting trainee in a home of its own."""
+    """A session with a counting training state in a home of its own."""
 
     def __init__(
         self,
@@ -50,26 +50,26 @@ class Box:
         **keywords: Any,
     ) -> None:
         self.clock = clock
-        self.trainee = CountingTrainee(total)
+        self.training_state = CountingState(total)
         environ: Mapping[str, str] = {"BACKPROP_HOME": str(home)}
         keywords = {"run": "counted", "budget": "60s", **keywords}
         if governed_since is not None:
             environ = {**environ, **_governed(home, clock, governed_since, attempt)}
             keywords = {}
-        self.session = Session(make_settings(environ=environ, **keywords), self.trainee, clock=clock)
+        self.session = Session(make_settings(environ=environ, **keywords), self.training_state, clock=clock)
 
     def open(self) -> Box:
         self.session.open()
         restored = self.session.restored
         if restored is not None:
-            self.trainee.step = restored.states["counter"]["step"]  # type: ignore[index]
+            self.training_state.step = restored.states["counter"]["step"]  # type: ignore[index]
         return self
 
     def train(self, steps: int, step_s: float = 0.1, **phase: Any) -> bool:
         """Take up to so many steps; True when the session wants to be left."""
         for _ in range(steps):
             self.clock.advance(step_s)
-            self.trainee.step += 1
+            self.training_state.step += 1
             left = self.session.boundary(1, **phase)
             self.session.saver.wait()  # a save in the background takes real time, in which fake time stands still
             if left:
@@ -103,7 +103,7 @@ def test_it_ends_in_time_and_the_next_attempt_goes_on(tmp_path: Path, clock: Fak
     assert deadline - clock.monotonic() < 1.0
     first.session.close(Outcome.TIMEBOXED)
     second = Box(tmp_path, clock).open()
-    assert second.trainee.step == first.trainee.step
+    assert second.training_state.step == first.training_state.step
     assert second.session.resumed_from is not None
     second.session.close(Outcome.COMPLETED)
 
@@ -127,7 +127,7 @@ def test_a_completed_training_is_passed_over(
     new_process()
     again = Box(tmp_path, clock).open()
     assert again.session.passes_over
-    assert again.trainee.step == 5
+    assert again.training_state.step == 5
     assert "already completed" in " ".join(event["text"] for event in again.events("message"))
     again.session.close(Outcome.COMPLETED)
     assert [info.path for info in again.session.saver.store.list()] == [newest.path]
@@ -155,13 +155,13 @@ def test_several_trainings_with_one_run_each_go_on(
     second.session.close(Outcome.PREEMPTED)
     new_process()
     first = Box(tmp_path, clock).open()
-    assert (first.trainee.step, first.session.passes_over) == (5, True)
+    assert (first.training_state.step, first.session.passes_over) == (5, True)
     first.session.close(Outcome.COMPLETED)
     second = Box(tmp_path, clock).open()
-    assert (second.trainee.step, second.session.passes_over) == (3, False)
+    assert (second.training_state.step, second.session.passes_over) == (3, False)
     second.session.close(Outcome.STOPPED)
     once_more = Box(tmp_path, clock).open()  # in the same process: it was left early
-    assert once_more.trainee.step == 3
+    assert once_more.training_state.step == 3
     once_more.session.close(Outcome.COMPLETED)
 
 
@@ -245,7 +245,7 @@ def test_a_stop_request_ends_at_the_next_boundary(box: Box, clock: FakeClock) ->
     assert box.session.leaving is not None
     assert box.session.leaving.outcome is Outcome.STOPPED
     assert box.session.checkpoint is not None
-    assert box.session.checkpoint.step == box.trainee.step
+    assert box.session.checkpoint.step == box.training_state.step
 
 
 def test_a_signal_is_answered_with_a_commit_before_training_goes_on(
@@ -265,7 +265,7 @@ def test_a_signal_is_answered_with_a_commit_before_training_goes_on(
     assert box.train(10_000)
     assert 25.0 < clock.monotonic() - heard_at <= 27.0
     saved = [event["step"] for event in box.events("checkpoint_saved")]
-    assert saved == [first.step, box.trainee.step]
+    assert saved == [first.step, box.training_state.step]
     box.session.close(Outcome.PREEMPTED)
 
 
@@ -277,7 +277,10 @@ def test_a_signal_that_leaves_no_time_for_a_further_step_is_saved_once(
     assert not box.train(5, step_s=1.7)
     box.session.requests.hear_of(signal.SIGTERM)
     assert box.train(1, step_s=0.1)
-    assert len([event for event in box.events("checkpoint_saved") if event["step"] == box.trainee.step]) == 1
+    assert (
+        len([event for event in box.events("checkpoint_saved") if event["step"] == box.training_state.step])
+        == 1
+    )
     box.session.close(Outcome.PREEMPTED)
 
 
@@ -292,7 +295,7 @@ def test_an_epoch_end_that_does_not_fit_is_not_begun(box: Box) -> None:
 
 def test_what_cannot_be_stored_is_said_before_training(box: Box) -> None:
     """A value that needs pickle is refused when the state is weighed, with the place where it sits."""
-    box.trainee.extra = {"deep": [object()]}
+    box.training_state.extra = {"deep": [object()]}
     with pytest.raises(UnsavableStateError, match="counter"):
         box.session.weigh()
 
@@ -394,7 +397,7 @@ def test_the_first_and_the_last_line(
     for part in ("reserve kept", "slack left", "checkpoint", "run='counted'"):
         assert part in said
     finished = box.events("session_finished")[-1]
-    assert finished["steps"] == box.trainee.step
+    assert finished["steps"] == box.training_state.step
     assert 0 < finished["slack_s"] < 1.0
     assert box.events("fit")
 
@@ -412,7 +415,7 @@ def test_the_lines_say_only_what_is_known(
     assert "go on with run='counted'" in capsys.readouterr().err
     resumed = Box(tmp_path, clock).open()
     resumed.session.close(Outcome.STOPPED)
-    assert f"resumed from step {saved.trainee.step}: " in capsys.readouterr().err
+    assert f"resumed from step {saved.training_state.step}: " in capsys.readouterr().err
 
 
 def _told(box: Box) -> dict[str, Any]:
@@ -429,7 +432,7 @@ def test_the_forecast_of_boxes_counts_start_up_and_reserve_and_learns_from_what_
         box = Box(tmp_path, clock, total=1_500, governed_since=begun, attempt=number + 1)
         clock.advance(20.0)
         box.open()
-        left = box.train(1_500 - box.trainee.step)
+        left = box.train(1_500 - box.training_state.step)
         if _told(box)["boxes"] is not None:
             forecast.append(number + _told(box)["boxes"])
         box.session.close(Outcome.TIMEBOXED if left else Outcome.COMPLETED)
@@ -452,7 +455,7 @@ def test_a_forecast_that_was_far_off_is_told_and_the_next_is_smaller(
     assert not first.train(30)
     assert first.train(10_000, step_s=0.4)
     first.session.close(Outcome.TIMEBOXED)
-    came = first.trainee.step
+    came = first.training_state.step
     told = _told(first)["steps_that_fit"]
     assert "more steps came where" in capsys.readouterr().err
     second = Box(tmp_path, clock).open()
@@ -483,7 +486,7 @@ def test_steps_that_no_boundary_was_told_of_count(
     """A loop so short that no boundary was due: it has made its steps all the same, and no epoch is made up."""
     box = Box(tmp_path, clock).open()
     box.session.boundary(0)
-    box.trainee.step = 3
+    box.training_state.step = 3
     box.session.close(Outcome.COMPLETED)
     assert "completed at step 3 after 3 steps and" in capsys.readouterr().err
     record = json.loads((tmp_path / "runs/counted/run.json").read_text())
@@ -531,8 +534,8 @@ def test_a_periodic_checkpoint_is_in_the_record_at_once(box: Box, tmp_path: Path
 def test_the_guard_saves_the_last_boundary_while_a_step_hangs(box: Box, clock: FakeClock) -> None:
     """With the main thread stuck behind a boundary, the guard commits that boundary's state once its alarm is due."""
     assert not box.train(400)  # into the end zone
-    step = box.trainee.step
-    box.trainee.step += 1  # the step that hangs has begun to change the state
+    step = box.training_state.step
+    box.training_state.step += 1  # the step that hangs has begun to change the state
     clock.advance(60.0 - 40.0)  # past the last instant for a save
     for _ in range(2_000):
         if box.session.guard.committed:
@@ -567,8 +570,8 @@ def test_a_signal_in_a_long_validation_saves_what_was_before_it(tmp_path: Path, 
 
     box = Box(tmp_path, clock, grace="5s").open()
     assert not box.train(400, phase=Phase.EPOCH_END)
-    step = box.trainee.step
-    box.trainee.step += 1
+    step = box.training_state.step
+    box.training_state.step += 1
     os.kill(os.getpid(), signal.SIGTERM)
     clock.advance(5.0)
     for _ in range(5_000):

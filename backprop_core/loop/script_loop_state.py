@@ -13,7 +13,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.held_iterators import HeldIterators
-from backprop_core.loop.loop_state import Keeping
+from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
@@ -27,8 +27,8 @@ _SMALL_BYTES = 1 << 16
 """Arrays up to this size are remembered at the beginning of each iteration of an outer loop."""
 
 
-class ScriptKeeping(Keeping):
-    """All state of a rewritten script. It is the session's `Trainee`.
+class ScriptLoopState(LoopState):
+    """All state of a rewritten script. It is the session's `TrainingState`.
 
     Attributes:
         trained: what frameworks know of the objects that train.
@@ -139,7 +139,7 @@ class ScriptKeeping(Keeping):
         known = {id(value) for value in there.values()}
         return {n: v for n, v in found.items() if id(v) not in known and n not in there}
 
-    # -- Trainee -----------------------------------------------------------------------------------------------
+    # -- TrainingState -----------------------------------------------------------------------------------------------
 
     def states(self) -> Mapping[str, object]:
         with self._held():
@@ -203,7 +203,7 @@ class ScriptKeeping(Keeping):
         saved = states.get(COUNTED)
         if not isinstance(saved, Mapping):
             return False
-        self.take_back_place(states, "The checkpoint")
+        self.restore_place(states, "The checkpoint")
         self._steps_before = self.step
         self._loops.go_back_to(
             [_ended_from_state(one) for one in saved["ended"]],
@@ -221,11 +221,11 @@ class ScriptKeeping(Keeping):
         Raises:
             StateMismatchError: an object is missing, or does not fit; nothing was restored.
         """
-        self.take_back_place(states, source)
+        self.restore_place(states, source)
         self._steps_before = self.step
         self._loops.steps = 0
         missing = self._restore_objects(states, source)
-        self.take_back_randomness(states)
+        self.restore_randomness(states)
         return missing
 
     def _restore_objects(self, states: Mapping[str, Any], source: str) -> list[str]:
@@ -239,8 +239,8 @@ class ScriptKeeping(Keeping):
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
         behind = self._asked.restore(states[COUNTED].get("asked", []), self._namespaces())
         with self._held():
-            self.take_back_objects(states, source)
-            gone = behind + [str(one) for one in self.take_back_script(states)]
+            self.restore_objects(states, source)
+            gone = behind + [str(one) for one in self.restore_script(states)]
             return gone + self._iterators().restore(states[COUNTED]["iterators"], self._namespaces())
 
     def _iterators(self) -> HeldIterators:
@@ -305,7 +305,7 @@ class ScriptKeeping(Keeping):
         self._asked.restore(effect.get("asked", []), self._namespaces(), partly=True)
         with self._held():
             there = {name: state for name, state in effect["states"].items() if name in self.objects}
-            self.take_back_objects(there, "The checkpoint")
+            self.restore_objects(there, "The checkpoint")
             self._state.restore(effect["variables"])
         self.set_randomness(effect["random"])
 

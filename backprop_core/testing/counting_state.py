@@ -10,7 +10,7 @@ from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.training_state import Position
 
 
-class CountingTrainee:
+class CountingState:
     """Trains by counting.
 
     Attributes:
