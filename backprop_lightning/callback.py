@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
 from backprop_core.outcome import Outcome
-from backprop_core.session.attach_rules import give_up
+from backprop_core.session.attach_rules import give_up, session_opens
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
 from backprop_lightning.follower import FollowingFit
 from backprop_lightning.needs import check_needs
 from backprop_lightning.package import at_home, callback_bases
 from backprop_lightning.patches import PatchedFit
+from backprop_lightning.strategies import check_strategy
 from backprop_lightning.training import BoxedFit
 from backprop_torch.ranks import ranks_of_process
 
@@ -130,10 +131,12 @@ class BackpropCallback(Callback):
                 if not self._settings.attached:
                     raise
                 self._fit = None
-                if not isinstance(error, NotJoinedError):
+                session_opens()  # nobody else watches Lightning's loop in our place
+                if not isinstance(error, NotJoinedError) and trainer.is_global_zero:
                     give_up("lightning", error)
 
     def _open(self, trainer: Any) -> None:
+        check_strategy(trainer)
         ranks = ranks_of_process()
         check_needs(trainer)
         if ranks is not None and ranks.rank > 0:
