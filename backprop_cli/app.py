@@ -13,6 +13,8 @@ COMMANDS = {
     "resume": "Continue a run from its newest checkpoint.",
     "list": "Show all runs (also: ls).",
     "status": "Show the machine's resources, or tell the story of a run.",
+    "tag": "Add tags to a run, remove or show them.",
+    "note": "Write a note about a run, or show its notes.",
     "logs": "Show what a run has printed.",
     "stop": "End a run with a checkpoint.",
     "pause": "Hold a run up; its time box waits.",

@@ -15,6 +15,7 @@ from backprop_cli.parameters import complete_runs, working_folder
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
+from backprop_core.runs.labels import NO_LABELS, read_labels
 from backprop_core.runs.liveness import with_live_news
 from backprop_core.runs.pauses import Pauses, pauses_of
 from backprop_core.runs.record import AttemptRecord, RunRecord
@@ -123,6 +124,7 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
     if record.last_step is not None:
         loss = "" if record.last_loss is None else f", loss {record.last_loss:.6g}"
         lines.append(f"  last step    {record.last_step}{loss}")
+    lines += _labels(store, record)
     holder = store.holder(record)
     if holder is not None:
         lines.append(f"  waits        process {holder.pid}, to begin a box")
@@ -132,6 +134,16 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
     if not record.attempts:
         lines.append("  none")
     return [*lines, "checkpoints", *_checkpoints(store, record), *([] if holder else _how_to_go_on(record))]
+
+
+def _labels(store: RunStore, record: RunRecord) -> list[str]:
+    """What people have said of it."""
+    labels = NO_LABELS if record.foreign else read_labels(store.run_dir(record.id))
+    if labels.damage is not None:
+        return [f"  labels       cannot be read: {labels.damage}"]
+    lines = [f"  tags         {' '.join(labels.tags)}"] if labels.tags else []
+    notes = [f"{local_text(note.wall)}  {one_line(' '.join(note.text.split()))}" for note in labels.notes]
+    return lines + [f"  {'' if place else 'notes':<11}  {note}" for place, note in enumerate(notes)]
 
 
 def _pauses_now(store: RunStore, record: RunRecord) -> Pauses:

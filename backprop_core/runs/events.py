@@ -13,7 +13,7 @@ from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.runs.atomic import open_regular
-from backprop_core.strict_json import as_float, as_instant, as_place, as_whole, decode, encode
+from backprop_core.strict_json import as_float, as_instant, as_object, as_place, as_whole, decode, encode
 
 MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -124,6 +124,7 @@ class Highlights:
 
     step: int | None = None
     loss: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
     last_wall: float | None = None
     finished: Event | None = None
@@ -181,6 +182,9 @@ def _take(found: Highlights, event: Event) -> None:
     step, loss = as_whole(event.get("step")), as_float(event.get("loss"))
     found.step = found.step if step is None else step
     found.loss = found.loss if loss is None else loss
+    for key, value in as_object(event.get("values")).items():
+        if (number := as_float(value)) is not None:
+            found.values[key] = number
     if event["kind"] == "checkpoint_saved" and (path := as_place(event.get("path"))) is not None:
         found.checkpoints.append(path)
     if event["kind"] == "session_started":
