@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 try:
+    from backprop_core import contract
     from backprop_core.errors import BackpropError, StoreError, UsageError
 except ImportError as unsupported:  # such as a system without file locks: its sentence, without a traceback
     sys.exit(str(unsupported))
@@ -103,7 +104,7 @@ def _status_of(error: BackpropError) -> int:
 
 def _is_home(error: BackpropError) -> bool:
     """A home folder that cannot be used is a wrong setting, not a failure."""
-    return isinstance(error, StoreError) and "BACKPROP_HOME" in error.hint
+    return isinstance(error, StoreError) and contract.HOME in error.hint
 
 
 if __name__ == "__main__":

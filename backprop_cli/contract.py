@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd
@@ -14,15 +15,6 @@ from backprop_core.resources.gpu_limit import limit_environ
 from backprop_core.resources.samples import GpuSample
 from backprop_core.runs.process import boot_id
 from backprop_startup.path_entry import put_in_front
-
-_OURS = (
-    "HOME RUN_ID RUN_DIR ATTEMPT DEADLINE_MONOTONIC BOOT_ID DEADLINE_WALL BUDGET_S GRACE_S "
-    "CHECKPOINT_EVERY_S RESUME RESUME_FROM CHECKPOINT_DIR GOVERNOR_PID FRAMEWORK "
-    "GPU_MEMORY_LIMIT GPU_MEMORY_TOTAL SCRIPT_RESUMES JOB_END_WALL JOB_END_SOURCE STRICT "
-    "NO_REWRITE REWRITE_PACKAGES"
-)
-CONTRACT_VARIABLES = tuple(f"BACKPROP_{name}" for name in _OURS.split())
-"""What a script is told; none of it is passed on from a governor around this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +80,28 @@ class Contract:
         """
         every, limit = settings["checkpoint-every-minutes"], settings["gpu-memory-limit"]
         ours: dict[str, str | None] = {
-            "BACKPROP_HOME": str(self.home),
-            "BACKPROP_RUN_ID": self.run_id,
-            "BACKPROP_RUN_DIR": str(self.run_dir),
-            "BACKPROP_ATTEMPT": str(self.attempt),
-            "BACKPROP_DEADLINE_MONOTONIC": repr(self.deadline),
-            "BACKPROP_BOOT_ID": boot_id(),
-            "BACKPROP_DEADLINE_WALL": repr(clock.wall() + self.deadline - clock.monotonic()),
-            "BACKPROP_JOB_END_WALL": None if self.job is None else repr(self.job.wall - MARGIN_S),
-            "BACKPROP_JOB_END_SOURCE": None
-            if self.job is None
-            else f"{MARGIN_S:g} s before {self.job.source}",
-            "BACKPROP_BUDGET_S": repr(self.budget_s),
-            "BACKPROP_GRACE_S": repr(settings["grace"]),
-            "BACKPROP_STRICT": "1" if settings["strict"] else None,
-            "BACKPROP_CHECKPOINT_EVERY_S": None if every is None else repr(every * 60.0),
-            "BACKPROP_RESUME": "1" if self.start.resume else None,
-            "BACKPROP_SCRIPT_RESUMES": "1" if self.start.script_resumes else None,
-            "BACKPROP_RESUME_FROM": self.start.resume_from,
-            "BACKPROP_CHECKPOINT_DIR": self.checkpoint_dir,
-            "BACKPROP_GOVERNOR_PID": str(os.getpid()),
-            "BACKPROP_FRAMEWORK": settings["framework"],
-            "BACKPROP_GPU_MEMORY_LIMIT": limit,
-            "BACKPROP_NO_REWRITE": "1" if settings["rewrite"] == "none" else None,
-            "BACKPROP_REWRITE_PACKAGES": self._packages(settings),
+            contract.HOME: str(self.home),
+            contract.RUN_ID: self.run_id,
+            contract.RUN_DIR: str(self.run_dir),
+            contract.ATTEMPT: str(self.attempt),
+            contract.DEADLINE_MONOTONIC: repr(self.deadline),
+            contract.BOOT_ID: boot_id(),
+            contract.DEADLINE_WALL: repr(clock.wall() + self.deadline - clock.monotonic()),
+            contract.JOB_END_WALL: None if self.job is None else repr(self.job.wall - MARGIN_S),
+            contract.JOB_END_SOURCE: None if self.job is None else f"{MARGIN_S:g} s before {self.job.source}",
+            contract.BUDGET_S: repr(self.budget_s),
+            contract.GRACE_S: repr(settings["grace"]),
+            contract.STRICT: "1" if settings["strict"] else None,
+            contract.CHECKPOINT_EVERY_S: None if every is None else repr(every * 60.0),
+            contract.RESUME: "1" if self.start.resume else None,
+            contract.SCRIPT_RESUMES: "1" if self.start.script_resumes else None,
+            contract.RESUME_FROM: self.start.resume_from,
+            contract.CHECKPOINT_DIR: self.checkpoint_dir,
+            contract.GOVERNOR_PID: str(os.getpid()),
+            contract.ATTACH: settings["framework"],
+            contract.GPU_MEMORY_LIMIT: limit,
+            contract.NO_REWRITE: "1" if settings["rewrite"] == "none" else None,
+            contract.REWRITE_PACKAGES: self._packages(settings),
         }
         environment = {**script_environment(base, ours), **granted}
         environment |= limit_environ(limit, gpus, environment)
@@ -127,6 +117,6 @@ def _module_of(argv: Sequence[str]) -> str:
 
 def script_environment(base: Mapping[str, str], ours: Mapping[str, str | None]) -> dict[str, str]:
     """An environment with our variables in it, and none that is left over from a governor around this one."""
-    environment = {key: value for key, value in base.items() if key not in CONTRACT_VARIABLES}
+    environment = {key: value for key, value in base.items() if key not in contract.OF_ONE_ATTEMPT}
     environment.update({key: value for key, value in ours.items() if value is not None})
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
@@ -39,7 +40,7 @@ class FitBox:
     def __init__(self, fit: Fit, model: Any, settings: SessionSettings, clock: Clock) -> None:
         self._fit, self._model, self._now = fit, model, clock.monotonic
         self._fit_state = FitState(model, fit)
-        governed = bool(settings.environ.get("BACKPROP_RUN_DIR"))
+        governed = bool(settings.environ.get(contract.RUN_DIR))
         leave_s = GOVERNED_LEAVE_S if governed else LEAVE_S
         self.session = Session(settings, self._fit_state, clock=clock, leave_s=leave_s)
         self._fit_state.say = self.session.messages.say_once

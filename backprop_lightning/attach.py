@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from backprop_core import contract
+
 
 def callbacks() -> list[Any]:
     """A callback for the Trainer that is being made, in a script under `backprop run`; never raises."""
-    if "BACKPROP_RUN_DIR" not in os.environ:
+    if contract.RUN_DIR not in os.environ:
         return []
     from backprop_core.session import attach_rules
 

@@ -11,10 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LIMIT = "BACKPROP_GPU_MEMORY_LIMIT"
-"""`80%` of a GPU's memory, or a number of GB."""
-TOTAL = "BACKPROP_GPU_MEMORY_TOTAL"
-"""Bytes of the smallest GPU that the run was given, where they are known: TensorFlow does not tell them."""
+from backprop_core import contract
+
 _GB = 1024**3
 _MB = 1024**2
 
@@ -49,7 +47,9 @@ def _hold_torch(cuda: Any, environ: Mapping[str, str]) -> None:
     devices = [int(rank)] if rank.isdigit() and int(rank) < count else range(count)
     for device in devices:
         with cuda.device(device):  # the call below leaves its device as the current one
-            share = share_of(environ[LIMIT], cuda.get_device_properties(device).total_memory)
+            share = share_of(
+                environ[contract.GPU_MEMORY_LIMIT], cuda.get_device_properties(device).total_memory
+            )
             cuda.set_per_process_memory_fraction(share, device)
 
 
@@ -57,7 +57,7 @@ def _hold_tensorflow(config: Any, environ: Mapping[str, str]) -> None:
     gpus = config.list_physical_devices("GPU")
     if not gpus:
         return
-    limit, total = environ[LIMIT], environ.get(TOTAL, "")
+    limit, total = environ[contract.GPU_MEMORY_LIMIT], environ.get(contract.GPU_MEMORY_TOTAL, "")
     if limit.endswith("%") and not total:
         raise ValueError("the size of the GPU's memory is not known, so give a number of GB.")
     allowed = share_of(limit, float(total)) * float(total) if total else float(limit) * _GB
@@ -83,9 +83,10 @@ def _tried(framework: str, what: Callable[[], object]) -> None:
         what()
     except Exception as error:
         told = " ".join(str(error).split()) or type(error).__name__
+        limit = os.environ.get(contract.GPU_MEMORY_LIMIT)
         try:
             print(
-                f"backprop: -g {os.environ.get(LIMIT)} is not enforced in {framework}, only watched: {told[:300]}",
+                f"backprop: -g {limit} is not enforced in {framework}, only watched: {told[:300]}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -10,6 +10,8 @@ import os
 import sys
 from importlib import import_module
 
+from backprop_core import contract
+
 TYPE_CHECKING = False  # typing itself would cost the script 8 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,7 @@ _Step = tuple[str, str, str]
 
 def install() -> None:
     """Wait for imports, in a script under `backprop run`. Never raises."""
-    if not os.environ.get("BACKPROP_RUN_DIR"):
+    if not os.environ.get(contract.RUN_DIR):
         return
     try:
         _rewrite_the_script()
@@ -56,7 +58,7 @@ def _wanted() -> dict[str, list[_Step]]:
     from backprop_core.session.attach_rules import may_attach
 
     wanted: dict[str, list[_Step]] = {}
-    if os.environ.get("BACKPROP_GPU_MEMORY_LIMIT"):
+    if os.environ.get(contract.GPU_MEMORY_LIMIT):
         for name, function in LIMITED.items():
             wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
     for name, (framework, attachment) in ATTACH_TO.items():

@@ -6,14 +6,14 @@ import os
 import sys
 import sysconfig
 
+from backprop_core import contract
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
     from backprop_core.script_state.program import Program
 
-PACKAGES = "BACKPROP_REWRITE_PACKAGES"
-"""Installed packages that count as local, with commas between: `--rewrite PACKAGE`."""
 _NEVER_LOCAL = frozenset(
     {"torch", "accelerate", "deepspeed", "lightning", "pytorch_lightning", "transformers", "keras", "tensorflow", "jax",
      "horovod", "ray", "coverage", "debugpy", "numpy", "sklearn"}
@@ -31,7 +31,9 @@ class LocalCode:
     """
 
     def __init__(self, script: str, module: str | None) -> None:
-        self._named = {name for name in os.environ.get(PACKAGES, "").split(",") if name} - _NEVER_LOCAL
+        self._named = {
+            name for name in os.environ.get(contract.REWRITE_PACKAGES, "").split(",") if name
+        } - _NEVER_LOCAL
         roots = {os.path.realpath(os.getcwd())} | ({os.path.dirname(script)} if script else set())
         self._roots = [os.path.join(root, "") for root in roots]
         paths = sysconfig.get_paths()

@@ -12,6 +12,8 @@ import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 
+from backprop_core import contract
+
 TYPE_CHECKING = False  # typing itself would cost the script 8 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +22,10 @@ if TYPE_CHECKING:
 
     from backprop_startup.local_code import LocalCode
 
-OFF = "BACKPROP_NO_REWRITE"
-"""Set, the script runs as it is: `--no-rewrite`."""
-
 
 def install() -> None:
     """Rewrite the script that this interpreter is about to run, and local modules. Raises what goes wrong."""
-    if os.environ.get(OFF) or sys.flags.interactive or sys.flags.inspect:
+    if os.environ.get(contract.NO_REWRITE) or sys.flags.interactive or sys.flags.inspect:
         return
     target = _module_asked_for()
     script = sys.argv[0] if target is None and sys.argv else ""

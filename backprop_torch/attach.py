@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 
+from backprop_core import contract
+
 
 def attach() -> None:
     """Wait for a training, in a script under `backprop run`."""
-    if "BACKPROP_RUN_DIR" not in os.environ:
+    if contract.RUN_DIR not in os.environ:
         return
     from backprop_core.session import attach_rules
 

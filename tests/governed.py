@@ -30,7 +30,7 @@ def governed(home: Path, run: str, *, framework: str) -> Iterator[None]:
         attempt.events.close()
         told = {
             "BACKPROP_HOME": str(home), "BACKPROP_RUN_ID": run, "BACKPROP_RUN_DIR": str(hold.run_dir),
-            "BACKPROP_ATTEMPT": "1", "BACKPROP_FRAMEWORK": framework, "BACKPROP_BUDGET_S": "600",
+            "BACKPROP_ATTEMPT": "1", "BACKPROP_ATTACH": framework, "BACKPROP_BUDGET_S": "600",
         }  # fmt: skip
         before = {name: os.environ.get(name) for name in told}
         os.environ.update(told)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from backprop_core import contract
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {
@@ -178,3 +181,21 @@ def test_every_package_says_that_it_is_typed() -> None:
     """Each package of ours has its py.typed, or type checkers take all of it for Any."""
     for package in _packages():
         assert (ROOT / package / "py.typed").is_file(), package
+
+
+def test_the_environment_contract_is_spelt_in_one_file() -> None:
+    """No file of ours but the contract holds the name of a `BACKPROP_*` variable, whole or built from its parts."""
+    for path in [path for package in _packages() for path in _files(package)]:
+        own = path.relative_to(ROOT).as_posix()
+        if own in ("backprop_core/contract.py", "backprop_core/config/options.py"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        named = [text for text in texts if isinstance(text, str) and re.fullmatch(r"BACKPROP_[A-Z_]*", text)]
+        assert not named, f"{own}: put {named} into backprop_core/contract.py and import it from there"
+
+
+def test_every_variable_of_the_contract_is_documented() -> None:
+    """`docs/cli.md` names each variable that a script is told."""
+    documented = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert not [name for name in contract.OF_ONE_ATTEMPT if f"`{name}`" not in documented]

@@ -13,12 +13,11 @@ from importlib.util import find_spec
 
 import click
 
-from backprop_cli.contract import CONTRACT_VARIABLES
 from backprop_cli.detection import lacks_backprop
 from backprop_cli.interpreter import find_interpreter
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
-from backprop_core import __version__
+from backprop_core import __version__, contract
 from backprop_core.clock import SYSTEM
 from backprop_core.config.options import OPTIONS
 from backprop_core.config.sources import Settings
@@ -181,7 +180,7 @@ def _home() -> Iterator[Finding]:
 
 
 def _variables() -> Iterator[Finding]:
-    known = {*CONTRACT_VARIABLES, "BACKPROP_RUNTIME_DIR", *(option.env for option in OPTIONS)}
+    known = {*contract.OF_ONE_ATTEMPT, contract.RUNTIME_DIR, *(option.env for option in OPTIONS)}
     for name in sorted(os.environ):
         if name.startswith("BACKPROP_") and name not in known:
             yield "note", f"{name} is set, and backprop has no option of that name."

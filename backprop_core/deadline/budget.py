@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from backprop_core import contract
 from backprop_core.clock import Clock, local_text
 from backprop_core.errors import BudgetError
 
@@ -185,8 +186,8 @@ def resolve_deadlines(
     if not limits:
         limits.append(Limit(now + DEFAULT_BUDGET_S, "the default of 10 minutes"))
     job, source = (
-        environ.get("BACKPROP_JOB_END_WALL"),
-        environ.get("BACKPROP_JOB_END_SOURCE", "the end of the job"),
+        environ.get(contract.JOB_END_WALL),
+        environ.get(contract.JOB_END_SOURCE, "the end of the job"),
     )
     if not job:  # a governor, or whoever has asked the scheduler, knows it better
         job, source = environ.get("SLURM_JOB_END_TIME"), "SLURM_JOB_END_TIME"
@@ -194,7 +195,7 @@ def resolve_deadlines(
         _add_job_end(job, source, clock, limits, notes)
     start = now
     if governed is not None:
-        start = min(now, governed.at - _number(environ.get("BACKPROP_BUDGET_S"), 0.0))
+        start = min(now, governed.at - _number(environ.get(contract.BUDGET_S), 0.0))
     return Deadlines(start, limits, notes, clock.asleep_s())
 
 
@@ -223,10 +224,10 @@ def _from_until(until: datetime, clock: Clock) -> Limit:
 
 def _from_governor(environ: Mapping[str, str], clock: Clock, boot_id: str) -> Limit | None:
     source = "backprop run"
-    at = _number(environ.get("BACKPROP_DEADLINE_MONOTONIC"), math.nan)
-    if math.isfinite(at) and environ.get("BACKPROP_BOOT_ID", boot_id) == boot_id:
+    at = _number(environ.get(contract.DEADLINE_MONOTONIC), math.nan)
+    if math.isfinite(at) and environ.get(contract.BOOT_ID, boot_id) == boot_id:
         return Limit(at, source)
-    wall = _number(environ.get("BACKPROP_DEADLINE_WALL"), math.nan)
+    wall = _number(environ.get(contract.DEADLINE_WALL), math.nan)
     if math.isfinite(wall):
         return Limit(clock.monotonic() + wall - clock.wall(), source)
     return None

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from backprop_core import contract
 from backprop_core.clock import Clock, local_text
 
 MARGIN_S = 3.0
@@ -51,9 +52,7 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
 
     Of several ranks the first one asks: thousands of questions at once would hurt a scheduler, and all leave with the first.
     """
-    known = any(
-        environ.get(name) for name in ("BACKPROP_JOB_END_WALL", "BACKPROP_RUN_DIR", "SLURM_JOB_END_TIME")
-    )
+    known = any(environ.get(name) for name in (contract.JOB_END_WALL, contract.RUN_DIR, "SLURM_JOB_END_TIME"))
     if (
         known
         or not environ.get("SLURM_JOB_ID")
@@ -63,7 +62,7 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
     job = job_end(environ)
     if job is None:
         return environ
-    return {**environ, "BACKPROP_JOB_END_WALL": repr(job.wall), "BACKPROP_JOB_END_SOURCE": job.source}
+    return {**environ, contract.JOB_END_WALL: repr(job.wall), contract.JOB_END_SOURCE: job.source}
 
 
 def _from_squeue(job: str, environ: Mapping[str, str]) -> JobEnd | None:

@@ -15,6 +15,7 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError, UnkeptStateError
@@ -209,7 +210,7 @@ class ScriptTraining:
             self._step_aside()
             return
         self.loop_state = loop_state = ScriptLoopState(frameworks_in_use(), self.loops)
-        resuming = os.environ.get("BACKPROP_RESUME") == "1" and not os.environ.get("BACKPROP_SCRIPT_RESUMES")
+        resuming = os.environ.get(contract.RESUME) == "1" and not os.environ.get(contract.SCRIPT_RESUMES)
         for framework in loop_state.frameworks:
             passes = framework.loader_passes()
             if passes is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from backprop_core import contract
 from backprop_core.resources.running import gpu_allowance_bytes
 from backprop_core.resources.samples import GpuSample
 
-TOTAL = "BACKPROP_GPU_MEMORY_TOTAL"
-"""Bytes of the smallest GPU of the run; see `backprop_startup/gpu_memory.py`."""
 _JAX, _JAX_NEW = "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"
 
 
@@ -25,7 +24,7 @@ def limit_environ(limit: str | None, gpus: Sequence[GpuSample], environ: Mapping
         return {}
     totals = [gpu.memory_total_bytes for gpu in gpus]
     total = min((known for known in totals if known), default=None) if all(totals) else None
-    ours = {} if total is None else {TOTAL: str(total)}
+    ours = {} if total is None else {contract.GPU_MEMORY_TOTAL: str(total)}
     share = _share(limit, total)
     if share is None:
         return ours
@@ -35,7 +34,7 @@ def limit_environ(limit: str | None, gpus: Sequence[GpuSample], environ: Mapping
 
 def unheld(limit: str | None, gpus: Sequence[GpuSample]) -> str:
     """A sentence about what the limit cannot be enforced in, or the empty string."""
-    if limit is None or limit_environ(limit, gpus, {}).get(TOTAL):
+    if limit is None or limit_environ(limit, gpus, {}).get(contract.GPU_MEMORY_TOTAL):
         return ""
     whom = "TensorFlow" if limit.endswith("%") else "JAX"
     return f"the size of the GPU's memory is not known, so -g {limit} cannot be enforced in {whom}."

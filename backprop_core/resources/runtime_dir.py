@@ -13,12 +13,12 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.errors import RuntimeFolderError, StoreError
 from backprop_core.runs.atomic import read_regular
 from backprop_core.runs.home import backprop_home
 
-ENV_RUNTIME_DIR = "BACKPROP_RUNTIME_DIR"
-_HINT = f"Set {ENV_RUNTIME_DIR} to a folder on a local disk that only you can write to."
+_HINT = f"Set {contract.RUNTIME_DIR} to a folder on a local disk that only you can write to."
 _SHARED = Path("/tmp")
 _TRIES = 5
 
@@ -34,7 +34,7 @@ def runtime_dir(environ: Mapping[str, str] = os.environ, shared: Path = _SHARED)
     Raises:
         RuntimeFolderError: it cannot be made, is a link, or others could write to it.
     """
-    named = environ.get(ENV_RUNTIME_DIR)
+    named = environ.get(contract.RUNTIME_DIR)
     if named:
         return _usable(Path(named).absolute())
     user = os.geteuid()

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.errors import StoreError
 
-ENV_HOME = "BACKPROP_HOME"
-_HINT = f"Set {ENV_HOME} to a folder that you can write to."
+_HINT = f"Set {contract.HOME} to a folder that you can write to."
 
 
 def backprop_home(environ: Mapping[str, str] = os.environ, *, write: bool = True) -> Path:
@@ -47,9 +47,9 @@ def backprop_home(environ: Mapping[str, str] = os.environ, *, write: bool = True
 
 
 def _wanted(environ: Mapping[str, str]) -> Path:
-    text = environ.get(ENV_HOME) or "~/.backprop"
+    text = environ.get(contract.HOME) or "~/.backprop"
     if "\0" in text:
-        raise StoreError(f"{ENV_HOME} holds a NUL character.", _HINT)
+        raise StoreError(f"{contract.HOME} holds a NUL character.", _HINT)
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:

@@ -1,6 +1,6 @@
 """Whether backprop joins a script that has never heard of it, and which of several ways does.
 
-`backprop run` names in BACKPROP_FRAMEWORK what may attach. The start-up hook and the frameworks' own entry points ask here
+`backprop run` names in BACKPROP_ATTACH what may attach. The start-up hook and the frameworks' own entry points ask here
 first; without `backprop run` they do nothing. This module is all that such a process loads, so it imports next to nothing.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+
+from backprop_core import contract
 
 TYPE_CHECKING = False  # typing itself would cost every start 8 ms
 if TYPE_CHECKING:
@@ -46,9 +48,9 @@ def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str
     Args:
         every_rank: the adapter knows how several processes of one training agree; otherwise only the first is attached to.
     """
-    if not environ.get("BACKPROP_RUN_DIR") or not environ.get("BACKPROP_ATTEMPT"):
+    if not environ.get(contract.RUN_DIR) or not environ.get(contract.ATTEMPT):
         return False
-    if framework not in _MAY_ATTACH.get(environ.get("BACKPROP_FRAMEWORK", "none"), ()):
+    if framework not in _MAY_ATTACH.get(environ.get(contract.ATTACH, "none"), ()):
         return False
     return not is_helper(sys.orig_argv) and (every_rank or environ.get("RANK", "0") == "0")
 
@@ -85,18 +87,18 @@ def _told_to_run(argv: Sequence[str]) -> tuple[str, str]:
 
 def may_rewrite(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the loops of the script that this process runs may be counted: under `backprop run`, in no helper."""
-    if not environ.get("BACKPROP_RUN_DIR") or not environ.get("BACKPROP_ATTEMPT"):
+    if not environ.get(contract.RUN_DIR) or not environ.get(contract.ATTEMPT):
         return False
     if (
         environ.get("WORLD_SIZE", "1") != "1"
     ):  # ranks agree at the boundaries that torch's hooks and loaders show
         return False
-    return environ.get("BACKPROP_FRAMEWORK") in _COUNTS_LOOPS and not is_helper(sys.orig_argv)
+    return environ.get(contract.ATTACH) in _COUNTS_LOOPS and not is_helper(sys.orig_argv)
 
 
 def wants_this_loop(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a loop that trains is one of the framework that was asked for, as far as modules tell."""
-    module = _COUNTS_LOOPS.get(environ.get("BACKPROP_FRAMEWORK", ""))
+    module = _COUNTS_LOOPS.get(environ.get(contract.ATTACH, ""))
     return module is None or module in sys.modules
 
 
@@ -141,7 +143,7 @@ def trains_beside(pid: int, more: str = "") -> None:
 
 def give_up(framework: str, error: BaseException) -> None:
     """One line about what kept backprop from attaching itself; the script goes on, governed from outside."""
-    again = os.environ.get("BACKPROP_RESUME") == "1"
+    again = os.environ.get(contract.RESUME) == "1"
     how = "begins anew, its checkpoints are left as they are" if again else "goes on"
     _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
 

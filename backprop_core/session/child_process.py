@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock
 
 _LOOK_EVERY_S = 0.05
@@ -49,7 +50,7 @@ def error_that_ends_process() -> BaseException | None:
 def wait_when_all_is_done() -> None:
     """In a child under a governor: come to no end before the process that waits for it has been ended."""
     parent = parent_pid()
-    if parent is not None and os.environ.get("BACKPROP_GOVERNOR_PID"):
+    if parent is not None and os.environ.get(contract.GOVERNOR_PID):
         from multiprocessing.util import Finalize
 
         Finalize(None, wait_for_parent, args=(parent,), exitpriority=_LAST)
@@ -58,7 +59,7 @@ def wait_when_all_is_done() -> None:
 def wait_for_parent(parent: int, clock: Clock = SYSTEM) -> None:
     """Until the process `parent` is gone, or the governor that would end it."""
     with suppress(ValueError):
-        governor = int(os.environ.get("BACKPROP_GOVERNOR_PID", ""))
+        governor = int(os.environ.get(contract.GOVERNOR_PID, ""))
         while _is_there(parent) and _is_there(governor):
             clock.sleep(_LOOK_EVERY_S)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.deadline.budget import Deadlines
 from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
@@ -65,7 +66,9 @@ def enrol(settings: SessionSettings, deadlines: Deadlines, clock: Clock) -> Enro
 
 def _join_governor(settings: SessionSettings, clock: Clock) -> Enrolment | None:
     environ = settings.environ
-    run_id, run_dir, number = (environ.get(f"BACKPROP_{key}", "") for key in ("RUN_ID", "RUN_DIR", "ATTEMPT"))
+    run_id, run_dir, number = (
+        environ.get(name, "") for name in (contract.RUN_ID, contract.RUN_DIR, contract.ATTEMPT)
+    )
     if not (run_id and run_dir and number.isdigit()):
         return None
     attempt = Attempt.join(Path(run_dir), int(number), clock)
@@ -77,13 +80,13 @@ def _join_governor(settings: SessionSettings, clock: Clock) -> Enrolment | None:
             note_taken(attempt, environ)
         return None
     box = _count_box(run_id, others_in(attempt).boxes)
-    directory = environ.get("BACKPROP_CHECKPOINT_DIR") or str(Path(run_dir) / "checkpoints")
+    directory = environ.get(contract.CHECKPOINT_DIR) or str(Path(run_dir) / "checkpoints")
     whole = run_folder(settings.checkpoint_dir or directory, run_id, settings, clock)
     folder = box_folder(whole, box, run_id, settings, clock)
     restarted = not first_session and environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
     asked = settings.resume if settings.resume not in ("auto", True, False) else None
-    resume_from = str(asked or environ.get("BACKPROP_RESUME_FROM") or "")
-    resuming = environ.get("BACKPROP_RESUME") == "1"
+    resume_from = str(asked or environ.get(contract.RESUME_FROM) or "")
+    resuming = environ.get(contract.RESUME) == "1"
     foreign = bool(resume_from) and not asked and resuming and not _may_be_ours(resume_from)
     if foreign:  # what the script has saved and announced itself: it was named for the script
         resume_from = ""

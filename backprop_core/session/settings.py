@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from backprop_core import contract
 from backprop_core.deadline.budget import Duration, parse_duration
 from backprop_core.errors import UsageError
 
@@ -104,9 +105,9 @@ def make_settings(
         raise UsageError(f"strict={strict!r} is not understood.", "Give True or False.")
     environ = os.environ if environ is None else environ
     if checkpoint_every is None:
-        checkpoint_every = _from_environ(environ, "BACKPROP_CHECKPOINT_EVERY_S", zero_allowed=False)
+        checkpoint_every = _from_environ(environ, contract.CHECKPOINT_EVERY_S, zero_allowed=False)
     if grace == DEFAULT_GRACE_S:
-        given = _from_environ(environ, "BACKPROP_GRACE_S", zero_allowed=True)
+        given = _from_environ(environ, contract.GRACE_S, zero_allowed=True)
         grace = grace if given is None else given
     return SessionSettings(
         budget=budget,
@@ -121,7 +122,7 @@ def make_settings(
         name=name,
         resume=resume if isinstance(resume, bool | str) else str(Path(resume)),
         grace_s=parse_duration(grace, "grace", zero_allowed=True),
-        strict=strict or environ.get("BACKPROP_STRICT") == "1",
+        strict=strict or environ.get(contract.STRICT) == "1",
         origin=origin,
         framework=framework,
         environ=environ,
@@ -146,7 +147,7 @@ def attached_settings(framework: str, environ: Mapping[str, str] | None = None) 
     A script that is handed its own checkpoint (`--resume-flag`) restores itself: nothing is restored over it.
     """
     environ = os.environ if environ is None else environ
-    resume: Resume = False if environ.get("BACKPROP_SCRIPT_RESUMES") else "auto"
+    resume: Resume = False if environ.get(contract.SCRIPT_RESUMES) else "auto"
     settings = make_settings(origin="backprop run", framework=framework, resume=resume, environ=environ)
     return replace(settings, attached=True)
 

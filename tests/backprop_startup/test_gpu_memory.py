@@ -18,7 +18,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """As `backprop run -g 8 -f none` leaves it, with the stand-ins in front of the real frameworks."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")}
     environ |= {"PYTHONPATH": str(write_gpu_frameworks(tmp_path / "fakes")), "FAKE_GPUS_MIB": "32768"}
-    environ |= {"BACKPROP_RUN_DIR": str(tmp_path), "BACKPROP_ATTEMPT": "1", "BACKPROP_FRAMEWORK": "none"}
+    environ |= {"BACKPROP_RUN_DIR": str(tmp_path), "BACKPROP_ATTEMPT": "1", "BACKPROP_ATTACH": "none"}
     environ |= {"BACKPROP_GPU_MEMORY_LIMIT": "8"}
     put_in_front(environ)
     return environ

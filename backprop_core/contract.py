@@ -1,0 +1,62 @@
+"""The environment contract: every variable by which `backprop run` and the script's process understand each other.
+
+The command writes them (`backprop_cli/contract.py`); the session inside the script, the start-up hook and the adapters read
+them. No other file spells one of their names; `docs/cli.md` lists them. The command's options have variables of their own,
+`BACKPROP_<OPTION>` (`config/options.py`); a name that is both means the same in both.
+
+Imports nothing: every script's start-up reads it.
+"""
+
+from __future__ import annotations
+
+HOME = "BACKPROP_HOME"
+"""Where all runs are kept. The user's own variable, too."""
+RUNTIME_DIR = "BACKPROP_RUNTIME_DIR"
+"""Where slots and tickets of this machine lie. Only read, never told to a script."""
+RUN_ID = "BACKPROP_RUN_ID"
+RUN_DIR = "BACKPROP_RUN_DIR"
+"""The folder of the run; that it is set means that a governor started this script."""
+ATTEMPT = "BACKPROP_ATTEMPT"
+"""The number of the attempt, from 1."""
+CHECKPOINT_DIR = "BACKPROP_CHECKPOINT_DIR"
+"""A folder or an address."""
+RESUME = "BACKPROP_RESUME"
+""""1": go on from what the run has saved."""
+RESUME_FROM = "BACKPROP_RESUME_FROM"
+"""The checkpoint to go on from, where one was named or the newest is not in the run's own store."""
+SCRIPT_RESUMES = "BACKPROP_SCRIPT_RESUMES"
+""""1": the script is handed a checkpoint of its own and restores itself."""
+ATTACH = "BACKPROP_ATTACH"
+"""The framework that was recognised or asked for: whose adapter may attach itself."""
+DEADLINE_MONOTONIC = "BACKPROP_DEADLINE_MONOTONIC"
+"""Seconds on the monotonic clock of the boot named by `BOOT_ID`."""
+BOOT_ID = "BACKPROP_BOOT_ID"
+DEADLINE_WALL = "BACKPROP_DEADLINE_WALL"
+"""Seconds since 1970, for processes of another boot or machine."""
+BUDGET_S = "BACKPROP_BUDGET_S"
+"""Seconds from the start of the attempt to its deadline."""
+JOB_END_WALL = "BACKPROP_JOB_END_WALL"
+"""Seconds since 1970 at which the scheduler ends the job, less a margin."""
+JOB_END_SOURCE = "BACKPROP_JOB_END_SOURCE"
+"""How messages call it."""
+GRACE_S = "BACKPROP_GRACE_S"
+"""Seconds between the stop signal and the kill."""
+CHECKPOINT_EVERY_S = "BACKPROP_CHECKPOINT_EVERY_S"
+STRICT = "BACKPROP_STRICT"
+""""1": what changes and cannot be kept is an error."""
+GOVERNOR_PID = "BACKPROP_GOVERNOR_PID"
+GPU_MEMORY_LIMIT = "BACKPROP_GPU_MEMORY_LIMIT"
+"""`80%` of a GPU's memory, or a number of GB."""
+GPU_MEMORY_TOTAL = "BACKPROP_GPU_MEMORY_TOTAL"
+"""Bytes of the smallest GPU that the run was given, where they are known: TensorFlow does not tell them."""
+NO_REWRITE = "BACKPROP_NO_REWRITE"
+""""1": the script's loops are not counted."""
+REWRITE_PACKAGES = "BACKPROP_REWRITE_PACKAGES"
+"""Installed packages whose loops are counted like the script's own, separated by commas."""
+
+OF_ONE_ATTEMPT = tuple(
+    value
+    for name, value in list(globals().items())
+    if name.isupper() and isinstance(value, str) and name not in ("RUNTIME_DIR",)
+)
+"""What a script is told; none of it is passed on from a governor around this one."""
