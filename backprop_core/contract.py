@@ -9,6 +9,8 @@ Imports nothing: every script's start-up reads it.
 
 from __future__ import annotations
 
+PREFIX = "BACKPROP_"
+"""How all of them, and the variables of options, begin."""
 HOME = "BACKPROP_HOME"
 """Where all runs are kept. The user's own variable, too."""
 RUNTIME_DIR = "BACKPROP_RUNTIME_DIR"
@@ -57,6 +59,6 @@ REWRITE_PACKAGES = "BACKPROP_REWRITE_PACKAGES"
 OF_ONE_ATTEMPT = tuple(
     value
     for name, value in list(globals().items())
-    if name.isupper() and isinstance(value, str) and name not in ("RUNTIME_DIR",)
+    if name.isupper() and isinstance(value, str) and name not in ("PREFIX", "RUNTIME_DIR")
 )
 """What a script is told; none of it is passed on from a governor around this one."""

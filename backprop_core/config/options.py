@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.errors import BudgetError
 
 Parse = Callable[[Any], Any]
@@ -54,7 +55,7 @@ class Option:
 
     @property
     def env(self) -> str:
-        return "BACKPROP_" + self.name.upper().replace("-", "_")
+        return contract.PREFIX + self.name.upper().replace("-", "_")
 
     @property
     def kebab_key(self) -> str:
