@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_core.errors import UsageError
+from backprop_core.events.kinds import Ended, SessionStarted, SessionWithdrawn
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE
 from backprop_core.runs.control import Action, send_control
@@ -60,9 +61,9 @@ def ask(
 
 def _has_session(attempt_dir: Path) -> bool:
     """Whether a session that could save runs in the script of an attempt."""
-    kinds = ("session_started", "session_withdrawn", "session_finished")
+    kinds = (SessionStarted.kind, SessionWithdrawn.kind, Ended.kind)
     told = read_kinds(attempt_dir / EVENTS_FILE, kinds)
-    return bool(told) and told[-1]["kind"] == "session_started"
+    return bool(told) and told[-1]["kind"] == SessionStarted.kind
 
 
 def _shown(record: RunRecord, action: Action, as_json: bool) -> RunRecord:

@@ -22,6 +22,7 @@ from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.verdict import EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
 from backprop_core.resources.admission import NotAdmittedError
+from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 
@@ -192,8 +193,8 @@ class _Boxes:
 
 def _counts_anew(record: RunRecord) -> bool:
     """Whether the last attempt trained in a plain loop that backprop was attached to from outside."""
-    measured = record.attempts[-1].measured if record.attempts else {}
-    return bool(measured.get("attached")) and measured.get("framework") == "pytorch"
+    session = read_measured(record.attempts[-1].measured if record.attempts else {}).session
+    return session.attached and session.framework == "pytorch"
 
 
 def _matched(record: RunRecord, settings: Settings) -> str | None:

@@ -34,10 +34,11 @@ from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
+from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.strict_json import as_float, as_object, as_text, as_whole
+from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole
 
 LEAST_BOX_S = 1.0
 """Less is not worth a start."""
@@ -244,19 +245,12 @@ class Launch:
             number,
             outcome=verdict.outcome,
             reason=verdict.reason,
-            measured={**_measured(facts, ending), **self._peaks()},
+            measured=_measured(facts, ending, self._monitor).written(),
             exit_status=None if code is None else (128 - code if code < 0 else code),
             steps=as_whole(facts.get("steps")),
             last_step=_first(as_whole(facts.get("step")), step),
             last_loss=_first(as_float(facts.get("loss")), loss),
         )
-
-    def _peaks(self) -> dict[str, Any]:
-        monitor = self._monitor
-        if monitor is None:
-            return {}
-        gpu = {"peak_gpu_bytes": monitor.peak_gpu_bytes} if monitor.peak_gpu_bytes else {}
-        return {"peak_rss_bytes": monitor.peak_bytes, **gpu}
 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
@@ -276,30 +270,36 @@ def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
     return missing_module_hint(verdict.reason, record.interpreter)
 
 
-def _measured(facts: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]:
-    measured = dict(as_object(facts.get("measured")))
+def _measured(facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor | None) -> Measured:
+    """The records of an attempt: of the last event of its session, and of what the governor saw."""
+    peak, gpu_peak = (0, 0) if monitor is None else (monitor.peak_bytes, monitor.peak_gpu_bytes)
+    priors = dict(as_object(facts.get("measured")))
     if ending is None:
-        return measured
-    measured["governor"] = {
-        "used_s": ending.used_s,
-        "unused_s": ending.unused_s,
-        "killed": ending.killed,
-        "cause": None if ending.cause is None else ending.cause.value,
-        "leftovers": len(ending.leftovers),
-        "first_step": ending.heard.first_step,
-        "output_lost_bytes": ending.lost_bytes,
-        "pauses": [{"why": pause.why, "seconds": pause.seconds} for pause in ending.pauses],
-    }
-    started = ending.session.started
-    if started is not None:
-        measured["framework"] = as_text(started.get("framework")) or None
-        measured["attached"] = bool(started.get("attached"))
+        return Measured(priors, governor=GovernorFacts(peak_rss_bytes=peak, peak_gpu_bytes=gpu_peak or None))
     if ending.exit_s is not None:
-        measured["exit_s"] = ending.exit_s
-    for key in ("slack_s", "used_s"):
-        if key in facts:
-            measured.setdefault(key, facts[key])
-    return measured
+        priors["exit_s"] = ending.exit_s
+    started = ending.session.started or {}
+    return Measured(
+        priors,
+        SessionFacts(
+            framework=as_text(started.get("framework")) or None,
+            attached=bool(started.get("attached")),
+            slack_s=as_number(facts.get("slack_s")),
+            used_s=as_number(facts.get("used_s")),
+        ),
+        GovernorFacts(
+            used_s=ending.used_s,
+            unused_s=ending.unused_s,
+            killed=ending.killed,
+            cause=None if ending.cause is None else ending.cause.value,
+            leftovers=len(ending.leftovers),
+            first_step=ending.heard.first_step,
+            output_lost_bytes=ending.lost_bytes,
+            pauses=tuple(PauseFacts(pause.why, pause.seconds) for pause in ending.pauses),
+            peak_rss_bytes=None if monitor is None else peak,
+            peak_gpu_bytes=gpu_peak or None,
+        ),
+    )
 
 
 def _newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:

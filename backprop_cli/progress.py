@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backprop_cli.checkpoints import is_remote
 from backprop_cli.matching import State, state_of
+from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import RunRecord
 
 LOOKED_AT = 20
@@ -82,9 +82,8 @@ def began_at(record: RunRecord) -> int | None:
         return None
     if attempt.steps is not None and record.last_step is not None:
         return max(0, record.last_step - attempt.steps)
-    governor: Any = attempt.measured.get("governor")
-    first = governor.get("first_step") if isinstance(governor, Mapping) else None
-    return first if isinstance(first, int) and not isinstance(first, bool) else None
+    governor = read_measured(attempt.measured).governor
+    return None if governor is None else governor.first_step
 
 
 def _state(path: str) -> State | None:

@@ -11,9 +11,10 @@ import click
 from backprop_core.errors import BackpropError
 from backprop_core.governor.verdict import Verdict
 from backprop_core.runs.attempt import OUTPUT_FILE
+from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.strict_json import as_number, as_object, as_whole, encode
+from backprop_core.strict_json import encode
 
 
 def show_object(**facts: Any) -> None:
@@ -71,15 +72,15 @@ def _standing(record: RunRecord) -> dict[str, Any]:
 
 
 def _seconds(box: AttemptRecord) -> float:
-    used_s = as_number(as_object(box.measured.get("governor")).get("used_s"))
-    if used_s is not None:
-        return used_s
+    governor = read_measured(box.measured).governor
+    if governor is not None and governor.used_s is not None:
+        return governor.used_s
     return max(0.0, box.ended_wall - box.started_wall) if box.ended_wall is not None else 0.0
 
 
 def _peak(boxes: tuple[AttemptRecord, ...], name: str) -> int | None:
-    peaks = [peak for box in boxes if (peak := as_whole(box.measured.get(name), least=1))]
-    return max(peaks, default=None)
+    peaks = [getattr(read_measured(box.measured).governor, name, None) for box in boxes]
+    return max(filter(None, peaks), default=None)
 
 
 def _ends_within_a_line(output: Path) -> bool:

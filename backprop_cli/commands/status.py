@@ -17,10 +17,11 @@ from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
 from backprop_core.runs.labels import NO_LABELS, read_labels
 from backprop_core.runs.liveness import with_live_news
+from backprop_core.runs.measured import GovernorFacts, read_measured
 from backprop_core.runs.pauses import Pauses, pauses_of
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.strict_json import JSON, as_list, as_number, as_object, as_text
+from backprop_core.strict_json import JSON
 
 WATCH_EVERY_S = 1.0
 
@@ -182,10 +183,9 @@ def _attempt(attempt: AttemptRecord, pauses: Pauses) -> list[str]:
 
 def _elapsed_s(attempt: AttemptRecord, now: float) -> float:
     """Seconds from its beginning to its end, as they were measured: the wall clock may have been set meanwhile."""
-    governor = attempt.measured.get("governor")
-    measured = governor.get("used_s") if isinstance(governor, Mapping) else None
-    if isinstance(measured, int | float) and attempt.ended_wall is not None:
-        return float(measured)
+    governor = read_measured(attempt.measured).governor
+    if governor is not None and governor.used_s is not None and attempt.ended_wall is not None:
+        return governor.used_s
     return (now if attempt.ended_wall is None else attempt.ended_wall) - attempt.started_wall
 
 
@@ -210,30 +210,27 @@ def _steps(attempt: AttemptRecord) -> str | None:
 
 
 def _measured(attempt: AttemptRecord) -> list[str]:
-    measured = attempt.measured
+    measured = read_measured(attempt.measured)
+    session, governor = measured.session, measured.governor or GovernorFacts()
     details = []
-    framework = as_text(measured.get("framework"))
-    if framework:
-        joined = "attached by backprop" if measured.get("attached") else "asked for by the script"
-        details.append(f"{one_line(framework)} session, {joined}")
-    slack = as_number(measured.get("slack_s"))
-    if slack is not None:
-        details.append(f"{slack:.2f} s left after the last save")
-    peak = as_number(measured.get("peak_rss_bytes"))
-    if peak:
-        details.append(f"{peak / 1024**3:.2f} GB of memory at most")
-    if as_object(measured.get("governor")).get("killed"):
+    if session.framework:
+        joined = "attached by backprop" if session.attached else "asked for by the script"
+        details.append(f"{one_line(session.framework)} session, {joined}")
+    if session.slack_s is not None:
+        details.append(f"{session.slack_s:.2f} s left after the last save")
+    if governor.peak_rss_bytes:
+        details.append(f"{governor.peak_rss_bytes / 1024**3:.2f} GB of memory at most")
+    if governor.killed:
         # A session that has said its last word has lost nothing: only its process did not leave by itself.
-        told = slack is not None or attempt.outcome is Outcome.COMPLETED
+        told = session.slack_s is not None or attempt.outcome is Outcome.COMPLETED
         details.append("its process did not leave by itself" if told else "killed")
     return details
 
 
 def _held(measured: Mapping[str, JSON]) -> list[tuple[float, str]]:
     """Each time that an ended attempt was held up: seconds, and why."""
-    pauses = map(as_object, as_list(as_object(measured.get("governor")).get("pauses")))
-    found = [(as_number(pause.get("seconds")), as_text(pause.get("why")) or "") for pause in pauses]
-    return [(seconds, why) for seconds, why in found if seconds is not None]
+    governor = read_measured(measured).governor or GovernorFacts()
+    return [(pause.seconds, pause.why) for pause in governor.pauses if pause.seconds is not None]
 
 
 def _checkpoints(store: RunStore, record: RunRecord) -> list[str]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 from backprop_core.clock import Clock
+from backprop_core.events.kinds import Complained
 from backprop_core.governor import kernel
 from backprop_core.governor.keeper import Charge, Keepers
-from backprop_core.governor.monitor import Monitor
-from backprop_core.governor.observed import Cause, Ending, Event, SessionView, View
+from backprop_core.governor.monitor import DECIDED, Monitor
+from backprop_core.governor.observed import Cause, Ending, Line, SessionView, View
 from backprop_core.governor.plan import Move, PlanFacts, PlannedMove, next_move
 from backprop_core.governor.signals import WARNINGS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
@@ -76,7 +77,7 @@ class Observer(Protocol):
     def after_output(self, at_line_start: bool) -> None:
         """Something of the script's has been shown where our own lines stand."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Line) -> None:
         """The session inside the script has said something."""
 
     def say(self, text: str) -> None:
@@ -189,8 +190,7 @@ class Governor:
         self._steering.fixed_end = order.fixed_end
         self._steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
-            write = self._monitor.log.append
-            self._steering.note = lambda kind, why: write(kind, why=why)
+            self._steering.note = self._monitor.log.write
 
     # The watch
 
@@ -341,10 +341,10 @@ class Governor:
         judgement = monitor.sample(now, family, max(5.0, 2.0 * self.session.save_s))
         complaint = monitor.complaint()
         if complaint:
-            monitor.log.append("complaint", reason=complaint)
+            monitor.log.write(Complained(complaint))
             self._observer.say(complaint)
         if self._steering.follow(judgement):
-            monitor.log.append(judgement.course.value, reason=judgement.reason)
+            monitor.log.write(DECIDED[judgement.course](judgement.reason))
 
     def _keep(self, data: bytes) -> None:
         self._tail += data

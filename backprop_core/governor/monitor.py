@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
+from backprop_core.events.kinds import ContinueDecided, Event, PauseDecided, Sampled, StopDecided
 from backprop_core.governor import kernel
 from backprop_core.resources.policy import Limits
 from backprop_core.resources.running import Course, Judgement, RunningState, judge, over_gpu_limit
@@ -20,6 +21,12 @@ EVERY_S = 1.0
 FAMILY_EVERY = 5
 """Samples between two looks for new processes of the script: reading the process table is the dear part."""
 GPU_MEMORY_EVERY = 10
+DECIDED: Mapping[Course, Callable[[str], Event]] = {
+    Course.PAUSE: PauseDecided,
+    Course.CONTINUE: ContinueDecided,
+    Course.STOP: StopDecided,
+}
+"""The event of each course that is taken."""
 _NOTHING = Judgement(Course.GO_ON, "", RunningState())
 
 
@@ -79,7 +86,7 @@ class Monitor:
         if sample is None:
             return _NOTHING
         self.latest = sample
-        self.log.append("sample", rss_bytes=self.last_bytes, processes=len(self._pids), **_facts(sample))
+        self.log.write(_sampled(sample, self.last_bytes, len(self._pids)))
         judgement = judge(self._state, self._limits, sample, gpu_uuids=self._uuids, save_s=save_s)
         self._state = judgement.state
         return judgement
@@ -141,12 +148,15 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-def _facts(sample: Sample) -> dict[str, Any]:
+def _sampled(sample: Sample, rss_bytes: int, processes: int) -> Sampled:
     host = sample.host
-    facts: dict[str, Any] = {"memory_free_bytes": host.memory_free_bytes, "load_1m": host.load_1m}
-    if sample.gpus:
-        facts["gpus"] = [_gpu_facts(gpu) for gpu in sample.gpus]
-    return facts
+    return Sampled(
+        rss_bytes=rss_bytes,
+        processes=processes,
+        memory_free_bytes=host.memory_free_bytes,
+        load_1m=host.load_1m,
+        gpus=tuple(map(_gpu_facts, sample.gpus)) or None,
+    )
 
 
 def _gpu_facts(gpu: GpuSample) -> dict[str, Any]:

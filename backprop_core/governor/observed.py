@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from backprop_core.events.kinds import CheckpointSaved, Ended, Progress, SessionStarted, SessionWithdrawn
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.resources.samples import GpuSample
 from backprop_core.strict_json import as_number, as_place, as_whole
 
-Event = Mapping[str, Any]
+Line = Mapping[str, Any]
+"""A decoded line of the events file."""
 
 
 class Cause(StrEnum):
@@ -40,9 +42,9 @@ class SessionView:
         save_s: seconds that the latest took.
     """
 
-    started: Event | None = None
-    finished: Event | None = None
-    progress: Event | None = None
+    started: Line | None = None
+    finished: Line | None = None
+    progress: Line | None = None
     checkpoints: list[str] = field(default_factory=list)
     save_s: float = 0.0
 
@@ -68,18 +70,18 @@ class SessionView:
         early = ("timeboxed", "preempted", "stopped")
         return self.child is not None and self.finished is not None and self.finished.get("outcome") in early
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Line) -> None:
         """Take in one event."""
         kind = event.get("kind")
-        if kind == "session_started":
+        if kind == SessionStarted.kind:
             self.started, self.finished = event, None
-        elif kind == "session_finished":
+        elif kind == Ended.kind:
             self.finished = event
-        elif kind == "session_withdrawn":
+        elif kind == SessionWithdrawn.kind:
             self.started = self.finished = None
-        elif kind == "progress":
+        elif kind == Progress.kind:
             self.progress = event
-        elif kind == "checkpoint_saved" and (path := as_place(event.get("path"))) is not None:
+        elif kind == CheckpointSaved.kind and (path := as_place(event.get("path"))) is not None:
             self.checkpoints.append(path)
             self.save_s = as_number(event.get("seconds")) or self.save_s
 

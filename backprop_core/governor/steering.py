@@ -14,6 +14,7 @@ from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.errors import StoreError
+from backprop_core.events.kinds import Continued, Event, Paused
 from backprop_core.governor import kernel
 from backprop_core.governor.observed import Cause, Pause, SessionView
 from backprop_core.governor.tree import Family, send
@@ -26,7 +27,6 @@ from backprop_core.runs.control import (
     ControlRequest,
     send_control,
 )
-from backprop_core.runs.pauses import CONTINUED, PAUSED
 
 _CAUSES = {
     signal.SIGINT: Cause.USER,
@@ -68,7 +68,7 @@ class Steering:
         self.pauses: list[Pause] = []
         self.fixed_end = math.inf
         self.moved: Callable[[float], None] = lambda deadline: None
-        self.note: Callable[[str, str], None] = lambda kind, why: None
+        self.note: Callable[[Event], None] = lambda event: None
         self._attempt_dir = attempt_dir
         self._grace_s = grace_s
         self._session = session
@@ -214,7 +214,7 @@ class Steering:
         self._say(f"Paused: {why.rstrip('.')}.")
         self._frozen = not self._session.ends_itself  # a session stops at its own safe point
         self.pauses.append(Pause(why, self._clock.monotonic()))
-        self.note(PAUSED, why)
+        self.note(Paused(why))
         if self._frozen:
             self._family.signal_all(signal.SIGSTOP)
 
@@ -227,7 +227,7 @@ class Steering:
         else:  # the session has been counting by itself
             self._move_deadline(pause.seconds)
         self._family.signal_all(signal.SIGCONT)
-        self.note(CONTINUED, pause.why)
+        self.note(Continued(pause.why))
         self._say(f"Continued after {pause.seconds:.1f} s; the time box waited.")
 
     def suspend(self, sleep: Callable[[], None]) -> None:
@@ -236,10 +236,10 @@ class Steering:
         self._family.signal_all(signal.SIGSTOP)
         asleep = not self.paused
         if asleep:
-            self.note(PAUSED, SUSPENDED)
+            self.note(Paused(SUSPENDED))
         sleep()
         if asleep:
-            self.note(CONTINUED, SUSPENDED)
+            self.note(Continued(SUSPENDED))
         if not self.paused:  # else the pause counts this time already
             slept_s = self._clock.monotonic() - began
             self.pauses.append(Pause(SUSPENDED, began, slept_s))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
+from backprop_core.events.kinds import CheckpointSaved, Ended, Event, SessionStarted
 from backprop_core.runs.atomic import open_regular
 from backprop_core.strict_json import as_float, as_instant, as_object, as_place, as_whole, decode, encode
 
@@ -19,7 +20,8 @@ MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _LONG_TEXT = 2000
 
-Event = dict[str, Any]
+Line = dict[str, Any]
+"""A decoded line; `kinds.read` makes an event of it."""
 
 
 class EventLog:
@@ -40,9 +42,13 @@ class EventLog:
         self._told = 0
         self._closed = False
 
-    def append(self, kind: str, **facts: object) -> None:
-        """Add one event now. Values that JSON does not know are stored as numbers where possible, else as
-        text.
+    def write(self, event: Event) -> None:
+        """Add one event now."""
+        self.append(event.kind, **event.facts())
+
+    def append(self, kind: str, /, **facts: object) -> None:
+        """Add one line now: `write` is for what happens, this for what stands in no table of kinds. Values that JSON does
+        not know are stored as numbers where possible, else as text.
         """
         event: dict[str, object] = {
             "kind": kind,
@@ -94,7 +100,7 @@ class EventTail:
         self._rest = b""
         self._inode = 0
 
-    def poll(self) -> list[Event]:
+    def poll(self) -> list[Line]:
         """The events added since the last call, at most about a megabyte at a time; [] while there is no
         file.
         """
@@ -127,10 +133,10 @@ class Highlights:
     values: dict[str, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
     last_wall: float | None = None
-    finished: Event | None = None
+    finished: Line | None = None
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(path: Path) -> Iterator[Line]:
     """The events in `path`, oldest first; torn, foreign and undecodable lines are passed over, a missing
     file is empty.
     """
@@ -145,7 +151,7 @@ def read_events(path: Path) -> Iterator[Event]:
                 yield event
 
 
-def read_kinds(path: Path, kinds: Collection[str]) -> list[Event]:
+def read_kinds(path: Path, kinds: Collection[str]) -> list[Line]:
     """The events of some kinds, oldest first, out of a file that gains a line a second: the others are not even parsed."""
     words = [encode(kind).encode() for kind in kinds]
     found = []
@@ -178,18 +184,18 @@ def highlights(path: Path, *, last_bytes: int = 256 * 1024) -> Highlights:
     return found
 
 
-def _take(found: Highlights, event: Event) -> None:
+def _take(found: Highlights, event: Line) -> None:
     step, loss = as_whole(event.get("step")), as_float(event.get("loss"))
     found.step = found.step if step is None else step
     found.loss = found.loss if loss is None else loss
     for key, value in as_object(event.get("values")).items():
         if (number := as_float(value)) is not None:
             found.values[key] = number
-    if event["kind"] == "checkpoint_saved" and (path := as_place(event.get("path"))) is not None:
+    if event["kind"] == CheckpointSaved.kind and (path := as_place(event.get("path"))) is not None:
         found.checkpoints.append(path)
-    if event["kind"] == "session_started":
+    if event["kind"] == SessionStarted.kind:
         found.finished = None  # a later box in the same process
-    if event["kind"] == "session_finished":
+    if event["kind"] == Ended.kind:
         found.finished = event
         last = as_place(event.get("checkpoint"))
         if last is not None and last not in found.checkpoints:
@@ -197,7 +203,7 @@ def _take(found: Highlights, event: Event) -> None:
     found.last_wall = as_instant(event.get("wall")) or found.last_wall
 
 
-def _parsed(line: bytes) -> Event | None:
+def _parsed(line: bytes) -> Line | None:
     if not line.startswith(b"{") or len(line) > MAX_LINE_BYTES:
         return None
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE, OUTPUT_FILE, attempt_dir
-from backprop_core.runs.events import Event, highlights
+from backprop_core.runs.events import Line, highlights
 from backprop_core.runs.hold import LOCK_FILE
 from backprop_core.runs.locks import is_locked
 from backprop_core.runs.process import Life
@@ -79,7 +79,7 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
     )
 
 
-def _reason(pid: int, finished: Event) -> str:
+def _reason(pid: int, finished: Line) -> str:
     """Why a lost attempt ended, as far as it could still say so itself."""
     if not finished:
         return f"Its process ({pid}) ended without a word: killed, or the machine went down."

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from backprop_core.events.kinds import Continued, Paused
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import read_kinds
 from backprop_core.strict_json import as_instant
-
-PAUSED = "paused"
-CONTINUED = "continued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +30,14 @@ class Pauses:
 
 def pauses_of(attempt_dir: Path) -> Pauses:
     """The pauses of an attempt that goes on. A governor's word goes before its session's, which pauses for it."""
-    kinds = (PAUSED, CONTINUED)
+    kinds = (Paused.kind, Continued.kind)
     told = read_kinds(attempt_dir / GOVERNOR_FILE, kinds) or read_kinds(attempt_dir / EVENTS_FILE, kinds)
     since, over_s = None, 0.0
     for event in told:
         wall = as_instant(event.get("wall"))
         if wall is None:
             continue
-        if event["kind"] == PAUSED:
+        if event["kind"] == Paused.kind:
             since = since or wall
         elif since is not None:
             over_s += max(0.0, wall - since)

@@ -9,6 +9,7 @@ from typing import Any
 
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.errors import BackpropError
+from backprop_core.events.kinds import Ended
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.hold import RunHold
@@ -63,8 +64,11 @@ class Enrolment:
             with contextlib.suppress(Exception):  # the checkpoint is found by a scan all the same
                 self.store.remember_checkpoint(self.hold, path)
 
-    def finish(self, outcome: Outcome, reason: str, facts: Mapping[str, Any]) -> str:
+    def finish(self, outcome: Outcome, reason: str, ended: Ended | None = None) -> str:
         """Write the attempt's end into the record, where nobody outside does, and let the run go.
+
+        Args:
+            ended: what the session has measured; None where it never opened.
 
         Returns:
             One sentence where it could not be written, else nothing. The training is over and the script's own code comes
@@ -77,11 +81,11 @@ class Enrolment:
                     self.attempt.number,
                     outcome=outcome,
                     reason=reason,
-                    measured=facts.get("measured", {}),
-                    steps=facts.get("steps"),
-                    last_step=facts.get("step"),
-                    last_loss=facts.get("loss"),
-                    last_checkpoint=facts.get("checkpoint"),
+                    measured={} if ended is None else ended.measured,
+                    steps=None if ended is None else ended.steps,
+                    last_step=None if ended is None else ended.step,
+                    last_loss=None if ended is None else ended.loss,
+                    last_checkpoint=None if ended is None else ended.checkpoint,
                 )
                 if outcome is Outcome.COMPLETED:
                     _completed[str(self.hold.run_dir)] = self.box

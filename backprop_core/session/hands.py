@@ -10,6 +10,7 @@ from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import Decision
 from backprop_core.deadline.pacing import Asks
 from backprop_core.errors import BackpropError, CheckpointError, UnsavableStateError
+from backprop_core.events.kinds import CheckpointFailed, CheckpointSaved, Stopping
 from backprop_core.outcome import SaveReason
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class SessionHands:
 
     def stopping(self, verdict: Decision) -> None:
         session = self._session
-        session.messages.event("stopping", reason=verdict.reason.value, text=verdict.text)
+        session.messages.event(Stopping(verdict.reason.value, verdict.text))
         session.requests.commit_first = False
         session.guard.stand_down()
 
@@ -142,19 +143,19 @@ class SessionHands:
         ends = info.facts.reason not in (SaveReason.PERIODIC, SaveReason.REQUESTED)
         if not ends or session.requests.commit_first:
             session.enrolment.remember(info.address)
-        session.messages.event(
-            "checkpoint_saved",
+        saved = CheckpointSaved(
             path=info.address,
             step=info.step,
             reason=info.facts.reason.value,
             nbytes=info.nbytes,
             seconds=info.save_s,
         )
+        session.messages.event(saved)
 
     def _failed(self, error: CheckpointError) -> None:
         session = self._session
         session.pacer.failed(self.now())
-        session.messages.event("checkpoint_failed", error=str(error))
+        session.messages.event(CheckpointFailed(str(error)))
         older, kept = session.checkpoint, "There is no older checkpoint."
         if older is not None:
             kept = f"The newest good checkpoint is {older.address},{session.reporter.age(older)}."

@@ -177,18 +177,13 @@ class Guard:
         """Under a governor the process is gone before the deadline, whatever the main thread does."""
         session = self._session
         newest = session.checkpoint
-        session.messages.event(
-            "session_finished",
-            outcome=Outcome.TIMEBOXED.value,
-            reason="a step did not end in time, so the process was ended",
+        ended = session.reporter.ended(
+            Outcome.TIMEBOXED,
+            "a step did not end in time, so the process was ended",
             steps=session.steps,
             step=None if newest is None else newest.step,
-            loss=None,
-            checkpoint=None if newest is None else newest.address,
-            **session.reporter.age_facts(newest),
-            slack_s=GOVERNED_END_S,
-            measured=session.forecast.measured(),
         )
+        session.messages.event(ended)
         kept = f"the last checkpoint is{session.reporter.age(newest)}" if newest else "there is no checkpoint"
         session.messages.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
         for stream in (sys.stdout, sys.stderr):

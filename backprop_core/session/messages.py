@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from backprop_core.events.kinds import Event, Message
 from backprop_core.runs.events import EventLog
 
 _PREFIX = "backprop: "
@@ -34,7 +35,7 @@ class Messages:
             OSError, ValueError
         ):  # a closed standard error is no reason to stop training
             print(_PREFIX + text, file=sys.stderr, flush=True)
-        self.event("message", text=text, level=level)
+        self.event(Message(text, level))
 
     def say_once(self, text: str, level: str = "info") -> None:
         """Like `say`, but the same line only once in a session."""
@@ -42,10 +43,10 @@ class Messages:
             self._said.add(text)
             self.say(text, level)
 
-    def event(self, kind: str, /, **facts: Any) -> None:
+    def event(self, event: Event) -> None:
         """One event for programs."""
         if self._events is not None and not self._silent:
-            self._events.append(kind, **facts)
+            self._events.write(event)
 
 
 class LogValues:

@@ -12,9 +12,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from backprop_core.events.kinds import Ended, SessionStarted
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt
-from backprop_core.runs.events import Event, read_kinds
+from backprop_core.runs.events import Line, read_kinds
 from backprop_core.session import attach_rules
 from backprop_core.session.child_process import parent_pid
 from backprop_core.strict_json import as_whole
@@ -44,12 +45,12 @@ class Others:
 def others_in(attempt: Attempt) -> Others:
     """The sessions that processes other than this one have had in the attempt, as its events tell."""
     boxes, last_pid = 0, None
-    running: Event | None = None
-    for event in read_kinds(attempt.directory / EVENTS_FILE, ("session_started", "session_finished")):
+    running: Line | None = None
+    for event in read_kinds(attempt.directory / EVENTS_FILE, (SessionStarted.kind, Ended.kind)):
         kind = event["kind"]
-        if kind == "session_started":
+        if kind == SessionStarted.kind:
             running, last_pid = event, as_whole(event.get("pid"))
-        elif kind == "session_finished" and running is not None and event.get("outcome") in _OVER:
+        elif kind == Ended.kind and running is not None and event.get("outcome") in _OVER:
             if last_pid != os.getpid():
                 boxes = max(boxes, as_whole(running.get("box")) or 1)
             running = None

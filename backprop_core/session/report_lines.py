@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
+from backprop_core.events.kinds import CheckpointRestored, Ended, Fit, Progress, SavesPutOff, SessionStarted
 from backprop_core.outcome import Outcome
 from backprop_core.session.child_process import parent_pid
+from backprop_core.strict_json import as_float
 
 if TYPE_CHECKING:
     from backprop_core.session.session import Session
@@ -62,13 +64,12 @@ class Reporter:
                 facts.epoch or facts.batch
             ):  # a loop that is not ours tells neither
                 where += f" (epoch {facts.epoch}, batch {facts.batch})"
-            session.messages.event("checkpoint_restored", path=loaded.info.address, step=facts.step)
+            session.messages.event(CheckpointRestored(loaded.info.address, facts.step))
             self._compare(facts.environment)
         until = local_text(deadline_wall)
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
         text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {until}, set by {limit.source}."
-        session.messages.event(
-            "session_started",
+        started = SessionStarted(
             pid=os.getpid(),
             child_of=parent_pid(),
             budget_s=session.deadlines.budget_s,
@@ -80,6 +81,7 @@ class Reporter:
             attached=session.settings.attached,
             message=text,
         )
+        session.messages.event(started)
         session.messages.say(text)
         self._long_start()
 
@@ -132,17 +134,17 @@ class Reporter:
         position = session.training_state.position()
         rate = self._rate(now)
         values = session.logged.numbers()
-        session.messages.event(
-            "progress",
+        progress = Progress(
             step=position.step,
             epoch=position.epoch,
             batch=position.batch,
-            loss=values.get("loss"),
+            loss=as_float(values.get("loss")),
             values=values,
             remaining_s=session.remaining_s(),
             rate=rate,
             next_save_s=session.pacer.next_save_s(now, session.remaining_s()),
         )
+        session.messages.event(progress)
         if self._told_fit is None and session.steps >= FIT_AFTER_STEPS and rate:
             self._fit(position.step, rate)
 
@@ -174,7 +176,7 @@ class Reporter:
             )
         elif total is not None:
             text += f"; the training ends at {total}, so it should end in this one"
-        session.messages.event("fit", steps_that_fit=fits, total_steps=total, boxes=boxes)
+        session.messages.event(Fit(steps_that_fit=fits, total_steps=total, boxes=boxes))
         session.messages.say(text + ".")
 
     def _forecast_and_what_came(self, step: int) -> dict[str, int]:
@@ -211,7 +213,7 @@ class Reporter:
             session.forecast.save_likely_s(session.saver.state_bytes),
             session.pacer.asked_every_s,
         )
-        session.messages.event("saves_put_off", times=OFTEN, save_s=save_s, asked_every_s=asked_s)
+        session.messages.event(SavesPutOff(times=OFTEN, save_s=save_s, asked_every_s=asked_s))
         asked = "" if asked_s is None else f", and one was asked for every {duration_text(asked_s)}"
         session.messages.say(
             f"{OFTEN} periodic checkpoints had to wait: the one before was still being written when they were due (a save "
@@ -223,40 +225,65 @@ class Reporter:
         """Which checkpoint this is and how old: ` of step 120, made 3 min 20 s ago`."""
         return f" of step {info.step}, made {duration_text(self._age_s(info))} ago"
 
-    def age_facts(self, info: CheckpointInfo | None) -> dict[str, float | None]:
-        """The same for an event, in steps and seconds; without a checkpoint nothing."""
-        if info is None:
-            return {"checkpoint_step": None, "checkpoint_age_s": None}
-        return {"checkpoint_step": info.step, "checkpoint_age_s": self._age_s(info)}
-
     def _age_s(self, info: CheckpointInfo) -> float:
         return max(0.0, self._session.clock.wall() - info.wall_s)
 
-    def end(self) -> dict[str, Any]:
-        """Steps, time used, reserve kept, slack left, checkpoint; returns them for the record."""
-        session = self._session
+    def ended(
+        self,
+        outcome: Outcome,
+        reason: str,
+        *,
+        steps: int,
+        step: int | None,
+        loss: float | None = None,
+        checked: Mapping[str, int] | None = None,
+    ) -> Ended:
+        """What is told of a box that is over now. The guard asks for it from its own thread, while the last step hangs.
+
+        Args:
+            steps: made in this box.
+            step: the last.
+            loss: the value logged last as `loss`.
+            checked: what was forecast and what came.
+        """
+        session, newest = self._session, self._session.checkpoint
         now = session.clock.monotonic()
+        return Ended(
+            outcome=outcome.value,
+            reason=reason,
+            steps=steps,
+            step=step,
+            loss=loss,
+            checkpoint=None if newest is None else newest.address,
+            checkpoint_step=None if newest is None else newest.step,
+            checkpoint_age_s=None if newest is None else self._age_s(newest),
+            used_s=now - session.deadlines.start,
+            slack_s=session.deadlines.earliest.at - now,
+            reserve_s=session.reserve_kept_s,
+            measured={**session.forecast.measured(), **(checked or {})},
+        )
+
+    def end(self) -> Ended:
+        """The last line and the last event: steps, time used, reserve kept, slack left, checkpoint; for the record, too."""
+        session = self._session
         newest, position = session.checkpoint, session.training_state.position()
-        facts: dict[str, Any] = {
-            "steps": session.steps_made(),
-            "step": position.step,
-            "loss": session.logged.numbers().get("loss"),
-            "checkpoint": None if newest is None else newest.address,
-            **self.age_facts(newest),
-            "used_s": now - session.deadlines.start,
-            "slack_s": session.deadlines.earliest.at - now,
-            "reserve_s": session.reserve_kept_s,
-            "measured": {**session.forecast.measured(), **self._forecast_and_what_came(position.step)},
-        }
-        made = facts["steps"]
+        made = session.steps_made()
+        ended = self.ended(
+            session.outcome,
+            session.reason,
+            steps=made,
+            step=position.step,
+            loss=as_float(session.logged.numbers().get("loss")),
+            checked=self._forecast_and_what_came(position.step),
+        )
         parts = [f"{session.outcome} at step {position.step} after {made} step{'s' * (made != 1)}"]
         if not session.enrolment.governed:  # the governor tells how long the whole attempt took
-            parts[0] += f" and {duration_text(facts['used_s'])}"
+            parts[0] += f" and {duration_text(ended.used_s or 0.0)}"
         parts[0] += f" ({session.reason})" if session.reason else ""
         parts += self._what_a_box_missed(made, position.step)
         if session.reserve_kept_s is not None:
             parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
-        parts.append(f"slack left {duration_text(facts['slack_s'])}")
+        parts.append(f"slack left {duration_text(ended.slack_s or 0.0)}")
         older = (
             self.age(newest) if newest and newest.step < position.step else ""
         )  # a save failed, or was left out
@@ -266,7 +293,5 @@ class Reporter:
             how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"
             parts.append(f"{'go on' if newest else 'start again'} with {how}")
         session.messages.say("; ".join(parts) + ".")
-        session.messages.event(
-            "session_finished", outcome=session.outcome.value, reason=session.reason, **facts
-        )
-        return facts
+        session.messages.event(ended)
+        return ended

@@ -10,6 +10,7 @@ from dataclasses import replace
 from backprop_core.clock import Clock
 from backprop_core.deadline.budget import Deadlines, duration_text
 from backprop_core.deadline.decision import Leave
+from backprop_core.events.kinds import Continued, Extended, Paused
 from backprop_core.outcome import Outcome
 from backprop_core.runs.control import SLEPT, Action, ControlReader, ControlRequest
 from backprop_core.session.messages import Messages
@@ -143,7 +144,7 @@ class Requests:
         text = duration_text(extended_s)
         slept = request.why == SLEPT
         self.slept_s += extended_s if slept else 0.0
-        messages.event("extended", extended_s=extended_s, slept=slept)
+        messages.event(Extended(extended_s, slept))
         messages.say(
             f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}."
         )
@@ -152,7 +153,7 @@ class Requests:
     def _wait_out_pause(self, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0
         began = self._held_since = self._clock.monotonic()
-        messages.event("paused")
+        messages.event(Paused())
         while not self.signalled and self.leave is None:
             self._clock.sleep(_PAUSE_POLL_S)
             waiting = True
@@ -167,7 +168,7 @@ class Requests:
             if not waiting:
                 break
         paused_s = self._clock.monotonic() - began
-        messages.event("continued", paused_s=paused_s)
+        messages.event(Continued(paused_s=paused_s))
         messages.say(f"Continuing after a pause of {duration_text(paused_s)}.")
         return paused_s, extended_s
 

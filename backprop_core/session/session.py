@@ -19,6 +19,7 @@ from backprop_core.deadline.decision import BoundaryAction, Decision, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
 from backprop_core.errors import UnkeptStateError
+from backprop_core.events.kinds import SessionWithdrawn
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
 from backprop_core.script_state.unkept import Unkept
@@ -115,7 +116,7 @@ class Session:
         try:
             self._open_enrolled()
         except BaseException:
-            self.enrolment.finish(Outcome.FAILED, "the box could not be opened", {})
+            self.enrolment.finish(Outcome.FAILED, "the box could not be opened")
             raise
 
     def _open_enrolled(self) -> None:
@@ -376,7 +377,7 @@ class Session:
         self.saver.close()
         self.requests.stop()
         self.guard.stop()
-        self.messages.event("session_withdrawn")
+        self.messages.event(SessionWithdrawn())
         self.enrolment.release()
 
     def step_aside(self, error: Exception) -> None:

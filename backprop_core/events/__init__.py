@@ -1,0 +1,1 @@
+"""What happens in a run, as typed facts, and who receives them."""

@@ -1,0 +1,426 @@
+"""Every event of a run: one frozen dataclass for each kind of line in `events.jsonl` and `governor.jsonl`.
+
+A line holds `kind`, `wall`, `monotonic` and the fields of its class. Lines are read by older and newer versions: a field
+may be added, none is renamed, none changes its meaning, and a reader takes what it knows. docs/events.md is made from this
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
+
+from backprop_core.strict_json import as_float, as_list, as_object, as_text, as_whole
+
+VERSION = 1
+"""Of the events. It is raised where an older reader would misunderstand a line."""
+
+
+def _absent() -> Any:
+    """A field that is left out of the line where there is nothing to say."""
+    return field(default=None, metadata={"absent": True})
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Event:
+    """Something that happened. Every class below this one is a frozen dataclass: it is made so where it is defined, with the
+    comparison and the text of this class, because making them for each would be most of the cost of this import.
+    """
+
+    kind: ClassVar[str]
+    _names: ClassVar[tuple[str, ...]]
+    _absent: ClassVar[frozenset[str]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, eq=False, repr=False)(cls)
+        declared = fields(cls)  # type: ignore[arg-type]
+        cls._names = tuple(one.name for one in declared)
+        cls._absent = frozenset(one.name for one in declared if one.metadata.get("absent"))
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of its line, beside `kind`, `wall` and `monotonic`."""
+        values, absent = self.__dict__, self._absent
+        return {name: values[name] for name in self._names if values[name] is not None or name not in absent}
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._names)})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# Written by the training process, into events.jsonl
+
+
+class Message(Event):
+    """A line was printed for people.
+
+    Attributes:
+        text: what it says, without the `backprop: ` in front of it.
+        level: `info` or `warning`.
+    """
+
+    kind = "message"
+    text: str
+    level: str
+
+
+class CheckpointRestored(Event):
+    """Training goes on from a checkpoint.
+
+    Attributes:
+        path: its folder or address.
+        step: its step.
+    """
+
+    kind = "checkpoint_restored"
+    path: str
+    step: int
+
+
+class SessionStarted(Event):
+    """A box has opened: training begins or goes on. A script may open several, one after another.
+
+    Attributes:
+        pid: the process that trains.
+        child_of: the script's main process where training happens in one that it has started, else null.
+        budget_s: seconds that the box has.
+        budget_source: what set them.
+        deadline_wall: seconds since 1970 at which it must be over; null where there is no deadline.
+        resumed_from: the checkpoint that it goes on from, or null.
+        box: 1 for the first box of its process.
+        framework: of its adapter.
+        attached: the script did not ask for it.
+        message: the line that was printed.
+        events_version: of the events that follow; files without it are of version 1.
+    """
+
+    kind = "session_started"
+    pid: int | None
+    child_of: int | None
+    budget_s: float | None
+    budget_source: str | None
+    deadline_wall: float | None
+    resumed_from: str | None
+    box: int | None
+    framework: str | None
+    attached: bool | None
+    message: str | None
+    events_version: int = VERSION
+
+
+class Progress(Event):
+    """About once a second while it trains.
+
+    Attributes:
+        step: the newest step that is over.
+        epoch: the running epoch, or null.
+        batch: batches of it that are over, or null.
+        loss: the value that was logged as `loss`, or null.
+        values: the newest of all logged values by name: numbers and texts.
+        remaining_s: seconds to the deadline.
+        rate: steps a second since the first step of the box, or null.
+        next_save_s: seconds to the next periodic checkpoint; null: the next is the one at the end.
+    """
+
+    kind = "progress"
+    step: int | None
+    epoch: int | None
+    batch: int | None
+    loss: float | None
+    values: Mapping[str, Any]
+    remaining_s: float | None
+    rate: float | None
+    next_save_s: float | None
+
+
+class Fit(Event):
+    """How much fits into the box, told once when the rate is known.
+
+    Attributes:
+        steps_that_fit: further steps that are expected in this box.
+        total_steps: of the whole training, or null where it is not known.
+        boxes: boxes like this one that it needs, this one included; null where one is enough or the total is not known.
+    """
+
+    kind = "fit"
+    steps_that_fit: int | None
+    total_steps: int | None
+    boxes: int | None
+
+
+class CheckpointSaved(Event):
+    """A checkpoint is whole on disk.
+
+    Attributes:
+        path: its folder or address.
+        step: its step.
+        reason: `periodic`, `requested`, `deadline`, `preempted`, `survivor` or `final`.
+        nbytes: its size.
+        seconds: what saving it took.
+    """
+
+    kind = "checkpoint_saved"
+    path: str
+    step: int | None
+    reason: str | None
+    nbytes: int | None
+    seconds: float | None
+
+
+class CheckpointFailed(Event):
+    """A checkpoint could not be saved; training goes on.
+
+    Attributes:
+        error: what happened, and where.
+    """
+
+    kind = "checkpoint_failed"
+    error: str
+
+
+class SavesPutOff(Event):
+    """Periodic checkpoints were due while the one before was still being written; told once.
+
+    Attributes:
+        times: how often.
+        save_s: seconds that a save takes.
+        asked_every_s: the interval that was asked for, or null.
+    """
+
+    kind = "saves_put_off"
+    times: int
+    save_s: float | None
+    asked_every_s: float | None
+
+
+class Extended(Event):
+    """The deadline has moved.
+
+    Attributes:
+        extended_s: by so many seconds.
+        slept: because the process was held from outside, and nobody asked for more time.
+    """
+
+    kind = "extended"
+    extended_s: float | None
+    slept: bool | None
+
+
+class Paused(Event):
+    """Training is held up; its budget waits. In both files where there is a session.
+
+    Attributes:
+        why: a sentence; the governor's line has it.
+    """
+
+    kind = "paused"
+    why: str | None = _absent()
+
+
+class Continued(Event):
+    """Training goes on after a pause.
+
+    Attributes:
+        why: the pause's; the governor's line has it.
+        paused_s: seconds that it lasted; the session's line has them.
+    """
+
+    kind = "continued"
+    why: str | None = _absent()
+    paused_s: float | None = _absent()
+
+
+class Stopping(Event):
+    """It has been decided to leave the training loop; the last save follows.
+
+    Attributes:
+        reason: that of the last checkpoint, as in `checkpoint_saved`.
+        text: why, in words.
+    """
+
+    kind = "stopping"
+    reason: str | None
+    text: str | None
+
+
+class SessionWithdrawn(Event):
+    """Backprop has stepped aside; the training goes on without a session."""
+
+    kind = "session_withdrawn"
+
+
+class Ended(Event):
+    """A box is over.
+
+    Attributes:
+        outcome: `completed`, `timeboxed`, `preempted`, `stopped` or `failed`.
+        reason: why, in words; may be empty.
+        steps: made in this box.
+        step: the last.
+        loss: the value logged last as `loss`, or null.
+        checkpoint: the newest checkpoint, or null.
+        checkpoint_step: its step.
+        checkpoint_age_s: seconds since it was made.
+        used_s: seconds since the box began.
+        slack_s: seconds that were left until the deadline.
+        reserve_s: seconds that were left when the last save began, or null.
+        measured: what the next box's forecast begins with: see `Priors` in `runs/measured.py`.
+    """
+
+    kind = "session_finished"
+    outcome: str
+    reason: str
+    steps: int | None
+    step: int | None
+    loss: float | None
+    checkpoint: str | None
+    checkpoint_step: int | None
+    checkpoint_age_s: float | None
+    used_s: float | None
+    slack_s: float | None
+    reserve_s: float | None
+    measured: Mapping[str, Any]
+
+
+# Written by the governor, into governor.jsonl
+
+
+class Sampled(Event):
+    """The machine, once a second.
+
+    Attributes:
+        rss_bytes: resident memory of the script and its children.
+        processes: how many they are.
+        memory_free_bytes: of the machine, or of the container.
+        load_1m: load average of the last minute.
+        gpus: an object for each GPU with `uuid`, `temperature_c`, `memory_used_bytes`, `utilization_percent`, `power_w`.
+    """
+
+    kind = "sample"
+    rss_bytes: int | None
+    processes: int | None
+    memory_free_bytes: int | None
+    load_1m: float | None
+    gpus: tuple[Mapping[str, Any], ...] | None = _absent()
+
+
+class Complained(Event):
+    """Something is wrong with the machine or with what the run takes of it; the run goes on.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    kind = "complaint"
+    reason: str
+
+
+class PauseDecided(Event):
+    """The machine's state asks for a pause.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    kind = "pause"
+    reason: str
+
+
+class ContinueDecided(Event):
+    """The machine's state allows the run to go on.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    kind = "continue"
+    reason: str
+
+
+class StopDecided(Event):
+    """The machine's state asks for a checkpoint and an end.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    kind = "stop"
+    reason: str
+
+
+SESSION_EVENTS: tuple[type[Event], ...] = (
+    SessionStarted, CheckpointRestored, Message, Progress, Fit, CheckpointSaved, CheckpointFailed, SavesPutOff, Extended,
+    Paused, Continued, Stopping, SessionWithdrawn, Ended,
+)  # fmt: skip
+"""What the training process writes."""
+GOVERNOR_EVENTS: tuple[type[Event], ...] = (
+    Sampled, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
+)  # fmt: skip
+"""What the governor writes."""
+KINDS: Mapping[str, type[Event]] = {event.kind: event for event in (*SESSION_EVENTS, *GOVERNOR_EVENTS)}
+
+
+# Reading
+
+_Kind = TypeVar("_Kind", bound=Event)
+
+
+def _as_bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _as_objects(value: object) -> tuple[Mapping[str, Any], ...] | None:
+    return tuple(map(as_object, as_list(value))) or None
+
+
+_READERS: Mapping[Any, Callable[[object], Any]] = {
+    str: as_text, int: as_whole, float: as_float, bool: _as_bool,
+    str | None: as_text, int | None: as_whole, float | None: as_float, bool | None: _as_bool,
+    Mapping[str, Any]: as_object, tuple[Mapping[str, Any], ...] | None: _as_objects,
+}  # fmt: skip
+_shapes: dict[type[Event], tuple[tuple[str, Callable[[object], Any], bool, Any], ...]] = {}
+
+
+def read(line: Mapping[str, Any]) -> Event | None:
+    """The event of a line that was decoded; None for a kind that is not known here and for one that lacks what it must have.
+
+    A field that is missing, as in files of older versions, or not of its type is None.
+    """
+    kind = KINDS.get(line["kind"]) if isinstance(line.get("kind"), str) else None
+    return None if kind is None else read_as(kind, line)
+
+
+def read_as(kind: type[_Kind], line: Mapping[str, Any]) -> _Kind | None:
+    """The event of a line that is of a known kind, or None."""
+    if line.get("kind") != kind.kind:
+        return None
+    values = {}
+    for name, reader, required, default in _shape(kind):
+        value = reader(line.get(name))
+        value = default if value is None else value
+        if value is None and required:
+            return None
+        values[name] = value
+    return kind(**values)
+
+
+def _shape(kind: type[Event]) -> tuple[tuple[str, Callable[[object], Any], bool, Any], ...]:
+    known = _shapes.get(kind)
+    if known is None:
+        types = get_type_hints(kind)
+        known = _shapes[kind] = tuple(
+            (
+                one.name,
+                _READERS[types[one.name]],
+                types[one.name] in (str, int),
+                one.default if isinstance(one.default, int) else None,
+            )
+            for one in fields(kind)  # type: ignore[arg-type]
+        )
+    return known
