@@ -1,4 +1,4 @@
-"""A strategy whose ranks hold different parts of the state is refused before the first step, and never restored in silence."""
+"""A strategy whose ranks hold different parts of the state is refused before the first step, never restored in silence."""
 
 from __future__ import annotations
 
