@@ -13,6 +13,7 @@ COMMANDS = {
     "resume": "Continue a run from its newest checkpoint.",
     "list": "Show all runs (also: ls).",
     "status": "Show the machine's resources, or tell the story of a run.",
+    "report": "Put everything about a run on one page, or draw its curves here.",
     "tag": "Add tags to a run, remove or show them.",
     "note": "Write a note about a run, or show its notes.",
     "logs": "Show what a run has printed.",

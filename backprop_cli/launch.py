@@ -63,6 +63,7 @@ class Launch:
         self._clock = clock
         self._observer = observer
         self._monitor: Monitor | None = None
+        self._waited_s = 0.0
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
@@ -119,6 +120,7 @@ class Launch:
         job: JobEnd | None,
     ) -> Verdict:
         own = ProcessIdentity.own()
+        self._waited_s = grant.waited_s
         attempt = self._store.begin_attempt(
             self._hold,
             process=own,
@@ -180,6 +182,8 @@ class Launch:
         try:
             ending = governor.run()
             self._monitor.ended()
+            if ending.session.progress is None:
+                self._monitor.heard(ending.heard.step, ending.heard.loss)
         except BaseException as error:
             live.stop()
             reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
@@ -245,7 +249,7 @@ class Launch:
             number,
             outcome=verdict.outcome,
             reason=verdict.reason,
-            measured=_measured(facts, ending, self._monitor).written(),
+            measured=_measured(facts, ending, self._monitor, self._waited_s).written(),
             exit_status=None if code is None else (128 - code if code < 0 else code),
             steps=as_whole(facts.get("steps")),
             last_step=_first(as_whole(facts.get("step")), step),
@@ -270,7 +274,9 @@ def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
     return missing_module_hint(verdict.reason, record.interpreter)
 
 
-def _measured(facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor | None) -> Measured:
+def _measured(
+    facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor | None, waited_s: float
+) -> Measured:
     """The records of an attempt: of the last event of its session, and of what the governor saw."""
     peak, gpu_peak = (0, 0) if monitor is None else (monitor.peak_bytes, monitor.peak_gpu_bytes)
     priors = dict(as_object(facts.get("measured")))
@@ -288,6 +294,7 @@ def _measured(facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor 
             used_s=as_number(facts.get("used_s")),
         ),
         GovernorFacts(
+            waited_s=waited_s,
             used_s=ending.used_s,
             unused_s=ending.unused_s,
             killed=ending.killed,

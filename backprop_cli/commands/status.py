@@ -24,6 +24,7 @@ from backprop_core.runs.store import RunStore
 from backprop_core.strict_json import JSON
 
 WATCH_EVERY_S = 1.0
+CURVE_COLUMNS = 40
 
 
 @click.command("status")
@@ -42,7 +43,7 @@ def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> 
       backprop status --watch
       backprop status 20261123-154248-k3f9
     """
-    with closing(_Resources(config) if run is None else _Story(run)) as view:
+    with closing(_Resources(config) if run is None else _Story(run, watched=watch)) as view:
         while True:
             if watch and not as_json:
                 click.clear()
@@ -55,9 +56,10 @@ def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> 
 class _Story:
     """The story of one run, looked up again each time."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, watched: bool = False) -> None:
         self._store = open_store(write=False)
         self._run = run
+        self._watched = watched
 
     def show(self, as_json: bool) -> None:
         from backprop_core.runs.record_json import to_text
@@ -65,7 +67,26 @@ class _Story:
         record = self._load()
         folder = self._store.run_dir(record.id) if not record.foreign else None
         record = record if folder is None else with_live_news(record, folder)
-        click.echo(to_text(record) if as_json else "\n".join(story(self._store, record)))
+        if as_json:
+            click.echo(to_text(record))
+            return
+        click.echo("\n".join([*story(self._store, record), *(self._curve(record) if self._watched else [])]))
+
+    def _curve(self, record: RunRecord) -> list[str]:
+        """The loss of the last minutes, small."""
+        from backprop_cli.report.braille import spark
+        from backprop_cli.report.terminal import knows_braille
+        from backprop_core.history.attempt_history import recent_losses
+
+        attempt = record.last_attempt
+        if attempt is None or not knows_braille():
+            return []
+        points = recent_losses(self._store.attempt_dir(record.id, attempt.number))[-2 * CURVE_COLUMNS :]
+        curve = spark([point.value for point in points], CURVE_COLUMNS)
+        if not curve:
+            return []
+        seconds = points[-1].at_s - points[0].at_s
+        return [f"loss  {curve}  {points[0].value:.4g} to {points[-1].value:.4g} in {duration_text(seconds)}"]
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -299,7 +299,8 @@ class Sampled(Event):
         processes: how many they are.
         memory_free_bytes: of the machine, or of the container.
         load_1m: load average of the last minute.
-        gpus: an object for each GPU with `uuid`, `temperature_c`, `memory_used_bytes`, `utilization_percent`, `power_w`.
+        gpus: an object for each GPU with `uuid`, `own` (the run was given it; not in files of older versions),
+            `temperature_c`, `memory_used_bytes`, `utilization_percent`, `power_w`.
     """
 
     kind = "sample"
@@ -308,6 +309,19 @@ class Sampled(Event):
     memory_free_bytes: int | None
     load_1m: float | None
     gpus: tuple[Mapping[str, Any], ...] | None = _absent()
+
+
+class PrintedProgress(Event):
+    """A script without a session has printed a step or a loss as JSON: noted about once a second, where it is a new one.
+
+    Attributes:
+        step: the newest that it has named, or null.
+        loss: the newest, or null.
+    """
+
+    kind = "printed_progress"
+    step: int | None
+    loss: float | None
 
 
 class Complained(Event):
@@ -360,7 +374,7 @@ SESSION_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 """What the training process writes."""
 GOVERNOR_EVENTS: tuple[type[Event], ...] = (
-    Sampled, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
+    Sampled, PrintedProgress, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
 )  # fmt: skip
 """What the governor writes."""
 KINDS: Mapping[str, type[Event]] = {event.kind: event for event in (*SESSION_EVENTS, *GOVERNOR_EVENTS)}

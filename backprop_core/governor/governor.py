@@ -339,12 +339,17 @@ class Governor:
             return
         family = self._family.near() if monitor.wants_family() else None
         judgement = monitor.sample(now, family, max(5.0, 2.0 * self.session.save_s))
+        self._note_heard(monitor)
         complaint = monitor.complaint()
         if complaint:
             monitor.log.write(Complained(complaint))
             self._observer.say(complaint)
         if self._steering.follow(judgement):
             monitor.log.write(DECIDED[judgement.course](judgement.reason))
+
+    def _note_heard(self, monitor: Monitor) -> None:
+        if self.session.progress is None:
+            monitor.heard(self._listener.heard.step, self._listener.heard.loss)
 
     def _keep(self, data: bytes) -> None:
         self._tail += data

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
-from backprop_core.events.kinds import ContinueDecided, Event, PauseDecided, Sampled, StopDecided
+from backprop_core.events.kinds import (
+    ContinueDecided,
+    Event,
+    PauseDecided,
+    PrintedProgress,
+    Sampled,
+    StopDecided,
+)
 from backprop_core.governor import kernel
 from backprop_core.resources.policy import Limits
 from backprop_core.resources.running import Course, Judgement, RunningState, judge, over_gpu_limit
@@ -55,6 +62,7 @@ class Monitor:
         self._state = RunningState()
         self._next_at = 0.0
         self._count = 0
+        self._heard: tuple[int | None, float | None] = (None, None)
         self._pids: Collection[int] = ()
         self._complained: set[str] = set()
         self._asking: threading.Thread | None = None
@@ -86,10 +94,16 @@ class Monitor:
         if sample is None:
             return _NOTHING
         self.latest = sample
-        self.log.write(_sampled(sample, self.last_bytes, len(self._pids)))
+        self.log.write(_sampled(sample, self.last_bytes, len(self._pids), self._uuids))
         judgement = judge(self._state, self._limits, sample, gpu_uuids=self._uuids, save_s=save_s)
         self._state = judgement.state
         return judgement
+
+    def heard(self, step: int | None, loss: float | None) -> None:
+        """Note what a script without a session has said of itself, once for each new word: its curve is drawn from this."""
+        if (step, loss) != self._heard and (step is not None or loss is not None):
+            self._heard = (step, loss)
+            self.log.write(PrintedProgress(step=step, loss=loss))
 
     def own_gpus(self) -> tuple[GpuSample, ...]:
         """The GPUs that the run was given, as they were last seen."""
@@ -148,20 +162,21 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-def _sampled(sample: Sample, rss_bytes: int, processes: int) -> Sampled:
+def _sampled(sample: Sample, rss_bytes: int, processes: int, own_uuids: Collection[str]) -> Sampled:
     host = sample.host
     return Sampled(
         rss_bytes=rss_bytes,
         processes=processes,
         memory_free_bytes=host.memory_free_bytes,
         load_1m=host.load_1m,
-        gpus=tuple(map(_gpu_facts, sample.gpus)) or None,
+        gpus=tuple(_gpu_facts(gpu, gpu.uuid in own_uuids) for gpu in sample.gpus) or None,
     )
 
 
-def _gpu_facts(gpu: GpuSample) -> dict[str, Any]:
+def _gpu_facts(gpu: GpuSample, own: bool) -> dict[str, Any]:
     return {
         "uuid": gpu.uuid,
+        "own": own,
         "temperature_c": gpu.temperature_c,
         "memory_used_bytes": gpu.memory_used_bytes,
         "utilization_percent": gpu.utilization_percent,

@@ -170,18 +170,21 @@ def read_kinds(path: Path, kinds: Collection[str]) -> list[Line]:
 def highlights(path: Path, *, last_bytes: int = 256 * 1024) -> Highlights:
     """What the last `last_bytes` of an events file say; cheap enough for a table of running runs."""
     found = Highlights()
+    for event in last_events(path, last_bytes=last_bytes):
+        _take(found, event)
+    return found
+
+
+def last_events(path: Path, *, last_bytes: int) -> list[Line]:
+    """The events in the last `last_bytes` of an events file, oldest first."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - last_bytes))
             lines = file.read(last_bytes).split(b"\n")
     except OSError:
-        return found
-    for line in lines:
-        event = _parsed(line)
-        if event is not None:
-            _take(found, event)
-    return found
+        return []
+    return [event for event in map(_parsed, lines) if event is not None]
 
 
 def _take(found: Highlights, event: Line) -> None:

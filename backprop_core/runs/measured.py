@@ -46,6 +46,7 @@ class GovernorFacts:
     """The attempt as seen from outside.
 
     Attributes:
+        waited_s: seconds for resources, before the start; None in records of older versions.
         used_s: seconds from the start until the last process was gone, pauses included.
         unused_s: seconds left until the deadline then.
         killed: the governor used SIGKILL.
@@ -57,6 +58,7 @@ class GovernorFacts:
         peak_rss_bytes, peak_gpu_bytes: what the script and its children took at most; None where it is not known.
     """
 
+    waited_s: float | None = None
     used_s: float | None = None
     unused_s: float | None = None
     killed: bool = False
@@ -95,6 +97,7 @@ class Measured:
         if governor is not None:
             content |= {name: value for name in _PEAKS if (value := getattr(governor, name)) is not None}
             content["governor"] = {
+                "waited_s": governor.waited_s,
                 "used_s": governor.used_s,
                 "unused_s": governor.unused_s,
                 "killed": governor.killed,
@@ -127,6 +130,7 @@ def _governor(content: Mapping[str, Any]) -> GovernorFacts | None:
         return None
     pauses = map(as_object, as_list(told.get("pauses")))
     return GovernorFacts(
+        waited_s=as_number(told.get("waited_s")),
         used_s=as_number(told.get("used_s")),
         unused_s=as_number(told.get("unused_s")),
         killed=told.get("killed") is True,
