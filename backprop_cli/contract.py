@@ -101,6 +101,7 @@ class Contract:
             contract.ATTACH: settings["framework"],
             contract.GPU_MEMORY_LIMIT: limit,
             contract.NO_REWRITE: "1" if settings["rewrite"] == "none" else None,
+            contract.KEEP_FILES: "1" if settings["keep-files"] else None,
             contract.REWRITE_PACKAGES: self._packages(settings),
         }
         environment = {**script_environment(base, ours), **granted}

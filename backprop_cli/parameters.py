@@ -77,6 +77,9 @@ def config_options(command: Command) -> Command:
         command
     )
     command = click.option(
+        "--keep-files/--no-keep-files", "keep_files", default=None, help=BY_NAME["keep-files"].help
+    )(command)
+    command = click.option(
         "--no-rewrite",
         "rewrite",
         flag_value="none",
@@ -156,7 +159,7 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """The configuration options among a command's parameters, by option name; takes them out of
     `parameters`.
     """
-    names = [*_METAVARS, "wait", "strict"]
+    names = [*_METAVARS, "wait", "strict", "keep-files"]
     return {name: parameters.pop(name.replace("-", "_"), None) for name in names}
 
 

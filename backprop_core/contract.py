@@ -55,6 +55,8 @@ NO_REWRITE = "BACKPROP_NO_REWRITE"
 """"1": the script's loops are not counted."""
 REWRITE_PACKAGES = "BACKPROP_REWRITE_PACKAGES"
 """Installed packages whose loops are counted like the script's own, separated by commas."""
+KEEP_FILES = "BACKPROP_KEEP_FILES"
+""""1": the files that the script writes are left alone on a resume."""
 
 OF_ONE_ATTEMPT = tuple(
     value

@@ -84,6 +84,8 @@ class LocalCode:
         """`source` with its training loops counted; None where there are none, or it cannot be done, which is said."""
         try:
             program = self._whole_program(path, source)
+            if program.may_train:
+                self._follow_files()
             from backprop_core.script_state.rewrite import rewrite
 
             made = rewrite(source, path, fullname, program)
@@ -100,6 +102,11 @@ class LocalCode:
             give_up(f"the loops of {os.path.basename(path)}", error)
             return None
         return made.code
+
+    def _follow_files(self) -> None:
+        from backprop_core.script_files.start import begin
+
+        begin(self._roots)
 
     def _whole_program(self, path: str, source: bytes) -> Program:
         """What the script and all local modules that it imports hold, read once."""

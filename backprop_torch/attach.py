@@ -23,5 +23,8 @@ def attach() -> None:
             from backprop_torch.training_watch import wait_for_training
 
             wait_for_training()
+            from backprop_torch.own_saves import tell_of_saves
+
+            tell_of_saves()
     except Exception as error:
         attach_rules.give_up("pytorch", error)

@@ -222,6 +222,8 @@ OPTIONS: tuple[Option, ...] = (
            "Seconds between the stop signal and the kill."),
     Option("strict", "strict", switch, "true or false", False,
            "What changes during training and cannot be kept ends the training, instead of being named."),
+    Option("keep-files", "keepFiles", switch, "true or false", False,
+           "On a resume leave the files that the script writes as they are, instead of as they were at the checkpoint."),
     Option("warning-signals", "warningSignals", warning_signals,
            'some of ' + ", ".join(WARNING_SIGNALS) + ', with commas between, or "none"', ",".join(WARNING_SIGNALS),
            "Signals by which a scheduler warns: save and end. The others go to the script."),

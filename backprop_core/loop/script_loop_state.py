@@ -18,11 +18,13 @@ from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
+from backprop_core.script_files import start as script_files
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 
+FILES = "backprop.files"
 _SMALL_BYTES = 1 << 16
 """Arrays up to this size are remembered at the beginning of each iteration of an outer loop."""
 
@@ -57,6 +59,9 @@ class ScriptLoopState(LoopState):
         self._stored: list[Callable[[object], bool]] = []
         self._said: set[str] = set()
         self._asked = AskedState(self.passes, self.translators)
+        self.files = script_files.current()
+        if self.files is not None:
+            self.files.counted = True
 
     def label(self) -> str:
         """What a session is attached to."""
@@ -153,6 +158,8 @@ class ScriptLoopState(LoopState):
             "iterators": self._iterators().capture(self._namespaces()),
             "asked": self._asked.capture(self._namespaces()),
         }
+        if self.files is not None:
+            part[FILES] = self.files.capture()
         return part if self.inside is None else self.inside.instead(part)
 
     def _loop_to_state(self, loop: RunningLoop) -> dict[str, Any]:
@@ -227,6 +234,11 @@ class ScriptLoopState(LoopState):
         missing = self._restore_objects(states, source)
         self.restore_randomness(states)
         return missing
+
+    def rewind_files(self, states: Mapping[str, Any]) -> list[str]:
+        """The script's files as they were at the boundary; sentences about what was done to them."""
+        saved = states.get(FILES)
+        return [] if self.files is None else self.files.restore(saved if isinstance(saved, Mapping) else None)
 
     def _restore_objects(self, states: Mapping[str, Any], source: str) -> list[str]:
         missing = self.missing(states)

@@ -28,6 +28,7 @@ from backprop_core.loop.sources import items_behind, length_of
 from backprop_core.loop.watched_loop import INSIDE_A_STEP
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import frameworks_in_use, ranks_among
+from backprop_core.script_files import start as script_files
 from backprop_core.script_state.rewrite import Site
 from backprop_core.session import attach_rules
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
@@ -326,6 +327,8 @@ class ScriptTraining:
                 attach_rules.loops_are_counted(yes=False)
                 return
         else:
+            if loop_state.files is not None:
+                loop_state.files.starts_anew()
             self._say_found(loop_state.find(frame))
             session.together(session.weigh)
             session.boundary(0)
@@ -342,6 +345,8 @@ class ScriptTraining:
             session.restored.states, f"Checkpoint {session.resumed_from}", frame
         ):
             session.messages.say(f"Not restored: {missing}.", "warning")
+        for sentence in loop_state.rewind_files(session.restored.states):
+            session.messages.say(sentence)
         self._told = self.loops.steps
         session.weigh()
 
@@ -408,6 +413,8 @@ class ScriptTraining:
             with suppress(Exception):
                 session.withdraw()
             self._stay()
+        if (files := script_files.current()) is not None:
+            files.starts_anew()
         self._hooks.close()
 
     def _process_ends(self) -> None:
@@ -436,6 +443,9 @@ class ScriptTraining:
         session, self.session = self.session, None
         self.loops.training = None
         self._stay()
+        if (files := script_files.current()) is not None:
+            with suppress(OSError):
+                files.goes_back()  # where the place was not found
         if session is not None:
             session.close(outcome, reason)
         if self.loop_state is not None:

@@ -36,6 +36,7 @@ _COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow
 """Where loops are counted, and which module the script has to have imported then."""
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
+_told_of_sessions: list[Callable[[], None]] = []
 _counted = False
 
 
@@ -131,6 +132,13 @@ def session_opens() -> None:
     step_aside, _standing_by = _standing_by, None
     if step_aside is not None:
         step_aside()
+    for told in _told_of_sessions:
+        told()
+
+
+def tell_when_a_session_opens(told: Callable[[], None]) -> None:
+    """`told` is called whenever a session opens in this process, whosever it is."""
+    _told_of_sessions.append(told)
 
 
 def trains_beside(pid: int, more: str = "") -> None:

@@ -19,6 +19,11 @@ def _lines(backprop: CommandLine, name: str) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def _runs(backprop: CommandLine, attempt: int) -> bool:
+    record = backprop.record("cut")
+    return record["status"] == "running" and len(record["attempts"]) == attempt
+
+
 def _cut_twice(backprop: CommandLine, script: Path, shape: str, places: list[int]) -> str:
     """Run, stop behind so many lines of the trace, resume, and so on to the end; what backprop said."""
     said = ""
@@ -28,7 +33,10 @@ def _cut_twice(backprop: CommandLine, script: Path, shape: str, places: list[int
         try:
             if place is not None:
                 wait_for(
-                    lambda c=child, p=place: c.poll() is not None or len(_lines(backprop, "cut")) >= p, 180
+                    lambda c=child, p=place, n=number + 1: (
+                        c.poll() is not None or (len(_lines(backprop, "cut")) >= p and _runs(backprop, n))
+                    ),
+                    180,
                 )
                 assert child.poll() is None, child.communicate()
                 assert backprop("stop", "cut", timeout=120).returncode == 0

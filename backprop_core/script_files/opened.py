@@ -1,0 +1,118 @@
+"""Hears of every file that the script opens for writing, replaces or removes, just before that happens.
+
+Python's audit events tell of it, whoever calls: `open`, `pathlib`, `logging`, `csv`, `shutil`, an installed package. Files
+that a library opens in C are not heard of.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+TYPE_CHECKING = False  # this is loaded when a script starts
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from backprop_core.script_files.scope import Scope
+
+_EVENTS = frozenset({"open", "os.rename", "os.remove", "os.truncate", "os.mkdir"})
+_MOST_PATHS = 20_000
+_listener: OpenedFiles | None = None
+
+
+class OpenedFiles:
+    """What the main process has opened for writing so far.
+
+    Args:
+        scope: which files are the script's.
+        before_loss: called with a path, before what it holds is lost, and whether it is written over in its place.
+        before_append: called with a path before it is opened for appending the first time.
+
+    Attributes:
+        opens: by path, how often it was opened for writing.
+        appended: the paths that were opened for appending.
+        fault: the first thing that went wrong in here.
+    """
+
+    def __init__(
+        self, scope: Scope, before_loss: Callable[[str, bool], None], before_append: Callable[[str], None]
+    ) -> None:
+        self._scope = scope
+        self._before_loss = before_loss
+        self._before_append = before_append
+        self._owner = os.getpid()
+        self._inside = threading.local()
+        self.opens: dict[str, int] = {}
+        self.appended: dict[str, None] = {}
+        self.fault: Exception | None = None
+
+    def listen(self) -> None:
+        """Hear of files from now on; a hook of Python's cannot be taken out again."""
+        global _listener
+        first, _listener = _listener is None, self
+        if first:
+            sys.addaudithook(_heard)
+
+    def heard(self, event: str, args: tuple[Any, ...]) -> None:
+        """An event of Python's. Never raises: it would end the script's call."""
+        if getattr(self._inside, "it", False) or os.getpid() != self._owner:
+            return
+        self._inside.it = True
+        try:
+            if event == "open":
+                self._opens(args[0], args[2])
+            elif event == "os.rename":
+                self._renames(*args)
+            elif event == "os.remove":
+                self._loses(_absolute(args[0], args[1]), in_place=False)
+            elif event == "os.truncate":
+                self._loses(_absolute(args[0]), in_place=True)
+            else:
+                self._scope.add(_absolute(args[0], args[2]))
+        except Exception as error:
+            self.fault = self.fault or error
+        finally:
+            self._inside.it = False
+
+    def _opens(self, name: Any, flags: int) -> None:
+        path = _absolute(name)
+        if len(self.opens) > _MOST_PATHS or not self._scope.holds(path):
+            return
+        if flags & os.O_TRUNC:
+            self._before_loss(path, True)
+        if flags & os.O_APPEND and path not in self.appended:
+            self._before_append(path)
+            self.appended[path] = None
+        self.opens[path] = self.opens.get(path, 0) + 1
+
+    def _renames(self, source: Any, target: Any, source_folder: int, target_folder: int) -> None:
+        for name, folder in ((source, source_folder), (target, target_folder)):
+            self._loses(_absolute(name, folder), in_place=False)
+
+    def _loses(self, path: str, *, in_place: bool) -> None:
+        if self._scope.holds(path):
+            self._before_loss(path, in_place)
+
+
+def _heard(event: str, args: tuple[Any, ...]) -> None:
+    if event not in _EVENTS or _listener is None:
+        return
+    if event == "open" and (
+        type(args[2]) is not int or not args[2] & (os.O_WRONLY | os.O_RDWR) or type(args[0]) is int
+    ):
+        return
+    _listener.heard(event, args)
+
+
+def _absolute(name: Any, folder: int = -1) -> str:
+    """Where `name` lies, without links.
+
+    Raises:
+        TypeError: it is no path, but a descriptor.
+    """
+    path = os.fsdecode(name)
+    if folder is not None and folder >= 0 and not os.path.isabs(path):
+        path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+    return os.path.realpath(path)

@@ -1,0 +1,81 @@
+"""The files that a script writes are, behind a resume, what they are without a cut: every row once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+from tests.backprop_cli.commandline import CommandLine, end, number_in, wait_for
+from tests.backprop_startup.cutting import events
+
+SCRIPT = Path(__file__).with_name("written_files.py")
+STEPS = "400"
+FILES = ("held.csv", "appended.csv", "out/train.log", "best.npy", "late.txt")
+
+
+def _uncut(backprop: CommandLine) -> dict[str, bytes]:
+    folder = backprop.folder / "uncut"
+    folder.mkdir()
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "0", STEPS],
+        cwd=folder,
+        check=True,
+        timeout=240,
+        env=backprop.environment,
+    )
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def _steps_of_events(folder: Path) -> list[int]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # its length, a checksum, the event, another checksum
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            found += [event.step] * event.HasField("summary")
+            at += length + 16
+    return found
+
+
+def _killed(backprop: CommandLine, command: list[str], attempt: int, after: int) -> str:
+    """Kill the training without a word, some steps behind a checkpoint of this attempt."""
+    child = backprop.start(*command)
+    try:
+        seen = backprop.folder / "seen"
+
+        def saved() -> bool:
+            assert child.poll() is None, child.communicate()
+            step = number_in(seen) or 0
+            made = [e["step"] for e in events(backprop, "cut", attempt) if e["kind"] == "checkpoint_saved"]
+            return step > after and any(0 < at < step - 3 for at in made[-1:])
+
+        wait_for(saved)
+        pid = backprop.record("cut")["attempts"][-1]["process"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        return child.communicate(timeout=240)[1]
+    finally:
+        end(child)
+
+
+def test_every_row_comes_once_though_the_training_was_killed_twice(backprop: CommandLine) -> None:
+    """Logs that are appended to, held open, opened with "w" at the top, removed at the top; event files; a best model."""
+    theirs = _uncut(backprop)
+    _killed(
+        backprop, ["run", "-m", "5", "-c", "1s", "--run-id", "cut", str(SCRIPT), "--", "0.02", STEPS], 1, 60
+    )
+    said = _killed(backprop, ["resume", "cut", "-m", "5", "-c", "1s"], 2, 160)
+    assert said.count("Cut back to where they stood at the checkpoint") == 1
+    done = backprop("resume", "cut", "-m", "5")
+    assert done.returncode == 0, done.stderr
+    ours = {name: (backprop.folder / name).read_bytes() for name in FILES}
+    for name in FILES:
+        assert ours[name] == theirs[name], (name, done.stderr)
+    assert _steps_of_events(backprop.folder / "events") == list(range(int(STEPS)))
+    assert "could not" not in done.stderr
