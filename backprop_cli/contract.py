@@ -14,6 +14,7 @@ from backprop_core.deadline.scheduler import MARGIN_S, JobEnd
 from backprop_core.resources.gpu_limit import limit_environ
 from backprop_core.resources.samples import GpuSample
 from backprop_core.runs.process import boot_id
+from backprop_core.runs.seed import hash_seed, random_seed
 from backprop_startup.path_entry import put_in_front
 
 
@@ -79,6 +80,7 @@ class Contract:
             gpus: those GPUs, for `-g`.
         """
         every, limit = settings["checkpoint-every-minutes"], settings["gpu-memory-limit"]
+        seed = "" if settings["framework"] == "none" else random_seed(self.run_dir)
         ours: dict[str, str | None] = {
             contract.HOME: str(self.home),
             contract.RUN_ID: self.run_id,
@@ -101,10 +103,13 @@ class Contract:
             contract.ATTACH: settings["framework"],
             contract.GPU_MEMORY_LIMIT: limit,
             contract.NO_REWRITE: "1" if settings["rewrite"] == "none" else None,
+            contract.RANDOM_SEED: seed or None,
             contract.KEEP_FILES: "1" if settings["keep-files"] else None,
             contract.REWRITE_PACKAGES: self._packages(settings),
         }
         environment = {**script_environment(base, ours), **granted}
+        if seed:
+            environment.setdefault("PYTHONHASHSEED", hash_seed(seed))
         environment |= limit_environ(limit, gpus, environment)
         if settings["framework"] != "none" or limit is not None:
             put_in_front(environment)

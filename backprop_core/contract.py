@@ -57,6 +57,8 @@ REWRITE_PACKAGES = "BACKPROP_REWRITE_PACKAGES"
 """Installed packages whose loops are counted like the script's own, separated by commas."""
 KEEP_FILES = "BACKPROP_KEEP_FILES"
 """"1": the files that the script writes are left alone on a resume."""
+RANDOM_SEED = "BACKPROP_RANDOM_SEED"
+"""What an unseeded script's random generators begin with, in each attempt of the run; hexadecimal."""
 
 OF_ONE_ATTEMPT = tuple(
     value

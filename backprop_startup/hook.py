@@ -61,10 +61,25 @@ def _wanted() -> dict[str, list[_Step]]:
     if os.environ.get(contract.GPU_MEMORY_LIMIT):
         for name, function in LIMITED.items():
             wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
+    _begin_unseeded(wanted)
     for name, (framework, attachment) in ATTACH_TO.items():
         if may_attach(framework, every_rank=framework != "keras"):
             wanted.setdefault(name, []).append((framework, attachment, "attach"))
     return wanted
+
+
+def _begin_unseeded(wanted: dict[str, list[_Step]]) -> None:
+    """Have random generators begin where the run's do, when their modules have been imported."""
+    from backprop_core import unseeded
+    from backprop_core.session.attach_rules import is_helper
+
+    if not unseeded.may_begin() or is_helper(sys.orig_argv):
+        return
+    for name, function in unseeded.WAITED_FOR.items():
+        if name in sys.modules:
+            getattr(unseeded, function)()
+        else:
+            wanted.setdefault(name, []).append((name, "backprop_core.unseeded", function))
 
 
 class _Waiting:

@@ -14,7 +14,12 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
 from backprop_core.loop.script_watch import ScriptWatch
-from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, restore_all
+from backprop_core.loop.trackables import (
+    NumpyGlobalRandomTracked,
+    PythonRandomTracked,
+    UnseededTracked,
+    restore_all,
+)
 from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
 from backprop_core.script_state.state import Missing, Unkept
@@ -83,6 +88,7 @@ class LoopState:
         self._randomness: dict[str, Tracked] = {
             "python": PythonRandomTracked(random),
             "numpy": NumpyGlobalRandomTracked(),
+            "entropy": UnseededTracked(),
             **{framework.name: framework.randomness() for framework in self.frameworks},
         }
 

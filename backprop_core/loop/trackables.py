@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backprop_core import unseeded
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.ports.framework import Framework, Tracked
 
@@ -141,6 +142,23 @@ class NumpyGlobalRandomTracked:
         numpy = sys.modules.get("numpy")
         if state is not None and numpy is not None:
             numpy.random.set_state(state)
+
+
+@dataclass(frozen=True, slots=True)
+class UnseededTracked:
+    """What generators that the script makes without a seed begin with, where that is the run's."""
+
+    def capture(self) -> object:
+        source = unseeded.entropy()
+        return None if source is None else PythonRandomTracked(source).capture()
+
+    def mismatch(self, state: object) -> str | None:
+        return None
+
+    def restore(self, state: Any) -> None:
+        source = unseeded.entropy()
+        if state is not None and source is not None:
+            PythonRandomTracked(source).restore(state)
 
 
 def track(name: str, value: object, frameworks: Iterable[Framework]) -> Tracked:
