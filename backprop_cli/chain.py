@@ -10,7 +10,8 @@ from pathlib import Path
 from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, newest_matches, usable, whole
 from backprop_cli.contract import Start
 from backprop_cli.launch import LEAST_BOX_S, Launch
-from backprop_cli.progress import ChainProgress
+from backprop_cli.progress import ChainProgress, Gained
+from backprop_cli.requeue import SlurmJob
 from backprop_cli.scripts import ScriptKind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
@@ -38,11 +39,13 @@ class Chain:
         until_done: go on until the script completes.
         total_s: seconds for all of it, rests and waits included; None for no limit.
         rest_s: seconds between two boxes.
+        job: the SLURM job to requeue when it ends before the script has completed, or None.
     """
 
     until_done: bool = False
     total_s: float | None = None
     rest_s: float = 0.0
+    job: SlurmJob | None = None
 
 
 def resumed_start(
@@ -115,6 +118,9 @@ def run_chain(
     with SignalInbox(warnings, keys=False) as inbox:
         boxes = _Boxes(chain, launch, store, settings, inbox, clock, observer)
         verdict = boxes.run(record, start)
+    if chain.job is not None:
+        gained = Gained.of(store.load(record.id)).beyond(Gained.of(record))
+        return chain.job.after(verdict, gained=gained, observer=observer)
     stated = settings.by_name["timeboxed-exit-code"].origin != "default"
     if not chain.until_done or verdict.outcome is Outcome.COMPLETED or verdict.exit_status or stated:
         return verdict
@@ -168,9 +174,10 @@ class _Boxes:
         now = self.clock.monotonic() + self.chain.rest_s
         if end is not None and end - now < LEAST_BOX_S:
             return "The total time is used up."
-        job = job_end() if in_job else None
+        job = job_end(again=True) if in_job else None
         if job is not None and job.at(self.clock) - MARGIN_S - now < LEAST_BOX_S:
-            return f"No further box is begun before {job.text}. Continue with: backprop resume {record.id} --until-done"
+            how = "" if self.chain.job else f" Continue with: backprop resume {record.id} --until-done"
+            return f"No further box is begun before {job.text}.{how}"
         return ""
 
     def _rested(self) -> bool:

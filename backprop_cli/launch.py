@@ -18,9 +18,11 @@ from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
 from backprop_cli.scripts import ScriptKind
+from backprop_cli.tasks import FirstTask, Word
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
+from backprop_core.contract import OF_ONE_ATTEMPT
 from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd, job_end
 from backprop_core.errors import BackpropError
@@ -52,11 +54,19 @@ class Launch:
         settings: all options.
         clock: the time.
         observer: who is told.
+        first: the governors of other tasks that follow this one's, or None.
     """
 
     def __init__(
-        self, store: RunStore, hold: RunHold, settings: Settings, clock: Clock, observer: Observer
+        self,
+        store: RunStore,
+        hold: RunHold,
+        settings: Settings,
+        clock: Clock,
+        observer: Observer,
+        first: FirstTask | None = None,
     ) -> None:
+        self._first = first
         self._store = store
         self._hold = hold
         self._settings = settings
@@ -85,7 +95,7 @@ class Launch:
             NotAdmittedError: resources did not come free; nothing was begun.
             UsageError: the script could not be started.
         """
-        job = job_end()
+        job = job_end(again=bool(record.attempts))
         if job is not None and job.wall > self._clock.wall():
             job_at = job.at(self._clock) - MARGIN_S
             if job_at - self._clock.monotonic() < LEAST_BOX_S:
@@ -153,6 +163,10 @@ class Launch:
             warnings=warning_signals(self._settings["warning-signals"]),
         )
 
+        if self._first is not None:
+            told = {name: order.env[name] for name in OF_ONE_ATTEMPT if name in order.env}
+            word = Word(record.id, attempt.number, str(attempt.directory), budget_s, budget_s, told)
+            self._first.attempt_begins(word, deadline)
         self._live = live = LiveRecord(self._store, self._hold, self._clock, self._observer.say)
         names = [gpu.name for gpu in grant.gpus if gpu.name]
         if record.gpu is None and names:
@@ -195,6 +209,8 @@ class Launch:
 
     def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
         """Four times a second, while the script runs."""
+        if self._first is not None:
+            self._first.look(self._clock.monotonic(), governor.deadline)
         self._live.look(*_newest(governor.session.progress or {}, governor.heard))
         recognised = governor.session.started is not None or self._live.has_checkpoint
         if told := unrecognised.look(self._clock.monotonic(), recognised=recognised):

@@ -37,6 +37,15 @@ def settings_for(
     return resolve(command_line=raw, environ=os.environ, cwd=cwd, file=file, remembered=remembered)
 
 
+def box_of(settings: Settings, parameters: Mapping[str, Any]) -> Settings:
+    """`settings`, whose box lasts as long as the job with `--requeue`, unless a length was named."""
+    if not parameters["requeue"]:
+        return settings
+    from backprop_cli.requeue import as_long_as_the_job
+
+    return as_long_as_the_job(settings)
+
+
 def one_line(text: str) -> str:
     """Text from outside without line breaks and what else would move the terminal: a run's name may hold anything."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
@@ -66,7 +75,11 @@ def show_settings(settings: Settings) -> None:
 
 def box_text(minutes: float) -> str:
     """A time box for people: `10 min`, `1 min 30 s`."""
+    from backprop_core.config.options import YEAR_MIN
     from backprop_core.deadline.budget import duration_text
+
+    if minutes == YEAR_MIN:
+        return "as long as the job"
 
     return f"{minutes:g} min" if minutes == int(minutes) else duration_text(minutes * 60.0)
 

@@ -122,7 +122,12 @@ def json_option(command: Command) -> Command:
 
 
 def chain_options(command: Command) -> Command:
-    """Add --until-done, --total and --rest."""
+    """Add --until-done, --total, --rest and --requeue."""
+    command = click.option(
+        "--requeue",
+        is_flag=True,
+        help="In a SLURM job: train until it ends, requeue it, and go on, until the script completes.",
+    )(command)
     command = click.option("--rest", metavar="MINUTES", help="Minutes to rest between two boxes.")(command)
     command = click.option(
         "--total",
@@ -137,8 +142,11 @@ def chain_options(command: Command) -> Command:
 def chain_plan(parameters: Mapping[str, Any]) -> Chain:
     """How boxes are to follow one another. UsageError for what cannot be meant."""
     from backprop_cli.chain import Chain
+    from backprop_cli.requeue import SlurmJob
 
-    if not parameters["until_done"] and (parameters["total"] or parameters["rest"]):
+    if not (parameters["until_done"] or parameters["requeue"]) and (
+        parameters["total"] or parameters["rest"]
+    ):
         raise UsageError(
             "--total and --rest only mean something with --until-done.", "Add it, or leave them out."
         )
@@ -150,9 +158,9 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
             f"--rest {rest} is not allowed.",
             'Give a number of minutes, 0 or more, or a duration such as "90s".',
         ) from error
-    return Chain(
-        parameters["until_done"], None if total is None else parse_duration(total, "--total"), rest_s
-    )
+    total_s = None if total is None else parse_duration(total, "--total")
+    job = SlurmJob.of_process() if parameters["requeue"] else None
+    return Chain(parameters["until_done"] or job is not None, total_s, rest_s, job)
 
 
 def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
+from backprop_torch.delegating_loader import never_begun_again, reads_another
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
@@ -193,9 +194,9 @@ def iterator_behind(
         make: makes an iterator; None: as everybody does.
         inner: torch's own iterator inside of what was made.
     """
-    make = make or (lambda: iter(loader))
+    make = make or (lambda: never_begun_again(loader, iter(loader)))
     if skip and not replay and not isinstance(loader.dataset, IterableDataset):
-        if loader.num_workers > 0:
+        if loader.num_workers > 0 and not reads_another(loader):
             with skipping(loader, skip):
                 return make()  # asks the sampler at once, to fill the workers' queues
         iterator = make()

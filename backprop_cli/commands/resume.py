@@ -14,9 +14,18 @@ from backprop_cli.checkpoints import asked_for, usable
 from backprop_cli.contract import Start
 from backprop_cli.detection import described, detect, script_file
 from backprop_cli.display import Display
+from backprop_cli.following import first_of_tasks, follow_first_task, follows
 from backprop_cli.interpreter import find_interpreter
 from backprop_cli.launch import Launch
-from backprop_cli.opening import box_text, open_store, settings_for, show_settings, tell, tell_warnings
+from backprop_cli.opening import (
+    box_of,
+    box_text,
+    open_store,
+    settings_for,
+    show_settings,
+    tell,
+    tell_warnings,
+)
 from backprop_cli.parameters import (
     chain_options,
     chain_plan,
@@ -27,7 +36,7 @@ from backprop_cli.parameters import (
     json_option,
     raw_settings,
 )
-from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
+from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.summary import show_nothing_done, show_object, show_outcome
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
@@ -67,6 +76,8 @@ def command(run: str, **parameters: Any) -> int:
     store = open_store()
     record = store.load(run)
     tell_warnings(store)
+    if follows():
+        return _follow(record, raw_settings(parameters), parameters)
     return continue_run(store, record, raw_settings(parameters), parameters)
 
 
@@ -98,6 +109,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
             f"The folder of run {record.id}, {cwd}, does not exist any more.", "Start a new run."
         )
     settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
+    settings = box_of(settings, parameters)
     chain_plan(parameters)
     check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
     asked = asked_for(parameters["resume_from"], Path.cwd(), settings)
@@ -117,6 +129,17 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
             show_object(run_id=record.id, outcome=None, argv=start.argv, cwd=str(cwd), minutes=minutes)
         return 0
     return _continue(store, record, settings, start, parameters)
+
+
+def _follow(record: RunRecord, raw: dict[str, Any], parameters: dict[str, Any]) -> int:
+    """This task's script is of the same run as the first one's, which continues it."""
+    cwd = Path(record.cwd)
+    settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
+    argv = argv_of(kind_of(record), record.interpreter, record.command)
+    status = follow_first_task(argv, record.cwd, settings, record.id)
+    if status is None:
+        raise UsageError(f"Task 0 resumes another run than {record.id}.", "Name the same run in each task.")
+    return status
 
 
 def _continue(
@@ -144,9 +167,14 @@ def _continue(
         kind = kind_of(record)
         seen = detect(kind, record.command, Path(record.cwd))
         display.say(described(kind, seen, settings["framework"], record.interpreter))
-        launch = Launch(store, hold, settings, SYSTEM, display)
-        chain = chain_plan(parameters)
-        verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
+        first = first_of_tasks(store.home)
+        launch = Launch(store, hold, settings, SYSTEM, display, first)
+        chain, verdict = chain_plan(parameters), None
+        try:
+            verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
+        finally:
+            if first is not None:
+                first.ended(1 if verdict is None else verdict.exit_status)
     tell_warnings(store)
     if parameters["as_json"]:
         show_outcome(store, record, boxes_before, verdict)

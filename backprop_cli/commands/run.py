@@ -10,8 +10,17 @@ from typing import Any
 import click
 
 from backprop_cli.checkpoints import asked_for
+from backprop_cli.following import first_of_tasks, follow_first_task, follows
 from backprop_cli.interpreter import find_interpreter
-from backprop_cli.opening import box_text, open_store, settings_for, show_settings, tell, tell_warnings
+from backprop_cli.opening import (
+    box_of,
+    box_text,
+    open_store,
+    settings_for,
+    show_settings,
+    tell,
+    tell_warnings,
+)
 from backprop_cli.parameters import (
     chain_options,
     chain_plan,
@@ -35,6 +44,7 @@ Examples:
   backprop run train.py --resume-flag --resume      the script restores itself
   backprop run --module package.train -- --lr 0.1
   backprop run --exec ./train.sh
+  backprop run train.py --requeue                               in a script for sbatch: job after job until it completes
   backprop run train.py --run-id nightly --resume-or-start      the same line for the first job and each requeued one
 """
 
@@ -75,12 +85,21 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     kind = ScriptKind(parameters["kind"] or ScriptKind.SCRIPT)
     chain_plan(parameters)
     command_line = [script, *script_args]
-    if parameters["resume_or_start"] and (known := _known_run(parameters["run_id"])) is not None:
+    if parameters["requeue"]:
+        from backprop_cli.requeue import SlurmJob
+
+        parameters["run_id"] = parameters["run_id"] or SlurmJob.of_process().run_id
+        parameters["resume_or_start"] = True
+    if (
+        parameters["resume_or_start"]
+        and not follows()
+        and (known := _known_run(parameters["run_id"])) is not None
+    ):
         from backprop_cli.commands.resume import continue_run
 
         _check_same(known, kind, command_line, cwd)
         return continue_run(open_store(), known, raw, parameters)
-    settings = settings_for(raw, cwd=cwd, config=parameters["config"])
+    settings = box_of(settings_for(raw, cwd=cwd, config=parameters["config"]), parameters)
     check_script(kind, script, cwd)
     interpreter = find_interpreter(settings["python"])
     resume_from = asked_for(parameters["resume_from"], cwd, settings)
@@ -95,6 +114,9 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     if parameters["dry_run"]:
         _show_dry(argv, cwd, settings, parameters)
         return 0
+    status = follow_first_task(argv, str(cwd), settings, parameters["run_id"])
+    if status is not None:
+        return status
     facts = {"command": command_line, "cwd": cwd, "interpreter": interpreter.path, "kind": kind}
     return _start(facts, settings, argv, resume_from, parameters)
 
@@ -169,9 +191,11 @@ def _start(
         display.say(f"run {record.id}, time box of {box_text(settings['max-run-minutes'])}.")
         seen = detect(kind, record.command, Path(record.cwd))
         display.say(described(kind, seen, settings["framework"], record.interpreter))
-        launch = Launch(store, hold, settings, SYSTEM, display)
+        first = first_of_tasks(store.home)
+        launch = Launch(store, hold, settings, SYSTEM, display, first)
         start = Start(argv, resume_from=resume_from, checkpoint=resume_from)
         chain = chain_plan(parameters)
+        verdict = None
         try:
             verdict = run_chain(chain, launch, store, record, start, settings, clock=SYSTEM, observer=display)
         except BaseException:
@@ -179,6 +203,9 @@ def _start(
                 if not store.load(record.id).attempts:  # it never began: nothing to remember
                     store.remove(hold)
             raise
+        finally:
+            if first is not None:
+                first.ended(1 if verdict is None else verdict.exit_status)
     tell_warnings(store)
     if parameters["as_json"]:
         from backprop_cli.summary import show_outcome

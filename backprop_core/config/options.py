@@ -17,7 +17,7 @@ from backprop_core.errors import BudgetError
 Parse = Callable[[Any], Any]
 """Turns a raw value into the option's; raises ValueError where it is not allowed."""
 
-_YEAR_MIN = 366 * 24 * 60.0
+YEAR_MIN = 366 * 24 * 60.0
 WARNING_SIGNALS = ("USR1", "USR2", "XCPU")
 """What schedulers send before they end a job. SIGTERM, SIGINT, SIGQUIT and SIGHUP always mean: save and end."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -148,7 +148,7 @@ def minutes(*, above: bool = True) -> Parse:
     def parse(raw: Any) -> float:
         if isinstance(raw, str) and not _NUMBER.fullmatch(raw.strip()):
             raw = _seconds(raw) / 60.0
-        value: float = number(0, _YEAR_MIN, above=above)(raw)
+        value: float = number(0, YEAR_MIN, above=above)(raw)
         return value
 
     return parse

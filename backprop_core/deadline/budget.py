@@ -82,6 +82,10 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
 
 
+JOB_VARIABLES = (contract.DEADLINE, "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
+"""Where one of these is set, `scheduler.py` may know when the job of this process ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One instant by which the attempt must be over.

@@ -1,24 +1,30 @@
 """When the job that this process is part of will be ended by its scheduler.
 
-SLURM says it to a job in `SLURM_JOB_END_TIME` (seconds since 1970, see sbatch's manual page under OUTPUT ENVIRONMENT
-VARIABLES). Version 22.05, which Debian 12 has, does not; there `squeue` is asked, whose `%e` is local time.
+Who says it: the user in `BACKPROP_DEADLINE`; SLURM in `SLURM_JOB_END_TIME` (seconds since 1970, see sbatch's manual page
+under OUTPUT ENVIRONMENT VARIABLES), which version 22.05 of Debian 12 does not set; else the scheduler is asked: `squeue`,
+PBS' `qstat`, LSF's `bjobs`, `flux`. A limit that an administrator changes is known at the next question.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backprop_core import contract
-from backprop_core.clock import Clock, local_text
+from backprop_core.clock import SYSTEM, Clock, local_text
+from backprop_core.errors import BudgetError
 
 MARGIN_S = 3.0
 """What a governor needs between the end of its script and that of the job, to write down how it ended."""
 _TIMEOUT_S = 10.0
+_ID = "{job}"
+_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,67 @@ class JobEnd:
         return f"{self.source} ({local_text(datetime.fromtimestamp(self.wall, tz=UTC).timestamp())})"
 
 
-def job_end(environ: Mapping[str, str] = os.environ) -> JobEnd | None:
-    """The end of this process's job; None outside of one, or where nobody tells it."""
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """How one scheduler is asked for a job's end.
+
+    Attributes:
+        name: for people.
+        variable: of the environment; it holds the job's id.
+        question: the command, with `_ID` where the id stands.
+        answer: its output as seconds since 1970, given what the clock says now; ValueError, KeyError or TypeError where it
+            tells no end.
+    """
+
+    name: str
+    variable: str
+    question: Sequence[str]
+    answer: Callable[[str, float], float]
+
+
+def _of_squeue(text: str, now: float) -> float:
+    return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+
+
+def _of_qstat(text: str, now: float) -> float:
+    (job,) = json.loads(text)["Jobs"].values()
+    return float(job["stime_epoch"] if "stime_epoch" in job else _date(job["stime"])) + _duration(
+        job["Resource_List"]["walltime"]
+    )
+
+
+def _of_bjobs(text: str, now: float) -> float:
+    return now + _duration(text.split(maxsplit=1)[0] + ":00")  # hours and minutes that are left
+
+
+def _of_flux(text: str, now: float) -> float:
+    return now + float(text.strip())
+
+
+SCHEDULERS = (
+    Scheduler("SLURM", "SLURM_JOB_ID", ("squeue", "-h", "-j", _ID, "-o", "%e"), _of_squeue),
+    Scheduler("PBS", "PBS_JOBID", ("qstat", "-f", "-F", "json", _ID), _of_qstat),
+    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", _ID), _of_bjobs),
+    Scheduler("Flux", "FLUX_JOB_ID", ("flux", "job", "timeleft", _ID), _of_flux),
+)
+
+
+def job_end(environ: Mapping[str, str] = os.environ, *, again: bool = False) -> JobEnd | None:
+    """The end of this process's job; None outside of one, or where nobody tells it.
+
+    Args:
+        environ: of the process.
+        again: it may have been changed since the job began, so the scheduler is asked although the environment tells it.
+
+    Raises:
+        BudgetError: `BACKPROP_DEADLINE` is no instant.
+    """
+    named = environ.get(contract.DEADLINE)
+    if named:
+        return JobEnd(_instant(named), contract.DEADLINE)
     said = _number(environ.get("SLURM_JOB_END_TIME"))
-    if said is not None:
-        return JobEnd(said, "SLURM_JOB_END_TIME")
-    job = environ.get("SLURM_JOB_ID", "")
-    return _from_squeue(job, environ) if job.isascii() and job.isdigit() else None
+    asked = _asked(environ) if said is None or again else None
+    return JobEnd(said, "SLURM_JOB_END_TIME") if asked is None and said is not None else asked
 
 
 def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -52,12 +112,8 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
 
     Of several ranks the first one asks: thousands of questions at once would hurt a scheduler, and all leave with the first.
     """
-    known = any(environ.get(name) for name in (contract.JOB_END_WALL, contract.RUN_DIR, "SLURM_JOB_END_TIME"))
-    if (
-        known
-        or not environ.get("SLURM_JOB_ID")
-        or environ.get("RANK", environ.get("SLURM_PROCID", "0")) != "0"
-    ):
+    known = (contract.JOB_END_WALL, contract.RUN_DIR, "SLURM_JOB_END_TIME")
+    if any(map(environ.get, known)) or environ.get("RANK", environ.get("SLURM_PROCID", "0")) != "0":
         return environ
     job = job_end(environ)
     if job is None:
@@ -65,22 +121,61 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {**environ, contract.JOB_END_WALL: repr(job.wall), contract.JOB_END_SOURCE: job.source}
 
 
-def _from_squeue(job: str, environ: Mapping[str, str]) -> JobEnd | None:
-    argv = ["squeue", "-h", "-j", job, "-o", "%e"]
+def _asked(environ: Mapping[str, str]) -> JobEnd | None:
+    for one in SCHEDULERS:
+        job = environ.get(one.variable, "")
+        if not job or not re.fullmatch(r"[\w.\[\]-]+", job) or job.startswith("-"):
+            continue
+        try:
+            told = subprocess.run(
+                [job if word == _ID else word for word in one.question],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                check=True,
+                env={**environ, "SLURM_TIME_FORMAT": "standard"},
+            )
+            wall = one.answer(told.stdout, SYSTEM.wall())
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, IndexError):
+            continue  # not installed, no such job, "N/A", no limit
+        if math.isfinite(wall):
+            return JobEnd(wall, f"the end of {one.name} job {job}")
+    return None
+
+
+def _instant(text: str) -> float:
+    """Seconds since 1970 of `BACKPROP_DEADLINE`."""
+    number = _number(text)
+    if number is not None:
+        return number
     try:
-        answer = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=True,
-            env={**environ, "SLURM_TIME_FORMAT": "standard"},
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise BudgetError(
+            f"{contract.DEADLINE}={text!r} is not an instant.",
+            'Give seconds since 1970 ("date -d ... +%s") or a time with its zone, such as 2026-11-29T18:00:00+01:00.',
         )
-        wall = datetime.fromisoformat(answer.stdout.strip()).astimezone().timestamp()
-    except (OSError, subprocess.SubprocessError, ValueError):  # not installed, no such job, "N/A", no limit
-        return None
-    return JobEnd(wall, f"the end of SLURM job {job}")
+    return found.timestamp()
+
+
+def _duration(text: str) -> float:
+    """Seconds of `[days-][hours:]minutes:seconds`."""
+    found = _DURATION.fullmatch(str(text).strip())
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24.0 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _date(text: str) -> float:
+    """Seconds since 1970 of a date as `ctime` writes it, or of a number."""
+    number = _number(str(text))
+    if number is not None:
+        return number
+    return datetime.strptime(str(text).strip(), "%a %b %d %H:%M:%S %Y").astimezone().timestamp()
 
 
 def _number(text: str | None) -> float | None:

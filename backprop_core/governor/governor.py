@@ -55,6 +55,7 @@ class Order:
         grace_s: seconds between asking and killing.
         fixed_end: instant on the monotonic clock that no pause and no extension puts off: the end of the scheduler's job.
         warnings: signals by which a scheduler warns; others of their kind are passed on to the script.
+        session_dir: where the session writes its events, if that is another task's process; None: in `attempt_dir`.
     """
 
     argv: Sequence[str]
@@ -66,6 +67,7 @@ class Order:
     grace_s: float
     fixed_end: float = math.inf
     warnings: frozenset[signal.Signals] = WARNINGS
+    session_dir: Path | None = None
 
 
 class Observer(Protocol):
@@ -118,7 +120,7 @@ class Governor:
         self.order = order
         self.session = SessionView()
         self.killed = False
-        self._parent_ended = False
+        self._parent_ended = order.session_dir is not None
         self._clock = clock
         self._observer = observer
         self._started = started
@@ -130,7 +132,7 @@ class Governor:
         self._poll = select.poll()
         self._wanted: list[tuple[int, int]] = []
         self._catches = (-math.inf, True)
-        self._events = EventTail(order.attempt_dir / EVENTS_FILE)
+        self._events = EventTail((order.session_dir or order.attempt_dir) / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
         self._tail = bytearray()
         self._troubles: set[str] = set()
@@ -139,6 +141,16 @@ class Governor:
     def heard(self) -> Heard:
         """What the script has said on stdout so far."""
         return self._listener.heard
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic instant by which the script must be gone; infinity while it is paused."""
+        return math.inf if self._steering.paused else self._steering.deadline
+
+    def set_deadline(self, deadline: float) -> None:
+        """Another governor of the same run has moved it."""
+        self._steering.deadline = deadline
+        self._steering.moved(deadline)
 
     def written_files(self) -> set[str]:
         """What the script and its descendants have open for writing."""

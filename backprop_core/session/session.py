@@ -14,7 +14,7 @@ from typing import Any
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.deadline.budget import duration_text, resolve_deadlines
+from backprop_core.deadline.budget import JOB_VARIABLES, duration_text, resolve_deadlines
 from backprop_core.deadline.decision import BoundaryAction, Decision, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
@@ -100,7 +100,7 @@ class Session:
         settings, clock = self.settings, self.clock
         attach_rules.session_opens()
         environ = settings.environ
-        if "SLURM_JOB_ID" in environ:
+        if any(map(environ.get, JOB_VARIABLES)):
             from backprop_core.deadline.scheduler import with_job_end  # late: it needs subprocess
 
             environ = with_job_end(environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -89,3 +90,49 @@ def test_what_is_no_end_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = with_job_end({"SLURM_JOB_ID": "7", "PATH": str(tmp_path)})
     assert float(found["BACKPROP_JOB_END_WALL"]) == datetime(2030, 1, 1).timestamp()
     assert "BACKPROP_JOB_END_WALL" not in with_job_end({"SLURM_JOB_ID": "7", "RANK": "1"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "tool", "answer", "left_s"),
+    [
+        (
+            "PBS_JOBID",
+            "qstat",
+            '{"Jobs": {"7.pbs": {"stime": 1000, "Resource_List": {"walltime": "01:00:00"}}}}',
+            3600,
+        ),
+        ("LSB_JOBID", "bjobs", "1:30 L", 5400),
+        ("FLUX_JOB_ID", "flux", "120.5", 120.5),
+    ],
+)
+def test_each_scheduler_is_asked_in_its_own_way(
+    tmp_path: Path, variable: str, tool: str, answer: str, left_s: float
+) -> None:
+    """PBS tells start and wall time, LSF hours and minutes that are left, Flux seconds; what cannot be read is no end."""
+    path = tmp_path / tool
+    path.write_text(f"#!/bin/sh\nfor word; do :; done; [ \"$word\" = 7 ] && echo '{answer}'\n")
+    path.chmod(0o755)
+    began = 1000.0 if tool == "qstat" else time.time()
+    found = job_end({variable: "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert found is not None
+    assert found.source.endswith("job 7")
+    assert left_s <= found.wall - began < left_s + 60
+    path.write_text("#!/bin/sh\necho nothing of use\n")
+    assert job_end({variable: "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"}) is None
+
+
+def test_a_deadline_that_the_user_names_holds_for_all(backprop: CommandLine) -> None:
+    """BACKPROP_DEADLINE is an instant with its zone, or seconds since 1970; anything else is one sentence and status 2."""
+    found = job_end({"BACKPROP_DEADLINE": "1970-01-01T01:00:10+01:00", "SLURM_JOB_END_TIME": "5"})
+    assert found is not None
+    assert found.wall == 10.0
+    backprop.script(PLAIN)
+    backprop.environment["BACKPROP_DEADLINE"] = str(time.time() + 4.0 + MARGIN_S + 2 * backprop.start_s)
+    ran = backprop("run", "train.py", "-m", "5")
+    assert ran.returncode == 124
+    assert "set by BACKPROP_DEADLINE" in ran.stderr
+    backprop.environment["BACKPROP_DEADLINE"] = "tomorrow"
+    refused = backprop("run", "train.py")
+    assert refused.returncode == 2
+    assert "is not an instant" in refused.stderr
+    assert "Traceback" not in refused.stderr

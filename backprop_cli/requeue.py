@@ -1,0 +1,106 @@
+"""`--requeue`: a job under SLURM that trains for longer than one job may last, from one requeue to the next.
+
+The same line runs in the first job and in each that follows: it starts the run or continues it, trains until the job ends or
+is warned, and puts the job into the queue again as long as that gains something.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from backprop_core.config.options import YEAR_MIN
+from backprop_core.config.sources import Setting, Settings
+from backprop_core.errors import UsageError
+from backprop_core.governor.governor import Observer
+from backprop_core.governor.verdict import EXIT_NOTHING_TO_RESUME, EXIT_UNFINISHED, Verdict
+from backprop_core.outcome import Outcome
+
+_TIMEOUT_S = 60.0
+_ENDS = frozenset({Outcome.TIMEBOXED, Outcome.PREEMPTED})
+"""What the next job goes on from. Whoever stops a run himself does not want it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmJob:
+    """The job that this process is part of.
+
+    Attributes:
+        number: its id, another one for each task of an array.
+        run_id: what its run is called where the user names none: the same after each requeue.
+    """
+
+    number: str
+    run_id: str
+
+    @staticmethod
+    def of_process(environ: Mapping[str, str] = os.environ) -> SlurmJob:
+        """Raises UsageError outside of a SLURM job."""
+        number = environ.get("SLURM_JOB_ID", "")
+        if not (number.isascii() and number.isdigit()):
+            raise UsageError(
+                "--requeue needs a SLURM job, and SLURM_JOB_ID is not set.",
+                "Use it in a script for sbatch. Other schedulers requeue by exit status: see docs/scale.md.",
+            )
+        array, task = environ.get("SLURM_ARRAY_JOB_ID", ""), environ.get("SLURM_ARRAY_TASK_ID", "")
+        return SlurmJob(number, f"slurm-{array}-{task}" if array and task else f"slurm-{number}")
+
+    def after(self, verdict: Verdict, *, gained: bool, observer: Observer) -> Verdict:
+        """Requeue the job where the run is to go on; the verdict with the status that says what became of it.
+
+        Args:
+            verdict: how the last box ended.
+            gained: this job has brought the training further.
+            observer: who is told.
+        """
+        if verdict.outcome not in _ENDS:
+            return verdict
+        if verdict.exit_status == EXIT_NOTHING_TO_RESUME and not gained:
+            observer.say(f"Job {self.number} is not requeued: it has left nothing to go on from.")
+            return verdict
+        verdict = replace(verdict, exit_status=EXIT_UNFINISHED)
+        if not gained:
+            observer.say(
+                f"Job {self.number} is not requeued: it gained nothing, so the next would not either."
+            )
+            return verdict
+        state = _said_by("squeue", "-h", "-j", self.number, "-o", "%T")
+        if state.ok and state.text not in ("RUNNING", "SUSPENDED"):  # cancelled, or SLURM itself requeues it
+            observer.say(f"Job {self.number} is {state.text or 'gone'}, so it is not requeued from here.")
+            return verdict
+        done = _said_by("scontrol", "requeue", self.number)
+        if done.ok:
+            observer.say(f"Job {self.number} was put into the queue again and goes on there.")
+        else:
+            observer.say(
+                f"Job {self.number} could not be requeued: {done.text} It needs '#SBATCH --requeue', or submit the same "
+                "script again with the same --run-id."
+            )
+        return verdict
+
+
+def as_long_as_the_job(settings: Settings) -> Settings:
+    """Settings whose box lasts until the job ends, unless the user has named a length."""
+    if settings.by_name["max-run-minutes"].origin != "default":
+        return settings
+    whole = Setting(YEAR_MIN, "default")
+    return Settings({**settings.by_name, "max-run-minutes": whole})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    ok: bool
+    text: str
+
+
+def _said_by(*argv: str) -> _Answer:
+    try:
+        told = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return _Answer(False, f"{type(error).__name__}: {error}.")
+    text = (told.stdout if told.returncode == 0 else told.stderr or told.stdout).strip()
+    return _Answer(told.returncode == 0, " ".join(text.split()))
