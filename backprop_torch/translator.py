@@ -67,7 +67,7 @@ class TorchTranslator:
         )
 
     def take_apart(self, value: Any) -> ArrayNode:
-        tensor: torch.Tensor = value.detach()
+        tensor: torch.Tensor = value.detach()  # which has the same version counter
         if type(value) not in _PLAIN_TYPES or tensor.is_nested:
             raise TypeError(
                 f"is a {type(value).__name__}, a kind of tensor that cannot be stored as plain bytes"
@@ -142,7 +142,8 @@ def _dense(tensor: torch.Tensor, copying: set[torch.device]) -> Dense:
     if name is None:  # a dtype that safetensors does not name: its bytes, and the dtype in the tree
         name, shape = "U8", (nbytes,)
     address = tensor.data_ptr() if tensor.is_cpu and tensor.is_contiguous() else 0
-    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor, copying), address)
+    version = None if tensor.is_inference() else tensor._version
+    return Dense(name, shape, nbytes, lambda: _bytes(tensor), _copier(tensor, copying), address, version)
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from .memory import read_memory
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -48,6 +50,8 @@ class Dense:
             `Translator.synchronize`.
         address: where the elements lie in this process's memory, in C order and without gaps, so that they can be copied
             without asking the framework; 0 where that is not so. `view` and `copy_into` keep the memory alive.
+        version: the framework's own count of changes, or None. Nothing may rest on it alone: much is written past it.
+        in_place: the memory is still the training's, which may change it or let go of it at any moment.
     """
 
     dtype: str
@@ -56,6 +60,19 @@ class Dense:
     view: Callable[[], memoryview]
     copy_into: Callable[[memoryview], None]
     address: int = 0
+    version: int | None = None
+    in_place: bool = False
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The elements in C order, as views of bytes that are valid until the next one is asked for.
+
+        Raises:
+            OSError: the memory of an array that was left in place is gone.
+        """
+        if self.in_place:
+            yield from read_memory(self.address, self.nbytes)
+        else:
+            yield self.view()
 
 
 @dataclass(frozen=True, slots=True)

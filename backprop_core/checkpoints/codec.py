@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from backprop_core.errors import StateMismatchError
 
@@ -14,6 +14,9 @@ from .arrays import DTYPE_BITS, JSON, ArrayNode, Dense, RawFile, Translator
 from .plain import KIND, KeyPath, PlainEncoder
 from .plain_back import PlainDecoder
 from .staging import StagingBuffers
+
+if TYPE_CHECKING:
+    from .unchanged import Unchanged
 
 __all__ = ["CapturedState", "Snapshot", "StagingBuffers", "capture", "rebuild"]
 
@@ -34,6 +37,7 @@ class CapturedState:
         owners: the name of the translator each array came from.
         aliases: names of arrays that are the same memory as another: `{left out: kept}`.
         raw: the one array is the whole content of a file of its own; there is no tree.
+        in_place: arrays that are not copied, because they look as in the last checkpoint.
     """
 
     tree: JSON
@@ -41,6 +45,12 @@ class CapturedState:
     owners: Mapping[str, str]
     aliases: Mapping[str, str]
     raw: bool = False
+    in_place: frozenset[str] = frozenset()
+
+    @property
+    def left_nbytes(self) -> int:
+        """Bytes of what was not copied."""
+        return sum(self.arrays[key].nbytes for key in self.in_place)
 
     def metadata(self) -> dict[str, str]:
         """What goes into the safetensors file's own metadata, as `safetensors.torch.save_model` writes it."""
@@ -60,19 +70,32 @@ class Snapshot:
         for name, state in self.objects.items():
             buffers.prepare(name, state.arrays, state.owners)
 
-    def staged(self, buffers: StagingBuffers, *, synchronize: bool = True) -> Snapshot:
+    def staged(
+        self, buffers: StagingBuffers, *, synchronize: bool = True, unchanged: Unchanged | None = None
+    ) -> Snapshot:
         """A snapshot over copies in `buffers`; the originals may change as soon as this returns.
 
         With `synchronize=False` the caller calls `buffers.synchronize()` before anything writes to the
-        originals.
+        originals. What looks as in the last checkpoint that `unchanged` knows is left where it lies: a commit
+        finds out whether it was, and fails with `ChangedMeanwhileError` otherwise.
         """
-        objects = {
-            name: replace(state, arrays=buffers.fill(name, state.arrays, state.owners))
-            for name, state in self.objects.items()
-        }
+        objects = {name: _staged(name, state, buffers, unchanged) for name, state in self.objects.items()}
         if synchronize:
             buffers.synchronize()
         return Snapshot(objects, self.nbytes)
+
+
+def _staged(
+    name: str, state: CapturedState, buffers: StagingBuffers, unchanged: Unchanged | None
+) -> CapturedState:
+    left = frozenset[str]()
+    if unchanged is not None and not state.raw:
+        left = unchanged.left_in_place(name, state.arrays)
+    if not left:
+        return replace(state, arrays=buffers.fill(name, state.arrays, state.owners))
+    copied = {key: dense for key, dense in state.arrays.items() if key not in left}
+    arrays = {key: replace(state.arrays[key], in_place=True) for key in left}
+    return replace(state, arrays=arrays | buffers.fill(name, copied, state.owners), in_place=left)
 
 
 def capture(states: Mapping[str, object], translators: Sequence[Translator]) -> Snapshot:

@@ -8,7 +8,7 @@ import datetime
 import os
 import pathlib
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .arrays import Translator
 from .files import Flusher, sync_folder, write_file
 from .manifest import CheckpointInfo
 from .numpy_arrays import NumpyTranslator
+from .safetensors_file import join_array_files
 from .store import CheckpointStore, place_of, read_manifest
 
 _OWN = "backprop."
@@ -56,10 +57,11 @@ def export_checkpoint(
     for name in names:
         parts = manifest.objects[name]
         if parts.raw:
-            planned[directory / parts.tree] = _copier(place.read(path.name, parts.tree))
+            planned[directory / parts.tree] = _copier([place.read(path.name, parts.tree)])
             continue
         if parts.arrays is not None:
-            planned[directory / parts.arrays] = _copier(place.read(path.name, parts.arrays))
+            files = [place.read(path.name, file) for file in (parts.arrays, parts.apart) if file is not None]
+            planned[directory / parts.arrays] = _copier(files if len(files) == 1 else join_array_files(files))
         if torch is not None:
             planned[directory / f"{Path(parts.tree).stem}.pt"] = _saver(torch, name, states[name], told)
     for exporter in _exporters():
@@ -93,11 +95,11 @@ def _write(planned: Mapping[Path, Callable[[Path], None]], directory: Path) -> l
     return done
 
 
-def _copier(data: memoryview) -> Callable[[Path], None]:
+def _copier(chunks: Iterable[memoryview]) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         flusher = Flusher()
         try:
-            write_file(path, [data], flusher)
+            write_file(path, chunks, flusher)
         finally:
             flusher.wait()
 

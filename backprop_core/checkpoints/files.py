@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final, cast
@@ -34,10 +34,14 @@ _CAREFUL: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What the manifest says of a file: its size in bytes and its xxh3-128 digest in hexadecimal."""
+    """What the manifest says of a file: its size in bytes and its xxh3-128 digest in hexadecimal.
+
+    `linked` is known of a save alone: the file was not written, it is the one of an earlier checkpoint.
+    """
 
     nbytes: int
     digest: str
+    linked: bool = field(default=False, compare=False)
 
 
 def digest_of(data: bytes | memoryview) -> str:
@@ -45,6 +49,16 @@ def digest_of(data: bytes | memoryview) -> str:
     import xxhash
 
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def digest_of_all(chunks: Iterable[bytes | memoryview]) -> str:
+    """The same of many pieces, one after the other."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 class Flusher:

@@ -5,7 +5,7 @@ them again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +13,13 @@ from typing import Any, Final
 from backprop_core.errors import CheckpointDamagedError, StateMismatchError
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
+from .array_files import APART, INDEX, PlannedFile, plan_array_files
 from .arrays import Translator
 from .codec import CapturedState, Snapshot, rebuild
 from .files import FileFacts
 from .manifest import Manifest, ObjectFiles
-from .safetensors_file import parse_array_file, plan_array_file
+from .safetensors_file import parse_array_file
+from .unchanged import Unchanged
 
 MAX_TREE_BYTES: Final = 256 << 20
 """Parsed JSON takes some thirty times its size: a tree is for facts, arrays are for data."""
@@ -34,14 +36,6 @@ ReadVerified = Callable[[str, FileFacts], memoryview]
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file still to be written. `chunks` makes its bytes piece by piece; `nbytes` is its size."""
-
-    nbytes: int
-    chunks: Callable[[], Iterator[bytes | memoryview]]
-
-
-@dataclass(frozen=True, slots=True)
 class FolderPlan:
     """All files of a checkpoint but the manifest, by name, and which object they belong to."""
 
@@ -50,12 +44,12 @@ class FolderPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(file.nbytes for file in self.files.values())
+        """Bytes of all files that are certainly to be written."""
+        return sum(file.nbytes for file in self.files.values() if file.before is None)
 
 
-def plan_folder(snapshot: Snapshot) -> FolderPlan:
-    """Name and lay out the files of a snapshot.
+def plan_folder(snapshot: Snapshot, unchanged: Unchanged | None = None) -> FolderPlan:
+    """Name and lay out the files of a snapshot; `unchanged` says what may be the same as in the last checkpoint.
 
     Raises:
         ValueError: an object that no reader would take back; a sentence.
@@ -70,8 +64,11 @@ def plan_folder(snapshot: Snapshot) -> FolderPlan:
         if state.raw:
             continue
         stem = _stem(name, {n.casefold() for n in files})
-        files |= _files(name, stem, state)
-        objects[name] = ObjectFiles(f"{stem}.json", f"{stem}.safetensors" if state.arrays else None)
+        files[f"{stem}.json"] = _tree_file(name, state)
+        objects[name] = ObjectFiles(f"{stem}.json", None)
+        if state.arrays:
+            arrays, objects[name] = plan_array_files(name, stem, state, unchanged)
+            files |= arrays
     return FolderPlan(files, objects)
 
 
@@ -82,25 +79,25 @@ def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile])
     return PlannedFile(content.nbytes, lambda: iter((content.view(),)))
 
 
-def _files(name: str, stem: str, state: CapturedState) -> dict[str, PlannedFile]:
+def _tree_file(name: str, state: CapturedState) -> PlannedFile:
     tree = encode_exactly(state.tree)
     if len(tree) > MAX_TREE_BYTES:
         raise ValueError(
             f"the plain values of {name} take {len(tree)} bytes as JSON, more than {MAX_TREE_BYTES};"
             " keep long lists of numbers as an array or a tensor"
         )
-    files = {f"{stem}.json": PlannedFile(len(tree), lambda: iter((tree,)))}
-    if state.arrays:
-        plan = plan_array_file(state.arrays, state.metadata())
-        files[f"{stem}.safetensors"] = PlannedFile(plan.nbytes, plan.chunks)
-    return files
+    return PlannedFile(len(tree), lambda: iter((tree,)))
+
+
+_ENDINGS: Final = (".json", ".safetensors", APART, INDEX)
 
 
 def _stem(name: str, taken: set[str]) -> str:
     """A file name for an object, safe on every file system, unlike the others even where case is ignored."""
     base = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".-")[:100] or "object"
     stem, number = base, 2
-    while f"{stem}.json".casefold() in taken | {"manifest.json"} or f"{stem}.safetensors".casefold() in taken:
+    taken = taken | {"manifest.json"}
+    while any(f"{stem}{ending}".casefold() in taken for ending in _ENDINGS):
         stem, number = f"{base}~{number}", number + 1
     return stem
 
@@ -160,6 +157,12 @@ def _state(
     file = parts.arrays or parts.tree
     try:
         arrays = {} if parts.arrays is None else parse_array_file(data[parts.arrays])
+        if parts.apart is not None:
+            file = parts.apart
+            kept = parse_array_file(data[file])
+            if kept.keys() & arrays.keys():
+                raise ValueError("it holds arrays that are in the other file, too")
+            arrays |= kept
         file = parts.tree
         return rebuild(decode_exactly(data[parts.tree]), arrays, translators)
     except (StateMismatchError, CheckpointDamagedError):

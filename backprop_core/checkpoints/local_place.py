@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from backprop_core.clock import Clock
 
 from . import disk_errors, leftovers, names
-from .files import FileFacts, Flusher, open_folder, read_file, sync_folder, verify_file, write_file
+from .array_files import PlannedFile
+from .files import (
+    FileFacts,
+    Flusher,
+    digest_of_all,
+    open_folder,
+    read_file,
+    sync_folder,
+    verify_file,
+    write_file,
+)
 from .folder import FolderPlan
 from .manifest import MANIFEST_NAME
 from .place import Seal
@@ -18,12 +31,16 @@ _SPARE_BYTES: Final = 1 << 20
 """Free space asked for beyond the files: the manifest, folders and the file system's own book-keeping."""
 
 
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
+
+
 class LocalPlace:
     """A directory on a file system; made when the first checkpoint is written."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self.directory = directory.absolute()
         self._clock = clock
+        self._links = True
 
     def names(self) -> list[str]:
         found: list[tuple[tuple[int, int], str]] = []
@@ -61,8 +78,9 @@ class LocalPlace:
         try:
             written: dict[str, FileFacts] = {}
             for name, file in plan.files.items():
-                self._check_room(file.nbytes, step)  # others write to this disk too
-                written[name] = write_file(saving / name, file.chunks(), flusher)
+                written[name] = self._link(saving / name, file) or self._write(
+                    saving / name, file, step, flusher
+                )
         finally:
             flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
         flusher = Flusher()
@@ -72,6 +90,36 @@ class LocalPlace:
                 flusher.take(open_folder(saving))
         finally:
             flusher.wait()
+
+    def _write(self, path: Path, file: PlannedFile, step: int, flusher: Flusher) -> FileFacts:
+        self._check_room(file.nbytes, step)  # others write to this disk too
+        facts = write_file(path, file.chunks(), flusher)
+        if file.in_place and (file.before is None or facts != file.before.facts):
+            raise file.changed_meanwhile()
+        return facts
+
+    def _link(self, path: Path, file: PlannedFile) -> FileFacts | None:
+        """Have the file of the last checkpoint here as well, if it is the same; it was flushed then. None if not."""
+        if file.before is None or not self._links:
+            return None
+        before = file.before
+        if digest_of_all(file.chunks()) != before.facts.digest:
+            if file.in_place:
+                raise file.changed_meanwhile()
+            file.differs()
+            return None
+        source = self.directory / before.checkpoint / path.name
+        try:
+            found = source.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != before.facts.nbytes:
+                return None
+            os.link(source, path)
+        except OSError as error:
+            # The checkpoint is gone, say, or the file has as many names as it may: it is written. So is everything from
+            # now on where no file can have two names.
+            self._links = error.errno not in _NO_LINKS
+            return None
+        return replace(before.facts, linked=True)
 
     def _check_room(self, needed: int, step: int) -> None:
         free = _free_bytes(self.directory)

@@ -20,7 +20,8 @@ from .files import FileFacts, digest_of
 from .plain import PlainEncoder, refuse_foreign
 from .plain_back import PlainDecoder, refuse_foreign_node
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""Version 2 parts the arrays of an object into two files. A checkpoint without such an object is written as version 1."""
 MANIFEST_NAME: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 16 << 20
 
@@ -71,8 +72,12 @@ class CheckpointFacts:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """A committed checkpoint. `nbytes` counts its files, `save_s` is how long it took, `wall_s` when it was
-    made.
+    """A committed checkpoint.
+
+    Attributes:
+        nbytes: of its files; `linked_nbytes` of those that the save found in the checkpoint before and did not write.
+            It is known of a save alone, and 0 for a checkpoint that was found.
+        save_s: how long it took; `wall_s`: when it was made.
     """
 
     path: Path
@@ -81,6 +86,7 @@ class CheckpointInfo:
     nbytes: int
     save_s: float
     wall_s: float
+    linked_nbytes: int = 0
 
     @property
     def address(self) -> str:
@@ -92,12 +98,14 @@ class CheckpointInfo:
 class ObjectFiles:
     """The files of one tracked object; `arrays` is None when it has none.
 
+    `apart` is a second file of arrays: those that had not changed since the checkpoint before; None where there is none.
     With `raw` the object is what is in the file `tree`, byte for byte, and nothing else.
     """
 
     tree: str
     arrays: str | None
     raw: bool = False
+    apart: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,8 @@ class Manifest:
     def info(self, path: Path) -> CheckpointInfo:
         """What is told of the checkpoint in the folder `path`."""
         nbytes = sum(file.nbytes for file in self.files.values())
-        return CheckpointInfo(path, self.facts.step, self.facts, nbytes, self.save_s, self.wall_s)
+        linked = sum(file.nbytes for file in self.files.values() if file.linked)
+        return CheckpointInfo(path, self.facts.step, self.facts, nbytes, self.save_s, self.wall_s, linked)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -126,7 +135,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
     plain = PlainEncoder("facts", refuse_foreign)
     text = encode_exactly(
         {
-            "backprop_checkpoint": FORMAT_VERSION,
+            "backprop_checkpoint": 2 if any(o.apart for o in manifest.objects.values()) else 1,
             "run": facts.run_id,
             "attempt": facts.attempt,
             "box": facts.box,
@@ -200,19 +209,22 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     }
     objects = {name: _parse_object(o) for name, o in fields["objects"].items()}
     for name, parts in objects.items():
-        if parts.tree not in files or (parts.arrays is not None and parts.arrays not in files):
+        if not {parts.tree, parts.arrays, parts.apart} - {None} <= files.keys():
             raise ValueError(f"object {name[:80]!r} has no file")
     return Manifest(facts, files, objects, float(fields["save_s"]), float(fields["made_wall_s"]))
 
 
 def _dump_object(files: ObjectFiles) -> dict[str, JSON]:
-    return {"raw": files.tree} if files.raw else {"tree": files.tree, "arrays": files.arrays}
+    if files.raw:
+        return {"raw": files.tree}
+    apart: dict[str, JSON] = {} if files.apart is None else {"unchanged_arrays": files.apart}
+    return {"tree": files.tree, "arrays": files.arrays, **apart}
 
 
 def _parse_object(fields: Mapping[str, Any]) -> ObjectFiles:
     if "raw" in fields:
         return ObjectFiles(fields["raw"], None, raw=True)
-    return ObjectFiles(fields["tree"], fields["arrays"])
+    return ObjectFiles(fields["tree"], fields["arrays"], apart=fields.get("unchanged_arrays"))
 
 
 def _typed(kind: type, value: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from threading import Thread
 from typing import NamedTuple
@@ -17,6 +19,7 @@ _SHARED_BYTES = 32 << 20
 """From here on other processors take part."""
 _HELPERS = 3
 """More of them wait for the memory, not for processors."""
+_READ_AT_ONCE = 1 << 20
 
 
 class Region(NamedTuple):
@@ -30,6 +33,39 @@ class Region(NamedTuple):
 def address_of(memory: memoryview) -> int:
     """Where a writable view begins; 0 where it is empty."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory)) if len(memory) else 0
+
+
+def view_at(address: int, nbytes: int) -> memoryview:
+    """The bytes at an address, for as long as their owner keeps them."""
+    return memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
+
+
+def can_read_memory() -> bool:
+    """Whether `read_memory` works here."""
+    return sys.platform == "linux" and os.access("/proc/self/mem", os.R_OK)
+
+
+def read_memory(address: int, nbytes: int) -> Iterator[memoryview]:
+    """What lies at an address now, piece by piece, in a buffer that is used again.
+
+    Through the kernel, because the memory's owner may let go of it meanwhile (torch's `resize_` does although somebody still
+    holds the tensor): a plain read would end the process then, and asking torch for an array over it forbids `resize_`.
+
+    Raises:
+        OSError: it is not mapped any more, or this system does not read memory so.
+    """
+    buffer = memoryview(bytearray(min(nbytes, _READ_AT_ONCE)))
+    memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        done = 0
+        while done < nbytes:
+            count = os.preadv(memory, [buffer[: nbytes - done]], address + done)
+            if not count:
+                raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+            yield buffer[:count]
+            done += count
+    finally:
+        os.close(memory)
 
 
 def copy_memory(regions: Iterable[Region]) -> None:

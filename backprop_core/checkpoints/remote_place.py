@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, UsageError
 
+from .array_files import PlannedFile
 from .arrays import allocate_ram
-from .files import PIECE_BYTES, FileFacts, memory_bytes, pieces
+from .files import PIECE_BYTES, FileFacts, digest_of_all, memory_bytes, pieces
 from .folder import FolderPlan
 from .leftovers import ABANDONED_AFTER_S
 from .manifest import MANIFEST_NAME
@@ -55,6 +57,7 @@ class RemotePlace:
         except ValueError as error:
             raise UsageError(f"{url} cannot be used as a place for checkpoints: {error}.") from error
         self._root = str(root).rstrip("/")
+        self._copies = True
 
     @property
     def directory(self) -> Path:
@@ -88,7 +91,10 @@ class RemotePlace:
             try:
                 self._fs.makedirs(self._path(name), exist_ok=True)
                 self._fs.pipe_file(self._path(name, marker), b"a save was under way")
-                written = {file: self._upload(name, file, part.chunks()) for file, part in plan.files.items()}
+                written = {
+                    file: self._copy(name, file, part) or self._store(name, file, part)
+                    for file, part in plan.files.items()
+                }
                 self._fs.pipe_file(self._path(name, MANIFEST_NAME), seal(written))
             except BaseException:
                 self.remove(name)
@@ -96,6 +102,37 @@ class RemotePlace:
             with contextlib.suppress(Exception):
                 self._fs.rm_file(self._path(name, marker))
             return name
+
+    def _store(self, name: str, file: str, part: PlannedFile) -> FileFacts:
+        facts = self._upload(name, file, part.chunks())
+        if part.in_place and (part.before is None or facts != part.before.facts):
+            raise part.changed_meanwhile()
+        return facts
+
+    def _copy(self, name: str, file: str, part: PlannedFile) -> FileFacts | None:
+        """Have the store itself copy the object of the last checkpoint, if it is the same; None if not.
+
+        A copy and not a name that several checkpoints share: whoever removes one of them could not know of a save under
+        way, in another process, that is about to name it.
+        """
+        if part.before is None or not self._copies:
+            return None
+        if digest_of_all(part.chunks()) != part.before.facts.digest:
+            if part.in_place:
+                raise part.changed_meanwhile()
+            part.differs()
+            return None
+        target = self._path(name, file)
+        try:
+            self._fs.cp_file(self._path(part.before.checkpoint, file), target)
+            self._fs.invalidate_cache(target)
+            arrived = int(self._fs.size(target)) == part.before.facts.nbytes
+        except NotImplementedError:
+            self._copies = False
+            return None
+        except Exception:
+            return None  # the checkpoint is gone, say: it is uploaded
+        return replace(part.before.facts, linked=True) if arrived else None
 
     def _upload(self, name: str, file: str, chunks: Iterable[bytes | memoryview]) -> FileFacts:
         import xxhash

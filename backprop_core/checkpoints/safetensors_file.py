@@ -7,9 +7,10 @@ described in the README of the safetensors project; the limits are those of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
@@ -39,7 +40,7 @@ class ArrayFile:
         """The file's bytes, piece by piece, each made only when it is asked for."""
         yield memoryview(self.header)
         for dense in self.arrays:
-            yield dense.view()
+            yield from dense.pieces()
 
 
 def plan_array_file(arrays: Mapping[str, Dense], metadata: Mapping[str, str]) -> ArrayFile:
@@ -71,6 +72,35 @@ def parse_array_file(data: memoryview) -> dict[str, memoryview]:
         ValueError: the file is not what the format demands; nothing larger than the file itself was
             allocated.
     """
+    _, spans, body = _parsed(data)
+    return {name: body[start:stop] for name, (start, stop) in spans.items()}
+
+
+def join_array_files(files: Iterable[memoryview]) -> Iterator[memoryview]:
+    """One file with the arrays of all of them, piece by piece; its metadata is theirs.
+
+    Raises:
+        ValueError: one of them is not what the format demands.
+    """
+    arrays: dict[str, Dense] = {}
+    metadata: dict[str, str] = {}
+    for data in files:
+        header, spans, body = _parsed(data)
+        metadata |= {str(key): str(value) for key, value in dict(header.get(_METADATA, {})).items()}
+        for name, (start, stop) in spans.items():
+            arrays[name] = _dense(header[name], body[start:stop])
+    return plan_array_file(arrays, metadata).chunks()
+
+
+def _dense(entry: Mapping[str, Any], view: memoryview) -> Dense:
+    def copy_into(buffer: memoryview) -> None:
+        buffer[:] = view
+
+    return Dense(entry["dtype"], tuple(entry["shape"]), len(view), lambda: view, copy_into)
+
+
+def _parsed(data: memoryview) -> tuple[dict[str, Any], dict[str, tuple[int, int]], memoryview]:
+    """The header of a whole file, where each array lies in its body, and the body."""
     if len(data) < 8:
         raise ValueError("it is too short to be a safetensors file")
     length = int.from_bytes(data[:8], "little")
@@ -79,9 +109,8 @@ def parse_array_file(data: memoryview) -> dict[str, memoryview]:
     header = decode_exactly(data[8 : 8 + length])
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    header.pop(_METADATA, None)
     body = data[8 + length :]
-    spans = {name: _span(name, entry, len(body)) for name, entry in header.items()}
+    spans = {name: _span(name, entry, len(body)) for name, entry in header.items() if name != _METADATA}
     end = 0
     for start, stop in sorted(spans.values()):
         if start != end:
@@ -89,7 +118,7 @@ def parse_array_file(data: memoryview) -> dict[str, memoryview]:
         end = stop
     if end != len(body):
         raise ValueError("it has bytes that belong to no array")
-    return {name: body[start:stop] for name, (start, stop) in spans.items()}
+    return header, spans, body
 
 
 def _span(name: str, entry: object, size: int) -> tuple[int, int]:

@@ -70,7 +70,7 @@ class StagingBuffers:
                 plain.append(Region(bases[owner] + start, dense.address, nbytes))
             else:
                 dense.copy_into(place)
-            copies[key] = _over(dense, place)
+            copies[key] = _over(dense, place, bases[owner] + start)
         copy_memory(plain)
         return copies
 
@@ -88,8 +88,10 @@ class StagingBuffers:
             self._arenas[slot] = allocate_ram(nbytes) if translator is None else translator.allocate(nbytes)
 
 
-def _over(dense: Dense, place: memoryview) -> Dense:
+def _over(dense: Dense, place: memoryview, address: int) -> Dense:
     def copy_into(buffer: memoryview) -> None:
         buffer[:] = place
 
-    return Dense(dense.dtype, dense.shape, dense.nbytes, place.toreadonly, copy_into)
+    return Dense(
+        dense.dtype, dense.shape, dense.nbytes, place.toreadonly, copy_into, address, version=dense.version
+    )

@@ -13,6 +13,7 @@ from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, CheckpointDamagedError, CheckpointError, CheckpointWriteError
 
 from . import disk_errors, folder, retention
+from .array_files import arrays_apart
 from .arrays import Translator
 from .codec import Snapshot
 from .files import FileFacts
@@ -28,6 +29,7 @@ from .manifest import (
     parse_manifest,
 )
 from .place import Place
+from .unchanged import ChangedMeanwhileError, Unchanged
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class CheckpointStore:
         clock: measures how long saves take and dates them.
         keep: how many of the newest stay; at least 2.
         keep_every: the first checkpoint at or after every multiple of so many steps stays for good.
+        unchanged: what the last checkpoint held; made anew where it is left out.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class CheckpointStore:
         keep: int = 2,
         keep_every: int | None = None,
         place: Place | None = None,
+        unchanged: Unchanged | None = None,
     ) -> None:
         self._place: Place = LocalPlace(Path(directory), clock) if place is None else place
         self.directory = self._place.directory
@@ -71,6 +75,7 @@ class CheckpointStore:
         self._keep = keep
         self._keep_every = keep_every
         self._one_save = threading.Lock()
+        self.unchanged = Unchanged() if unchanged is None else unchanged
 
     def commit(self, snapshot: Snapshot, facts: CheckpointFacts, *, retain: bool = True) -> CheckpointInfo:
         """Save a snapshot so that it is complete on the disk when this returns, or absent.
@@ -84,9 +89,12 @@ class CheckpointStore:
         """
         with self._one_save:
             try:
-                info = self._commit(snapshot, facts)
+                info = self._commit(snapshot, facts, hurried=not retain)
             except OSError as error:
                 raise disk_errors.write_error(self.directory, facts.step, error) from error
+            except ChangedMeanwhileError as error:
+                error.reason = facts.reason
+                raise
             except BackpropError:
                 raise
             except (
@@ -100,9 +108,12 @@ class CheckpointStore:
                 self._retain(info)
             return info
 
-    def _commit(self, snapshot: Snapshot, facts: CheckpointFacts) -> CheckpointInfo:
+    def _commit(self, snapshot: Snapshot, facts: CheckpointFacts, *, hurried: bool) -> CheckpointInfo:
         started = self._clock.monotonic()
-        plan = folder.plan_folder(snapshot)
+        self.unchanged.begin()
+        if self.unchanged.looks_back:
+            self._look_back(facts.run_id)
+        plan = folder.plan_folder(snapshot, self.unchanged)
         manifests: list[Manifest] = []
 
         def seal(files: Mapping[str, FileFacts]) -> bytes:
@@ -111,7 +122,21 @@ class CheckpointStore:
             return dump_manifest(manifests[-1])
 
         name = self._place.write(plan, facts.step, seal)
-        return replace(manifests[-1].info(self.directory / name), save_s=self._clock.monotonic() - started)
+        save_s = self._clock.monotonic() - started
+        saved = {} if hurried else {name: state.arrays for name, state in snapshot.objects.items()}
+        self.unchanged.committed(name, manifests[-1].files, plan.objects, saved)
+        return replace(manifests[-1].info(self.directory / name), save_s=save_s)
+
+    def _look_back(self, run_id: str) -> None:
+        """A new process goes on: what stayed unchanged in the run's last checkpoint need not be written again."""
+        with contextlib.suppress(BackpropError, OSError, ValueError, StopIteration):  # there may be none
+            name = next(iter(self._names()))
+            manifest = read_manifest(self._place, name)
+            apart = arrays_apart(
+                manifest, lambda file: self._place.read(name, file, expected=manifest.files[file])
+            )
+            if manifest.facts.run_id == run_id:
+                self.unchanged.begin_from(name, manifest.files, apart)
 
     def _retain(self, newest: CheckpointInfo) -> None:
         try:
@@ -126,6 +151,7 @@ class CheckpointStore:
         checked = self._check(self._place, newest.path.name)
         if checked.damaged:
             self._place.set_aside(newest.path.name)
+            self.unchanged.forget()  # the next one has every byte written anew
             raise CheckpointWriteError(
                 f"The checkpoint of step {newest.step} was damaged on its way to the disk: {checked.damaged[0]}",
                 "The ones before it were kept.",

@@ -64,6 +64,8 @@ class Pacer:
         state_bytes: size of a save.
         put_off: periodic saves that had to wait for the one before, which was still being written when they were due.
         lost_s: for how long the last periodic save held training up, the rest being done in the background; None before.
+        read_behind_s: what the writer's thread reads of the training's memory costs training, seconds, as if it were copied.
+        repeats: the last periodic save has to be made again.
         copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
             held up says little about the next.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
@@ -78,6 +80,8 @@ class Pacer:
     asked_every_s: float | None = None
     state_bytes: int = 0
     lost_s: float | None = None
+    read_behind_s: float = 0.0
+    repeats: bool = False
     copy_s: float = 0.0
     copy_least_s: float = math.inf
     steps: int = 0
@@ -111,10 +115,15 @@ class Pacer:
     def saved(self, now: float, lost_s: float | None = None) -> None:
         """A save was begun, made, or given up at `now`; in the background, it held training up for `lost_s` seconds."""
         self.last_save = now
+        self.repeats = False
         if lost_s is not None:
             self.lost_s = lost_s
         self.put_off += self._waits_for_writer
         self._waits_for_writer = False
+
+    def repeat(self) -> None:
+        """The save in the background found that too little had been copied for it: the next boundary makes it again."""
+        self.repeats = True
 
     def failed(self, now: float) -> None:
         """A save has failed: the next interval tries again."""
@@ -180,7 +189,7 @@ class Pacer:
         return max(0.0, self.last_save + save_s - at)
 
     def _save_due(self, now: float, remaining_s: float, save_s: float) -> bool:
-        if self.steps == 0 or now < self._next_save_at():
+        if self.steps == 0 or (now < self._next_save_at() and not self.repeats):
             return False
         if self._first_save_is_to_come():
             return self.steps >= 3
@@ -203,7 +212,7 @@ class Pacer:
             return self.last_save + interval_s(0.0, self.asked_every_s)
         save_s = self.save_s()
         lost_s = save_s if self.lost_s is None else min(self.lost_s, save_s)
-        return self.last_save + max(interval_s(max(lost_s, 1e-3)), save_s)
+        return self.last_save + max(interval_s(max(lost_s, 1e-3) + self.read_behind_s), save_s)
 
     def next_save_s(self, now: float, remaining_s: float) -> float | None:
         """Seconds until the next periodic save is due; None if the one at the deadline comes first."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
+from backprop_core.checkpoints.unchanged import ChangedMeanwhileError
 from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import Decision
 from backprop_core.deadline.pacing import Asks
@@ -61,6 +62,7 @@ class SessionHands:
             self._failed(error)
             return False
         if begun:
+            session.pacer.read_behind_s = session.saver.read_behind_s
             session.requests.save_asked = False
             session.name_unkept()
         return begun
@@ -135,6 +137,9 @@ class SessionHands:
         for result in self._session.saver.finished():
             if isinstance(result, CheckpointInfo):
                 self._saved(result)
+            elif isinstance(result, ChangedMeanwhileError):
+                self._session.pacer.repeat()
+                self._session.requests.save_asked |= result.reason is SaveReason.REQUESTED
             else:
                 self._failed(result)
 

@@ -9,6 +9,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.unchanged import Unchanged
 from backprop_core.checkpoints.writer import Writer
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Forecast
@@ -18,6 +19,10 @@ from backprop_core.outcome import SaveReason
 _LAST = (SaveReason.DEADLINE, SaveReason.PREEMPTED)
 """Saves that are in a hurry: older checkpoints are cleared away by the next attempt instead."""
 
+_MOSTLY = 0.9
+_READ_BYTES_PER_S = 4e9
+"""How fast memory is read, roughly."""
+
 
 class Saver:
     """Saves what it is given and tells the forecast what it cost.
@@ -26,6 +31,7 @@ class Saver:
         newest: the newest checkpoint committed by this attempt, or None.
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
+        read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class Saver:
         self.newest: CheckpointInfo | None = None
         self.state_bytes = 0
         self.copy_s = 0.0
+        self.read_behind_s = 0.0
         self._copied_s = 0.0
         self._clock = clock
         self._forecast = forecast
@@ -58,11 +65,14 @@ class Saver:
         self.state_bytes = snapshot.nbytes
         return snapshot
 
-    def copied(self, states: Mapping[str, object]) -> Snapshot:
-        """The states in the reused buffers, safe from the steps that follow. Not while `busy`."""
+    def copied(self, states: Mapping[str, object], unchanged: Unchanged | None = None) -> Snapshot:
+        """The states in the reused buffers, safe from the steps that follow. Not while `busy`.
+
+        With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated.
+        """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
             start = self._clock.monotonic()
-            staged = self.take(states).staged(self._buffers)
+            staged = self.take(states).staged(self._buffers, unchanged=unchanged)
             self.copy_s = self._clock.monotonic() - start
         return staged
 
@@ -80,7 +90,9 @@ class Saver:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""
         if self._writer.busy:
             return False
-        staged = self.copied(states)
+        staged = self.copied(states, self.store.unchanged)
+        left = sum(state.left_nbytes for state in staged.objects.values())
+        self.read_behind_s = left / _READ_BYTES_PER_S
         made_of_files = any(state.raw for state in staged.objects.values())
         self._copied_s = self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
         return self._writer.submit(staged, facts)
@@ -97,7 +109,7 @@ class Saver:
         snapshot = self.take(states)
         info = self.store.commit(snapshot, facts, retain=facts.reason not in _LAST)
         end = self._clock.monotonic()
-        self._forecast.observe_save(snapshot.nbytes, end - began)
+        self._observe(info, end - began)
         self.newest = info
         return info
 
@@ -110,7 +122,7 @@ class Saver:
         start = self._clock.monotonic()
         with self._lock:
             info = self.store.commit(snapshot, facts, retain=False)
-        self._forecast.observe_save(snapshot.nbytes, self._clock.monotonic() - start)
+        self._observe(info, self._clock.monotonic() - start)
         self.newest = info
         return info
 
@@ -119,10 +131,19 @@ class Saver:
         results = self._writer.poll()
         for result in results:
             if isinstance(result, CheckpointInfo):
-                self._forecast.observe_save(result.nbytes, result.save_s + self._copied_s)
+                self._observe(result, result.save_s + self._copied_s)
                 if self.newest is None or result.step >= self.newest.step:
                     self.newest = result
         return results
+
+    def _observe(self, info: CheckpointInfo, seconds: float) -> None:
+        """A save that linked files is quick, and says nothing of one for which more has changed: time is kept for that."""
+        written = info.nbytes - info.linked_nbytes
+        likely_s = self._forecast.save_likely_s(info.nbytes)
+        if written >= _MOSTLY * info.nbytes or seconds > likely_s:
+            self._forecast.observe_save(info.nbytes, seconds)
+        else:
+            self._forecast.saves_seen += 1
 
     def wait(self) -> None:
         """Return when no save is in flight."""

@@ -6,9 +6,11 @@ A place is a file system or an object store behind `backprop_core.checkpoints.pl
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense
 from backprop_core.checkpoints.codec import Snapshot, capture
@@ -55,7 +57,8 @@ class BlobTranslator:
         def copy_into(buffer: memoryview) -> None:
             buffer[:] = data
 
-        return ArrayNode("blob", {}, {"": Dense("U8", (len(data),), len(data), view, copy_into)})
+        address = 0 if broken else ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        return ArrayNode("blob", {}, {"": Dense("U8", (len(data),), len(data), view, copy_into, address)})
 
     def build(self, tag: str, meta: Mapping[str, JSON], arrays: Mapping[str, memoryview]) -> object:
         return Blob(bytes(arrays[""]))
@@ -77,6 +80,16 @@ def blobs(seed: int, *, broken: bool = False) -> Snapshot:
     )
 
 
+def adapted(step: int) -> Snapshot:
+    """A large base that never changes, and what is trained beside it."""
+    model = {
+        "base": Blob(b"base" * 1_000_000),
+        "trained": Blob(bytes([step]) * 300_000),
+        "bias": Blob(b"b" * 10),
+    }
+    return capture({"model": model, "teacher": {"w": Blob(b"t" * 2_000_000)}}, BLOBS)
+
+
 class PlaceContract:
     """The tests. `make_place` gives an empty place; called again in the same test, it gives the same one
     anew.
@@ -93,6 +106,31 @@ class PlaceContract:
         """A store over the place, as another process would open it."""
         place = self.make_place()
         return CheckpointStore(place.directory, clock=FakeClock(), keep=keep, place=place)
+
+    def test_what_has_not_changed_is_not_written_again(self) -> None:
+        """Beside a base that stays, only what is trained is written after two saves; every checkpoint is whole alone."""
+        store = self.store(keep=10)
+        infos = [store.commit(adapted(step), replace(FACTS, step=step)) for step in range(1, 5)]
+        assert [info.nbytes - info.linked_nbytes < 400_000 for info in infos] == [False, False, True, True]
+        for info in infos[:3]:
+            self.make_place().remove(info.path.name)
+        assert store.verify(infos[3]) == []
+        loaded: Any = store.load(infos[3], BLOBS).states
+        assert loaded["model"]["base"].data == b"base" * 1_000_000
+        assert loaded["model"]["trained"].data == bytes([4]) * 300_000
+        assert loaded["teacher"]["w"].data == b"t" * 2_000_000
+        again = self.store(keep=10).commit(adapted(5), replace(FACTS, step=5))
+        assert again.linked_nbytes > 4_000_000  # the base, in a process that has seen no save yet
+
+    def test_what_was_thought_unchanged_and_is_gone_is_written(self) -> None:
+        """The checkpoint that would be shared vanishes, or is damaged: the next save is whole nevertheless."""
+        store = self.store(keep=10)
+        infos = [store.commit(adapted(step), replace(FACTS, step=step)) for step in range(1, 4)]
+        for info in infos:
+            self.make_place().remove(info.path.name)
+        info = store.commit(adapted(4), replace(FACTS, step=4))
+        assert info.linked_nbytes == 0
+        assert store.verify(info) == []
 
     def test_an_empty_place_holds_nothing(self) -> None:
         """Looking into a place that does not exist yet finds nothing and fails nowhere."""

@@ -19,7 +19,11 @@ from unittest import mock
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change, or one promise. `kind`: mkdir, create, write, fsync, rename, remove or note (`path` is what it says)."""
+    """One change, or one promise.
+
+    `kind`: mkdir, create, write, fsync, rename, link (`path` is the new name, `to` the old one), remove or note (`path` is
+    what it says).
+    """
 
     kind: str
     path: str
@@ -52,7 +56,7 @@ class Recorder:
         """Inside this context everything is recorded; only this process's one thread may touch the folder."""
         real = {
             name: getattr(os, name)
-            for name in ("open", "write", "fsync", "mkdir", "rename", "unlink", "rmdir")
+            for name in ("open", "write", "fsync", "mkdir", "rename", "link", "unlink", "rmdir")
         }
 
         def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -79,6 +83,10 @@ class Recorder:
             real["rename"](source, target)
             self._add("rename", self._resolve(source), to=self._resolve(target))
 
+        def link(source: Any, target: Any) -> None:
+            real["link"](source, target)
+            self._add("link", self._resolve(target), to=self._resolve(source))
+
         def removing(name: str) -> Callable[..., None]:
             def remove(path: Any, *, dir_fd: int | None = None) -> None:
                 real[name](path, dir_fd=dir_fd)
@@ -92,6 +100,7 @@ class Recorder:
             "fsync": fsync,
             "mkdir": mkdir,
             "rename": rename,
+            "link": link,
         }
         fakes |= {"unlink": removing("unlink"), "rmdir": removing("rmdir")}
         with mock.patch.multiple(os, **fakes):
@@ -156,6 +165,8 @@ def _apply(operations: list[Operation], dropped: set[int], rng: random.Random) -
             tree[operation.path] = None
         elif operation.kind == "rename":
             _move(tree, operation.path, operation.to)
+        elif operation.kind == "link" and operation.to in tree:
+            tree[operation.path] = tree[operation.to]
         elif operation.kind == "remove":
             tree.pop(operation.path, None)
     return {path: None if content is None else bytes(content) for path, content in tree.items()}

@@ -21,7 +21,8 @@ from pathlib import Path
 from backprop_core.checkpoints.codec import Snapshot, capture
 from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.checkpoints.store import CheckpointStore
-from backprop_core.clock import SYSTEM
+from backprop_core.checkpoints.unchanged import Unchanged, Worth
+from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import CheckpointWriteError
 from backprop_core.outcome import SaveReason
 from backprop_core.testing.checkpoint_places import BLOBS, Blob, blobs
@@ -30,11 +31,16 @@ STEPS = (2, 3, 4)
 
 
 def states(step: int) -> dict[str, object]:
-    """What is saved at `step`."""
+    """What is saved at `step`; the base of the model stays as it is, and is linked from the third save on."""
     return {
-        "model": {"w": Blob(bytes([step]) * 5000), "b": Blob(b"b" * step)},
+        "model": {"w": Blob(bytes([step]) * 2000), "b": Blob(b"b" * step), "base": Blob(b"base" * 1000)},
         "optimizer": {"state": {0: {"m": Blob(b"m" * 300)}}, "lr": 0.5**step, "betas": (0.9, -0.0)},
     }
+
+
+def store_at(folder: Path, clock: Clock) -> CheckpointStore:
+    """A store that shares files of a kilobyte already."""
+    return CheckpointStore(folder, clock=clock, unchanged=Unchanged(Worth(array_bytes=1000, file_bytes=1000)))
 
 
 def snapshot(step: int) -> Snapshot:
@@ -75,11 +81,11 @@ def no_threads(thread: threading.Thread) -> None:
 def warm_up() -> None:
     """Import what is imported late, on every path that the tests take."""
     with tempfile.TemporaryDirectory() as scratch:
-        store = CheckpointStore(Path(scratch), clock=SYSTEM)
-        for step in (1, 2, 3):
-            store.commit(blobs(1), facts(step))
+        store = store_at(Path(scratch), SYSTEM)
+        for step in (1, 2, 3, 4):
+            store.commit(snapshot(step), facts(step))
         with contextlib.suppress(CheckpointWriteError):
-            store.commit(blobs(1, broken=True), facts(4))
+            store.commit(blobs(1, broken=True), facts(5))
 
 
 def begin(folder: str, progress_path: str, mode: str) -> int:
@@ -94,7 +100,7 @@ def begin(folder: str, progress_path: str, mode: str) -> int:
         if mode == "inline":
             threading.Thread.start = no_threads  # type: ignore[method-assign,assignment]
         signal.sigwait({signal.SIGUSR1})
-        save(CheckpointStore(Path(folder), clock=SYSTEM), progress)
+        save(store_at(Path(folder), SYSTEM), progress)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -12,16 +12,16 @@ from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.testing.checkpoint_places import BLOBS
 from backprop_core.testing.clock import FakeClock
 
-from .crash_model import Recorder, crash_states, materialise
-from .saving import facts, plain, snapshot, states
+from .crash_model import Operation, Recorder, crash_states, materialise
+from .saving import facts, plain, snapshot, states, store_at
 
 
 def recorded_saves(folder: Path, steps: range) -> Recorder:
     """Save these steps, one after the other, retention included."""
     recorder = Recorder(str(folder))
-    store = CheckpointStore(folder / "checkpoints", clock=FakeClock())
-    store.commit(snapshot(0), facts(0))
+    store_at(folder / "checkpoints", FakeClock()).commit(snapshot(0), facts(0))
     shutil.rmtree(folder / "checkpoints")
+    store = store_at(folder / "checkpoints", FakeClock())
     with recorder.recording():
         for step in steps:
             store.commit(snapshot(step), facts(step))
@@ -29,12 +29,14 @@ def recorded_saves(folder: Path, steps: range) -> Recorder:
     return recorder
 
 
-def replay(recorder: Recorder, scratch: Path, *, samples: int, stride: int = 1) -> tuple[int, list[str]]:
+def replay(
+    recorder: Recorder, scratch: Path, *, samples: int, stride: int = 1, begin: int = 0
+) -> tuple[int, list[str]]:
     """Restore from every state the disk may be in after every prefix; how many there were, and what was lost."""
     rng = random.Random(20261123)
     count, losses = 0, []
     place = scratch / "disk"
-    for end in range(0, len(recorder.operations) + 1, stride):
+    for end in range(begin, len(recorder.operations) + 1, stride):
         done = recorder.operations[:end]
         promised = max((int(op.path) for op in done if op.kind == "note"), default=0)
         for state in crash_states(done, rng, samples):
@@ -63,8 +65,11 @@ def test_power_loss_at_any_moment_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_power_loss_at_some_moments_loses_nothing(tmp_path: Path) -> None:
-    """The same with every third prefix, fast enough for every day."""
-    count, losses = replay(recorded_saves(tmp_path, range(1, 4)), tmp_path, samples=2, stride=3)
+    """The same with every fourth prefix from the second save on, fast enough for every day; the third links a file."""
+    recorder = recorded_saves(tmp_path, range(1, 4))
+    assert [op.path for op in recorder.operations if op.kind == "link"]
+    begin = recorder.operations.index(Operation("note", "1"))
+    count, losses = replay(recorder, tmp_path, samples=2, stride=4, begin=begin)
     assert count > 100
     assert losses == []
 

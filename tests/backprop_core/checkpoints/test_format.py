@@ -1,6 +1,7 @@
 """The format on the disk: checked-in folders of every version load, now and in all later versions of backprop.
 
-`format_1/` was written by `python -m tests.backprop_core.checkpoints.test_format`. A change that breaks these tests needs a
+`format_2/` was written by `python -m tests.backprop_core.checkpoints.test_format`, `format_1/` by that of its
+time. A change that breaks these tests needs a
 new format version and a reader for the old one, not new folders.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import shutil
 import sys
+import tempfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +32,7 @@ from backprop_core.checkpoints import (
     capture,
 )
 from backprop_core.checkpoints.manifest import NewerFormatError
+from backprop_core.checkpoints.unchanged import Unchanged, Worth
 from backprop_core.outcome import SaveReason
 from backprop_core.testing.clock import FakeClock
 from backprop_torch.translator import TorchTranslator
@@ -120,12 +124,47 @@ def test_folders_of_format_version_1_load(step: int) -> None:
 def test_what_is_written_today_is_format_version_1(step: int, tmp_path: Path) -> None:
     """Saving the same states gives the same bytes in every file but the manifest."""
     info = store_at(tmp_path).commit(capture(VERSION_1[step](), TRANSLATORS), replace(FACTS, step=step))
-    assert FORMAT_VERSION == 1
+    assert json.loads((info.path / "manifest.json").read_bytes())["backprop_checkpoint"] == 1
     for path in info.path.iterdir():
         if path.name != "manifest.json":
             assert path.read_bytes() == (HERE / "format_1" / info.path.name / path.name).read_bytes(), (
                 path.name
             )
+
+
+def parted_states(step: int) -> dict[str, object]:
+    """A base that stays as it is beside what is trained."""
+    base = torch.arange(600, dtype=torch.float32).reshape(20, 30)
+    return {"model": {"base": base, "trained": torch.full((40, 5), float(step)), "bias": torch.ones(3)}}
+
+
+def write_format_2(folder: Path) -> Path:
+    """The third save of such states: its base is in a file of its own."""
+    store = store_at(folder, keep=10, unchanged=Unchanged(Worth(array_bytes=256, file_bytes=1000)))
+    for step in (1, 2, 3):
+        info = store.commit(capture(parted_states(step), TRANSLATORS), replace(FACTS, step=step))
+    return info.path
+
+
+def test_a_folder_of_format_version_2_loads() -> None:
+    """An object in two files of arrays verifies, loads to the same bits, and opens with safetensors and its index."""
+    store = CheckpointStore(HERE / "format_2", clock=FakeClock())
+    (info,) = store.list()
+    assert store.verify(info) == []
+    assert_same_with_torch(store.load(info, TRANSLATORS).states, parted_states(3))
+    index = json.loads((info.path / "model.safetensors.index.json").read_bytes())["weight_map"]
+    files = {file: safetensors.numpy.load_file(info.path / file) for file in set(index.values())}
+    for name, value in parted_states(3)["model"].items():  # type: ignore[attr-defined]
+        assert (files[index[name]][name] == value.numpy()).all()
+
+
+def test_what_is_written_today_is_format_version_2(tmp_path: Path) -> None:
+    """Saving the same states in the same order gives the same bytes in every file but the manifest."""
+    path = write_format_2(tmp_path)
+    assert json.loads((path / "manifest.json").read_bytes())["backprop_checkpoint"] == FORMAT_VERSION == 2
+    for file in path.iterdir():
+        if file.name != "manifest.json":
+            assert file.read_bytes() == (HERE / "format_2" / path.name / file.name).read_bytes(), file.name
 
 
 def test_a_stranger_reads_a_checkpoint_with_safetensors_and_json_alone() -> None:
@@ -153,11 +192,11 @@ def test_a_later_format_is_left_alone(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     info = store.commit(capture({"x": 1}, ()), replace(FACTS, step=1))
     file = info.path / "manifest.json"
-    text = file.read_bytes().replace(b'"backprop_checkpoint": 1', b'"backprop_checkpoint": 2')
+    text = file.read_bytes().replace(b'"backprop_checkpoint": 1', b'"backprop_checkpoint": 3')
     seal = json.loads(text)["manifest_xxh3_128"].encode()
     digest = xxhash.xxh3_128_hexdigest(text.replace(seal, b"0" * 32))
     file.write_bytes(text.replace(seal, digest.encode()))
-    with pytest.raises(NewerFormatError, match="format version 2"):
+    with pytest.raises(NewerFormatError, match="format version 3"):
         store.load_newest((), told=pytest.fail)
     assert info.path.exists()
 
@@ -182,11 +221,8 @@ def assert_same_with_torch(left: Any, right: Any, where: str = "states") -> None
 
 
 if __name__ == "__main__":
-    target = HERE / "format_1"
+    target = HERE / f"format_{FORMAT_VERSION}"
     if target.exists():
         sys.exit(f"{target} is there already: folders of a version are written once.")
-    for number, make in VERSION_1.items():
-        made = CheckpointStore(target, clock=FakeClock()).commit(
-            capture(make(), TRANSLATORS), replace(FACTS, step=number)
-        )
-        print(made.path)
+    with tempfile.TemporaryDirectory() as scratch:
+        print(shutil.copytree(write_format_2(Path(scratch)), target / "step-000000000003"))

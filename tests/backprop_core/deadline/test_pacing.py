@@ -101,3 +101,26 @@ def test_a_save_that_cannot_end_in_this_box_is_not_begun_again_and_again() -> No
     for now in (24.0, 100.0, 200.0):
         assert not made.facts(now, deadline, Phase.PLAIN, None, Asks()).save_due
         assert made.next_save_s(now, deadline.at - now) is None
+
+
+def test_a_save_that_has_to_be_repeated_is_due_at_the_next_boundary() -> None:
+    """Long before its interval is over, and once."""
+    made = pacer()
+    made.forecast.observe_save(1_000, 0.5)
+    made.saved(120.0)
+    deadline = Limit(700.0, "test")
+    assert not made.facts(121.0, deadline, Phase.PLAIN, None, Asks()).save_due
+    made.repeat()
+    assert made.facts(121.0, deadline, Phase.PLAIN, None, Asks()).save_due
+    made.saved(121.0)
+    assert not made.facts(122.0, deadline, Phase.PLAIN, None, Asks()).save_due
+
+
+def test_what_is_read_behind_training_makes_saves_rarer() -> None:
+    """Memory that is not copied is still read: saves come no oftener than if it had been copied."""
+    rare, often = pacer(None), pacer(None)
+    for made in (rare, often):
+        made.forecast.observe_save(1_000, 0.01)
+        made.saved(120.0, lost_s=0.01)
+    rare.read_behind_s = 0.5
+    assert (rare.next_save_s(120.0, 580.0) or 0) > 10 * (often.next_save_s(120.0, 580.0) or 600)

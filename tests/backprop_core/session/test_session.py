@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from backprop_core.checkpoints import CheckpointFacts, CheckpointInfo, NumpyTranslator, Snapshot
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import CheckpointWriteError, UnsavableStateError, UsageError
 from backprop_core.outcome import Outcome, SaveReason
@@ -589,3 +591,34 @@ def threading_wait() -> None:
     import threading
 
     threading.Event().wait(0.001)
+
+
+def test_a_save_that_left_in_place_what_changed_is_repeated_at_the_next_boundary(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base changes between the boundary and the writer's look: nothing is said, and the next step's save has it."""
+    box = Box(tmp_path, clock, checkpoint_every="1s")
+    base = np.zeros(300_000, np.float32)
+    box.training_state.translators = (NumpyTranslator(),)
+    box.training_state.extra = base
+    box.open()
+    store = box.session.saver.store
+    commit = store.commit
+    changed_at: list[int] = []
+
+    def late(snapshot: Snapshot, facts: CheckpointFacts, **options: Any) -> CheckpointInfo:
+        if snapshot.objects["counter"].in_place and not changed_at:
+            changed_at.append(facts.step)
+            base[7] = 1.0
+        return commit(snapshot, facts, **options)
+
+    monkeypatch.setattr(store, "commit", late)
+    box.train(80)
+    (step,) = changed_at
+    saved = [event["step"] for event in box.events("checkpoint_saved")]
+    assert step not in saved
+    assert saved[saved.index(step + 1) + 1] > step + 5
+    assert box.events("checkpoint_failed") == []
+    loaded: Any = store.load_newest(box.training_state.translators, told=pytest.fail)
+    assert loaded.states["counter"]["extra"][7] == 1.0
+    box.session.close(Outcome.STOPPED)
