@@ -6,25 +6,30 @@ with backprop.timebox("10m", model=model, optimizer=optimizer) as box:
             ...
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from backprop_core import __version__
-from backprop_core.errors import (
-    BackpropError,
-    BoxError,
-    BudgetError,
-    CheckpointDamagedError,
-    CheckpointError,
-    CheckpointWriteError,
-    ConfigError,
-    RunBusyError,
-    RunNotFoundError,
-    StateMismatchError,
-    StoreError,
-    UnkeptStateError,
-    UnsavableStateError,
-    UsageError,
-)
-from backprop_core.loop.timebox import TimeBox, timebox
-from backprop_core.outcome import Outcome, SaveReason
+
+if TYPE_CHECKING:
+    from backprop_core.errors import (
+        BackpropError,
+        BoxError,
+        BudgetError,
+        CheckpointDamagedError,
+        CheckpointError,
+        CheckpointWriteError,
+        ConfigError,
+        RunBusyError,
+        RunNotFoundError,
+        StateMismatchError,
+        StoreError,
+        UnkeptStateError,
+        UnsavableStateError,
+        UsageError,
+    )
+    from backprop_core.loop.timebox import TimeBox, timebox
+    from backprop_core.outcome import Outcome, SaveReason
 
 __all__ = [
     "BackpropError",
@@ -47,3 +52,23 @@ __all__ = [
     "__version__",
     "timebox",
 ]
+
+_HOME = {
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "backprop_core.errors"),
+    "Outcome": "backprop_core.outcome",
+    "SaveReason": "backprop_core.outcome",
+    "TimeBox": "backprop_core.loop.timebox",
+    "timebox": "backprop_core.loop.timebox",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: an import that nobody uses, in a worker or a notebook, costs next to nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
