@@ -13,11 +13,11 @@ from weakref import ref
 
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import SYSTEM
-from backprop_core.loop.trackables import track
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.namespace import InstanceNamespace
 from backprop_core.script_state.state import Root, ScriptState
+from backprop_core.script_state.trackables import track
 from backprop_core.script_state.unkept import Unkept
 from backprop_torch.objects import GeneratorsTracked
 from backprop_torch.script_parts import LOADER, stored_with

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from backprop_core.loop.trackables import NumpyGeneratorTracked, PythonRandomTracked
 from backprop_core.ports.framework import Tracked
+from backprop_core.script_state.trackables import NumpyGeneratorTracked, PythonRandomTracked
 
 
 def cuda_in_use() -> bool:

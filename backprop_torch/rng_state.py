@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from backprop_core.loop.trackables import NumpyGlobalRandomTracked, PythonRandomTracked
 from backprop_core.ports.framework import Tracked
+from backprop_core.script_state.trackables import NumpyGlobalRandomTracked, PythonRandomTracked
 from backprop_torch.objects import TorchRandomness
 
 

@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.loop.loop_state import RANKS
-from backprop_core.loop.trackables import StateDictTracked, restore_all
 from backprop_core.ports.framework import Tracked
+from backprop_core.script_state.trackables import StateDictTracked, restore_all
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked

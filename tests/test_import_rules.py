@@ -203,3 +203,81 @@ def test_every_variable_of_the_contract_is_documented() -> None:
     """`docs/cli.md` names each variable that a script is told."""
     documented = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert not [name for name in contract.OF_ONE_ATTEMPT if f"`{name}`" not in documented]
+
+
+LAYERS = (
+    {"clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
+    {"config", "deadline", "runs", "checkpoints"},
+    {"ports", "resources", "events"},
+    {"script_state", "governor", "prove"},
+    {"session"},
+    {"loop"},
+    {"testing"},
+)
+"""Rooms of the core from the ground up: a room imports those below it and its own, and none beside or above it."""
+
+
+def _source_of() -> dict[str, Path]:
+    return {
+        name: path
+        for package in _packages()
+        for name, path in zip(_modules(package), _files(package), strict=True)
+    }
+
+
+def _imported_at_once(body: list[ast.stmt], known: set[str]) -> set[str]:
+    """Modules of ours that the statements import when they are run as a module, those for type checkers aside."""
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.If):
+            taken = [] if "TYPE_CHECKING" in ast.unparse(node.test) else node.body
+            found |= _imported_at_once([*taken, *node.orelse], known)
+        elif isinstance(node, ast.Try):
+            found |= _imported_at_once(node.body, known)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (whole & known) or {node.module}
+    return found & known
+
+
+def _imports_of_all() -> dict[str, set[str]]:
+    sources = _source_of()
+    return {
+        name: _imported_at_once(ast.parse(path.read_text(encoding="utf-8")).body, set(sources))
+        for name, path in sources.items()
+    }
+
+
+def _circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty where none do."""
+    left = {name: set(those) for name, those in imports.items()}
+    while done := [name for name, those in left.items() if not those & left.keys() - {name}]:
+        for name in done:
+            del left[name]
+    return sorted(left)
+
+
+def test_a_circle_is_seen() -> None:
+    """The rule below finds a circle of three, and none in a chain."""
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "d"]
+    assert not _circle({"a": {"b"}, "b": {"c"}, "c": set()})
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Whatever is imported first, all it needs is there."""
+    assert not _circle(_imports_of_all())
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if module.startswith("backprop_core.") else ""
+
+
+def test_rooms_of_the_core_import_only_what_is_below_them() -> None:
+    """Each room has its layer, and none reaches up, or to a neighbour in the same one."""
+    height = {room: number for number, layer in enumerate(LAYERS) for room in layer}
+    for module, those in _imports_of_all().items():
+        own = _room(module)
+        for other in {_room(one) for one in those} - {"", own} if own else ():
+            assert height[other] < height[own], f"{module} imports {other}"

@@ -14,21 +14,20 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
 from backprop_core.loop.script_watch import ScriptWatch
-from backprop_core.loop.trackables import (
+from backprop_core.loop.tracked_objects import TrackedObjects
+from backprop_core.ports.framework import Framework, RawLoop, Tracked
+from backprop_core.script_state.state import Missing, Unkept
+from backprop_core.script_state.trackables import (
     NumpyGlobalRandomTracked,
     PythonRandomTracked,
     UnseededTracked,
     restore_all,
 )
-from backprop_core.loop.tracked_objects import TrackedObjects
-from backprop_core.ports.framework import Framework, RawLoop, Tracked
-from backprop_core.script_state.state import Missing, Unkept
+from backprop_core.session.rank_parts import RANKS, REST, with_part
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
-RANDOM, _REST, _LOOPS, _RAW, RANKS, SCRIPT = (
-    _OWN + part for part in ("random", "rest", "loops", "raw", "ranks", "script")
-)
+RANDOM, _LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))
 
 
 @dataclass(slots=True)
@@ -121,11 +120,11 @@ class LoopState:
 
     def meet_loader(self, loader: object, states: Mapping[str, object] | None) -> None:
         """A loader is read from: its own generators are kept under its number, and restored when first met."""
-        self.kept.meet_loader(loader, None if states is None else states.get(_REST))
+        self.kept.meet_loader(loader, None if states is None else states.get(REST))
 
     def restore_loader(self, loader: object, states: Mapping[str, object]) -> None:
         """Set the generators of a loader that was met to where they were when the checkpoint was made."""
-        self.kept.restore_loader(loader, states.get(_REST))
+        self.kept.restore_loader(loader, states.get(REST))
 
     def optimizer_stepped(self) -> None:
         """Called after each optimizer step."""
@@ -171,7 +170,7 @@ class LoopState:
             for name, tracked in self.kept.tracked().items()
         }
         rest = {name: one.capture() for name, one in self.kept.companions().items()}
-        states |= _with_part({_REST: rest}, own)
+        states |= with_part({REST: rest}, own)
         if self.other_ranks is not None:
             states[RANKS] = self.other_ranks(own)
         return states
@@ -194,7 +193,7 @@ class LoopState:
             )
             for frame in self.cursor.saved_frames()
         ]
-        part[_REST] = {name: one.capture() for name, one in self.kept.loader_companions().items()}
+        part[REST] = {name: one.capture() for name, one in self.kept.loader_companions().items()}
         part[_LOOPS] = {
             "frames": frames_to_state(frames),
             "step": self.step,
@@ -205,12 +204,6 @@ class LoopState:
         if self.raw is not None:
             part[_RAW] = self.raw.position()
         return part
-
-    @staticmethod
-    def for_rank(states: Mapping[str, Any], rank: int, count: int) -> dict[str, Any]:
-        """`states` as one of `count` processes has to restore them; the first's, if another number of them saved."""
-        parts = states.get(RANKS)
-        return _with_part(states, parts[rank] if isinstance(parts, list) and len(parts) == count else {})
 
     def processes_then(self, states: Mapping[str, Any]) -> int:
         """How many trained together when a checkpoint was made."""
@@ -297,7 +290,7 @@ class LoopState:
         """
         tracked = self.kept.tracked()
         restore_all(tracked, states, source)
-        rest = states.get(_REST)
+        rest = states.get(REST)
         if isinstance(rest, Mapping):
             companions = {**self.kept.companions(), **self.kept.loader_companions()}
             restore_all(companions, {name: rest[name] for name in rest}, source)
@@ -317,9 +310,3 @@ class LoopState:
     def raw_position(self, states: Mapping[str, object]) -> Any:
         """Where an unchanged loop stood, or None."""
         return states.get(_RAW)
-
-
-def _with_part(states: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """`states` with those of one process in their place; what belongs to objects of all stays beside them."""
-    rest = {**(states.get(_REST) or {}), **(part.get(_REST) or {})}
-    return {**states, **part, _REST: rest}

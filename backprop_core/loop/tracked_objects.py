@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import ref
 
-from backprop_core.loop.trackables import restore_all, track
 from backprop_core.ports.framework import Framework, Tracked
+from backprop_core.script_state.trackables import restore_all, track
 
 _LOADER = "loader "
 """So the names of loaders' companions begin."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backprop_core.errors import StateMismatchError
-from backprop_core.loop.trackables import track
 from backprop_core.script_state import arrays
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import NotMadeError, empty, found_by_name, generator, tuple_of
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.trackables import track
 from backprop_core.script_state.writing import fill, set_slot, unset_slot
 
 IN_PLACE = "in_place"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.unchanged import ChangedMeanwhileError
@@ -13,16 +12,16 @@ from backprop_core.deadline.pacing import Asks
 from backprop_core.errors import BackpropError, CheckpointError, UnsavableStateError
 from backprop_core.events.kinds import CheckpointFailed, CheckpointSaved, Stopping
 from backprop_core.outcome import SaveReason
-
-if TYPE_CHECKING:
-    from backprop_core.session.session import Session
+from backprop_core.session.attempt import RunningAttempt
+from backprop_core.session.hang_guard import Guard
+from backprop_core.session.report_lines import Reporter
 
 
 class SessionHands:
     """The `Hands` of one session."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: RunningAttempt, guard: Guard, reporter: Reporter) -> None:
+        self._session, self._guard, self._reporter = session, guard, reporter
 
     # -- what a decision needs to know -------------------------------------------------------------------------
 
@@ -32,7 +31,7 @@ class SessionHands:
 
     @property
     def copy_is_saved(self) -> bool:
-        return self._session.guard.saved_copy
+        return self._guard.saved_copy
 
     def now(self) -> float:
         return self._session.clock.monotonic()
@@ -55,7 +54,7 @@ class SessionHands:
 
     def save_behind(self, reason: SaveReason) -> bool:
         session = self._session
-        session.guard.give_up_copy()
+        self._guard.give_up_copy()
         try:
             begun = session.saver.save_behind(*self._state(reason))
         except CheckpointError as error:
@@ -86,7 +85,7 @@ class SessionHands:
         session = self._session
         began = session.clock.monotonic()
         try:
-            session.guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
+            self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
         except CheckpointError as error:
             session.messages.say_once(f"The guard has no copy of the state: {error}", "warning")
             return None
@@ -119,13 +118,13 @@ class SessionHands:
             session.messages.say_once(f"The state cannot be saved as it is now: {error}", "warning")
 
     def arm(self, alarm_at: float) -> None:
-        self._session.guard.arm(alarm_at)
+        self._guard.arm(alarm_at)
 
     def stopping(self, verdict: Decision) -> None:
         session = self._session
         session.messages.event(Stopping(verdict.reason.value, verdict.text))
         session.requests.commit_first = False
-        session.guard.stand_down()
+        self._guard.stand_down()
 
     def warn(self, text: str) -> None:
         self._session.messages.say_once(text, "warning")
@@ -163,5 +162,5 @@ class SessionHands:
         session.messages.event(CheckpointFailed(str(error)))
         older, kept = session.checkpoint, "There is no older checkpoint."
         if older is not None:
-            kept = f"The newest good checkpoint is {older.address},{session.reporter.age(older)}."
+            kept = f"The newest good checkpoint is {older.address},{self._reporter.age(older)}."
         session.messages.say(f"A checkpoint could not be saved: {error} {kept}", "warning")

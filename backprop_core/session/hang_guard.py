@@ -16,18 +16,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backprop_core.checkpoints.codec import Snapshot
 from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.deadline.pacing import GOVERNED_END_S
 from backprop_core.errors import CheckpointError
 from backprop_core.outcome import Outcome
+from backprop_core.session.attempt import RunningAttempt
+from backprop_core.session.report_lines import Reporter
 from backprop_core.session.saver import Saver
-
-if TYPE_CHECKING:
-    from backprop_core.session.session import Session
-
 
 TURN_S = 0.0002
 """How long the running step may keep the interpreter while the guard saves."""
@@ -55,8 +52,8 @@ class Guard:
         saved_copy: there was a copy, and it is on disk.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: RunningAttempt, reporter: Reporter) -> None:
+        self._session, self._reporter = session, reporter
         self._clock = session.clock
         self._lock = threading.Lock()
         self._changed = threading.Event()
@@ -177,14 +174,14 @@ class Guard:
         """Under a governor the process is gone before the deadline, whatever the main thread does."""
         session = self._session
         newest = session.checkpoint
-        ended = session.reporter.ended(
+        ended = self._reporter.ended(
             Outcome.TIMEBOXED,
             "a step did not end in time, so the process was ended",
             steps=session.steps,
             step=None if newest is None else newest.step,
         )
         session.messages.event(ended)
-        kept = f"the last checkpoint is{session.reporter.age(newest)}" if newest else "there is no checkpoint"
+        kept = f"the last checkpoint is{self._reporter.age(newest)}" if newest else "there is no checkpoint"
         session.messages.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

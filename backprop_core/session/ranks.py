@@ -18,12 +18,12 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError, UsageError
-from backprop_core.loop.loop_state import LoopState
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.ports.framework import Ranks
 from backprop_core.session import attach_rules
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
@@ -37,7 +37,7 @@ class SharedTrainingState(TrainingState, Protocol):
     Attributes:
         processes: how many there are.
         other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
-            `training_state.RANKS`. None where it is not the time for it.
+            `rank_parts.RANKS`. None where it is not the time for it.
     """
 
     processes: int
@@ -144,7 +144,7 @@ class LeadingSession(Session):
             self.close(Outcome.FAILED, why)
             raise RankError(f"The box was not opened. {why}")
         if self.restored is not None:
-            self.restored.states.update(LoopState.for_rank(self.restored.states, 0, self._ranks.count))
+            self.restored.states.update(for_rank(self.restored.states, 0, self._ranks.count))
 
     def together(self, what: Callable[[], None]) -> None:
         all_or_none(self._ranks, what)
@@ -239,7 +239,7 @@ class FollowingSession(Session):
     def _load(self) -> None:
         if self._opening.resumed_from is not None:
             loaded = load_path(self._opening.resumed_from, self.training_state.translators, self.messages.say)
-            states = LoopState.for_rank(loaded.states, self._ranks.rank, self._ranks.count)
+            states = for_rank(loaded.states, self._ranks.rank, self._ranks.count)
             self.restored = Loaded(loaded.info, states)
             self._pass_over_what_is_completed()
 

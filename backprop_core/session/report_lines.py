@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.events.kinds import CheckpointRestored, Ended, Fit, Progress, SavesPutOff, SessionStarted
 from backprop_core.outcome import Outcome
+from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.child_process import parent_pid
 from backprop_core.strict_json import as_float
-
-if TYPE_CHECKING:
-    from backprop_core.session.session import Session
 
 PROGRESS_EVERY_S = 1.0
 LONG_START_SHARE = 0.25
@@ -42,7 +40,7 @@ _ATTACHED_TO = {
 class Reporter:
     """Speaks for one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RunningAttempt) -> None:
         self._session = session
         self._last_progress = session.clock.monotonic()
         self._trains_since: tuple[float, int] | None = None

@@ -129,7 +129,8 @@ class Session:
         self._pass_over_what_is_completed()
         self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.training_state.translators)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
-        self.guard = Guard(self)
+        self.reporter = Reporter(self)
+        self.guard = Guard(self, self.reporter)
         for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
             self.messages.say_once(note)
         now = clock.monotonic()
@@ -141,9 +142,8 @@ class Session:
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
-        self.hands = SessionHands(self)
+        self.hands = SessionHands(self, self.guard, self.reporter)
         self.conduct = Conduct(self.pacer, self.hands)
-        self.reporter = Reporter(self)
         self.opened = True
         self.reporter.start()
 
