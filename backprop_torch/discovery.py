@@ -22,14 +22,18 @@ _KINDS: tuple[type, ...] = (nn.Module, Optimizer, LRScheduler, torch.amp.GradSca
 def live_objects() -> dict[type, list[Any]]:
     """Every module, optimizer, scheduler and scaler that exists, oldest first.
 
-    `issubclass(type(o), ...)` and not `isinstance`, which would wake torch's lazy deprecation objects.
+    `type(o)` and not `isinstance`, which would wake torch's lazy deprecation objects; each type is asked once: a process
+    with several frameworks has millions of objects.
     """
     found: dict[type, list[Any]] = {kind: [] for kind in _KINDS}
+    asked: dict[int, type | None] = {}  # by id: a metaclass may refuse to be hashed
     for value in gc.get_objects():
-        for kind in _KINDS:
-            if issubclass(type(value), kind):
-                found[kind].append(value)
-                break
+        own = type(value)
+        if id(own) not in asked:
+            asked[id(own)] = next((kind for kind in _KINDS if issubclass(own, kind)), None)
+        kind = asked[id(own)]
+        if kind is not None:
+            found[kind].append(value)
     return found
 
 

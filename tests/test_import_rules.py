@@ -207,8 +207,9 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 
 LAYERS = (
     {"clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
+    {"events"},
     {"config", "deadline", "runs", "checkpoints"},
-    {"ports", "resources", "events"},
+    {"ports", "resources"},
     {"script_state", "governor", "prove"},
     {"session"},
     {"loop"},
