@@ -209,7 +209,7 @@ LAYERS = (
     {"clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
     {"events"},
     {"config", "deadline", "runs", "checkpoints"},
-    {"ports", "resources"},
+    {"history", "ports", "resources"},
     {"script_state", "governor", "prove"},
     {"session"},
     {"loop"},
