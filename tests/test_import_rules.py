@@ -210,7 +210,7 @@ LAYERS = (
     {"events"},
     {"config", "deadline", "runs", "checkpoints"},
     {"history", "ports", "resources"},
-    {"script_state", "governor", "prove"},
+    {"script_files", "script_state", "governor", "prove"},
     {"session"},
     {"loop"},
     {"testing"},
