@@ -11,6 +11,7 @@ from backprop_core import __version__
 COMMANDS = {
     "run": "Run a training script inside a time box.",
     "resume": "Continue a run from its newest checkpoint.",
+    "prove": "Prove on a script that cutting it changes no bit.",
     "list": "Show all runs (also: ls).",
     "status": "Show the machine's resources, or tell the story of a run.",
     "report": "Put everything about a run on one page, or draw its curves here.",

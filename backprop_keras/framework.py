@@ -87,5 +87,8 @@ class KerasFramework:
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, keras.Model | keras.optimizers.Optimizer)
 
+    def refuse_nondeterminism(self) -> None:
+        active().refuse_nondeterminism()
+
     def is_stop_debris(self, error: BaseException) -> bool:
         return False

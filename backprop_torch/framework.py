@@ -131,6 +131,9 @@ class TorchFramework:
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, nn.Module | Optimizer)
 
+    def refuse_nondeterminism(self) -> None:
+        torch.use_deterministic_algorithms(True)
+
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)
         if isinstance(error, RuntimeError):

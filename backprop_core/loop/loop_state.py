@@ -25,6 +25,7 @@ from backprop_core.script_state.trackables import (
 )
 from backprop_core.session.rank_parts import RANKS, REST, with_part
 from backprop_core.session.session import Position
+from backprop_core.session.witness import Witness
 
 _OWN = "backprop."
 RANDOM, _LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))
@@ -209,6 +210,14 @@ class LoopState:
         """How many trained together when a checkpoint was made."""
         loops = states.get(_LOOPS)
         return int(loops.get("processes", 1)) if isinstance(loops, Mapping) else 1
+
+    def witness(self) -> Witness:
+        stored = [framework.stored_with({}) for framework in self.frameworks]
+        return Witness(
+            self.script.state,
+            tuple(self.objects.items()),
+            belongs_to_attempt=lambda value: any(one(value) for one in stored),
+        )
 
     def unkept(self) -> Sequence[Unkept]:
         return self.script.unkept

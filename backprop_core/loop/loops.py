@@ -18,6 +18,7 @@ from backprop_core.loop.replay import open_reading
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.resume_pass import ResumedPasses
 from backprop_core.ports.framework import LoaderReading
+from backprop_core.session.proof import noted
 from backprop_core.session.session import Session
 
 T = TypeVar("T")
@@ -171,6 +172,7 @@ class Loops:
         index = frame.index
         try:
             iterator, again = self._passes.begin(loader, reading, frame, saved)
+            iterator = iter(noted(iterator))
             index = frame.index
             while True:
                 frame.index = index + 1

@@ -101,6 +101,7 @@ class LoopRestorer:
                 f"{self.source} holds {one.name}, which could not be restored: {one.why}.", "warning"
             )
         self.restore_states()
+        session.arrived()
 
     def _training(self, states: Mapping[str, object]) -> int:
         raw = self.loop_state.raw

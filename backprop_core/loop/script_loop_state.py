@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,7 @@ from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
+from backprop_core.session.witness import Witness
 
 FILES = "backprop.files"
 _SMALL_BYTES = 1 << 16
@@ -179,6 +181,14 @@ class ScriptLoopState(LoopState):
             "entry": None if innermost else loop.entry,
         }
 
+    def witness(self) -> Witness:
+        witness = super().witness()
+        return replace(
+            witness,
+            belongs_to_attempt=lambda value: witness.belongs_to_attempt(value)
+            or any(one.made_by(value) is not None for one in self.passes),
+        )
+
     def unkept(self) -> Sequence[Unkept]:
         return [*super().unkept(), *self._asked.unkept]
 
@@ -326,14 +336,14 @@ class _Variables(ScriptWatch):
     """The script's variables, where it is known which of them can be read again."""
 
     def __init__(self, state: ScriptState) -> None:
-        self._state = state
+        self.state = state
         self.settled = True
 
     def look(self) -> None:
         """The baseline is taken when the first loop that trains begins."""
 
     def capture(self) -> dict[str, Any]:
-        return self._state.changed()
+        return self.state.changed()
 
 
 def without_large(variables: Mapping[str, Any], translators: Sequence[Translator]) -> dict[str, Any]:

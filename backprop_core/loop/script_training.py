@@ -34,6 +34,7 @@ from backprop_core.session import attach_rules
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
+from backprop_core.session.proof import noted, recorder_of
 from backprop_core.session.ranks import session_among
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
@@ -65,6 +66,7 @@ class ScriptTraining:
         self._owner = os.getpid()
         self._told = 0
         self._entry_s = 0.0
+        self._proves = recorder_of() is not None  # then every step is a boundary, whatever it costs
         self._steps = LongSteps(loops, clock)
         self._stay: Callable[[], None] = lambda: None
 
@@ -85,7 +87,7 @@ class ScriptTraining:
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         items: list[Iterable[Any]] = [source]
         self._guarded(lambda: items.append(self._items_of(loop, source)))
-        return items[-1]
+        return noted(items[-1]) if loop.site.trains else items[-1]
 
     def _items_of(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         try:
@@ -157,7 +159,7 @@ class ScriptTraining:
             loop_state.restore_entry(loop.entry, frame)
             return
         loop.entry = None
-        if took_s is None or self._entry_s <= took_s * _ENTRY_SHARE:
+        if took_s is None or self._proves or self._entry_s <= took_s * _ENTRY_SHARE:
             loop.entry = loop_state.entry(frame)
             self._entry_s = self._clock.monotonic() - now
 
@@ -349,6 +351,7 @@ class ScriptTraining:
             session.messages.say(sentence)
         self._told = self.loops.steps
         session.weigh()
+        session.arrived()
 
     def _at_boundary(self, loop: RunningLoop, frame: FrameType) -> None:
         session, loop_state, loops = self.session, self.loop_state, self.loops
@@ -370,7 +373,10 @@ class ScriptTraining:
             phase = Phase.EPOCH_END if loop.index == loop.length else Phase.PLAIN
             if session.boundary(pending, phase=phase):
                 self._leave()
-        elif session.may_leave_by_itself and session.look() and self._must_leave(session):
+            return
+        if not loop.site.trains:
+            session.prove(evaluates=True)
+        if session.may_leave_by_itself and session.look() and self._must_leave(session):
             session.leave()
             self._leave()
 

@@ -27,6 +27,7 @@ class ScriptWatch:
     Attributes:
         settled: training has begun or goes on, so the baseline stays; until then each loop that begins is a new one.
         unkept: what had changed when the state was last taken, and is not in it.
+        state: the walk that finds it.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ScriptWatch:
         self._objects = objects
         self._stored: Sequence[Callable[[object], bool]] = ()
         self.settled = False
-        self._state = ScriptState(
+        self.state = ScriptState(
             lambda: script_namespaces(sys._getframe(1)),
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
             frameworks=frameworks,
@@ -52,14 +53,14 @@ class ScriptWatch:
         """
         self._refresh()
         if self.settled:
-            self._state.extend_baseline()
+            self.state.extend_baseline()
         else:
-            self._state.begin_anew()
+            self.state.begin_anew()
 
     def capture(self) -> dict[str, Any]:
         """What the script has changed, without copying."""
         self._refresh()
-        return self._state.changed()
+        return self.state.changed()
 
     def restore(self, saved: Mapping[str, Any]) -> list[Missing]:
         """Put back what `capture` gave; what could not be.
@@ -69,11 +70,11 @@ class ScriptWatch:
         """
         self.look()
         self.settled = True
-        return self._state.restore(saved).missing
+        return self.state.restore(saved).missing
 
     @property
     def unkept(self) -> list[Unkept]:
-        return self._state.unkept()
+        return self.state.unkept()
 
     def _refresh(self) -> None:
         objects = self._objects()

@@ -390,6 +390,10 @@ class Framework(Protocol):
         """Whether all of them hold the same `value`, such as a model whose gradients are averaged, so that one saves it."""
         ...
 
+    def refuse_nondeterminism(self) -> None:
+        """From now on an operation that is not deterministic raises an error that names it."""
+        ...
+
     def is_stop_debris(self, error: BaseException) -> bool:
         """Whether `error` is what a stop signal to a whole process group leaves behind (a killed loader worker)."""
         ...

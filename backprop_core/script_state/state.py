@@ -85,6 +85,14 @@ class ScriptState:
         if fresh:
             self._baseline.extend(self._walk(self._baseline), fresh, self._kinds, Reader())
 
+    def everything(self, more: Sequence[Root], belongs_to_attempt: Callable[[object], bool]) -> Graph:
+        """All that can be reached now from the roots and `more`, also what the checkpoint has in files of its own.
+
+        Args:
+            belongs_to_attempt: whether an object is not looked into.
+        """
+        return Walk(self._kinds, belongs_to_attempt, None, _MOST_LATER).over([*more, *self._roots()])
+
     def generators(self) -> list[tuple[str, object]]:
         """The random generators that the baseline has found, by name, as far as they are still in their places."""
         if self._baseline is None:

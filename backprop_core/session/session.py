@@ -31,6 +31,7 @@ from backprop_core.session.hands import SessionHands
 from backprop_core.session.hang_guard import Guard
 from backprop_core.session.join_run import enrol
 from backprop_core.session.messages import LogValues, Messages
+from backprop_core.session.proof import recorder_of
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
@@ -88,6 +89,8 @@ class Session:
         self._began_at: int | None = None
         self.opened = self.passes_over = False
         self.scripts_checkpoint: ScriptsCheckpoint | None = None
+        self.recorder = recorder_of(settings.environ)
+        self._cut = False
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -254,6 +257,8 @@ class Session:
             return True
         if steps:
             self.training_state.synchronize()
+        if self.recorder is not None:
+            self.prove(evaluates=not steps and phase is Phase.WITHIN_VALIDATION)
         if self._began_at is None:
             self._began_at = self.training_state.position().step - steps
         now = self.clock.monotonic()
@@ -271,13 +276,16 @@ class Session:
             self.reporter.progress(now)
             self.conduct.goes_on(facts, phase)
             leaving_soon = self.requests.pending or self.requests.leave is not None
-            self.wake = 0.0 if leaving_soon else self.pacer.last_boundary + BLOCK_S
+            looks_at_all = leaving_soon or self.recorder is not None
+            self.wake = 0.0 if looks_at_all else self.pacer.last_boundary + BLOCK_S
         self._insist()
         return self.leaving is not None
 
     def name_unkept(self) -> None:
         """A checkpoint was made: say, once, what the script changes and is not in it."""
         unkept = self.training_state.unkept()
+        if self.recorder is not None:
+            self.recorder.name_unkept(self)
         for one in unkept[:_MOST_NAMED]:
             self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
@@ -312,8 +320,10 @@ class Session:
         Nothing is saved or learnt here. Whoever leaves calls `leave` when the state is that of a boundary again.
         """
         now = self.clock.monotonic()
+        if self.recorder is not None:
+            self.prove(evaluates=True)
         self._obey(now)
-        self.wake = now + BLOCK_S
+        self.wake = now + BLOCK_S if self.recorder is None else 0.0
         return self.conduct.look()
 
     def leave(self, *, save: bool = True) -> None:
@@ -398,7 +408,34 @@ class Session:
     @property
     def may_leave_by_itself(self) -> bool:
         """Whether a stop signal has come, and no other process waits for this one at the next boundary."""
-        return bool(self.requests.signalled)
+        return bool(self.requests.signalled) or (self.recorder is not None and self._cut)
+
+    # -- a proof -------------------------------------------------------------------------------------------------
+
+    def prove(self, *, evaluates: bool = False, decides: bool = True) -> None:
+        """Under `backprop prove`: write down what this boundary holds, and cut where the orders say.
+
+        Args:
+            evaluates: it is no boundary, but a place at which an evaluation could be left.
+            decides: this process is one that may cut.
+        """
+        if self.recorder is None:
+            return
+        if evaluates:
+            self.recorder.in_evaluation(self)
+        else:
+            self.recorder.at_boundary(self, decides=decides)
+
+    def arrived(self) -> None:
+        """Told by the adapter of a resumed attempt when everything has been put back; the next step is a new one."""
+        if self.recorder is not None:
+            self.recorder.arrived(self)
+
+    def cut_here(self, why: str) -> None:
+        """As if the time were over at this very place."""
+        self._cut = True
+        self.requests.leave = Leave(Outcome.TIMEBOXED, why, at_once=True)
+        self.deadlines.shrink(self.clock.monotonic(), why)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`.

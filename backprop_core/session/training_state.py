@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.session.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class TrainingState(Protocol):
         ...
 
     def position(self) -> Position: ...
+
+    def witness(self) -> Witness:
+        """What a proof looks at: live objects, whether a checkpoint would hold them or not."""
+        ...
 
     def unkept(self) -> Sequence[Unkept]:
         """What the script changes and the states last taken do not hold."""

@@ -8,6 +8,7 @@ from typing import Any
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.training_state import Position
+from backprop_core.session.witness import Witness
 
 
 class CountingState:
@@ -30,6 +31,9 @@ class CountingState:
 
     def states(self) -> Mapping[str, object]:
         return {"counter": {"step": self.step, "extra": self.extra}}
+
+    def witness(self) -> Witness:
+        return Witness(values={"counter": self.step})
 
     def unkept(self) -> Sequence[Unkept]:
         return ()

@@ -51,6 +51,10 @@ class Backend(Protocol):
         """Versions and flags that bit-exactness depends on."""
         ...
 
+    def refuse_nondeterminism(self) -> None:
+        """From now on operations that are not deterministic raise an error, where the backend can tell."""
+        ...
+
     def batch_specification(self, epoch_iterator: Any) -> Any:
         """Shapes and dtypes of a batch, known without taking one, or None."""
         ...

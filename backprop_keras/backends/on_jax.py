@@ -61,6 +61,10 @@ def environment() -> Mapping[str, Any]:
     }
 
 
+def refuse_nondeterminism() -> None:
+    """JAX has no such switch."""
+
+
 def batch_specification(epoch_iterator: Any) -> Any:
     return None
 

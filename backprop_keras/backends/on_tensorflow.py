@@ -95,6 +95,10 @@ def environment() -> Mapping[str, Any]:
     }
 
 
+def refuse_nondeterminism() -> None:
+    tf.config.experimental.enable_op_determinism()
+
+
 def batch_specification(epoch_iterator: Any) -> Any:
     dataset = getattr(epoch_iterator, "_distributed_dataset", None)
     return getattr(dataset, "element_spec", None)

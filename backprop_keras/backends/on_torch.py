@@ -70,6 +70,10 @@ def environment() -> Mapping[str, Any]:
     return facts
 
 
+def refuse_nondeterminism() -> None:
+    torch.use_deterministic_algorithms(True)
+
+
 def batch_specification(epoch_iterator: Any) -> Any:
     return None
 

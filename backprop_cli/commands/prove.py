@@ -1,0 +1,177 @@
+"""`backprop prove SCRIPT`: whether a training cut into pieces gives the same bits, tried on the script itself."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backprop_cli.opening import box_text, is_terminal, one_line, settings_for, tell
+from backprop_cli.parameters import complete_files, config_options, json_option, raw_settings, working_folder
+from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
+from backprop_core.errors import UsageError
+from backprop_core.prove.scratch import LIMIT_BYTES, Scratch
+from backprop_core.prove.verdict import Proof, Verdict
+
+_EXAMPLES = """\b
+Examples:
+  backprop prove train.py
+  backprop prove train.py --steps 200 --cuts 5 -m 30 -- --lr 0.1
+  backprop prove --exec torchrun -- --nproc-per-node 2 train.py
+"""
+_OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "checkpoint-glob")
+
+
+@click.command("prove", cls=ScriptCommand, epilog=_EXAMPLES)
+@click.argument("script", shell_complete=complete_files)
+@click.argument("script_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT ARGS...]")
+@click.option("--steps", default=60, show_default=True, metavar="N", help="How many steps are trained and compared.")
+@click.option("--cuts", default=4, show_default=True, metavar="N", help="How often the training is cut.")
+@click.option("--seed", default="", metavar="TEXT", help="Choose other places for the cuts.")
+@click.option(
+    "--copy-limit",
+    default=LIMIT_BYTES / 1e9,
+    show_default="2.1",
+    metavar="GB",
+    help="The working directory is copied if it is no larger.",
+)
+@config_options
+@click.option(
+    "--config", metavar="PATH", help="Configuration file to use instead of the one that is found."
+)
+@click.option("--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m.")
+@click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
+@json_option
+def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
+    """Prove that SCRIPT gives the same bits however it is cut.
+
+    Its first steps are trained whole, twice, and then cut and resumed, all in fresh processes and in a copy of
+    the working directory. The exit status is 0 if every piece of state and every batch is bit-identical, 1 if not,
+    3 if the script itself differs from run to run, and 124 if the time box (-m) ended before.
+    """
+    from backprop_cli.proof_runs import ProofRuns, Script, remove_all
+    from backprop_cli.proving import prove
+    from backprop_core.clock import SYSTEM
+
+    cwd = working_folder()
+    raw = raw_settings(parameters)
+    kind = ScriptKind(parameters["kind"] or ScriptKind.SCRIPT)
+    settings = settings_for(raw, cwd=cwd, config=parameters["config"])
+    check_script(kind, script, cwd)
+    if parameters["steps"] < 2 or parameters["cuts"] < 1:
+        raise UsageError("A proof needs at least 2 steps and 1 cut.", "Give more with --steps and --cuts.")
+    minutes = settings["max-run-minutes"]
+    # No symbolic links in it: a script that asks where it is would be told another path than the one it was given.
+    root = Path(tempfile.mkdtemp(prefix="backprop-prove-")).resolve()
+    try:
+        scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
+        scratch.measure()
+        passed = _passed_on(raw, parameters, cwd)
+        flags = {ScriptKind.MODULE: ["--module"], ScriptKind.PROGRAM: ["--exec"]}.get(kind, [])
+        moved = [_moved(word, cwd, scratch.work) for word in (script, *script_args)]
+        words = [*flags, *passed, moved[0], "--", *moved[1:]]
+        tell(f"proving {one_line(script)} in a copy of {cwd}, within {box_text(minutes)}.")
+        progress = _Progress(parameters["steps"])
+        ends_at = SYSTEM.monotonic() + minutes * 60.0
+        runs = ProofRuns(
+            root, scratch, Script(words, passed), parameters["steps"], SYSTEM, ends_at, progress.reached
+        )
+        proof = prove(runs, parameters["steps"], parameters["cuts"], progress.stage, seed=parameters["seed"])
+        progress.clear()
+        touched = scratch.touched()
+    finally:
+        remove_all(root)
+    for name in touched[:5]:
+        tell(f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path.")
+    if parameters["as_json"]:
+        from backprop_core.strict_json import encode
+
+        click.echo(encode({**asdict(proof), "verdict": proof.verdict.value, "exit_status": proof.exit_status}))
+    else:
+        show(proof)
+    return proof.exit_status
+
+
+def _passed_on(raw: dict[str, Any], parameters: dict[str, Any], cwd: Path) -> list[str]:
+    """The options that `run` and `resume` are given as well."""
+    words: list[str] = []
+    for name, value in raw.items():
+        if value is None:
+            continue
+        if name in _OF_THE_PROOF:
+            if name != "max-run-minutes":
+                raise UsageError(f"--{name} has no meaning in a proof.", "Leave it out.")
+        elif name == "rewrite" and value == "none":
+            words.append("--no-rewrite")
+        elif isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name}")
+        else:
+            words += [f"--{name}", str(value)]
+    if parameters["config"]:
+        words += ["--config", str(cwd / parameters["config"])]
+    return words
+
+
+def _moved(word: str, cwd: Path, work: Path) -> str:
+    """A word of the command line in which an absolute path into the working directory leads into its copy."""
+    head, equals, tail = word.partition("=")
+    path = tail if equals else head
+    if path == str(cwd) or path.startswith(f"{cwd}/"):
+        path = f"{work}{path[len(str(cwd)) :]}"
+        return f"{head}={path}" if equals else path
+    return word
+
+
+class _Progress:
+    """What is being done: a line for each stage, and on a terminal the step that it has reached."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._shown = -1
+
+    def stage(self, text: str) -> None:
+        self.clear()
+        self._shown = -1
+        tell(f"{text} ...")
+
+    def reached(self, step: int) -> None:
+        if is_terminal() and step > self._shown:
+            self._shown = step
+            click.echo(f"\r  {step} of {self._steps} steps", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self._shown >= 0 and is_terminal():
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+def show(proof: Proof) -> None:
+    """The verdict for people: the sentence, what mends it, the table, and what else was seen."""
+    click.echo(one_lines(proof.sentence))
+    if proof.verdict is not Verdict.IDENTICAL and proof.depends:
+        click.echo(f"  depends on it: {one_line(proof.depends)}")
+    if proof.mend and proof.verdict is not Verdict.IDENTICAL:
+        click.echo(f"  what to do:    {one_line(proof.mend)}")
+    if proof.cuts:
+        click.echo(f"  cut:           {', '.join(proof.cuts)}")
+    if proof.rows:
+        click.echo("")
+        width = max(len(row.group) for row in proof.rows)
+        click.echo(f"  {'compared':<{width}}  {'pieces':>7}  result")
+        for row in proof.rows:
+            result = "identical" if not row.unequal else f"{row.unequal} differ"
+            click.echo(f"  {row.group:<{width}}  {row.pieces:>7}  {result}")
+    for text in proof.unkept:
+        click.echo(f"  not kept: {one_line(text)}")
+    if proof.not_compared:
+        names = ", ".join(proof.not_compared[:8]) + (" and more" if len(proof.not_compared) > 8 else "")
+        click.echo(f"  not compared, because they differ between two whole runs: {one_line(names)}")
+    for note in proof.notes:
+        click.echo(f"  {one_line(note)}")
+
+
+def one_lines(text: str) -> str:
+    """Several lines, each without what would move the terminal."""
+    return "\n".join(map(one_line, text.splitlines()))

@@ -1,0 +1,165 @@
+"""`backprop prove`, step by step: two whole runs, then one that is cut, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from backprop_cli.proof_runs import BoxOverError, Done, ProofRuns, ResumeFailedError, ScriptFailedError
+from backprop_core.prove.causes import Cause, cause_of
+from backprop_core.prove.comparison import Compared
+from backprop_core.prove.cuts import plan_cuts
+from backprop_core.prove.verdict import (
+    Proof,
+    Verdict,
+    compare_cut,
+    names_of_the_attempt,
+    reproducible,
+    rows_of,
+    unkept_in,
+    without_effect,
+)
+
+Say = Callable[[str], None]
+
+
+def prove(runs: ProofRuns, steps: int, cuts: int, say: Say, *, seed: str = "") -> Proof:
+    """The whole of it.
+
+    Raises:
+        ScriptFailedError: the script cannot be run at all.
+    """
+    try:
+        return _prove(runs, steps, cuts, say, seed)
+    except BoxOverError as error:
+        return Proof(Verdict.UNFINISHED, str(error))
+
+
+def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof:
+    say(f"training {steps} steps whole")
+    first = runs.whole("whole")
+    say("training them whole once more")
+    second = runs.whole("again")
+    compared, why = reproducible(first.streams, second.streams)
+    if why is not None:
+        return _not_reproducible(runs, compared, why, first, second, say)
+    planned = plan_cuts(first.first_rank, cuts, seed)
+    trained = max(one.step for one in first.first_rank.steps)
+    if not planned:
+        return Proof(
+            Verdict.UNFINISHED,
+            f"The training has {trained} steps that could be seen: too few to cut it.",
+            steps=trained,
+        )
+    say(f"training them cut {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
+    try:
+        cut = runs.cut("cut", planned)
+    except ResumeFailedError as error:
+        return Proof(
+            Verdict.DIFFERENT,
+            f"The training could not be resumed. {error}",
+            cuts=[one.text for one in planned],
+            group="resume",
+            name="resume",
+            mend="See what the script says, and what backprop says before it.",
+        )
+    without = names_of_the_attempt(compared)
+    found = compare_cut(
+        first.streams,
+        cut.streams,
+        without=without,
+        files=first.files,
+        files_again=second.files,
+        files_cut=cut.files,
+    )
+    proof = replace(
+        _judged(found, cut, trained),
+        not_compared=sorted(without),
+        unkept=unkept_in([*first.streams, *cut.streams]),
+        seconds={"whole": first.seconds, "again": second.seconds, "cut": cut.seconds},
+    )
+    return replace(proof, notes=_notes(found, first, cut, len(planned), proof))
+
+
+def _judged(found: Compared, cut: Done, trained: int) -> Proof:
+    """Identical or different."""
+    texts = [one.text for one in cut.cuts]
+    cause = cause_of(found)
+    if cause is not None:
+        one = cause.difference
+        return Proof(
+            Verdict.DIFFERENT,
+            cause.sentence[:1].upper() + cause.sentence[1:],
+            found.steps,
+            texts,
+            rows_of(found),
+            one.name,
+            one.group.value,
+            one.step,
+            one.after_cut,
+            cause.depends,
+            cause.mend,
+        )
+    missing = trained - max((one.step for stream in cut.streams for one in stream.steps), default=0)
+    if missing > 0:
+        return Proof(Verdict.UNFINISHED, f"The cut run ended {missing} steps before the whole one.", found.steps, texts)
+    said = f"Bit-identical over {_count(found.steps, 'step')} and {_count(len(texts), 'cut')}."
+    return Proof(Verdict.IDENTICAL, said, found.steps, texts, rows_of(found))
+
+
+def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) -> list[str]:
+    notes = []
+    if not any(one.batches for one in first.first_rank.steps):
+        notes.append("No batches could be seen: the script takes its data in a way that nobody is told of.")
+    if len(cut.cuts) < planned:
+        notes.append(f"{_count(planned - len(cut.cuts), 'cut')} did not come about: that place cannot be left.")
+    if proof.verdict is Verdict.IDENTICAL:
+        notes += [
+            f"`{name}` was not brought back by a resume, and had its value again a step later."
+            for name in without_effect(found, first.first_rank)[:10]
+        ]
+    return notes
+
+
+def _not_reproducible(
+    runs: ProofRuns, compared: Compared, why: Cause, first: Done, second: Done, say: Say
+) -> Proof:
+    """The script itself differs from run to run; a third run has the frameworks name the operation."""
+    say("the two differ: training them once more without operations that are not deterministic")
+    notes = []
+    with suppress(BoxOverError):
+        named = ""
+        try:
+            third = runs.whole("deterministic", deterministic=True)
+        except ScriptFailedError:
+            named = runs.nondeterministic_operation("deterministic")
+        else:
+            _, still = reproducible(first.streams, third.streams)
+            notes.append(
+                "With torch.use_deterministic_algorithms(True) nothing was refused: the cause lies elsewhere."
+                if still is not None
+                else "With torch.use_deterministic_algorithms(True) it gave what the first run gave."
+            )
+        if named:
+            notes.append(f"Not deterministic, says the framework: {named}.")
+    one = why.difference
+    return Proof(
+        Verdict.NOT_REPRODUCIBLE,
+        f"The script itself is not reproducible: two whole runs differ. {why.sentence[:1].upper()}{why.sentence[1:]}",
+        compared.steps,
+        (),
+        rows_of(compared),
+        one.name,
+        one.group.value,
+        one.step,
+        None,
+        why.depends,
+        why.mend,
+        notes=notes,
+        seconds={"whole": first.seconds, "again": second.seconds},
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

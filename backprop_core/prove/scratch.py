@@ -1,0 +1,134 @@
+"""A copy of the working directory for each run of a proof: nothing of the user's is touched, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import xxhash
+
+from backprop_core.errors import UsageError
+
+LIMIT_BYTES = 2 << 30
+_LEFT_OUT = frozenset({".git", ".hg", "__pycache__", "node_modules", ".backprop", ".pytest_cache", ".mypy_cache"})
+_READ_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Scratch:
+    """Copies of `source` at one place, `work`, made anew for each run: paths are the same in all of them.
+
+    Args:
+        source: the user's working directory.
+        work: where its copy lies.
+        limit_bytes: more is not copied.
+    """
+
+    source: Path
+    work: Path
+    limit_bytes: int = LIMIT_BYTES
+    _as_copied: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _at_first: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def measure(self) -> int:
+        """Bytes that a copy takes.
+
+        Raises:
+            UsageError: more than the limit.
+        """
+        self._at_first = dict(_looks(self.source))
+        total = sum(size for size, _ in self._at_first.values())
+        if total > self.limit_bytes:
+            largest = max(self._at_first, key=lambda name: self._at_first[name][0])
+            raise UsageError(
+                f"{self.source} holds {total / 1e9:.1f} GB, and a proof works in a copy of at most "
+                f"{self.limit_bytes / 1e9:.1f} GB; the largest file is {largest}.",
+                "Move data out of it and give the script its absolute path, or allow more with --copy-limit.",
+            )
+        return total
+
+    def make(self) -> None:
+        """A fresh copy."""
+        self.remove()
+        self.work.mkdir(parents=True)
+        for name in _files(self.source):
+            target = self.work / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.source / name, target, follow_symlinks=False)
+        for folder in _folders(self.source):
+            (self.work / folder).mkdir(parents=True, exist_ok=True)
+        self._as_copied = dict(_looks(self.work))
+
+    def remove(self) -> None:
+        """No copy any more."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def written(self) -> dict[str, str]:
+        """Digests of the files that the script has written or changed in the copy, by name."""
+        return {
+            name: _digest(self.work / name)
+            for name, look in _looks(self.work)
+            if self._as_copied.get(name) != look
+        }
+
+    def touched(self) -> list[str]:
+        """Files of the user's own that have changed since `measure`: the script knows their place by an absolute path."""
+        now = dict(_looks(self.source))
+        return sorted(name for name in {*now, *self._at_first} if now.get(name) != self._at_first.get(name))
+
+
+def pattern_of(name: str) -> str:
+    """A file's name without what changes from run to run: process ids, times, random words."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "#", name)
+
+
+def differing_files(first: Mapping[str, str], second: Mapping[str, str]) -> frozenset[str]:
+    """Patterns of the names of files that two whole runs did not write alike."""
+    return frozenset(pattern_of(name) for name in {*first, *second} if first.get(name) != second.get(name))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_left_out(Path(place, name))]
+        linked = [name for name in folders if Path(place, name).is_symlink()]
+        for name in [*files, *linked]:
+            path = Path(place, name)
+            if path.is_symlink() or path.is_file():
+                yield str(path.relative_to(folder))
+
+
+def _folders(folder: Path) -> Iterator[str]:
+    for place, folders, _ in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_left_out(Path(place, name))]
+        yield from (str(Path(place, name).relative_to(folder)) for name in folders if not Path(place, name).is_symlink())
+
+
+def _is_left_out(path: Path) -> bool:
+    """What no training reads: caches, version control, virtual environments."""
+    return path.name in _LEFT_OUT or (path / "pyvenv.cfg").is_file()
+
+
+def _looks(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name in _files(folder):
+        try:
+            told = os.lstat(folder / name)
+        except OSError:  # it has just gone
+            continue
+        yield name, (told.st_size, told.st_mtime_ns)
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {path.readlink()}"
+    seen = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_READ_BYTES):
+                seen.update(block)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return str(seen.hexdigest())

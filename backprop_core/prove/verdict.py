@@ -1,0 +1,155 @@
+"""What a proof says: identical, different, or not reproducible; as JSON, and read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from backprop_core.prove.causes import Cause, cause_of, decides, why_not_reproducible
+from backprop_core.prove.comparison import Compared, Difference, changing, compare
+from backprop_core.prove.pieces import Group
+from backprop_core.prove.scratch import differing_files, pattern_of
+from backprop_core.prove.stream import Stream
+
+
+class Verdict(StrEnum):
+    """How a proof ends."""
+
+    IDENTICAL = "identical"
+    DIFFERENT = "different"
+    NOT_REPRODUCIBLE = "not_reproducible"
+    UNFINISHED = "unfinished"
+
+
+EXIT_STATUS = {
+    Verdict.IDENTICAL: 0,
+    Verdict.DIFFERENT: 1,
+    Verdict.NOT_REPRODUCIBLE: 3,
+    Verdict.UNFINISHED: 124,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group of pieces: how many were compared, and how many of them differed."""
+
+    group: str
+    pieces: int
+    unequal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven.
+
+    Attributes:
+        verdict: identical, different, not reproducible, or unfinished.
+        sentence: the verdict in one sentence.
+        steps: boundaries that were compared.
+        cuts: where it was cut, as people read it.
+        rows: all groups of pieces.
+        name, group, step, after_cut: the piece that is named, where it first differed; empty or None for none.
+        depends: what depends on it.
+        mend: the line that mends it.
+        not_compared: names that differ between two whole runs, too, such as the time of day.
+        unkept: what changes and is in no checkpoint, a sentence each.
+        notes: further sentences.
+        seconds: what everything took.
+    """
+
+    verdict: Verdict
+    sentence: str
+    steps: int = 0
+    cuts: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    name: str = ""
+    group: str = ""
+    step: int | None = None
+    after_cut: int | None = None
+    depends: str = ""
+    mend: str = ""
+    not_compared: Sequence[str] = ()
+    unkept: Sequence[str] = ()
+    notes: Sequence[str] = field(default=())
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_status(self) -> int:
+        """Of the command: 0, 1, 3, or 124 where its time box ended before."""
+        return EXIT_STATUS[self.verdict]
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Proof:
+        """What `backprop prove --json` has printed."""
+        known = {name: told[name] for name in cls.__slots__ if name in told}
+        rows = [Row(**row) for row in told.get("rows", ())]
+        return cls(**{**known, "verdict": Verdict(told["verdict"]), "rows": rows})
+
+
+def reproducible(first: Sequence[Stream], second: Sequence[Stream]) -> tuple[Compared, Cause | None]:
+    """Two whole runs compared, and why they differ in what is trained; None where they do not."""
+    compared = compare(first, second)
+    return compared, why_not_reproducible(compared)
+
+
+def names_of_the_attempt(compared: Compared) -> frozenset[str]:
+    """What differs between two whole runs without a part in the training: the time of day, a process id."""
+    return frozenset(one.name for one in compared.differences if not decides(one.group))
+
+
+def compare_cut(
+    whole: Sequence[Stream],
+    cut: Sequence[Stream],
+    *,
+    without: frozenset[str],
+    files: Mapping[str, str],
+    files_again: Mapping[str, str],
+    files_cut: Mapping[str, str],
+) -> Compared:
+    """A whole run and a cut one compared, and at the end the files that they wrote."""
+    compared = compare(whole, cut, without=without)
+    loose = differing_files(files, files_again)
+    last = max((one.step for stream in whole for one in stream.steps), default=0)
+    names = [name for name in sorted({*files, *files_cut}) if pattern_of(name) not in loose]
+    for name in names:
+        if files.get(name) != files_cut.get(name):
+            how = "is not there" if name not in files_cut else "was not there before" if name not in files else "differs"
+            compared.differences.append(Difference(name, Group.FILE, last, attempt=_LAST, how=how))
+            compared.unequal.setdefault(Group.FILE, set()).add(name)
+    if names:
+        compared.pieces[Group.FILE] = len(names)
+    return compared
+
+
+_LAST = 1 << 30
+
+
+def rows_of(compared: Compared) -> list[Row]:
+    """Each group with its pieces."""
+    return [
+        Row(group.value, compared.pieces.get(group, 0), len(compared.unequal.get(group, ())))
+        for group in Group
+        if compared.pieces.get(group) or compared.unequal.get(group)
+    ]
+
+
+def unkept_in(streams: Sequence[Stream]) -> list[str]:
+    """What changed and was in no checkpoint, a sentence each."""
+    found: dict[str, str] = {}
+    for stream in streams:
+        found |= stream.unkept
+    return list(found.values())
+
+
+def without_effect(compared: Compared, whole: Stream) -> list[str]:
+    """Pieces that change in training, were other right after a resume, and the same again a step later."""
+    moved = changing(whole)
+    differed = {one.name for one in compared.differences}
+    return sorted(
+        {one.name for one in compared.at_arrival if one.name in moved and one.name not in differed and one.how == "differs"}
+    )
+
+
+__all__ = ["Proof", "Row", "Verdict", "cause_of", "compare_cut", "reproducible", "rows_of"]
