@@ -161,7 +161,9 @@ class ProofRuns:
         mine = [one for one in _read(stream) if one.attempt == number]
         if status not in (0, 124) and not killed:
             self._out_of_time()
-            began = next((f", resumed at step {one.began_at}," for one in mine if one.began_at is not None), "")
+            began = next(
+                (f", resumed at step {one.began_at}," for one in mine if one.began_at is not None), ""
+            )
             raise ResumeFailedError(
                 f"Attempt {number}{began} failed with exit status {status}. {self._tail(name)}",
             )
@@ -169,7 +171,9 @@ class ProofRuns:
             raise ResumeFailedError(f"Attempt {number} did not go on from a checkpoint. {self._tail(name)}")
         if not mine:
             self._out_of_time()
-            raise ResumeFailedError(f"In attempt {number} nothing that trains was recognised. {self._tail(name)}")
+            raise ResumeFailedError(
+                f"In attempt {number} nothing that trains was recognised. {self._tail(name)}"
+            )
 
     def _whole_enough(self, streams: Sequence[Stream]) -> None:
         """Raise where time ended the run, and not the last step or the script."""
@@ -192,7 +196,11 @@ class ProofRuns:
         told = self._root / f"{name}.orders"
         orders.write(told)
         box = ["-m", f"{left_s:.3f}s"]
-        run = ["resume", name, *self._script.options] if resume else ["run", "--run-id", name, *self._script.words]
+        run = (
+            ["resume", name, *self._script.options]
+            if resume
+            else ["run", "--run-id", name, *self._script.words]
+        )
         words = [sys.executable, "-m", "backprop_cli", run[0], *box, *run[1:]]
         env = {
             **os.environ,
@@ -219,7 +227,8 @@ class ProofRuns:
             if self._clock.monotonic() > self._ends_at + _LAST_S:
                 self._end(child)
                 raise BoxOverError(
-                    "The time box of the proof ended before it was done.", "Give it more (-m), or fewer --steps."
+                    "The time box of the proof ended before it was done.",
+                    "Give it more (-m), or fewer --steps.",
                 )
 
     @staticmethod
@@ -255,7 +264,8 @@ def _read(folder: Path) -> list[Stream]:
     for one in streams:
         if one.fault:
             raise BackpropError(
-                f"The proof itself failed, please report it: {one.fault}.", "Nothing can be said of the script."
+                f"The proof itself failed, please report it: {one.fault}.",
+                "Nothing can be said of the script.",
             )
     return streams
 

@@ -103,7 +103,9 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
         )
     missing = trained - max((one.step for stream in cut.streams for one in stream.steps), default=0)
     if missing > 0:
-        return Proof(Verdict.UNFINISHED, f"The cut run ended {missing} steps before the whole one.", found.steps, texts)
+        return Proof(
+            Verdict.UNFINISHED, f"The cut run ended {missing} steps before the whole one.", found.steps, texts
+        )
     said = f"Bit-identical over {_count(found.steps, 'step')} and {_count(len(texts), 'cut')}."
     return Proof(Verdict.IDENTICAL, said, found.steps, texts, rows_of(found))
 
@@ -113,7 +115,9 @@ def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) 
     if not any(one.batches for one in first.first_rank.steps):
         notes.append("No batches could be seen: the script takes its data in a way that nobody is told of.")
     if len(cut.cuts) < planned:
-        notes.append(f"{_count(planned - len(cut.cuts), 'cut')} did not come about: that place cannot be left.")
+        notes.append(
+            f"{_count(planned - len(cut.cuts), 'cut')} did not come about: that place cannot be left."
+        )
     if proof.verdict is Verdict.IDENTICAL:
         notes += [
             f"`{name}` was not brought back by a resume, and had its value again a step later."

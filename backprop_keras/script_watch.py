@@ -26,32 +26,32 @@ class CallbackWatch:
 
     def __init__(self, callbacks: Sequence[Any], translators: Sequence[Translator]) -> None:
         self._callbacks = callbacks
-        self._state = ScriptState(
+        self.state = ScriptState(
             self._roots,
-            tracked_elsewhere=_is_stored,
+            tracked_elsewhere=is_stored,
             frameworks=frameworks_in_use(),
             translators=translators,
         )
 
     def begin(self) -> None:
         """Training is about to begin, and every `on_train_begin` is over: remember how things are, once."""
-        if not self._state.has_baseline:
-            self._state.baseline()
+        if not self.state.has_baseline:
+            self.state.baseline()
 
     def capture(self) -> Any:
         """What has changed since, as a copy; None before the beginning."""
-        return copied(self._state.changed()) if self._state.has_baseline else None
+        return copied(self.state.changed()) if self.state.has_baseline else None
 
     def restore(self, saved: Any) -> list[Missing]:
         """Put back what `capture` gave; what could not be. Earlier versions stored nothing of it."""
         if not isinstance(saved, Mapping):
             return []
         self.begin()
-        return self._state.restore(saved).missing
+        return self.state.restore(saved).missing
 
     def unkept(self) -> list[Unkept]:
         """What had changed when it was last taken, and is not in it."""
-        return self._state.unkept()
+        return self.state.unkept()
 
     def _roots(self) -> Sequence[Root]:
         roots, count = [], dict[str, int]()
@@ -64,7 +64,7 @@ class CallbackWatch:
         return roots
 
 
-def _is_stored(value: object) -> bool:
+def is_stored(value: object) -> bool:
     """Whether it is a model or a part of one, or Keras' own."""
     kind = type(value)
     if issubclass(kind, _KEPT_WITH_THE_MODEL):

@@ -17,6 +17,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
+from backprop_core.session.witness import Witness
 from backprop_keras import callback_states, variables
 from backprop_keras.backends import active
 from backprop_keras.building import build_as_planned, build_without_data, is_built, layers_are_built, plan
@@ -24,7 +25,7 @@ from backprop_keras.dataloader_state import DataPlace
 from backprop_keras.export import FIT as _FIT
 from backprop_keras.export import weights_layout
 from backprop_keras.last_callback import Fit
-from backprop_keras.script_watch import CallbackWatch
+from backprop_keras.script_watch import CallbackWatch, is_stored
 
 _OWN = "backprop."
 _CALLBACKS, _RANDOM, _SCRIPT = (_OWN + part for part in ("callbacks", "random", "script"))
@@ -146,6 +147,20 @@ class FitState:
 
     def _step(self) -> int:
         return self._steps_before + self._trained()
+
+    def witness(self) -> Witness:
+        model = self._attached()
+        values: dict[str, Any] = {}
+        for path, array in variables.arrays(variables.named(model.variables)).items():
+            values[f"{'seed' if 'seed_generator' in path else 'model'} {path}"] = array
+        for name, optimizer in variables.optimizers_of(model).items():
+            # One that is built by its first step has longer paths than one that was built before it.
+            for place, array in enumerate(variables.arrays(variables.named(optimizer.variables)).values()):
+                slot = optimizer.variables[place].path.rpartition("/")[2]
+                values[f"{name} {slot} {place}"] = array
+        metrics = variables.arrays(variables.metric_variables(model))
+        values |= {f"metrics {path}": array for path, array in metrics.items()}
+        return Witness(self.script.state, (), values, is_stored)
 
     def unkept(self) -> Sequence[Unkept]:
         return self.script.unkept()

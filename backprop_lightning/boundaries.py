@@ -39,6 +39,8 @@ class Boundaries(Protocol):
 
     def took(self, phase: Phase, seconds: float) -> None: ...
 
+    def arrived(self) -> None: ...
+
 
 class TrainingLoop:
     """Boundaries in one Trainer's fit.
@@ -314,3 +316,4 @@ class TrainingLoop:
         self._training_state.put_back(resumed)
         self._restoring.restoring = None
         self._step = self._trainer.global_step
+        self._boundaries.arrived()

@@ -121,6 +121,9 @@ class FollowingFit(PatchedFit):
     def took(self, phase: Phase, seconds: float) -> None:
         """The first rank measures."""
 
+    def arrived(self) -> None:
+        """Nothing is to be told."""
+
     def completed(self) -> None:
         self._together.hear(0)
         self._follow()

@@ -111,6 +111,10 @@ class PatchedFit(ABC):
     def took(self, phase: Phase, seconds: float) -> None:
         """How long something took that more than one boundary lies in."""
 
+    @abstractmethod
+    def arrived(self) -> None:
+        """A resumed fit has everything back."""
+
     def is_debris(self, error: Exception, *, save: bool = True) -> bool:
         """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved.
 

@@ -39,7 +39,7 @@ class LightningScriptWatch:
         self._trainer = trainer
         self._framework = _LightningFramework()
         self._stored: Callable[[object], bool] = lambda value: False
-        self._state = ScriptState(
+        self.state = ScriptState(
             self._roots,
             tracked_elsewhere=self._is_stored,
             frameworks=[self._framework],
@@ -48,16 +48,16 @@ class LightningScriptWatch:
 
     def begin(self) -> None:
         """Training is about to begin: remember how things are, once."""
-        if not self._state.has_baseline:
+        if not self.state.has_baseline:
             self._refresh()
-            self._state.baseline()
+            self.state.baseline()
 
     def capture(self) -> Any:
         """What has changed since, as a copy; None before the beginning."""
-        if not self._state.has_baseline:
+        if not self.state.has_baseline:
             return None
         self._refresh()
-        return copied(self._state.changed())
+        return copied(self.state.changed())
 
     def restore(self, saved: Any) -> list[Missing]:
         """Put back what `capture` gave; what could not be. Earlier versions stored nothing of it."""
@@ -65,11 +65,11 @@ class LightningScriptWatch:
             return []
         self.begin()
         self._refresh()
-        return self._state.restore(saved).missing
+        return self.state.restore(saved).missing
 
     def unkept(self) -> list[Unkept]:
         """What had changed when it was last taken, and is not in it."""
-        return self._state.unkept()
+        return self.state.unkept()
 
     def _roots(self) -> Sequence[Root]:
         trainer, roots, count = self._trainer, [], dict[str, int]()
@@ -81,7 +81,7 @@ class LightningScriptWatch:
             name = type(callback).__name__
             count[name] = count.get(name, 0) + 1
             name = f"callback {name}" if count[name] == 1 else f"callback {name} {count[name]}"
-            if not _is_lightnings(callback):
+            if not is_lightnings(callback):
                 roots.append((name, callback))
         return roots
 
@@ -95,9 +95,10 @@ class LightningScriptWatch:
 
     def _is_stored(self, value: object) -> bool:
         """Whether Lightning's own checkpoint has it, or it is Lightning's: the Trainer, its loops, its loggers."""
-        return self._stored(value) or _is_lightnings(value)
+        return self._stored(value) or is_lightnings(value)
 
 
-def _is_lightnings(value: object) -> bool:
+def is_lightnings(value: object) -> bool:
+    """Whether it is a part of Lightning."""
     module = type.__dict__["__module__"].__get__(type(value))
     return isinstance(module, str) and module.partition(".")[0] in _PACKAGES

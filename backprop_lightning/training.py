@@ -169,6 +169,9 @@ class BoxedFit(PatchedFit):
     def took(self, phase: Phase, seconds: float) -> None:
         self.session.forecast.phases[phase].observe(seconds)
 
+    def arrived(self) -> None:
+        self.session.arrived()
+
     # -- the way out -------------------------------------------------------------------------------------------
 
     def completed(self) -> None:

@@ -14,11 +14,12 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import Clock
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
+from backprop_core.session.witness import Witness
 from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.package import version_of
-from backprop_lightning.script_watch import LightningScriptWatch
+from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
@@ -79,6 +80,18 @@ class LightningState:
             if refusal:
                 self.warn(f"This training could not be resumed as it is. {refusal}")
         return checkpoint
+
+    def witness(self) -> Witness:
+        trainer = self.trainer
+        roots = [(f"optimizer {n}" if n else "optimizer", one) for n, one in enumerate(trainer.optimizers)]
+        roots += [
+            (f"scheduler {n}" if n else "scheduler", one.scheduler)
+            for n, one in enumerate(trainer.lr_scheduler_configs)
+        ]
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        roots += [] if scaler is None else [("scaler", scaler)]
+        stored = self.framework.stored_with({})
+        return Witness(self.script.state, roots, {}, lambda value: stored(value) or is_lightnings(value))
 
     def unkept(self) -> Sequence[Unkept]:
         return self.script.unkept()

@@ -246,6 +246,7 @@ class TrainPatches:
             self._own is not None and self._own["place"]["batch"]
         ):  # `on_epoch_begin` has been told of this epoch again
             self._train_state.put_back_script(self._own)
+        self._session.arrived()
 
     def _run_pending(self) -> None:
         trainer = self._trainer

@@ -34,22 +34,22 @@ class TrainerScriptWatch:
         self._trainer = trainer
         self._framework = framework
         self._stored: Callable[[object], bool] = lambda value: False
-        self._state = ScriptState(
+        self.state = ScriptState(
             self._roots, tracked_elsewhere=self._is_stored, frameworks=[framework], translators=translators
         )
 
     def begin(self) -> None:
         """Training is about to begin: remember how things are, once."""
-        if not self._state.has_baseline:
+        if not self.state.has_baseline:
             self._refresh()
-            self._state.baseline()
+            self.state.baseline()
 
     def capture(self) -> Any:
         """What has changed since, as a copy; None before the beginning."""
-        if not self._state.has_baseline:
+        if not self.state.has_baseline:
             return None
         self._refresh()
-        return copied(self._state.changed())
+        return copied(self.state.changed())
 
     def restore(self, saved: Any) -> list[Missing]:
         """Put back what `capture` gave; what could not be. Earlier versions stored nothing of it."""
@@ -57,11 +57,11 @@ class TrainerScriptWatch:
             return []
         self.begin()
         self._refresh()
-        return self._state.restore(saved).missing
+        return self.state.restore(saved).missing
 
     def unkept(self) -> list[Unkept]:
         """What had changed when it was last taken, and is not in it."""
-        return self._state.unkept()
+        return self.state.unkept()
 
     def _callbacks(self) -> list[tuple[str, Any]]:
         named, count = [], dict[str, int]()
@@ -69,7 +69,7 @@ class TrainerScriptWatch:
             name = type(callback).__name__
             count[name] = count.get(name, 0) + 1
             name = f"callback {name}" if count[name] == 1 else f"callback {name} {count[name]}"
-            if not _is_theirs(callback):
+            if not is_theirs(callback):
                 named.append((name, callback))
         return named
 
@@ -97,9 +97,10 @@ class TrainerScriptWatch:
             value is trainer.data_collator or value is trainer.train_dataset
         ):  # kept with the loader, batch for batch
             return True
-        return self._stored(value) or (_is_theirs(value) and not issubclass(type(value), nn.Module))
+        return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
 
 
-def _is_theirs(value: object) -> bool:
+def is_theirs(value: object) -> bool:
+    """Whether it is a part of transformers or accelerate."""
     module = type.__dict__["__module__"].__get__(type(value))
     return isinstance(module, str) and module.partition(".")[0] in _PACKAGES

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
 from torch.optim import Optimizer
 
 from backprop_core.checkpoints.arrays import Translator
@@ -22,12 +23,13 @@ from backprop_core.script_state.trackables import StateDictTracked, restore_all
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
+from backprop_core.session.witness import Witness
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.dataloader_state import LoaderWatch
-from backprop_transformers.script_watch import TrainerScriptWatch
+from backprop_transformers.script_watch import TrainerScriptWatch, is_theirs
 
 OURS = "backprop.transformers"
 _REST = "backprop.rest"
@@ -94,6 +96,22 @@ class TrainState:
     def own_part(self) -> dict[str, object]:
         """What only Trainer has. Each process has its own place in the data, random generators and running loss."""
         return {OURS: self._own() if self._frozen is None else self._frozen}
+
+    def witness(self) -> Witness:
+        trainer = self.trainer
+        scheduler = getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)
+        roots = [("optimizer", self._optimizer()), ("scheduler", scheduler)]
+        scaler = getattr(trainer.accelerator, "scaler", None)
+        roots += [] if scaler is None else [("scaler", scaler)]
+        stored = self.framework.stored_with({})
+        state = {name: getattr(trainer.state, name) for name in ("epoch", "best_metric", "log_history")}
+        loss = {"running loss": trainer._tr_loss, "logged loss": trainer._total_loss_scalar}
+        return Witness(
+            self.script.state,
+            roots,
+            {"trainer.state": state, "trainer": loss},
+            lambda value: stored(value) or (is_theirs(value) and not isinstance(value, nn.Module)),
+        )
 
     def unkept(self) -> Sequence[Unkept]:
         return self.script.unkept()

@@ -28,7 +28,9 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
 @click.command("prove", cls=ScriptCommand, epilog=_EXAMPLES)
 @click.argument("script", shell_complete=complete_files)
 @click.argument("script_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT ARGS...]")
-@click.option("--steps", default=60, show_default=True, metavar="N", help="How many steps are trained and compared.")
+@click.option(
+    "--steps", default=60, show_default=True, metavar="N", help="How many steps are trained and compared."
+)
 @click.option("--cuts", default=4, show_default=True, metavar="N", help="How often the training is cut.")
 @click.option("--seed", default="", metavar="TEXT", help="Choose other places for the cuts.")
 @click.option(
@@ -39,10 +41,10 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
     help="The working directory is copied if it is no larger.",
 )
 @config_options
+@click.option("--config", metavar="PATH", help="Configuration file to use instead of the one that is found.")
 @click.option(
-    "--config", metavar="PATH", help="Configuration file to use instead of the one that is found."
+    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m."
 )
-@click.option("--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m.")
 @click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @json_option
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
@@ -85,11 +87,15 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     finally:
         remove_all(root)
     for name in touched[:5]:
-        tell(f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path.")
+        tell(
+            f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path."
+        )
     if parameters["as_json"]:
         from backprop_core.strict_json import encode
 
-        click.echo(encode({**asdict(proof), "verdict": proof.verdict.value, "exit_status": proof.exit_status}))
+        click.echo(
+            encode({**asdict(proof), "verdict": proof.verdict.value, "exit_status": proof.exit_status})
+        )
     else:
         show(proof)
     return proof.exit_status

@@ -33,11 +33,13 @@ class Leave:
         outcome: how the attempt is to be called then.
         why: half a sentence for people.
         at_once: at this boundary; otherwise the shrunk deadline decides.
+        here: at this very boundary, as where time is over: nothing is finished before, no epoch's end and no window.
     """
 
     outcome: Outcome
     why: str
     at_once: bool
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,13 @@ def _no_room(facts: BoundaryFacts) -> Decision:
 
 def _leave(facts: BoundaryFacts, leave: Leave) -> Decision:
     """End now, or behind what must be finished (an epoch's end, an accumulation window) if that still fits."""
-    if facts.finish and facts.remaining_s >= facts.reserve_s:
+    if facts.finish and facts.remaining_s >= facts.reserve_s and not leave.here:
         return _CONTINUE
-    if facts.window_s and facts.remaining_s >= facts.window_s + facts.save_s + facts.exit_s:
+    if (
+        not leave.here
+        and facts.window_s
+        and facts.remaining_s >= facts.window_s + facts.save_s + facts.exit_s
+    ):
         return _CONTINUE
     reason = SaveReason.PREEMPTED if leave.outcome is Outcome.PREEMPTED else SaveReason.REQUESTED
     return Decision(BoundaryAction.STOP, reason, leave.outcome, leave.why)

@@ -265,7 +265,7 @@ class CountedLoops:
         clock, stack = SYSTEM.monotonic, self.stack
         stack.append(loop)
         counts, holds_loops = loop.site.by_update or self.iterations_are_steps, loop.site.holds_loops
-        counts = counts and loop.site.trains
+        counts, ran = counts and loop.site.trains, False
         try:
             training.entered(loop, frame)
             self._settle(loop)
@@ -274,12 +274,12 @@ class CountedLoops:
                     self._cut_to(loop)
                 if loop.late is not None and loop.index:
                     training.entered_late(loop, frame)
-                if counts and loop.index and not loop.stepped_inside and not self.steps_seen:
+                if counts and ran and not loop.stepped_inside and not self.steps_seen:
                     self.stepped = True
                 if self.stepped:
                     self.stepped = False
                     self.steps += 1
-                    self._count(loop)
+                    self.stepped_in(loop)
                     if clock() >= training.alarm.wake or loop.index == loop.length:
                         training.boundary(loop, frame)
                 elif clock() >= training.alarm.wake:
@@ -287,6 +287,7 @@ class CountedLoops:
                 loop.index += 1
                 if holds_loops:
                     self._next_iteration(loop, frame)
+                ran = True  # by this process: one that resumes begins at an index that it has not trained
                 yield
         finally:
             self._leave(loop, frame)
@@ -296,7 +297,8 @@ class CountedLoops:
         if loop in self._opening:
             del self._opening[self._opening.index(loop) :]
 
-    def _count(self, loop: RunningLoop) -> None:
+    def stepped_in(self, loop: RunningLoop) -> None:
+        """A step belongs to `loop`, and to no iteration of those around it."""
         for around in self.stack:
             around.stepped_inside = True
         loop.stepped_inside = False

@@ -185,8 +185,10 @@ class ScriptLoopState(LoopState):
         witness = super().witness()
         return replace(
             witness,
-            belongs_to_attempt=lambda value: witness.belongs_to_attempt(value)
-            or any(one.made_by(value) is not None for one in self.passes),
+            belongs_to_attempt=lambda value: (
+                witness.belongs_to_attempt(value)
+                or any(one.made_by(value) is not None for one in self.passes)
+            ),
         )
 
     def unkept(self) -> Sequence[Unkept]:

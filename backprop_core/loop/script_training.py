@@ -81,8 +81,7 @@ class ScriptTraining:
             return
         if loop.saved is not None and loop.saved.opening is not None:
             self.loop_state.set_randomness(loop.saved.opening["random"])
-        if loop.site.trains:
-            loop.random = self.loop_state.randomness()
+        loop.random = self.loop_state.randomness()  # of an evaluation, too: its loader may be shuffled
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         items: list[Iterable[Any]] = [source]
@@ -129,7 +128,7 @@ class ScriptTraining:
     def entered(self, loop: RunningLoop, frame: FrameType) -> None:
         counts = loop.site.by_update or self.loops.iterations_are_steps
         if counts and self.session is None and loop is self.loops.stack[0]:
-            self.alarm.wake = self._clock.monotonic() + _UPDATES_FOR_S
+            self.alarm.wake = 0.0 if self._proves else self._clock.monotonic() + _UPDATES_FOR_S
         if loop.saved is None:
             return
         if loop.late is not None:
@@ -350,6 +349,8 @@ class ScriptTraining:
         for sentence in loop_state.rewind_files(session.restored.states):
             session.messages.say(sentence)
         self._told = self.loops.steps
+        if loop is not None and loop.index:  # its steps were counted by the process before
+            self.loops.stepped_in(loop)
         session.weigh()
         session.arrived()
 
@@ -383,7 +384,10 @@ class ScriptTraining:
     def _must_leave(self, session: Session) -> bool:
         """Inside something longer than a step: whether the next boundary may come too late."""
         pacer = session.pacer
-        return session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()
+        return (
+            session.is_cut
+            or session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()
+        )
 
     def _say_found(self, fresh: str) -> None:
         if fresh and self.session is not None:

@@ -142,4 +142,7 @@ class RawLoopListener:
             return False
         session.wake = 0.0  # the next boundary decides
         pacer = session.pacer
-        return session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()
+        return (
+            session.is_cut
+            or session.remaining_s() < pacer.save_s() + pacer.exit_s() + 2 * session.forecast.longest_step_s()
+        )

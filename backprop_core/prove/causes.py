@@ -45,8 +45,8 @@ _UNREPRODUCIBLE: dict[Group, str] = {
         "(PYTHONHASHSEED), files listed without sorted(...), or threads that race."
     ),
     Group.PARAMETER: (
-        "The model begins with other weights, or an operation adds in no fixed order: seed before the model is made, and try "
-        "torch.use_deterministic_algorithms(True)."
+        "The model begins with other weights, or an operation adds in no fixed order: seed before the model is "
+        "made, or try torch.use_deterministic_algorithms(True)."
     ),
 }
 
@@ -88,20 +88,32 @@ def cause_of(compared: Compared) -> Cause | None:
         return None
     first = min(compared.differences, key=lambda one: (one.attempt, one.step))
     together = [one for one in compared.differences if (one.attempt, one.step) == (first.attempt, first.step)]
-    arrival = [one for one in compared.at_arrival if one.attempt == first.attempt and one.how != "is not there"]
+    arrival = [
+        one for one in compared.at_arrival if one.attempt == first.attempt and one.how != "is not there"
+    ]
     later = {one.name for one in compared.differences if one.attempt == first.attempt}
     lost = _first([one for one in arrival if one.name in later])
     window = next((one for one in together if one.how.startswith(OTHER_NUMBER)), None)
     data = next((one for one in together if one.group is Group.BATCH), None)
     # What was right on arrival and differs a step later is computed from what the step was given.
-    chosen = window or lost or (data if compared.arrivals_seen else None) or _first(together)
+    chosen = window or lost or (data if first.attempt in compared.arrivals_seen else None) or _first(together)
     assert chosen is not None
     step = next((one.step for one in compared.differences if one.name == chosen.name), first.step)
     named = Difference(
-        chosen.name, chosen.group, max(step, first.step), chosen.rank, first.attempt, first.after_cut, chosen.how
+        chosen.name,
+        chosen.group,
+        max(step, first.step),
+        chosen.rank,
+        first.attempt,
+        first.after_cut,
+        chosen.how,
     )
     return Cause(
-        named, _DEPENDS[named.group], _MENDS[named.group].format(name=short_name(named.name)), chosen is lost, len(together) - 1
+        named,
+        _DEPENDS[named.group],
+        _MENDS[named.group].format(name=short_name(named.name)),
+        chosen is lost,
+        len(together) - 1,
     )
 
 
@@ -114,7 +126,9 @@ def _first(differences: Sequence[Difference]) -> Difference | None:
 def why_not_reproducible(compared: Compared) -> Cause | None:
     """The first difference between two whole runs, with its usual causes."""
     core = [one for one in compared.differences if decides(one.group) or one.group is Group.GENERATOR]
-    if not any(decides(one.group) for one in core):  # a generator that is not seeded and that nobody draws from
+    if not any(
+        decides(one.group) for one in core
+    ):  # a generator that is not seeded and that nobody draws from
         return None
     step = min(one.step for one in core)
     together = [one for one in core if one.step == step]

@@ -45,7 +45,7 @@ class Compared:
         at_arrival: pieces that were not as before right after a resume, by rank; they may have no effect.
         pieces: how many there are of each group.
         unequal: names that differed, by group.
-        arrivals_seen: it is known what the resumed attempts had right after the resume.
+        arrivals_seen: resumed attempts of which it is known what they had right after the resume.
     """
 
     steps: int = 0
@@ -53,7 +53,7 @@ class Compared:
     at_arrival: list[Difference] = field(default_factory=list)
     pieces: dict[Group, int] = field(default_factory=dict)
     unequal: dict[Group, set[str]] = field(default_factory=dict)
-    arrivals_seen: bool = False
+    arrivals_seen: set[int] = field(default_factory=set)
 
 
 def compare(
@@ -71,11 +71,12 @@ def compare(
     seen: set[tuple[str, int]] = set()
     steps: set[int] = set()
     by_rank = {stream.rank: _by_step(stream.steps) for stream in whole}
+    inside = {stream.attempt + 1 for stream in other if stream.left_evaluation}
     for stream in sorted(other, key=lambda one: (one.attempt, one.rank)):
         reference = by_rank.get(stream.rank, {})
         arrival = stream.arrival
-        if arrival is not None and arrival.step in reference:
-            result.arrivals_seen = True
+        if arrival is not None and arrival.step in reference and stream.attempt not in inside:
+            result.arrivals_seen.add(stream.attempt)
             there = _differences(reference[arrival.step].pieces, arrival.pieces, without)
             result.at_arrival += [_of(stream, arrival.step, *one) for one in there]
         before = -1 if stream.began_at is None else stream.began_at
@@ -84,8 +85,8 @@ def compare(
             if moment.step not in reference:
                 continue
             steps.add(moment.step)
-            there = _since(reference, since, moment.step)
-            for found in _between(there, moment, without, by_rank, stream.rank):
+            expected = _since(reference, since, moment.step)
+            for found in _between(expected, moment, without, by_rank, stream.rank):
                 if (found[0], stream.rank) not in seen:
                     seen.add((found[0], stream.rank))
                     result.differences.append(_of(stream, moment.step, *found))
@@ -125,9 +126,7 @@ def _between(
     return found
 
 
-def _differences(
-    before: Pieces, after: Pieces, without: frozenset[str]
-) -> list[tuple[str, Group, str]]:
+def _differences(before: Pieces, after: Pieces, without: frozenset[str]) -> list[tuple[str, Group, str]]:
     found = []
     for name, (group, digest) in before.items():
         if name in without:
@@ -153,7 +152,11 @@ def _how_batches(
     if not after.batches:
         return "differ"
     for number, moments in by_rank.items():
-        if number != rank and after.step in moments and list(moments[after.step].batches) == list(after.batches):
+        if (
+            number != rank
+            and after.step in moments
+            and list(moments[after.step].batches) == list(after.batches)
+        ):
             return f"are those of rank {number}"
     mine = by_rank.get(rank, {})
     for step in sorted(mine):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from backprop_core.prove.stream import Moment, Stream
 
@@ -82,7 +83,7 @@ def _epoch_ends(moments: Sequence[Moment]) -> list[int]:
     """Steps behind which another epoch begins."""
     return [
         one.step
-        for one, after in zip(moments, moments[1:], strict=False)
+        for one, after in pairwise(moments)
         if (one.epoch is not None and after.epoch is not None and after.epoch > one.epoch)
         or after.batch <= one.batch - 1
     ]

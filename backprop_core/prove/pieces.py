@@ -93,7 +93,9 @@ class Digests:
 
     def _graph(self, graph: Graph) -> Pieces:
         found: Pieces = {}
-        names = {id(node.value): readable(node.name) for node in graph.nodes.values() if node.kind is Kind.ARRAY}
+        names = {
+            id(node.value): readable(node.name) for node in graph.nodes.values() if node.kind is Kind.ARRAY
+        }
         for node in graph.nodes.values():
             for name, group, digest in self._node(node, names):
                 found[readable(name)] = (group, digest)

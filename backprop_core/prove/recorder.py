@@ -82,9 +82,12 @@ class Recorder:
 
     def in_evaluation(self, session: Session) -> None:
         """A place at which an evaluation could be left."""
+        if session.is_cut:
+            return
         self._places += 1
         self._writer.told(evaluation=self._last, places=self._places)
         if self.orders.evaluation == (self._last, self._places):
+            self._writer.told(left_evaluation=self._last)
             session.cut_here(_CUT)
 
     def arrived(self, session: Session) -> None:

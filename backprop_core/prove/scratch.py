@@ -14,7 +14,9 @@ import xxhash
 from backprop_core.errors import UsageError
 
 LIMIT_BYTES = 2 << 30
-_LEFT_OUT = frozenset({".git", ".hg", "__pycache__", "node_modules", ".backprop", ".pytest_cache", ".mypy_cache"})
+_LEFT_OUT = frozenset(
+    {".git", ".hg", "__pycache__", "node_modules", ".backprop", ".pytest_cache", ".mypy_cache"}
+)
 _READ_BYTES = 1 << 20
 
 
@@ -104,7 +106,11 @@ def _files(folder: Path) -> Iterator[str]:
 def _folders(folder: Path) -> Iterator[str]:
     for place, folders, _ in os.walk(folder):
         folders[:] = [name for name in folders if not _is_left_out(Path(place, name))]
-        yield from (str(Path(place, name).relative_to(folder)) for name in folders if not Path(place, name).is_symlink())
+        yield from (
+            str(Path(place, name).relative_to(folder))
+            for name in folders
+            if not Path(place, name).is_symlink()
+        )
 
 
 def _is_left_out(path: Path) -> bool:

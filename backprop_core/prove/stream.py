@@ -1,4 +1,4 @@
-"""The stream that one rank of one attempt writes: what each boundary held, a JSON line each. Only what has changed is written."""
+"""What one rank of one attempt writes: a JSON line for each boundary, with the pieces that have changed since the last."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Stream:
         evaluations: places at which an evaluation can be left, by step.
         unkept: what changed and could not be kept, by name; why.
         began_at: the step of the checkpoint that it went on from; None for the beginning.
+        left_evaluation: it was cut inside an evaluation.
         fault: what went wrong in the writing of it, or empty.
     """
 
@@ -52,6 +53,7 @@ class Stream:
     unkept: dict[str, str] = field(default_factory=dict)
     began_at: int | None = None
     fault: str = ""
+    left_evaluation: bool = False
 
     @property
     def steps(self) -> list[Moment]:
@@ -111,6 +113,8 @@ def _read(path: Path) -> Stream:
             stream.evaluations[line["evaluation"]] = line["places"]
         elif "unkept" in line:
             stream.unkept[line["unkept"]] = line["why"]
+        elif "left_evaluation" in line:
+            stream.left_evaluation = True
         elif "fault" in line:
             stream.fault = line["fault"]
         elif "began_at" in line:
@@ -120,7 +124,13 @@ def _read(path: Path) -> Stream:
             pieces |= {name: (Group(group), digest) for name, (group, digest) in line["changed"].items()}
             stream.moments.append(
                 Moment(
-                    line["step"], line["epoch"], line["batch"], dict(pieces), line["batches"], line["arrived"], line["place"]
+                    line["step"],
+                    line["epoch"],
+                    line["batch"],
+                    dict(pieces),
+                    line["batches"],
+                    line["arrived"],
+                    line["place"],
                 )
             )
     return stream

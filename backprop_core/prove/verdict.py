@@ -115,7 +115,13 @@ def compare_cut(
     names = [name for name in sorted({*files, *files_cut}) if pattern_of(name) not in loose]
     for name in names:
         if files.get(name) != files_cut.get(name):
-            how = "is not there" if name not in files_cut else "was not there before" if name not in files else "differs"
+            how = (
+                "is not there"
+                if name not in files_cut
+                else "was not there before"
+                if name not in files
+                else "differs"
+            )
             compared.differences.append(Difference(name, Group.FILE, last, attempt=_LAST, how=how))
             compared.unequal.setdefault(Group.FILE, set()).add(name)
     if names:
@@ -148,7 +154,11 @@ def without_effect(compared: Compared, whole: Stream) -> list[str]:
     moved = changing(whole)
     differed = {one.name for one in compared.differences}
     return sorted(
-        {one.name for one in compared.at_arrival if one.name in moved and one.name not in differed and one.how == "differs"}
+        {
+            one.name
+            for one in compared.at_arrival
+            if one.name in moved and one.name not in differed and one.how == "differs"
+        }
     )
 
 

@@ -60,6 +60,7 @@ class Session:
         checkpoint: the newest checkpoint committed, or the one resumed from; None if there is none.
         leaving: why the loop has to be left, or None.
         opened: `open` has found all that it needs; where it fails there is no run, no deadline and nothing to close.
+        is_cut: a proof has the training end at this very place.
         passes_over: what was restored is the end of a training that is completed, and nobody asked to train on from it.
     """
 
@@ -90,7 +91,7 @@ class Session:
         self.opened = self.passes_over = False
         self.scripts_checkpoint: ScriptsCheckpoint | None = None
         self.recorder = recorder_of(settings.environ)
-        self._cut = False
+        self.is_cut = False
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -408,7 +409,7 @@ class Session:
     @property
     def may_leave_by_itself(self) -> bool:
         """Whether a stop signal has come, and no other process waits for this one at the next boundary."""
-        return bool(self.requests.signalled) or (self.recorder is not None and self._cut)
+        return bool(self.requests.signalled) or self.is_cut
 
     # -- a proof -------------------------------------------------------------------------------------------------
 
@@ -433,9 +434,8 @@ class Session:
 
     def cut_here(self, why: str) -> None:
         """As if the time were over at this very place."""
-        self._cut = True
-        self.requests.leave = Leave(Outcome.TIMEBOXED, why, at_once=True)
-        self.deadlines.shrink(self.clock.monotonic(), why)
+        self.is_cut = True
+        self.requests.leave = Leave(Outcome.TIMEBOXED, why, at_once=True, here=True)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """The loop has been left. A loop that ran to its end is saved once more, as `final`.

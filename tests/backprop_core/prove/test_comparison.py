@@ -1,0 +1,116 @@
+"""Streams compared, and the cause that is named, without any training."""
+
+from __future__ import annotations
+
+from backprop_core.prove.causes import cause_of
+from backprop_core.prove.comparison import compare
+from backprop_core.prove.cuts import CutKind, plan_cuts
+from backprop_core.prove.pieces import Group, Pieces
+from backprop_core.prove.stream import Moment, Stream
+
+_GROUPS = {
+    "weight": Group.PARAMETER,
+    "momentum": Group.OPTIMIZER,
+    "torch": Group.GENERATOR,
+    "scheduler.last_epoch": Group.SCHEDULER,
+    "main.seen": Group.VARIABLE,
+}
+
+
+def _pieces(step: int, **other: str) -> Pieces:
+    return {name: (group, other.get(name, f"{name} {step}")) for name, group in _GROUPS.items()}
+
+
+def _moment(step: int, *, batches: list[str] | None = None, arrived: bool = False, **other: str) -> Moment:
+    given = [f"batch {step}"] if batches is None else batches
+    return Moment(step, (step - 1) // 5, (step - 1) % 5 + 1, _pieces(step, **other), given, arrived)
+
+
+def _whole() -> list[Stream]:
+    return [Stream(moments=[_moment(step) for step in range(11)])]
+
+
+def _cut(*moments: Moment, began_at: int = 4) -> list[Stream]:
+    first = Stream(moments=[_moment(step) for step in range(began_at + 1)])
+    return [first, Stream(2, moments=list(moments), began_at=began_at)]
+
+
+def test_the_same_is_the_same() -> None:
+    """A cut run whose boundaries hold what the whole one's held has no cause to name, and all steps are counted once."""
+    compared = compare(_whole(), _cut(_moment(4, batches=[], arrived=True), *map(_moment, range(5, 11))))
+    assert compared.steps == 10
+    assert not compared.differences
+    assert cause_of(compared) is None
+    assert compared.pieces[Group.PARAMETER] == 1
+
+
+def test_what_a_resume_did_not_bring_back_is_the_cause() -> None:
+    """Of all that differs a step later, the piece is named that was other right after the resume, before any step."""
+    broken = {"weight": "x", "momentum": "x", "torch": "x", "main.seen": "x"}
+    compared = compare(
+        _whole(), _cut(_moment(4, batches=[], arrived=True, momentum="lost"), _moment(5, **broken))
+    )
+    cause = cause_of(compared)
+    assert cause is not None
+    assert (cause.difference.name, cause.difference.step, cause.difference.after_cut) == ("momentum", 5, 4)
+    assert cause.seen_on_arrival
+
+
+def test_a_shifted_batch_goes_before_what_it_changes() -> None:
+    """Where everything was right on arrival, the batch is the cause of what differs, and it is said which one it was."""
+    compared = compare(
+        _whole(),
+        _cut(
+            _moment(4, batches=[], arrived=True),
+            _moment(5, batches=["batch 6"], weight="x", torch="drawn from"),
+        ),
+    )
+    cause = cause_of(compared)
+    assert cause is not None
+    assert cause.difference.group is Group.BATCH
+    assert "those of step 6: 1 ahead" in cause.sentence
+
+
+def test_another_number_of_batches_is_another_window() -> None:
+    """A step that was made of fewer batches than in the whole run is named before anything else."""
+    compared = compare(
+        _whole(),
+        _cut(_moment(4, batches=[], arrived=True, torch="x"), _moment(5, batches=[], torch="x", weight="x")),
+    )
+    cause = cause_of(compared)
+    assert cause is not None
+    assert cause.difference.group is Group.BATCH
+    assert "were 0 for this step, and 1 in the whole run" in cause.sentence
+
+
+def test_ranks_that_have_changed_places_are_told_from_each_other() -> None:
+    """A rank that trains on another rank's batches is said to do so."""
+    whole = [
+        Stream(rank=rank, moments=[_moment(step, batches=[f"{rank} {step}"]) for step in range(4)])
+        for rank in range(2)
+    ]
+    swapped = [Stream(2, rank, [_moment(3, batches=[f"{1 - rank} 3"])], began_at=2) for rank in range(2)]
+    cause = cause_of(compare(whole, swapped))
+    assert cause is not None
+    assert "are those of rank 1" in cause.sentence
+
+
+def test_a_skipped_boundary_costs_no_batches() -> None:
+    """Where a run had fewer boundaries, the batches in between count together."""
+    other = [Stream(moments=[_moment(0), _moment(2, batches=["batch 1", "batch 2"])])]
+    assert not compare(_whole(), other).differences
+
+
+def test_cuts_come_in_each_kind() -> None:
+    """With four cuts there is one inside an epoch, one at its end, one in an evaluation and one by SIGKILL, in order."""
+    whole = _whole()[0]
+    whole.evaluations[5] = 8
+    cuts = plan_cuts(whole, 4)
+    assert {cut.kind for cut in cuts} == set(CutKind)
+    assert [cut.step for cut in cuts] == sorted(cut.step for cut in cuts)
+    end = next(cut for cut in cuts if cut.kind is CutKind.EPOCH_END)
+    assert end.step == 5
+    evaluation = next(cut for cut in cuts if cut.kind is CutKind.EVALUATION)
+    assert (evaluation.step, evaluation.place) == (5, 4)
+    assert plan_cuts(whole, 4) == cuts
+    assert all(cut.step < 10 for cut in plan_cuts(whole, 9))
