@@ -40,6 +40,7 @@ class Group(StrEnum):
     SCALER = "gradient scalers"
     VARIABLE = "script state"
     BUFFER = "buffers"
+    ARRAY = "arrays"
     OPTIMIZER = "optimizer state"
     PARAMETER = "parameters"
     GRADIENT = "gradients"
@@ -229,7 +230,7 @@ def _plain(written: Any, *, ordered: bool = True) -> str:
 def _group_of_array(node: Node) -> Group:
     if node.plan.text.endswith(".Parameter"):
         return Group.PARAMETER
-    return Group.BUFFER if "._buffers[" in node.name else Group.VARIABLE
+    return Group.BUFFER if "._buffers[" in node.name else Group.ARRAY
 
 
 def _group_of_object(node: Node) -> Group:
