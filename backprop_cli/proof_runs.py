@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.prove.cuts import Cut, CutKind
 from backprop_core.prove.orders import Orders
 from backprop_core.prove.scratch import Scratch
 from backprop_core.prove.stream import Stream, read_streams
-from backprop_core.session.proof import VARIABLE
 
 _LAST_S = 2.0
 """A box of less is not begun: what it would train could not be compared."""
@@ -204,10 +204,10 @@ class ProofRuns:
         words = [sys.executable, "-m", "backprop_cli", run[0], *box, *run[1:]]
         env = {
             **os.environ,
-            "BACKPROP_HOME": str(self._root / "home"),
+            contract.HOME: str(self._root / "home"),
             "PWD": str(self._scratch.work),
             "PYTHONDONTWRITEBYTECODE": "1",
-            VARIABLE: str(told),
+            contract.PROVE: str(told),
         }
         with (self._root / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(

@@ -61,10 +61,12 @@ KEEP_FILES = "BACKPROP_KEEP_FILES"
 """"1": the files that the script writes are left alone on a resume."""
 RANDOM_SEED = "BACKPROP_RANDOM_SEED"
 """What an unseeded script's random generators begin with, in each attempt of the run; hexadecimal."""
+PROVE = "BACKPROP_PROVE"
+"""Of `backprop prove`: the file that says where this attempt writes what it sees, and where it is to be cut. Passed on."""
 
 OF_ONE_ATTEMPT = tuple(
     value
     for name, value in list(globals().items())
-    if name.isupper() and isinstance(value, str) and name not in ("PREFIX", "RUNTIME_DIR")
+    if name.isupper() and isinstance(value, str) and name not in ("PREFIX", "RUNTIME_DIR", "PROVE")
 )
 """What a script is told; none of it is passed on from a governor around this one."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backprop_core.session.proof import VARIABLE
+from backprop_core import contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +52,5 @@ class Orders:
 
 def orders_here(environ: Mapping[str, str] = os.environ) -> Orders | None:
     """Those of this process; None where nothing is to be proven."""
-    path = environ.get(VARIABLE)
+    path = environ.get(contract.PROVE)
     return Orders.read(Path(path)) if path else None

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from backprop_core import contract
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.prove.orders import Orders, orders_here
@@ -29,7 +30,7 @@ class Recorder:
 
     def __init__(self, orders: Orders, environ: Any = os.environ) -> None:
         self.orders = orders
-        attempt, rank = environ.get("BACKPROP_ATTEMPT", "1"), environ.get("RANK", "0")
+        attempt, rank = environ.get(contract.ATTEMPT, "1"), environ.get("RANK", "0")
         self._writer = StreamWriter(orders.stream, int(attempt), int(rank))
         self._digests: Digests | None = None
         self._pending: list[str] = []

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from backprop_core import contract
+
 if TYPE_CHECKING:
     from backprop_core.prove.recorder import Recorder
-
-VARIABLE = "BACKPROP_PROVE"
 
 
 def recorder_of(environ: Mapping[str, str] = os.environ) -> Recorder | None:
     """What writes down this process for a proof; None where nothing is to be proven."""
-    if not environ.get(VARIABLE):
+    if not environ.get(contract.PROVE):
         return None
     from backprop_core.prove.recorder import recorder
 
