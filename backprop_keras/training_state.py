@@ -15,9 +15,9 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.errors import StateMismatchError
 from backprop_core.ports.framework import frameworks_in_use
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
-from backprop_core.session.witness import Witness
 from backprop_keras import callback_states, variables
 from backprop_keras.backends import active
 from backprop_keras.building import build_as_planned, build_without_data, is_built, layers_are_built, plan

@@ -12,9 +12,9 @@ import numpy as np
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import Clock
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
-from backprop_core.session.witness import Witness
 from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import LoaderWatch

@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Tracked
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
-from backprop_core.session.witness import Witness
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
 from backprop_torch.rng_state import Randomness

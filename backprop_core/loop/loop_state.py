@@ -16,6 +16,7 @@ from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_t
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.state import Missing, Unkept
 from backprop_core.script_state.trackables import (
     NumpyGlobalRandomTracked,
@@ -25,7 +26,6 @@ from backprop_core.script_state.trackables import (
 )
 from backprop_core.session.rank_parts import RANKS, REST, with_part
 from backprop_core.session.session import Position
-from backprop_core.session.witness import Witness
 
 _OWN = "backprop."
 RANDOM, _LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))

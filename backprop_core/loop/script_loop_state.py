@@ -19,12 +19,12 @@ from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
+from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
-from backprop_core.session.witness import Witness
 
 FILES = "backprop.files"
 _SMALL_BYTES = 1 << 16

@@ -1,6 +1,6 @@
 """What one attempt of a proof is told: where to write what it sees, and where it is to be cut.
 
-`backprop prove` names a small file in BACKPROP_PROVE. Without that variable nothing of this package is imported.
+`backprop prove` names a small file in BACKPROP_PROVE. Without that variable only `witness.py` of this package is imported.
 """
 
 from __future__ import annotations

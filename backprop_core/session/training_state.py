@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
-from backprop_core.session.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.training_state import Position
-from backprop_core.session.witness import Witness
 
 
 class CountingState:
