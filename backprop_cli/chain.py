@@ -117,7 +117,10 @@ def run_chain(
     warnings = warning_signals(settings["warning-signals"])
     with SignalInbox(warnings, keys=False) as inbox:
         boxes = _Boxes(chain, launch, store, settings, inbox, clock, observer)
-        verdict = boxes.run(record, start)
+        try:
+            verdict = boxes.run(record, start)
+        finally:
+            launch.close()
     if chain.job is not None:
         gained = Gained.of(store.load(record.id)).beyond(Gained.of(record))
         return chain.job.after(verdict, gained=gained, observer=observer)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
+from backprop_cli.attempt_end import farewell, first, hint_at_interpreter, measured_in, newest
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
-from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
-from backprop_cli.scripts import ScriptKind
+from backprop_cli.sinks import sinks_asked_for
 from backprop_cli.tasks import FirstTask, Word
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
@@ -26,21 +26,21 @@ from backprop_core.contract import OF_ONE_ATTEMPT
 from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd, job_end
 from backprop_core.errors import BackpropError
+from backprop_core.events.kinds import AttemptEnded, AttemptStarted
 from backprop_core.governor.governor import Governor, Observer, Order
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.oom import KillCounts, explained, kill_counts
 from backprop_core.governor.signals import SignalInbox, warning_signals
-from backprop_core.governor.stdout_messages import Heard
+from backprop_core.governor.sink_processes import SinkProcesses
 from backprop_core.governor.verdict import Verdict, judge
 from backprop_core.outcome import Outcome
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
-from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole
+from backprop_core.strict_json import as_float, as_whole
 
 LEAST_BOX_S = 1.0
 """Less is not worth a start."""
@@ -74,6 +74,7 @@ class Launch:
         self._observer = observer
         self._monitor: Monitor | None = None
         self._waited_s = 0.0
+        self._sinks: SinkProcesses | None = None
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
@@ -139,6 +140,7 @@ class Launch:
             budget_source=self._settings.by_name["max-run-minutes"].origin,
             resumed_from=start.resume_from,
         )
+        self._begin_sinks(record, attempt.number)
         deadline = self._clock.monotonic() + budget_s
         contract = Contract(
             run_id=record.id,
@@ -193,25 +195,48 @@ class Launch:
             inbox=inbox,
         )
         self._watch_for_files(record, governor.written_files)
+        begun = AttemptStarted(record.id, record.name, attempt.number, budget_s, start.checkpoint)
+        self._monitor.log.write(begun)
         try:
-            ending = governor.run()
-            self._monitor.ended()
-            if ending.session.progress is None:
-                self._monitor.heard(ending.heard.step, ending.heard.loss)
-        except BaseException as error:
-            live.stop()
-            reason = error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
-            self._recorded(attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
-            raise
+            try:
+                ending = governor.run()
+                self._monitor.ended()
+                if ending.session.progress is None:
+                    self._monitor.heard(ending.heard.step, ending.heard.loss)
+            except BaseException as error:
+                live.stop()
+                reason = (
+                    error.what if isinstance(error, BackpropError) else f"backprop itself failed: {error!r}."
+                )
+                self._recorded(record, attempt.number, Verdict(Outcome.FAILED, reason, 1), None)
+                raise
+            return self._conclude(record, attempt.number, ending, kills)
         finally:
             self._monitor.close()
-        return self._conclude(record, attempt.number, ending, kills)
+
+    def _begin_sinks(self, record: RunRecord, attempt: int) -> None:
+        wanted = sinks_asked_for(self._settings)
+        if wanted and self._sinks is None:
+            run_dir = self._store.run_dir(record.id)
+            self._sinks = SinkProcesses(wanted, record, run_dir, self._clock, self._observer.say)
+        if self._sinks is not None:
+            self._sinks.begin(attempt)
+
+    def close(self) -> None:
+        """No more attempts: what receives their events gets its time to finish, but the scheduler's job does not wait."""
+        job, sinks = job_end(), self._sinks
+        self._sinks = None
+        if sinks is not None:
+            in_job = job is not None and job.wall > self._clock.wall()
+            sinks.close(by=job.at(self._clock) - MARGIN_S if job is not None and in_job else None)
 
     def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
         """Four times a second, while the script runs."""
         if self._first is not None:
             self._first.look(self._clock.monotonic(), governor.deadline)
-        self._live.look(*_newest(governor.session.progress or {}, governor.heard))
+        if self._sinks is not None:
+            self._sinks.look()
+        self._live.look(*newest(governor.session.progress or {}, governor.heard))
         recognised = governor.session.started is not None or self._live.has_checkpoint
         if told := unrecognised.look(self._clock.monotonic(), recognised=recognised):
             self._observer.say(told)
@@ -241,96 +266,60 @@ class Launch:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
             )
-        self._recorded(number, verdict, ending)
-        if hint := _hint_at_interpreter(record, verdict):
+        self._recorded(record, number, verdict, ending, known.last_checkpoint if resumable else None)
+        if hint := hint_at_interpreter(record, verdict):
             self._observer.say(hint)
         self._observer.say(farewell(known, verdict, ending, resumable))
         return verdict
 
-    def _recorded(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
-        """Write the end down. The script's own end counts more than our not being able to: that is said."""
-        try:
-            self._finish(number, verdict, ending)
-        except BackpropError as error:
-            self._observer.say(f"The end of this attempt could not be recorded: {error}")
+    def _recorded(
+        self,
+        record: RunRecord,
+        number: int,
+        verdict: Verdict,
+        ending: Ending | None,
+        checkpoint: str | None = None,
+    ) -> None:
+        """Write the end down. The script's own end counts more than our not being able to: that is said.
 
-    def _finish(self, number: int, verdict: Verdict, ending: Ending | None) -> None:
+        Args:
+            checkpoint: what a resume would go on from, or None.
+        """
         facts: Mapping[str, Any] = {}
         if ending is not None and ending.session.finished is not None:
             facts = ending.session.finished
-        step, loss = (None, None) if ending is None else _newest(ending.session.progress or {}, ending.heard)
+        step, loss = (None, None) if ending is None else newest(ending.session.progress or {}, ending.heard)
         code = ending.returncode if ending is not None else None
-        self._store.finish_attempt(
-            self._hold,
-            number,
-            outcome=verdict.outcome,
+        exit_status = None if code is None else (128 - code if code < 0 else code)
+        step, loss = first(as_whole(facts.get("step")), step), first(as_float(facts.get("loss")), loss)
+        over = verdict.outcome is Outcome.COMPLETED
+        ended = AttemptEnded(
+            run_id=record.id,
+            name=record.name,
+            attempt=number,
+            outcome=verdict.outcome.value,
             reason=verdict.reason,
-            measured=_measured(facts, ending, self._monitor, self._waited_s).written(),
-            exit_status=None if code is None else (128 - code if code < 0 else code),
-            steps=as_whole(facts.get("steps")),
-            last_step=_first(as_whole(facts.get("step")), step),
-            last_loss=_first(as_float(facts.get("loss")), loss),
+            exit_status=exit_status,
+            step=step,
+            loss=loss,
+            checkpoint=checkpoint,
+            seconds=None if ending is None else ending.used_s,
+            resumable=checkpoint is not None and not over,
+            next=None if over else f"backprop resume {record.id}",
         )
-
-
-def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
-    """The last line: how it ended, why, and how to go on."""
-    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
-    if verdict.outcome is Outcome.COMPLETED:
-        return text
-    if resumable:
-        return f"{text} Continue with: backprop resume {record.id}"
-    return f"{text} It left no checkpoint, so 'backprop resume {record.id}' would start afresh."
-
-
-def _hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
-    """What to do where a Python script of ours has failed because its interpreter lacks a module."""
-    if verdict.outcome is not Outcome.FAILED or record.options.get("kind") == ScriptKind.PROGRAM:
-        return ""
-    return missing_module_hint(verdict.reason, record.interpreter)
-
-
-def _measured(
-    facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor | None, waited_s: float
-) -> Measured:
-    """The records of an attempt: of the last event of its session, and of what the governor saw."""
-    peak, gpu_peak = (0, 0) if monitor is None else (monitor.peak_bytes, monitor.peak_gpu_bytes)
-    priors = dict(as_object(facts.get("measured")))
-    if ending is None:
-        return Measured(priors, governor=GovernorFacts(peak_rss_bytes=peak, peak_gpu_bytes=gpu_peak or None))
-    if ending.exit_s is not None:
-        priors["exit_s"] = ending.exit_s
-    started = ending.session.started or {}
-    return Measured(
-        priors,
-        SessionFacts(
-            framework=as_text(started.get("framework")) or None,
-            attached=bool(started.get("attached")),
-            slack_s=as_number(facts.get("slack_s")),
-            used_s=as_number(facts.get("used_s")),
-        ),
-        GovernorFacts(
-            waited_s=waited_s,
-            used_s=ending.used_s,
-            unused_s=ending.unused_s,
-            killed=ending.killed,
-            cause=None if ending.cause is None else ending.cause.value,
-            leftovers=len(ending.leftovers),
-            first_step=ending.heard.first_step,
-            output_lost_bytes=ending.lost_bytes,
-            pauses=tuple(PauseFacts(pause.why, pause.seconds) for pause in ending.pauses),
-            peak_rss_bytes=None if monitor is None else peak,
-            peak_gpu_bytes=gpu_peak or None,
-        ),
-    )
-
-
-def _newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:
-    """The latest step and loss: the session's word, else the script's."""
-    return _first(as_whole(progress.get("step")), heard.step), _first(
-        as_float(progress.get("loss")), heard.loss
-    )
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+        if self._monitor is not None:
+            self._monitor.log.write(ended)
+        try:
+            self._store.finish_attempt(
+                self._hold,
+                number,
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                measured=measured_in(facts, ending, self._monitor, self._waited_s).written(),
+                exit_status=exit_status,
+                steps=as_whole(facts.get("steps")),
+                last_step=step,
+                last_loss=loss,
+            )
+        except BackpropError as error:
+            self._observer.say(f"The end of this attempt could not be recorded: {error}")

@@ -47,7 +47,11 @@ _METAVARS = {
     "timeboxed-exit-code": "N",
     "resume-flag": "FLAG",
     "checkpoint-glob": "GLOB",
+    "sink": "NAME",
+    "on-end": "COMMAND",
+    "on-event": "KIND=COMMAND",
 }
+_REPEATABLE = ("sink", "on-event")
 
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -88,11 +92,12 @@ def config_options(command: Command) -> Command:
     for name in reversed(_METAVARS):
         option = BY_NAME[name]
         flags = [_SHORT[name]] if name in _SHORT else []
-        default = "" if option.default is None else f"  [default: {_plain(option.default)}]"
+        default = "" if option.default in (None, []) else f"  [default: {_plain(option.default)}]"
         decorate = click.option(
             *flags,
             f"--{name}",
             default=None,
+            multiple=name in _REPEATABLE,
             metavar=_METAVARS[name],
             help=option.help + default,
             shell_complete=_PROPOSALS.get(name),
@@ -168,7 +173,8 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     `parameters`.
     """
     names = [*_METAVARS, "wait", "strict", "keep-files"]
-    return {name: parameters.pop(name.replace("-", "_"), None) for name in names}
+    raw = {name: parameters.pop(name.replace("-", "_"), None) for name in names}
+    return {name: None if value == () else value for name, value in raw.items()}
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

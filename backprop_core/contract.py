@@ -63,10 +63,14 @@ RANDOM_SEED = "BACKPROP_RANDOM_SEED"
 """What an unseeded script's random generators begin with, in each attempt of the run; hexadecimal."""
 PROVE = "BACKPROP_PROVE"
 """Of `backprop prove`: the file that says where this attempt writes what it sees, and where it is to be cut. Passed on."""
+EVENT_PREFIX = "BACKPROP_EVENT_"
+"""How the variables begin by which a command of `--on-event` and `--on-end` is told of its event."""
 
 OF_ONE_ATTEMPT = tuple(
     value
     for name, value in list(globals().items())
-    if name.isupper() and isinstance(value, str) and name not in ("PREFIX", "RUNTIME_DIR", "PROVE")
+    if name.isupper()
+    and isinstance(value, str)
+    and name not in ("PREFIX", "RUNTIME_DIR", "PROVE", "EVENT_PREFIX")
 )
 """What a script is told; none of it is passed on from a governor around this one."""

@@ -97,7 +97,13 @@ def test_core_and_adapters_do_not_know_each_other_wrongly() -> None:
 
 def test_every_package_is_under_these_rules() -> None:
     """A package that is new is an adapter, and named here, or it is one of those that are none."""
-    assert _packages() == ADAPTERS | {"backprop", "backprop_core", "backprop_cli", "backprop_startup"}
+    assert _packages() == ADAPTERS | {
+        "backprop",
+        "backprop_core",
+        "backprop_cli",
+        "backprop_sinks",
+        "backprop_startup",
+    }
 
 
 def test_command_imports_no_adapter() -> None:

@@ -37,6 +37,7 @@ from backprop_cli.parameters import (
     raw_settings,
 )
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
+from backprop_cli.sinks import check_sinks
 from backprop_cli.summary import show_nothing_done, show_object, show_outcome
 from backprop_core.clock import SYSTEM
 from backprop_core.config.sources import Settings
@@ -112,6 +113,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     settings = box_of(settings, parameters)
     chain_plan(parameters)
     check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
+    check_sinks(settings)
     asked = asked_for(parameters["resume_from"], Path.cwd(), settings)
     if kind_of(record) is not ScriptKind.PROGRAM:
         interpreter = find_interpreter(raw["python"] or record.interpreter or None)

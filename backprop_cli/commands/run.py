@@ -32,6 +32,7 @@ from backprop_cli.parameters import (
     working_folder,
 )
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
+from backprop_cli.sinks import check_sinks
 from backprop_core.config.sources import Settings
 from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
 from backprop_core.runs.record import RunRecord
@@ -101,6 +102,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
         return continue_run(open_store(), known, raw, parameters)
     settings = box_of(settings_for(raw, cwd=cwd, config=parameters["config"]), parameters)
     check_script(kind, script, cwd)
+    check_sinks(settings)
     interpreter = find_interpreter(settings["python"])
     resume_from = asked_for(parameters["resume_from"], cwd, settings)
     argv = argv_of(kind, interpreter.path, command_line)

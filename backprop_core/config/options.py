@@ -21,6 +21,7 @@ YEAR_MIN = 366 * 24 * 60.0
 WARNING_SIGNALS = ("USR1", "USR2", "XCPU")
 """What schedulers send before they end a job. SIGTERM, SIGINT, SIGQUIT and SIGHUP always mean: save and end."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_HOOK = re.compile(r"[a-z_]+=[^\n]*\S[^\n]*")
 _WORDS = {
     "true": True,
     "yes": True,
@@ -187,6 +188,24 @@ def packages(raw: Any) -> str:
     return ",".join(name.strip() for name in raw.split(","))
 
 
+def several(raw: Any) -> list[str]:
+    """A list of texts; as one text they have commas between."""
+    words = [word.strip() for word in raw.split(",") if word.strip()] if isinstance(raw, str) else raw
+    if not isinstance(words, list | tuple):
+        raise ValueError
+    return [text(word).strip() for word in words]
+
+
+def hooks(raw: Any) -> list[str]:
+    """Texts of the form `KIND=COMMAND`: a list, one a line of a text, or an object of commands by kind."""
+    if isinstance(raw, dict):
+        raw = [f"{kind}={text(command)}" for kind, command in raw.items()]
+    lines = [line for line in raw.splitlines() if line.strip()] if isinstance(raw, str) else raw
+    if not isinstance(lines, list | tuple) or not all(_HOOK.fullmatch(text(line)) for line in lines):
+        raise ValueError
+    return list(lines)
+
+
 FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "transformers", "none")
 PROBES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
 _MINUTES = 'a number of minutes above 0 or a duration such as "90s" or "1h30m", at most a year'
@@ -237,6 +256,12 @@ OPTIONS: tuple[Option, ...] = (
            "On a resume, append this flag and the checkpoint's path to the script's arguments."),
     Option("checkpoint-glob", "checkpointGlob", optional(text), 'a pattern such as "out/*.pt"', None,
            "Files that the script itself saves; the newest is remembered as checkpoint."),
+    Option("sink", "sinks", several, "names of sinks, such as tensorboard or wandb:PROJECT", [],
+           "Where events go beside the run's files: tensorboard, wandb, mlflow, or one that you installed. Repeatable."),
+    Option("on-end", "onEnd", optional(text), "a command", None,
+           "Command for the end of each box; it reads the event as JSON on standard input."),
+    Option("on-event", "onEvent", hooks, "KIND=COMMAND, such as checkpoint_saved=./copy.sh", [],
+           "Command for each event of a kind; see docs/events.md for the kinds. Repeatable."),
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -270,6 +270,7 @@ class Ended(Event):
         used_s: seconds since the box began.
         slack_s: seconds that were left until the deadline.
         reserve_s: seconds that were left when the last save began, or null.
+        values: the newest of all logged values by name: numbers and texts.
         measured: what the next box's forecast begins with: see `Priors` in `runs/measured.py`.
     """
 
@@ -285,10 +286,65 @@ class Ended(Event):
     used_s: float | None
     slack_s: float | None
     reserve_s: float | None
+    values: Mapping[str, Any]
     measured: Mapping[str, Any]
 
 
 # Written by the governor, into governor.jsonl
+
+
+class AttemptStarted(Event):
+    """The governor has begun an attempt; its script is about to start.
+
+    Attributes:
+        run_id: id of the run.
+        name: the label that the user gave it, or null.
+        attempt: 1 for the first.
+        budget_s: seconds until the deadline.
+        resumed_from: the checkpoint that it is told to go on from, or null.
+        events_version: of the events that follow.
+    """
+
+    kind = "attempt_started"
+    run_id: str
+    name: str | None
+    attempt: int
+    budget_s: float | None
+    resumed_from: str | None
+    events_version: int = VERSION
+
+
+class AttemptEnded(Event):
+    """An attempt is over and nothing of its script is left; the last line of the file.
+
+    Attributes:
+        run_id: id of the run.
+        name: the label that the user gave it, or null.
+        attempt: 1 for the first.
+        outcome: `completed`, `timeboxed`, `preempted`, `stopped` or `failed`.
+        reason: why, in a sentence.
+        exit_status: that of the script, 128 and the signal's number where a signal ended it; null where it never started.
+        step: the last that is known, or null.
+        loss: the last that is known, or null.
+        checkpoint: the newest checkpoint, or null.
+        seconds: from the start of the script until it was gone, pauses included.
+        resumable: there is a checkpoint to go on from.
+        next: the command that goes on, or null where there is nothing to do.
+    """
+
+    kind = "attempt_ended"
+    run_id: str
+    name: str | None
+    attempt: int
+    outcome: str
+    reason: str
+    exit_status: int | None
+    step: int | None
+    loss: float | None
+    checkpoint: str | None
+    seconds: float | None
+    resumable: bool | None
+    next: str | None
 
 
 class Sampled(Event):
@@ -374,7 +430,8 @@ SESSION_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 """What the training process writes."""
 GOVERNOR_EVENTS: tuple[type[Event], ...] = (
-    Sampled, PrintedProgress, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
+    AttemptStarted, Sampled, PrintedProgress, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
+    AttemptEnded,
 )  # fmt: skip
 """What the governor writes."""
 KINDS: Mapping[str, type[Event]] = {event.kind: event for event in (*SESSION_EVENTS, *GOVERNOR_EVENTS)}

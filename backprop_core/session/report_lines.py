@@ -233,7 +233,7 @@ class Reporter:
         *,
         steps: int,
         step: int | None,
-        loss: float | None = None,
+        values: Mapping[str, Any] | None = None,
         checked: Mapping[str, int] | None = None,
     ) -> Ended:
         """What is told of a box that is over now. The guard asks for it from its own thread, while the last step hangs.
@@ -241,7 +241,7 @@ class Reporter:
         Args:
             steps: made in this box.
             step: the last.
-            loss: the value logged last as `loss`.
+            values: what was logged last, by name.
             checked: what was forecast and what came.
         """
         session, newest = self._session, self._session.checkpoint
@@ -251,13 +251,14 @@ class Reporter:
             reason=reason,
             steps=steps,
             step=step,
-            loss=loss,
+            loss=as_float((values or {}).get("loss")),
             checkpoint=None if newest is None else newest.address,
             checkpoint_step=None if newest is None else newest.step,
             checkpoint_age_s=None if newest is None else self._age_s(newest),
             used_s=now - session.deadlines.start,
             slack_s=session.deadlines.earliest.at - now,
             reserve_s=session.reserve_kept_s,
+            values=values or {},
             measured={**session.forecast.measured(), **(checked or {})},
         )
 
@@ -271,7 +272,7 @@ class Reporter:
             session.reason,
             steps=made,
             step=position.step,
-            loss=as_float(session.logged.numbers().get("loss")),
+            values=session.logged.numbers(),
             checked=self._forecast_and_what_came(position.step),
         )
         parts = [f"{session.outcome} at step {position.step} after {made} step{'s' * (made != 1)}"]

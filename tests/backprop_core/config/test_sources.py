@@ -32,6 +32,9 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "timeboxed-exit-code": (99, 99, 256),
     "resume-flag": ("--resume", "--resume", 3),
     "checkpoint-glob": ("out/*.pt", "out/*.pt", []),
+    "sink": ("tensorboard, wandb:project", ["tensorboard", "wandb:project"], [3]),
+    "on-end": ("notify-send done", "notify-send done", ["a"]),
+    "on-event": ("progress=a b\ncheckpoint_saved=c", ["progress=a b", "checkpoint_saved=c"], "progress="),
 }
 
 

@@ -1,0 +1,81 @@
+"""What an attempt leaves behind when it is over: the words for people, and what was measured for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backprop_cli.interpreter import missing_module_hint
+from backprop_cli.scripts import ScriptKind
+from backprop_core.deadline.budget import duration_text
+from backprop_core.governor.monitor import Monitor
+from backprop_core.governor.observed import Ending
+from backprop_core.governor.stdout_messages import Heard
+from backprop_core.governor.verdict import Verdict
+from backprop_core.outcome import Outcome
+from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
+from backprop_core.runs.record import RunRecord
+from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole
+
+
+def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
+    """The last line: how it ended, why, and how to go on."""
+    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
+    if verdict.outcome is Outcome.COMPLETED:
+        return text
+    if resumable:
+        return f"{text} Continue with: backprop resume {record.id}"
+    return f"{text} It left no checkpoint, so 'backprop resume {record.id}' would start afresh."
+
+
+def hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:
+    """What to do where a Python script of ours has failed because its interpreter lacks a module."""
+    if verdict.outcome is not Outcome.FAILED or record.options.get("kind") == ScriptKind.PROGRAM:
+        return ""
+    return missing_module_hint(verdict.reason, record.interpreter)
+
+
+def measured_in(
+    facts: Mapping[str, Any], ending: Ending | None, monitor: Monitor | None, waited_s: float
+) -> Measured:
+    """The records of an attempt: of the last event of its session, and of what the governor saw."""
+    peak, gpu_peak = (0, 0) if monitor is None else (monitor.peak_bytes, monitor.peak_gpu_bytes)
+    priors = dict(as_object(facts.get("measured")))
+    if ending is None:
+        return Measured(priors, governor=GovernorFacts(peak_rss_bytes=peak, peak_gpu_bytes=gpu_peak or None))
+    if ending.exit_s is not None:
+        priors["exit_s"] = ending.exit_s
+    started = ending.session.started or {}
+    return Measured(
+        priors,
+        SessionFacts(
+            framework=as_text(started.get("framework")) or None,
+            attached=bool(started.get("attached")),
+            slack_s=as_number(facts.get("slack_s")),
+            used_s=as_number(facts.get("used_s")),
+        ),
+        GovernorFacts(
+            waited_s=waited_s,
+            used_s=ending.used_s,
+            unused_s=ending.unused_s,
+            killed=ending.killed,
+            cause=None if ending.cause is None else ending.cause.value,
+            leftovers=len(ending.leftovers),
+            first_step=ending.heard.first_step,
+            output_lost_bytes=ending.lost_bytes,
+            pauses=tuple(PauseFacts(pause.why, pause.seconds) for pause in ending.pauses),
+            peak_rss_bytes=None if monitor is None else peak,
+            peak_gpu_bytes=gpu_peak or None,
+        ),
+    )
+
+
+def newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:
+    """The latest step and loss: the session's word, else the script's."""
+    return first(as_whole(progress.get("step")), heard.step), first(
+        as_float(progress.get("loss")), heard.loss
+    )
+
+
+def first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
