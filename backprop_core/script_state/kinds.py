@@ -76,7 +76,8 @@ _HANDLES: Final = (
     logging.Logger, logging.Handler, property, classmethod, staticmethod,
 )  # fmt: skip
 _HANDLE_PACKAGES: Final = frozenset(
-    {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "pytest", "ray",
+    {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "ray",
+     "_pytest", "pluggy", "hypothesis",
      "backprop", "backprop_core", "backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers",
      "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
 )  # fmt: skip

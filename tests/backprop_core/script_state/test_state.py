@@ -335,3 +335,10 @@ def test_a_tensor_without_a_shape_ends_no_training() -> None:
     state.baseline()
     names["count"] = 1
     assert [node["name"] for node in state.changed()["nodes"]] == ["main"]
+
+
+def test_a_test_runner_around_the_training_is_not_looked_into(request: pytest.FixtureRequest) -> None:
+    """What a training's test holds of pytest leads to the whole session of tests; none of it is the script's state."""
+    names = {"request": request, "seen": [1]}
+    state = ScriptState([DictNamespace(names, "main")])
+    assert set(state.baseline().known) == {"main", "main.seen"}
