@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     from backprop_core.loop.timebox import TimeBox, timebox
     from backprop_core.outcome import Outcome, SaveReason
+    from backprop_core.prove.ask import ProofFailedError, prove
+    from backprop_core.prove.verdict import Proof
 
 __all__ = [
     "BackpropError",
@@ -40,6 +42,8 @@ __all__ = [
     "CheckpointWriteError",
     "ConfigError",
     "Outcome",
+    "Proof",
+    "ProofFailedError",
     "RunBusyError",
     "RunNotFoundError",
     "SaveReason",
@@ -50,12 +54,16 @@ __all__ = [
     "UnsavableStateError",
     "UsageError",
     "__version__",
+    "prove",
     "timebox",
 ]
 
 _HOME = {
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "backprop_core.errors"),
     "Outcome": "backprop_core.outcome",
+    "Proof": "backprop_core.prove.verdict",
+    "ProofFailedError": "backprop_core.prove.ask",
+    "prove": "backprop_core.prove.ask",
     "SaveReason": "backprop_core.outcome",
     "TimeBox": "backprop_core.loop.timebox",
     "timebox": "backprop_core.loop.timebox",

@@ -81,6 +81,7 @@ class ProofRuns:
         ends_at: the instant (monotonic) at which the proof's own box is over.
         steps: how far each run trains.
         progress: told the step that a run has reached.
+        environ: of the command and the script.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ProofRuns:
         clock: Clock,
         ends_at: float,
         progress: Callable[[int], None] = lambda step: None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._root = root
         self._scratch = scratch
@@ -100,6 +102,7 @@ class ProofRuns:
         self._clock = clock
         self._ends_at = ends_at
         self._progress = progress
+        self._environ = environ
 
     def whole(self, name: str, *, deterministic: bool = False) -> Done:
         """Train the first steps in one attempt.
@@ -203,7 +206,7 @@ class ProofRuns:
         )
         words = [sys.executable, "-m", "backprop_cli", run[0], *box, *run[1:]]
         env = {
-            **os.environ,
+            **self._environ,
             contract.HOME: str(self._root / "home"),
             "PWD": str(self._scratch.work),
             "PYTHONDONTWRITEBYTECODE": "1",

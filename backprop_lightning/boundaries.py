@@ -15,6 +15,7 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.ports.patches import Patches
 from backprop_core.session.own_faults import OwnFaults
+from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_lightning.dataloader_state import LoaderWatch
 from backprop_lightning.schedule import batches_of, quiet_until
 from backprop_lightning.training_state import LightningState
@@ -93,6 +94,9 @@ class TrainingLoop:
         self._advance_original = replace(fit_loop.epoch_loop, "advance", self._advance)
         self._loaders_original = replace(fit_loop, "_load_combined_loader_states", self._loaders_ready)
         self._validate_original = replace(val_loop, "run", self._validate)
+        if (recorder := recorder_of()) is not None:
+            strategy = self._trainer.strategy
+            replace(strategy, "training_step", noted_calls(strategy.training_step, 0, recorder))
         if self._together:
             self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
         fit_loop._combined_loader = (

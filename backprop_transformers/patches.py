@@ -22,6 +22,7 @@ from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointError, StateMismatchError
 from backprop_core.ports.patches import Patches
 from backprop_core.session.own_faults import OwnFaults
+from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_transformers.boundaries import Boundaries
@@ -79,6 +80,8 @@ class TrainPatches:
         trainer, handler, replace = self._trainer, self._handler, self.patches.replace
         replace(trainer, "_maybe_log_save_evaluate", self.boundaries.log_save_evaluate)
         self._get_batch_samples = replace(trainer, "get_batch_samples", self._batches_fetched)
+        if (recorder := recorder_of()) is not None:
+            replace(trainer, "training_step", noted_calls(trainer.training_step, 1, recorder))
         self._on_train_begin = replace(handler, "on_train_begin", self._train_begins)
         self._on_epoch_end = replace(handler, "on_epoch_end", self._epoch_ends)
         self._on_train_end = replace(handler, "on_train_end", self._train_ends)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from backprop_core import contract
@@ -19,6 +19,17 @@ def recorder_of(environ: Mapping[str, str] = os.environ) -> Recorder | None:
     from backprop_core.prove.recorder import recorder
 
     return recorder()
+
+
+def noted_calls(function: Callable[..., Any], argument: int, recorder: Recorder) -> Callable[..., Any]:
+    """`function`, one call of which trains on its `argument`-th argument; that is noted before it is called."""
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        given = [*arguments, *named.values()]
+        recorder.batch(given[argument] if len(given) > argument else None)
+        return function(*arguments, **named)
+
+    return noting
 
 
 def noted(items: Iterable[Any], environ: Mapping[str, str] = os.environ) -> Iterable[Any]:

@@ -69,3 +69,8 @@ try:
     backprop.timebox("soon")
 except backprop.BudgetError as error:
     text = error.what + error.hint
+
+proof: backprop.Proof = backprop.prove("train.py", "--lr", "0.1", steps=40, cuts=3, budget="5m", check=True)
+text = proof.sentence
+text = proof.verdict.value
+number_of_steps: int = proof.steps

@@ -1,0 +1,104 @@
+"""Faults of ours, planted one at a time: each is found, and called by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backprop_cli.proof_runs import Done, ProofRuns, ResumeFailedError, Script
+from backprop_core.clock import SYSTEM
+from backprop_core.prove.causes import cause_of
+from backprop_core.prove.cuts import Cut, CutKind
+from backprop_core.prove.pieces import Group
+from backprop_core.prove.scratch import Scratch
+from backprop_core.prove.verdict import compare_cut, names_of_the_attempt, reproducible
+
+FAULTY = Path(__file__).parent / "faulty"
+STEPS = 12
+_QUIET = ("--min-free-ram", "0", "--max-load", "1000", "--max-parallel", "64")
+
+NAMED = {
+    "torch generator": (Group.GENERATOR, "torch cpu"),
+    "python generator": (Group.GENERATOR, "python"),
+    "numpy generator": (Group.GENERATOR, "numpy"),
+    "scheduler": (Group.SCHEDULER, "scheduler"),
+    "batch ahead": (Group.BATCH, "batches"),
+    "batch behind": (Group.BATCH, "batches"),
+    "counter": (Group.VARIABLE, "main.seen"),
+    "best value": (Group.VARIABLE, "main.best"),
+    "buffer": (Group.BUFFER, "model.1.running_mean"),
+    "averages": (Group.ARRAY, "main.ema"),
+    "window": (Group.BATCH, "batches"),
+    "momentum": (Group.OPTIMIZER, "exp_avg of model.0.weight"),
+    "learning rate": (Group.OPTIMIZER, "param_groups[0].lr"),
+    "own generator": (Group.GENERATOR, "main.noise"),
+    "weight": (Group.PARAMETER, "model.4.bias"),
+    "history": (Group.VARIABLE, "main.history"),
+}
+
+
+class Proving:
+    """Two whole runs that all faults are compared with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = self._with("")
+        self.first, self.again = self.runs.whole("whole"), self.runs.whole("again")
+        compared, self.why = reproducible(self.first.streams, self.again.streams)
+        self.without = names_of_the_attempt(compared)
+
+    def _with(self, fault: str) -> ProofRuns:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")}
+        environ |= {"PYTHONPATH": str(FAULTY), "PLANTED_FAULT": fault}
+        environ |= {"BACKPROP_RUNTIME_DIR": str(self.folder / "runtime"), "BACKPROP_GPU_PROBE": "none"}
+        script = Script([*_QUIET, "train.py"], _QUIET)
+        scratch = Scratch(FAULTY, self.folder / "work")
+        return ProofRuns(
+            self.folder, scratch, script, STEPS, SYSTEM, SYSTEM.monotonic() + 900, environ=environ
+        )
+
+    def cut(self, fault: str) -> Done:
+        """Cut twice inside an epoch, with the fault."""
+        cuts = [Cut(CutKind.INSIDE, 3), Cut(CutKind.INSIDE, 5)]
+        return self._with(fault).cut(f"cut-{fault or 'none'}".replace(" ", "-"), cuts)
+
+
+@pytest.fixture(scope="module")
+def proving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proving]:
+    proving = Proving(tmp_path_factory.mktemp("proof"))
+    assert proving.why is None, proving.why
+    yield proving
+    proving.runs._scratch.remove()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", NAMED)
+def test_a_planted_fault_is_called_by_its_name(proving: Proving, fault: str) -> None:
+    """What a checkpoint holds is spoilt in one place, and the proof names that place and the step behind the cut."""
+    try:
+        cut = proving.cut(fault)
+    except ResumeFailedError as error:
+        pytest.fail(str(error))
+    found = compare_cut(
+        proving.first.streams, cut.streams, without=proving.without, files={}, files_again={}, files_cut={}
+    )
+    cause = cause_of(found)
+    assert cause is not None
+    group, name = NAMED[fault]
+    assert (cause.difference.group, name in cause.difference.name) == (group, True), cause.sentence
+    assert cause.difference.after_cut in (3, 5)
+    assert cause.difference.step == cause.difference.after_cut + 1
+
+
+@pytest.mark.faults
+def test_without_a_fault_nothing_is_named(proving: Proving) -> None:
+    """The same script, cut at the same places, is bit-identical: the faults above are not the script's own."""
+    cut = proving.cut("")
+    found = compare_cut(
+        proving.first.streams, cut.streams, without=proving.without, files={}, files_again={}, files_cut={}
+    )
+    assert cause_of(found) is None
+    assert found.steps == STEPS
