@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test test-versions test-quick test-failed check format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed check format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -58,6 +58,14 @@ test-faults: $(VENV)/.dev-ready
 # adapters' behaviour, VERSIONS=--quick the oldest alone. Some 100 MB in .versions/; a minute or two.
 test-versions: $(VENV)/.dev-ready
 	$(BIN)/python -m tests.versions $(VERSIONS)
+
+# That cutting them changes no bit, of every example that trains: some minutes each.
+PROVE = $(abspath $(BIN))/backprop prove -m 30 --min-free-ram 0
+prove-examples: $(VENV)/.dev-ready
+	cd examples && for script in digits_pytorch.py digits_unchanged.py text_pytorch.py digits_lightning.py digits_keras.py \
+	  unmodified/digits_torch.py unmodified/text_torch.py unmodified/digits_lightning.py unmodified/digits_keras.py \
+	  unmodified/text_transformers.py; do $(PROVE) $$script || exit; done
+	cd examples && $(PROVE) --exec $(abspath $(BIN))/torchrun -- --nproc-per-node 2 unmodified/digits_ddp.py
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from backprop_core.errors import StateMismatchError
+from backprop_core.session.proof import noted
 from backprop_keras import rng_state
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.skip_batches import PassingOver, loader_behind
@@ -233,7 +234,7 @@ class DataPlace:
     def _watched(self, inner: Any) -> Any:
         if keras.backend.backend() == "tensorflow":  # its train function wants the real iterator
             return inner
-        return _Watched(iter(inner), self._asked_first)
+        return _seen(_Watched(iter(inner), self._asked_first))
 
     def _asked_first(self) -> None:
         self._first = self.randomness()
@@ -244,11 +245,13 @@ class DataPlace:
         iterator: Any
         backend = keras.backend.backend()
         if backend == "torch" and self._prefix + ahead:
-            iterator = loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
+            iterator = _seen(
+                loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
+            )
         elif backend == "tensorflow":
             iterator = iter(inner)
         else:
-            iterator = _Watched(iter(inner), self._set_first)
+            iterator = _seen(_Watched(iter(inner), self._set_first))
         if self._prefix and backend != "torch":
             taken = sum(1 for _ in islice(iterator, self._prefix))
             if taken < self._prefix:
@@ -283,6 +286,11 @@ class DataPlace:
             self._passing = None
         self.set_randomness(self._boundary)
         return True
+
+
+def _seen(iterator: Any) -> Any:
+    """For a proof the batches are noted, where they are fetched when they are trained on: JAX's loop fetches ahead."""
+    return iter(noted(iterator)) if keras.backend.backend() == "torch" else iterator
 
 
 class _Watched:

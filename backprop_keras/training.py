@@ -110,6 +110,7 @@ class FitBox:
             self.session.weigh()
             if not self._fit_state.data.to_pass:
                 self.faults.restoring = None
+                self.session.arrived()
             else:
                 self.skipping = True
                 self._set("train_function", self._pass_over)
@@ -227,6 +228,7 @@ class FitBox:
             self.session.restored is not None
         ):  # the others have been told of the batches that were passed over
             fit_state.restore_script(self.session.restored, midway=True)
+            self.session.arrived()
         if fit_state.batch >= fit_state.edge:
             self._boundary()
 

@@ -13,6 +13,7 @@ from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import session_opens
 from backprop_core.session.find_checkpoint import load_path
+from backprop_core.session.proof import recorder_of
 from backprop_core.session.ranks import Opening, all_or_none
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.signal_watch import SignalWatch
@@ -31,6 +32,7 @@ class FollowingFit(PatchedFit):
         self._outcome = Outcome.RUNNING
         self._told = Outcome.PREEMPTED
         self._countdown = 0
+        self._proves = recorder_of() is not None  # then the ranks talk at every boundary
         self._signals = SignalWatch(clock.monotonic, lambda: None)
 
     @property
@@ -97,7 +99,7 @@ class FollowingFit(PatchedFit):
 
     def due(self) -> bool:
         self._countdown -= 1
-        return self._countdown <= 0
+        return self._countdown <= 0 or self._proves
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         """Take part in what the first rank does at this boundary, until it lets go."""

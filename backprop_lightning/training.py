@@ -121,7 +121,7 @@ class BoxedFit(PatchedFit):
         if self._together is None:
             return self.clock.monotonic() >= self.session.wake
         self._countdown -= 1
-        return self._countdown <= 0
+        return self._countdown <= 0 or self.session.recorder is not None
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         """Tell the session, with what the module has logged; the other ranks are at the same boundary and obey."""

@@ -1,0 +1,65 @@
+"""The copy that a proof works in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backprop_core.errors import UsageError
+from backprop_core.prove.scratch import Scratch, differing_files, pattern_of
+
+
+def _folder(path: Path) -> Path:
+    source = path / "project"
+    (source / "data").mkdir(parents=True)
+    (source / "empty").mkdir()
+    (source / "train.py").write_text("pass")
+    (source / "data" / "x.bin").write_bytes(bytes(1000))
+    (source / "latest").symlink_to("data")
+    for name in (".git", "__pycache__"):
+        (source / name).mkdir()
+        (source / name / "more").write_text("not read by a training")
+    (source / "venv").mkdir()
+    (source / "venv" / "pyvenv.cfg").write_text("")
+    return source
+
+
+def test_a_copy_has_what_a_training_reads(tmp_path: Path) -> None:
+    """Files, empty folders and links are there; caches, version control and virtual environments are not."""
+    scratch = Scratch(_folder(tmp_path), tmp_path / "work")
+    assert 1000 < scratch.measure() < 1100
+    scratch.make()
+    there = {str(path.relative_to(scratch.work)) for path in scratch.work.rglob("*")}
+    assert there == {"train.py", "data", "data/x.bin", "empty", "latest"}
+    assert (scratch.work / "latest").is_symlink()
+    scratch.remove()
+    assert not scratch.work.exists()
+
+
+def test_what_was_written_is_known(tmp_path: Path) -> None:
+    """New and changed files have digests, and nothing else; a change in the user's own folder is noticed."""
+    scratch = Scratch(_folder(tmp_path), tmp_path / "work")
+    scratch.measure()
+    scratch.make()
+    (scratch.work / "out").mkdir()
+    (scratch.work / "out" / "log.txt").write_text("1")
+    (scratch.work / "train.py").write_text("changed")
+    assert set(scratch.written()) == {"out/log.txt", "train.py"}
+    assert scratch.touched() == []
+    (scratch.source / "data" / "x.bin").write_bytes(b"the script knew an absolute path")
+    assert scratch.touched() == ["data/x.bin"]
+
+
+def test_a_folder_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    """The sentence names the largest file and the option."""
+    scratch = Scratch(_folder(tmp_path), tmp_path / "work", limit_bytes=500)
+    with pytest.raises(UsageError, match=r"data/x\.bin.*--copy-limit"):
+        scratch.measure()
+
+
+def test_names_that_change_from_run_to_run_are_no_difference() -> None:
+    """A file whose name holds a time or a process id has a pattern that both whole runs show."""
+    first, second = {"events.1764412.77": "a", "model.pt": "x"}, {"events.1764999.78": "b", "model.pt": "x"}
+    assert differing_files(first, second) == {pattern_of("events.1.2")}
+    assert pattern_of("run-0a1b2c3d4e/log") == pattern_of("run-ffffffffff/log")
