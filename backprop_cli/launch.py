@@ -18,9 +18,11 @@ from backprop_cli.contract import Contract, Start
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
 from backprop_cli.sinks import sinks_asked_for
+from backprop_cli.start_up import StartUpAllowance
 from backprop_cli.tasks import FirstTask, Word
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
+from backprop_core.config.options import TRAINING
 from backprop_core.config.sources import Settings
 from backprop_core.contract import OF_ONE_ATTEMPT
 from backprop_core.deadline.budget import duration_text
@@ -75,6 +77,8 @@ class Launch:
         self._monitor: Monitor | None = None
         self._waited_s = 0.0
         self._sinks: SinkProcesses | None = None
+        self._allowance: StartUpAllowance | None = None
+        self._end = math.inf
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
@@ -117,6 +121,7 @@ class Launch:
                 inbox.arrived_before(missed())
                 if job is not None and budget_s < box_s and end == job_at:
                     self._observer.say(f"this box has {duration_text(budget_s)}, set by {job.text}.")
+                self._end = math.inf if end is None else end
                 verdict = self._run(record, start, grant, budget_s, inbox, job)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
@@ -194,6 +199,11 @@ class Launch:
             looked=lambda: self._look(governor, unrecognised),
             inbox=inbox,
         )
+        self._allowance = None
+        if self._settings["budget-from"] == TRAINING:
+            self._allowance = StartUpAllowance(
+                attempt.directory, deadline - budget_s, budget_s, self._end, self._clock, self._observer.say
+            )
         self._watch_for_files(record, governor.written_files)
         begun = AttemptStarted(record.id, record.name, attempt.number, budget_s, start.checkpoint)
         self._monitor.log.write(begun)
@@ -232,6 +242,8 @@ class Launch:
 
     def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
         """Four times a second, while the script runs."""
+        if self._allowance is not None:
+            self._allowance.look(governor)
         if self._first is not None:
             self._first.look(self._clock.monotonic(), governor.deadline)
         if self._sinks is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, minutes
+from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, PROCESS, TRAINING, minutes
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import UsageError
 
@@ -30,6 +30,7 @@ _SHORT = {
 }
 _METAVARS = {
     "max-run-minutes": "MINUTES",
+    "budget-from": "WHAT",
     "framework": "NAME",
     "checkpoint-every-minutes": "MINUTES",
     "gpu-memory-limit": "LIMIT",
@@ -68,6 +69,7 @@ def _words(*words: str) -> Complete:
 _PROPOSALS: Mapping[str, Complete] = {
     "framework": _words(*FRAMEWORKS),
     "gpu-probe": _words(*PROBES),
+    "budget-from": _words(PROCESS, TRAINING),
     "python": complete_files,
 }
 
@@ -119,6 +121,17 @@ def common_options(command: Command) -> Command:
         help="Configuration file to use instead of the one that is found.",
         shell_complete=complete_files,
     )(command)
+
+
+def result_options(command: Command) -> Command:
+    """Add --json and --json-to."""
+    command = click.option(
+        "--json-to",
+        metavar="PATH",
+        help="Write the object of --json into this file, pipe or /dev/fd/N, and leave standard output to SCRIPT.",
+        shell_complete=complete_files,
+    )(command)
+    return json_option(command)
 
 
 def json_option(command: Command) -> Command:

@@ -33,8 +33,8 @@ from backprop_cli.parameters import (
     complete_files,
     complete_runs,
     config_options,
-    json_option,
     raw_settings,
+    result_options,
 )
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
@@ -67,7 +67,7 @@ Examples:
     help="Continue from this checkpoint instead of the newest.",
     shell_complete=complete_files,
 )
-@json_option
+@result_options
 def command(run: str, **parameters: Any) -> int:
     """Continue RUN from its newest checkpoint.
 
@@ -92,8 +92,8 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     if record.status is Outcome.COMPLETED:
         why = f"Run {record.id} is completed: there is nothing to resume."
         tell(why)
-        if parameters["as_json"]:
-            show_nothing_done(record, why, 0)
+        if parameters["as_json"] or parameters["json_to"]:
+            show_nothing_done(record, why, 0, parameters["json_to"])
         return 0
     if record.status is Outcome.RUNNING:
         raise RunBusyError(
@@ -178,8 +178,8 @@ def _continue(
             if first is not None:
                 first.ended(1 if verdict is None else verdict.exit_status)
     tell_warnings(store)
-    if parameters["as_json"]:
-        show_outcome(store, record, boxes_before, verdict)
+    if parameters["as_json"] or parameters["json_to"]:
+        show_outcome(store, record, boxes_before, verdict, parameters["json_to"])
     return verdict.exit_status
 
 

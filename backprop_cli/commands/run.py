@@ -27,8 +27,8 @@ from backprop_cli.parameters import (
     common_options,
     complete_files,
     config_options,
-    json_option,
     raw_settings,
+    result_options,
     working_folder,
 )
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
@@ -74,7 +74,7 @@ Examples:
     "--resume-or-start", is_flag=True, help="Resume the run of --run-id where there is one, else start it."
 )
 @click.option("-n", "--name", metavar="NAME", help="Label for people.")
-@json_option
+@result_options
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
     """Run SCRIPT inside a time box.
 
@@ -209,8 +209,8 @@ def _start(
             if first is not None:
                 first.ended(1 if verdict is None else verdict.exit_status)
     tell_warnings(store)
-    if parameters["as_json"]:
+    if parameters["as_json"] or parameters["json_to"]:
         from backprop_cli.summary import show_outcome
 
-        show_outcome(store, record, 0, verdict)
+        show_outcome(store, record, 0, verdict, parameters["json_to"])
     return verdict.exit_status

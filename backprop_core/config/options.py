@@ -207,12 +207,15 @@ def hooks(raw: Any) -> list[str]:
 
 
 FRAMEWORKS = ("auto", "pytorch", "lightning", "keras", "tensorflow", "transformers", "none")
+PROCESS, TRAINING = "process", "training"
 PROBES = ("auto", "nvml", "nvidia-smi", "rocm", "none")
 _MINUTES = 'a number of minutes above 0 or a duration such as "90s" or "1h30m", at most a year'
 
 OPTIONS: tuple[Option, ...] = (
     Option("max-run-minutes", "maxRunMinutes", minutes(), _MINUTES, 10.0,
            'Time box: minutes, fractions allowed, or a duration such as "90s" or "1h30m".'),
+    Option("budget-from", "budgetFrom", choice(PROCESS, TRAINING), f"{PROCESS} or {TRAINING}", PROCESS,
+           "What the time box counts from: the start of the process, or the first step of the training."),
     Option("framework", "framework", choice(*FRAMEWORKS), "one of " + ", ".join(FRAMEWORKS), "auto",
            "Framework of the script: " + ", ".join(FRAMEWORKS) + "."),
     Option("checkpoint-every-minutes", "checkpointEveryMinutes", optional(minutes()),

@@ -114,6 +114,19 @@ class SessionStarted(Event):
     events_version: int = VERSION
 
 
+class TrainingStarted(Event):
+    """The first step of the box is over.
+
+    Attributes:
+        step: the step.
+        after_s: seconds since the box began: start-up, and that step.
+    """
+
+    kind = "training_started"
+    step: int | None
+    after_s: float | None
+
+
 class Progress(Event):
     """About once a second while it trains.
 
@@ -425,8 +438,8 @@ class StopDecided(Event):
 
 
 SESSION_EVENTS: tuple[type[Event], ...] = (
-    SessionStarted, CheckpointRestored, Message, Progress, Fit, CheckpointSaved, CheckpointFailed, SavesPutOff, Extended,
-    Paused, Continued, Stopping, SessionWithdrawn, Ended,
+    SessionStarted, CheckpointRestored, Message, TrainingStarted, Progress, Fit, CheckpointSaved, CheckpointFailed,
+    SavesPutOff, Extended, Paused, Continued, Stopping, SessionWithdrawn, Ended,
 )  # fmt: skip
 """What the training process writes."""
 GOVERNOR_EVENTS: tuple[type[Event], ...] = (

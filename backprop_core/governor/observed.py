@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backprop_core.events.kinds import CheckpointSaved, Ended, Progress, SessionStarted, SessionWithdrawn
+from backprop_core.events.kinds import (
+    CheckpointSaved,
+    Ended,
+    Progress,
+    SessionStarted,
+    SessionWithdrawn,
+    TrainingStarted,
+)
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.resources.samples import GpuSample
 from backprop_core.strict_json import as_number, as_place, as_whole
@@ -40,6 +47,7 @@ class SessionView:
         progress: the latest event `progress`.
         checkpoints: paths of the checkpoints of this attempt, oldest first.
         save_s: seconds that the latest took.
+        trains_since: the monotonic instant at which its first step was over, or None.
     """
 
     started: Line | None = None
@@ -47,6 +55,7 @@ class SessionView:
     progress: Line | None = None
     checkpoints: list[str] = field(default_factory=list)
     save_s: float = 0.0
+    trains_since: float | None = None
 
     @property
     def ends_itself(self) -> bool:
@@ -79,6 +88,8 @@ class SessionView:
             self.finished = event
         elif kind == SessionWithdrawn.kind:
             self.started = self.finished = None
+        elif kind == TrainingStarted.kind:
+            self.trains_since = self.trains_since or as_number(event.get("monotonic"))
         elif kind == Progress.kind:
             self.progress = event
         elif kind == CheckpointSaved.kind and (path := as_place(event.get("path"))) is not None:

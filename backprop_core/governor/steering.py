@@ -22,6 +22,7 @@ from backprop_core.resources.running import Course, Judgement
 from backprop_core.runs.control import (
     CONTROL_FILE,
     SLEPT,
+    STARTED_UP,
     Action,
     ControlReader,
     ControlRequest,
@@ -186,7 +187,7 @@ class Steering:
         action = request.action
         if action is Action.EXTEND and request.extend_s is not None:
             by_s = self._move_deadline(request.extend_s)
-            if request.why != SLEPT:
+            if request.why not in (SLEPT, STARTED_UP):
                 end = "" if by_s == request.extend_s else ", to the end of the scheduler's job"
                 self._say(f"The time box was extended by {by_s:g} s{end}.")
         elif action is Action.STOP and self.asked_at is None:

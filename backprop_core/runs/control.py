@@ -30,6 +30,8 @@ from backprop_core.strict_json import (
 CONTROL_FILE = "control.json"
 SLEPT = "the script was stopped for as long"
 """Why a budget is extended by the time that the process was held by SIGSTOP: no step took that long."""
+STARTED_UP = "starting up does not count"
+"""Why a budget that counts from the first step is extended by what came before it."""
 MAX_EXTEND_S = 366 * 24 * 3600.0
 _FORMAT = 1
 _KEPT = 32

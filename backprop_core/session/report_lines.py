@@ -9,7 +9,15 @@ from typing import Any
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
-from backprop_core.events.kinds import CheckpointRestored, Ended, Fit, Progress, SavesPutOff, SessionStarted
+from backprop_core.events.kinds import (
+    CheckpointRestored,
+    Ended,
+    Fit,
+    Progress,
+    SavesPutOff,
+    SessionStarted,
+    TrainingStarted,
+)
 from backprop_core.outcome import Outcome
 from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.child_process import parent_pid
@@ -126,6 +134,8 @@ class Reporter:
         session = self._session
         if self._trains_since is None and session.steps:
             self._trains_since = (now, session.steps)
+            step, after_s = session.training_state.position().step, now - session.deadlines.start
+            session.messages.event(TrainingStarted(step, after_s))
         if now - self._last_progress < PROGRESS_EVERY_S:
             return
         self._last_progress = now

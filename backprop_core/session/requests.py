@@ -12,7 +12,7 @@ from backprop_core.deadline.budget import Deadlines, duration_text
 from backprop_core.deadline.decision import Leave
 from backprop_core.events.kinds import Continued, Extended, Paused
 from backprop_core.outcome import Outcome
-from backprop_core.runs.control import SLEPT, Action, ControlReader, ControlRequest
+from backprop_core.runs.control import SLEPT, STARTED_UP, Action, ControlReader, ControlRequest
 from backprop_core.session.messages import Messages
 from backprop_core.session.signal_watch import SignalWatch
 
@@ -145,6 +145,8 @@ class Requests:
         slept = request.why == SLEPT
         self.slept_s += extended_s if slept else 0.0
         messages.event(Extended(extended_s, slept))
+        if request.why == STARTED_UP:
+            return extended_s  # the governor tells it, once
         messages.say(
             f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}."
         )

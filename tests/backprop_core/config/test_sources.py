@@ -12,6 +12,7 @@ from backprop_core.errors import ConfigError
 
 GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "max-run-minutes": (30, 30.0, 0),
+    "budget-from": ("Training", "training", "start"),
     "framework": ("PyTorch", "pytorch", "mxnet"),
     "checkpoint-every-minutes": (0.5, 0.5, -1),
     "gpu-memory-limit": ("80%", "80%", "120%"),
