@@ -98,7 +98,9 @@ class PipelineReading:
         length = int(dataset.cardinality())
         self.length = None if length < 0 else length
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         passes = self._passes
         if saved is not None and "passes" not in saved:  # a checkpoint from before passes were counted
             saved = {"randomness": saved, "passes": passes.due}
@@ -111,7 +113,7 @@ class PipelineReading:
         iterator: Iterator[Any] = iter(self._dataset)
         if skip:
             next(islice(iterator, skip - 1, skip), None)
-        if saved is not None:
+        if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator

@@ -38,6 +38,10 @@ class KerasTrainedObjects:
 
     candidates = objects
 
+    def awaits_backward(self, value: object) -> bool:
+        """Keras keeps no graph from one step to the next."""
+        return False
+
 
 def _variables(frame: FrameType | None) -> Iterator[tuple[str, object]]:
     frames = []

@@ -59,7 +59,9 @@ class AcceleratedReading:
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _CAVEAT if self._by_index else ""
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         loader = self._loader
         if saved is not None:
             loader.set_epoch(saved["iteration"])
@@ -75,9 +77,11 @@ class AcceleratedReading:
             self._newest = saved.get("newest")
             if by_index:
                 self._generators.restore_before_batch(self._newest)
-            iterator = begun(iterator) if by_index or not skip else iterator
+            asked = skip or resume_randomness is not None
+            iterator = begun(iterator) if by_index or (asked and not skip) else iterator
         own = self._generators.capture()  # of a batch more than at the boundary, which is loaded already
-        resume_randomness()
+        if resume_randomness is not None:
+            resume_randomness()
         if by_index and self._newest is not None:
             self._generators.restore(own)
         return self._noting(iterator)

@@ -312,7 +312,9 @@ class LoaderReading:
         elif indexed and not replay:
             self.caveat = _WORKER_CAVEAT
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         if saved is not None:
             restore_start(self._loader, self._randomness, self._generators, saved)
         self.note_start()
@@ -321,7 +323,7 @@ class LoaderReading:
         iterator = iterator_behind(
             self._loader, skip, replay=self._replay, made=self._as_when_asked, make=self.make
         )
-        if saved is not None:
+        if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator
@@ -366,7 +368,9 @@ class StatefulReading:
         self._before: Any = None
         self._generators = generators_of(loader)
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         if saved is not None:
             restore_start(self._loader, self._randomness, self._generators, saved | {"stayed": False})
             if saved["loader"] is not None and skip:
@@ -376,7 +380,7 @@ class StatefulReading:
             iterator = iterator_behind(self._loader, skip, replay=True)
         else:
             iterator = iter(self._loader)
-        if saved is not None:
+        if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator

@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from backprop_core.ports.framework import StepListener
 from backprop_core.weak_identity import WeakIdentityMap
+from backprop_torch.autograd_graphs import awaits_backward
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.long_step import REGULAR, LongStep
 
@@ -88,6 +89,10 @@ class TorchTrainedObjects:
     def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
         """The same for all optimizers that exist."""
         return self._named(None, frame)
+
+    def awaits_backward(self, value: object) -> bool:
+        """Whether a backward pass may still go through the graph that `value` ends."""
+        return awaits_backward(value)
 
     def _named(self, optimizers: list[Optimizer] | None, frame: FrameType | None) -> Mapping[str, object]:
         live = live_objects()

@@ -31,12 +31,15 @@ class EndedLoop:
 
     Attributes:
         by_itself: it came to its end, so its `else` was run; otherwise it was left.
-        effect: the whole state just behind it, where more training may follow in the same iteration.
+        effect: the state just behind it: all of it where more training may follow in the same iteration, else the small
+            variables; None where that was not worth taking.
+        again: an evaluation: what it gives is used by the code behind it, so it runs again on the way back.
     """
 
     key: str
     by_itself: bool = False
     effect: Any = None
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class SavedLoop:
         index: iterations that are over.
         opening: what its iterable needs to be begun again.
         entry: small state at the start of the iteration that was running; None for the innermost.
+        steps_before: training steps that had been taken when it began; None where a checkpoint does not say.
     """
 
     key: str
@@ -54,6 +58,7 @@ class SavedLoop:
     ended: list[EndedLoop] = field(default_factory=list)
     opening: Any = None
     entry: Any = None
+    steps_before: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +77,9 @@ class RunningLoop:
             iteration has begun again.
         late: its items from the first one on: what is to be restored is made by its first iteration, which runs once more.
         stepped_inside: a loop inside has counted a step in the running iteration.
-        since: when the running iteration began; took_s is what the last one took.
+        since: when the running iteration began.
+        began: when the loop began.
+        steps_before: training steps that had been taken when it began in all attempts; None where that is not known.
     """
 
     site: Site
@@ -91,6 +98,8 @@ class RunningLoop:
     entry: Any = field(default=None, repr=False)
     stepped_inside: bool = False
     since: float = 0.0
+    began: float = 0.0
+    steps_before: int | None = None
 
 
 class Training(Protocol):
@@ -195,6 +204,9 @@ class CountedLoops:
         over = self._match(loop, frame)
         if over is not None:
             self.parent().ended.append(over)
+            if over.again:
+                self._opening.append(None)
+                return repeat(None)
             if not over.by_itself:
                 self._left_by_break.add(key)
             self._opening.append(loop)
@@ -285,8 +297,10 @@ class CountedLoops:
                 elif clock() >= training.alarm.wake:
                     training.boundary(loop, frame)
                 loop.index += 1
-                if holds_loops:
-                    self._next_iteration(loop, frame)
+                if holds_loops and self.training is not None:  # it may have stepped aside at the boundary
+                    self._next_iteration(loop, self.training, frame)
+                elif loop.ended:
+                    loop.ended.clear()
                 ran = True  # by this process: one that resumes begins at an index that it has not trained
                 yield
         finally:
@@ -303,15 +317,14 @@ class CountedLoops:
             around.stepped_inside = True
         loop.stepped_inside = False
 
-    def _next_iteration(self, loop: RunningLoop, frame: FrameType) -> None:
-        if loop.on_the_way and self.training is not None:
+    def _next_iteration(self, loop: RunningLoop, training: Training, frame: FrameType) -> None:
+        if loop.on_the_way:
             if self.going_back and loop.stepped_over:
-                self.training.lost(self.awaited)
+                training.lost(self.awaited)
             loop.stepped_over = True
         loop.ended.clear()
         loop.stepped_inside = False
-        assert self.training is not None
-        self.training.iteration_begins(loop, frame)
+        training.iteration_begins(loop, frame)
 
     def _cut_to(self, loop: RunningLoop) -> None:
         """Loops above were left by an exception, or wait in a generator."""
@@ -324,7 +337,9 @@ class CountedLoops:
         self._cut_to(loop)
         self.stack.pop()
         if not loop.site.trains:
-            return  # an evaluation runs again on the way back: what it gives is used by the code behind it
+            if self.parent().site.trains:
+                self.parent().ended.append(EndedLoop(loop.site.key, again=True))
+            return
         self.parent().ended.append(EndedLoop(loop.site.key, effect=self.training.ended(loop, frame)))
 
     # -- the way back ------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class HeldIterators:
         return missing
 
     def _begun(self, loader: Any, reading: LoaderReading, saved: Mapping[str, Any]) -> Iterator[Any]:
-        iterator = reading.begin(saved["position"], saved["given"], lambda: None)
+        iterator = reading.begin(saved["position"], saved["given"], None)
         for passes in self._passes:
             passes.remember(iterator, loader, reading)
         return iterator

@@ -100,7 +100,7 @@ class LoopReadings:
                 loop_state.meet_loader(loader, None)  # what it holds comes back with the script's variables
                 self._check_size(reading.batch_size, skip)
                 self._loop.readings.append(reading)
-                iterator = reading.begin(saved, skip, lambda: None)
+                iterator = reading.begin(saved, skip, None)
                 for passes in self._passes:
                     passes.remember(iterator, loader, reading)
                 return iterator

@@ -26,14 +26,16 @@ class ReplayedReading:
         self._before: Any = None
         self.length = _length(items)
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         if saved is not None:
             self._loop_state.set_randomness(saved)
         self.note_start()
         iterator = iter(self._items)
         if skip:
             next(islice(iterator, skip - 1, skip), None)
-        if saved is not None:
+        if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator

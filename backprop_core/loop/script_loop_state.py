@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -14,7 +14,8 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.held_iterators import HeldIterators
-from backprop_core.loop.loop_state import LoopState
+from backprop_core.loop.loop_state import SCRIPT, LoopState
+from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
@@ -23,7 +24,7 @@ from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, part_of_a_graph
 from backprop_core.session.session import Position
 
 FILES = "backprop.files"
@@ -64,6 +65,7 @@ class ScriptLoopState(LoopState):
         self.files = script_files.current()
         if self.files is not None:
             self.files.counted = True
+        self._graphs: list[Unkept] = []
 
     def label(self) -> str:
         """What a session is attached to."""
@@ -76,6 +78,15 @@ class ScriptLoopState(LoopState):
         """The boundary that is taken now: between two iterations of `loop`, whose function is `frame`."""
         self._at = (loop, frame)
         self.step = self._steps_before + self._loops.steps
+
+    def loop_begins(self, loop: RunningLoop) -> None:
+        """`loop` is about to begin."""
+        loop.steps_before = (
+            self._steps_before + self._loops.steps if loop.saved is None else loop.saved.steps_before
+        )
+        if loop.saved is not None and loop.saved.opening is not None:
+            self.set_randomness(loop.saved.opening["random"])
+        loop.random = self.randomness()  # of an evaluation, too: its loader may be shuffled
 
     def can_be_found_again(self) -> bool:
         """Whether the loops around remember how their iterations began; else only they themselves are boundaries."""
@@ -152,8 +163,22 @@ class ScriptLoopState(LoopState):
         with self._held():
             return super().states()
 
+    def awaits_backward(self) -> bool:
+        """Whether the script holds a graph that gradients are still to be taken through: no checkpoint can hold it."""
+        with self._held():
+            return bool(self._graphs_in(self._state.changed(most_bytes=0)))
+
+    def _graphs_in(self, variables: Any) -> list[Unkept]:
+        return [
+            part_of_a_graph(node["name"], node["type"])
+            for node in variables["nodes"]
+            if isinstance(node["data"], Mapping)
+            and any(trained.awaits_backward(node["data"].get("array")) for trained in self.trained)
+        ]
+
     def own_part(self) -> dict[str, object]:
         part = super().own_part()
+        self._graphs = self._graphs_in(part[SCRIPT]) if SCRIPT in part else []
         part[COUNTED] = {
             "ended": [_ended_to_state(one) for one in self._loops.root.ended],
             "loops": [self._loop_to_state(loop) for loop in self._running()],
@@ -179,6 +204,7 @@ class ScriptLoopState(LoopState):
             "ended": [] if innermost else [_ended_to_state(one) for one in loop.ended],
             "opening": opening,
             "entry": None if innermost else loop.entry,
+            "steps_before": loop.steps_before,
         }
 
     def witness(self) -> Witness:
@@ -192,7 +218,7 @@ class ScriptLoopState(LoopState):
         )
 
     def unkept(self) -> Sequence[Unkept]:
-        return [*super().unkept(), *self._asked.unkept]
+        return [*super().unkept(), *self._asked.unkept, *self._graphs]
 
     def position(self) -> Position:
         running = self._running()
@@ -202,13 +228,8 @@ class ScriptLoopState(LoopState):
         return Position(self.step, epoch, batch, {"counted": cursor})
 
     def total_steps(self) -> int | None:
-        """Where every running loop knows its length: all their iterations."""
-        total = 1
-        for loop in self._running():
-            if loop.length is None:
-                return None
-            total *= loop.length
-        return total if self._running() else None
+        """The step at which the outermost running loop ends, if its other iterations take as many as those so far."""
+        return steps_at_end(self._running(), self.step)
 
     def release(self) -> None:
         super().release()
@@ -292,13 +313,25 @@ class ScriptLoopState(LoopState):
             )
         return {**entry, "asked": self._asked.capture(self._namespaces())}
 
-    def restore_entry(self, entry: Any, frame: FrameType) -> None:
-        """An iteration that was interrupted begins again."""
+    def restore_entry(self, entry: Any, states: Mapping[str, Any], frame: FrameType) -> None:
+        """An iteration that was interrupted begins again; the objects are as at the boundary, which is in `states`."""
         self._at = (None, frame)
+        self._objects_so_far(states)
         self._asked.restore(entry.get("asked", []), self._namespaces(), partly=True)
         with self._held():
             self._state.restore(entry["variables"])
         self.set_randomness(entry["random"])
+
+    def _objects_so_far(self, states: Mapping[str, Any]) -> None:
+        """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
+        self._find_again(states)
+        with (
+            self._held(),
+            suppress(StateMismatchError),
+        ):  # one that is still to be changed fits when all have begun
+            self.restore_objects(
+                {n: states[n] for n in self.saved_names(states) if n in self.objects}, "The checkpoint"
+            )
 
     def step_begins(self, frame: FrameType, number: int) -> StepBegun | None:
         """How things are just before a step that may be saved inside; None where the loops around cannot be found again."""
@@ -322,14 +355,19 @@ class ScriptLoopState(LoopState):
             )
         return {**effect, "asked": self._asked.capture(self._namespaces())}
 
-    def restore_effect(self, effect: Any, frame: FrameType) -> None:
-        """A loop that was over is passed over: what it had changed is put back."""
+    def restore_effect(self, effect: Any, states: Mapping[str, Any], frame: FrameType) -> None:
+        """A loop that was over is passed over: what it had changed is put back.
+
+        Args:
+            states: those of the checkpoint. A loop after which no training came left the objects so.
+        """
         self._at = (None, frame)
-        self._find_again(effect["states"])
+        there = states if effect is None else effect.get("states", states)
+        self._objects_so_far(there)
+        if effect is None:
+            return
         self._asked.restore(effect.get("asked", []), self._namespaces(), partly=True)
         with self._held():
-            there = {name: state for name, state in effect["states"].items() if name in self.objects}
-            self.restore_objects(there, "The checkpoint")
             self._state.restore(effect["variables"])
         self.set_randomness(effect["random"])
 
@@ -368,13 +406,14 @@ def _bytes_of(array: Any, translators: Sequence[Translator]) -> int:
 
 
 def _ended_to_state(ended: EndedLoop) -> dict[str, Any]:
-    return {"key": ended.key, "by_itself": ended.by_itself, "effect": ended.effect}
+    return {"key": ended.key, "by_itself": ended.by_itself, "effect": ended.effect, "again": ended.again}
 
 
 def _ended_from_state(state: Mapping[str, Any]) -> EndedLoop:
-    return EndedLoop(state["key"], bool(state["by_itself"]), state["effect"])
+    return EndedLoop(state["key"], bool(state["by_itself"]), state["effect"], bool(state.get("again")))
 
 
 def _loop_from_state(state: Mapping[str, Any]) -> SavedLoop:
     ended = [_ended_from_state(one) for one in state["ended"]]
-    return SavedLoop(state["key"], int(state["index"]), ended, state["opening"], state["entry"])
+    before = state.get("steps_before")
+    return SavedLoop(state["key"], int(state["index"]), ended, state["opening"], state["entry"], before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from types import FrameType
@@ -77,11 +77,9 @@ class ScriptTraining:
             self._guarded(lambda: self._begin(frame))
 
     def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
-        if self.loop_state is None:
-            return
-        if loop.saved is not None and loop.saved.opening is not None:
-            self.loop_state.set_randomness(loop.saved.opening["random"])
-        loop.random = self.loop_state.randomness()  # of an evaluation, too: its loader may be shuffled
+        if self.loop_state is not None:
+            loop.began = self._clock.monotonic()
+            self.loop_state.loop_begins(loop)
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         items: list[Iterable[Any]] = [source]
@@ -155,17 +153,22 @@ class ScriptTraining:
             return
         took_s, loop.since = now - loop.since if loop.since else None, now
         if self.loops.going_back and loop.entry is not None:
-            loop_state.restore_entry(loop.entry, frame)
+            loop_state.restore_entry(loop.entry, self._restored_states(), frame)
             return
         loop.entry = None
         if took_s is None or self._proves or self._entry_s <= took_s * _ENTRY_SHARE:
             loop.entry = loop_state.entry(frame)
             self._entry_s = self._clock.monotonic() - now
 
+    def _restored_states(self) -> Mapping[str, Any]:
+        session = self.session
+        return {} if session is None or session.restored is None else session.restored.states
+
     def passed_over(self, ended: EndedLoop, frame: FrameType) -> None:
-        if self.loop_state is not None and ended.effect is not None:
-            loop_state = self.loop_state
-            self._guarded(lambda: loop_state.restore_effect(ended.effect, frame))
+        loop_state = self.loop_state
+        if loop_state is not None:
+            states = self._restored_states()
+            self._guarded(lambda: loop_state.restore_effect(ended.effect, states, frame))
 
     def may_begin_in_a_child(self) -> bool:
         return self.session is None and not self.loops.stack
@@ -185,18 +188,22 @@ class ScriptTraining:
         )
 
     def ended(self, loop: RunningLoop, frame: FrameType | None) -> Any:
-        if self.loop_state is None or self.session is None or not loop.site.followed or self.loops.going_back:
+        if self.loop_state is None or self.session is None or self.loops.going_back or frame is None:
             return None
         if os.getpid() != self._owner or sys.is_finalizing():
             return None
-        loop_state = self.loop_state
+        loop_state, now = self.loop_state, self._clock.monotonic()
         effect: list[Any] = []
-        self._guarded(lambda: effect.append(loop_state.effect(frame)))
+        if loop.site.followed:
+            self._guarded(lambda: effect.append(loop_state.effect(frame)))
+        elif self._proves or self._entry_s <= (now - loop.began) * _ENTRY_SHARE:
+            self._guarded(lambda: effect.append(loop_state.entry(frame)))
         return effect[0] if effect else None
 
     def boundary(self, loop: RunningLoop, frame: FrameType) -> None:
         if self.session is None:
-            if not (loop.site.by_update or self.loops.iterations_are_steps):
+            has_left = self.loops.training is not self
+            if has_left or not (loop.site.by_update or self.loops.iterations_are_steps):
                 return
             self._guarded(lambda: self._open(frame))
             if self.session is None:
@@ -377,7 +384,12 @@ class ScriptTraining:
             return
         if not loop.site.trains:
             session.prove(evaluates=True)
-        if session.may_leave_by_itself and session.look() and self._must_leave(session):
+        if (
+            session.may_leave_by_itself
+            and session.look()
+            and self._must_leave(session)
+            and not loop_state.awaits_backward()
+        ):
             session.leave()
             self._leave()
 

@@ -52,13 +52,17 @@ class LoaderReading(Protocol):
     caveat: str
     """One sentence on what of this loader cannot come back bit for bit, or empty."""
 
-    def begin(self, saved: Any | None, skip: int, resume_randomness: Callable[[], None]) -> Iterator[Any]:
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         """An iterator that stands behind `skip` batches.
 
         Args:
             saved: what `position` returned in the earlier process, or None for a new pass.
             skip: batches already trained.
-            resume_randomness: sets every random generator to where it was at the boundary; to be called last.
+            resume_randomness: sets every random generator to where it was at the boundary, where the first of the batches
+                to come had been asked for; to be called last. None: it had not been, so what asking for it draws is still
+                to be drawn, and the caller sets the generators.
         """
         ...
 
@@ -119,6 +123,10 @@ class TrainedObjects(Protocol):
 
     def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
         """What exists and could train, by the same names."""
+        ...
+
+    def awaits_backward(self, value: object) -> bool:
+        """Whether `value` is an array at the end of a graph that gradients may still be taken through."""
         ...
 
 

@@ -111,6 +111,34 @@ def facts(value: Any) -> dict[str, Any]:
     return found
 
 
+def memory_of(value: Any) -> int | None:
+    """Where a torch tensor's memory begins, which tensors that share it have in common; None for all else."""
+    if type(value).__module__.partition(".")[0] != "torch" or not hasattr(value, "untyped_storage"):
+        return None
+    try:
+        return value.untyped_storage().data_ptr() or None
+    except (RuntimeError, NotImplementedError):  # sparse and the like have several storages, or none
+        return None
+
+
+def view_of(value: Any) -> dict[str, Any] | None:
+    """How a tensor lies in its memory; None where it is more than a view of it."""
+    if value.requires_grad:
+        return None
+    return {"shape": list(value.shape), "stride": list(value.stride()), "offset": int(value.storage_offset())}
+
+
+def sharing(owner: Any, view: Any, saved: Any) -> Any | None:
+    """A tensor that lies in the memory of `owner` as `view` says; None where that looks otherwise here than `saved`."""
+    if memory_of(owner) is None or owner.dtype != saved.dtype:
+        return None
+    shape, stride, offset = tuple(view["shape"]), tuple(view["stride"]), int(view["offset"])
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    if last >= owner.untyped_storage().nbytes() // owner.element_size():
+        return None
+    return owner.detach().as_strided(shape, stride, offset)
+
+
 def made(saved: Any, told: Any) -> Any:
     """A new array of the elements of `saved`, where `facts` were `told`."""
     package = type(saved).__module__.partition(".")[0]

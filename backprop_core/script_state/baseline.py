@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import xxhash
 
-from backprop_core.script_state.arrays import Reader, facts, is_mutable, looks
+from backprop_core.script_state.arrays import Reader, facts, is_mutable, looks, memory_of, view_of
 from backprop_core.script_state.kinds import Kind, Kinds, Plan
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.state_dicts import digest_of_plain, storable
@@ -221,6 +221,7 @@ class Comparison:
         }
         looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
         made = {name for name, node in graph.nodes.items() if self._is_another(node)}
+        _note_sharing(graph, made)
         for name, node in graph.nodes.items():
             self._compare(node, looks_now[name], made)
         ours = {name for name in made if graph.nodes[name].kind is Kind.CLOSURE}
@@ -320,6 +321,22 @@ class Comparison:
                 "data": data,
             }
         )
+
+
+def _note_sharing(graph: Graph, made: set[str]) -> None:
+    """Note of new tensors whose memory they share: `best = model.state_dict()` changes with the model."""
+    views = [graph.nodes[name] for name in made if graph.nodes[name].kind is Kind.ARRAY]
+    views = [node for node in views if not node.trouble and memory_of(node.value) is not None]
+    if not views:
+        return
+    owners: dict[int | None, Node] = {}
+    for name, node in graph.nodes.items():
+        if name not in made and node.kind in (Kind.ARRAY, Kind.ELSEWHERE):
+            owners.setdefault(memory_of(node.value), node)
+    for node in views:
+        owner, view = owners.get(memory_of(node.value)), view_of(node.value)
+        if owner is not None and view is not None and owner.value.dtype == node.value.dtype:
+            node.data["shares"] = {"ref": owner.name, **view}
 
 
 def without(written: Any, names: set[str]) -> Any:

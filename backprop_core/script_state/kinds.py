@@ -11,7 +11,7 @@ import logging
 import random
 import sys
 import types
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -203,8 +203,8 @@ class Kinds:
 
 def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:
     dictionary, members = layout_of(kind) if kind.__dictoffset__ else (None, ())
-    if kind in (OrderedDict, defaultdict, Counter):
-        dictionary = None
+    if kind in (defaultdict, Counter):
+        dictionary = None  # torch hangs the versions of the modules onto the OrderedDict of a state_dict
     return Plan(container, base, dictionary, members, text)
 
 

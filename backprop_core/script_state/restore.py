@@ -160,13 +160,21 @@ class Restoring:
             return
         try:
             if entry.kind is Kind.ARRAY:
-                self._objects[entry.name] = arrays.made(entry.data["array"], entry.data)
+                shared = self._shared(entry.data)
+                new = arrays.made(entry.data["array"], entry.data) if shared is None else shared
+                self._objects[entry.name] = new
             elif entry.kind is Kind.RANDOM:
                 self._objects[entry.name] = generator(entry.data["state"], self._kinds)
             else:
                 self._objects[entry.name] = empty(entry.kind, entry.data, self._type_of(entry))
         except NotMadeError as error:
             self._result.missing.append(Missing(entry.name, str(error)))
+
+    def _shared(self, data: Mapping[str, Any]) -> Any:
+        """A view of the tensor whose memory the stored one shared; None where that is not here."""
+        shares = data.get("shares")
+        owner = None if shares is None else self._objects.get(shares["ref"])
+        return None if owner is None else arrays.sharing(owner, shares, data["array"])
 
     def _type_of(self, entry: _Entry) -> str:
         return next(str(node["type"]) for node in self._state["nodes"] if node["name"] == entry.name)

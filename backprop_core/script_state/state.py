@@ -199,6 +199,7 @@ def names_in(state: Mapping[str, Any]) -> list[str]:
 def _references(data: Any) -> Iterable[str]:
     if not isinstance(data, Mapping):
         return
+    yield from references_in(data.get("shares"))
     for place in ("items", "keys", "values"):
         for written in data.get(place, ()):
             yield from references_in(written)

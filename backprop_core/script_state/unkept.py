@@ -78,6 +78,16 @@ def cannot_store(name: str, kind: str, why: str) -> Unkept:
     )
 
 
+def part_of_a_graph(name: str, kind: str) -> Unkept:
+    """A tensor that a backward pass may still go through."""
+    return Unkept(
+        name,
+        kind,
+        "gradients are still to be taken through it, and only its numbers can be stored",
+        "Detach it (x.detach()) if no gradient goes that way, or call backward() before the step ends.",
+    )
+
+
 def cut_short(name: str) -> Unkept:
     """More objects than are watched."""
     return Unkept(
