@@ -35,7 +35,7 @@ from backprop_core.governor.observed import Ending
 from backprop_core.governor.oom import KillCounts, explained, kill_counts
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.sink_processes import SinkProcesses
-from backprop_core.governor.verdict import Verdict, judge
+from backprop_core.governor.verdict import Verdict, judge, survived
 from backprop_core.outcome import Outcome
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
@@ -274,6 +274,7 @@ class Launch:
         verdict = judge(ending, resumable=resumable, timeboxed_exit=self._settings["timeboxed-exit-code"])
         own_bytes = self._monitor.last_bytes if self._monitor is not None else 0
         verdict = explained(verdict, ending, kills, kill_counts(), own_bytes)
+        verdict = survived(verdict, ending.survival)
         if ending.lost_bytes:
             self._observer.say(
                 f"{ending.lost_bytes} bytes of the script's output could not be kept in output.log."
@@ -301,9 +302,10 @@ class Launch:
         if ending is not None and ending.session.finished is not None:
             facts = ending.session.finished
         step, loss = (None, None) if ending is None else newest(ending.session.progress or {}, ending.heard)
+        died_at = None if ending is None or ending.survival is None else ending.survival.died_at
         code = ending.returncode if ending is not None else None
         exit_status = None if code is None else (128 - code if code < 0 else code)
-        step, loss = first(as_whole(facts.get("step")), step), first(as_float(facts.get("loss")), loss)
+        step, loss = first(as_whole(facts.get("step")), died_at, step), first(as_float(facts.get("loss")), loss)
         over = verdict.outcome is Outcome.COMPLETED
         ended = AttemptEnded(
             run_id=record.id,

@@ -25,3 +25,5 @@ class SaveReason(StrEnum):
     REQUESTED = "requested"
     PREEMPTED = "preempted"
     FINAL = "final"
+    SURVIVOR = "survivor"
+    """Committed by the governor when the training process had died without a word."""

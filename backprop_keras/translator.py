@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from backprop_core.checkpoints.arrays import JSON, ArrayNode
+from backprop_core.checkpoints.arrays import JSON, ArrayNode, unpinned
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 
 
@@ -47,6 +47,9 @@ class KerasTranslator:
 
     def allocate(self, nbytes: int) -> memoryview:
         return self._numpy.allocate(nbytes)
+
+    def pin(self, memory: memoryview) -> Callable[[], None]:
+        return unpinned
 
     def synchronize(self) -> None:
         """Nothing to wait for: copies are done when `copy_into` returns."""

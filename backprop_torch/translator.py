@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy
 import torch
 
-from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, allocate_ram
+from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, allocate_ram, unpinned
+from backprop_core.checkpoints.memory import address_of
 from backprop_torch.objects import cuda_in_use
 
 if TYPE_CHECKING:
@@ -114,6 +115,14 @@ class TorchTranslator:
             pinned = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
             return memoryview(cast("Buffer", pinned.numpy())).cast("B")
         return allocate_ram(nbytes)
+
+    def pin(self, memory: memoryview) -> Callable[[], None]:
+        if not (cuda_in_use() and len(memory)):
+            return unpinned
+        address, runtime = address_of(memory), torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        if int(runtime.cudaHostRegister(address, len(memory), 0)):  # else: copies are slower, and no worse
+            return unpinned
+        return lambda: runtime.cudaHostUnregister(address)
 
     def synchronize(self) -> None:
         while self._copying:  # each of them: torch's own call waits for the current device alone

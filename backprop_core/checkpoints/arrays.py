@@ -135,9 +135,17 @@ class Translator(Protocol):
         """A writable staging buffer, its pages already touched (pinned where that makes copies faster)."""
         ...
 
+    def pin(self, memory: memoryview) -> Callable[[], None]:
+        """Have copies into memory that is not this translator's own run at full speed; undone by what is returned."""
+        ...
+
     def synchronize(self) -> None:
         """Wait until every `copy_into` so far has really happened."""
         ...
+
+
+def unpinned() -> None:
+    """Undo nothing: what `Translator.pin` returns where no copy is faster for it."""
 
 
 def allocate_ram(nbytes: int, *, staging: bool = True) -> memoryview:
@@ -163,7 +171,7 @@ def allocate_ram(nbytes: int, *, staging: bool = True) -> memoryview:
     view = memoryview(memory)
     if staging:
         _advise(memory, _WIPE_ON_FORK)
-        _touch(view)
+        touch(view)
     return view
 
 
@@ -174,7 +182,7 @@ def _advise(memory: mmap.mmap, advice: int | None) -> None:
             memory.madvise(advice)
 
 
-def _touch(view: memoryview) -> None:
+def touch(view: memoryview) -> None:
     """Fault every page in, by reading zeros: a read lets other threads run meanwhile, an assignment would not."""
     try:
         with Path("/dev/zero").open("rb", buffering=0) as zeros:

@@ -27,7 +27,7 @@ MAX_MANIFEST_BYTES: Final = 16 << 20
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
-_SEAL = re.compile(rb'"manifest_xxh3_128": "([0-9a-f]{32})"')
+_SEAL = re.compile(rb'"manifest_xxh3_128": ?"([0-9a-f]{32})"')
 _COLLAPSED_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _OPEN_SEAL: Final = "0" * 32
 
@@ -125,8 +125,8 @@ class Manifest:
         return CheckpointInfo(path, self.facts.step, self.facts, nbytes, self.save_s, self.wall_s, linked)
 
 
-def dump_manifest(manifest: Manifest) -> bytes:
-    """The text of the manifest, sealed with the digest of itself.
+def dump_manifest(manifest: Manifest, *, indent: int | None = 1) -> bytes:
+    """The text of the manifest, sealed with the digest of itself; without `indent` for no person's eyes, and quicker.
 
     Raises:
         UnsavableStateError: a fact that is not plain.
@@ -154,7 +154,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
             "files": {name: {"bytes": f.nbytes, "xxh3_128": f.digest} for name, f in manifest.files.items()},
             "manifest_xxh3_128": _OPEN_SEAL,
         },
-        indent=1,
+        indent=indent,
     )
     start = text.rindex(_OPEN_SEAL.encode())
     return text[:start] + digest_of(text).encode() + text[start + len(_OPEN_SEAL) :]

@@ -68,6 +68,28 @@ def read_memory(address: int, nbytes: int) -> Iterator[memoryview]:
         os.close(memory)
 
 
+class _Buffer(ctypes.Structure):
+    """`Py_buffer` of Python's stable ABI, as far as its beginning."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("rest", ctypes.c_byte * 128),
+    )
+
+
+def address_of_any(memory: memoryview) -> int:
+    """Where a view of contiguous bytes begins, a read-only one too; 0 where it is empty."""
+    if not len(memory):
+        return 0
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(memory), ctypes.byref(buffer), 0)
+    try:
+        return int(buffer.buf or 0)
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+
+
 def copy_memory(regions: Iterable[Region]) -> None:
     """Copy every region; whoever owns the memory keeps it alive until then.
 

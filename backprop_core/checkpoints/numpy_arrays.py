@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from .arrays import JSON, ArrayNode, Dense, allocate_ram
+from .arrays import JSON, ArrayNode, Dense, allocate_ram, unpinned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +91,9 @@ class NumpyTranslator:
 
     def allocate(self, nbytes: int) -> memoryview:
         return allocate_ram(nbytes)
+
+    def pin(self, memory: memoryview) -> Callable[[], None]:
+        return unpinned
 
     def synchronize(self) -> None:
         """Nothing to wait for: copies are done when `copy_into` returns."""

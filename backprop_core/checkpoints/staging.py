@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from .arrays import Dense, Translator, allocate_ram
+from .arrays import Dense, Translator, allocate_ram, unpinned
 from .memory import Region, address_of, copy_memory
+from .shared_memory import SharedMemory
 
 _ALIGN = 64
+_GROWTH = 8
+"""An arena that was too small gets this part more than it needs: what grows once grows again."""
 
 
 class StagingBuffers:
@@ -15,11 +18,17 @@ class StagingBuffers:
 
     One arena for each tracked object and translator rather than a buffer for each array: pinning thousands of
     small buffers would take longer than the copies.
+
+    Args:
+        translators: those of the frameworks in use.
+        shared: where arenas are taken from that another process is to see; None for memory of this process.
     """
 
-    def __init__(self, translators: Sequence[Translator]) -> None:
+    def __init__(self, translators: Sequence[Translator], shared: SharedMemory | None = None) -> None:
         self._translators = {translator.name: translator for translator in translators}
+        self._shared = shared
         self._arenas: dict[tuple[str, str], memoryview] = {}
+        self._unpin: dict[tuple[str, str], Callable[[], None]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -79,13 +88,41 @@ class StagingBuffers:
         for translator in self._translators.values():
             translator.synchronize()
 
+    def unpin(self) -> None:
+        """Undo what made copies into it faster."""
+        while self._unpin:
+            self._unpin.popitem()[1]()
+
+    def release(self) -> None:
+        """Give all of it back; no snapshot over it may be in use."""
+        for slot in [*self._arenas]:
+            self._drop(slot)
+
+    def room(self, name: str, nbytes: int) -> memoryview:
+        """Memory for `nbytes` bytes that are no array's, under a name of its own."""
+        self._reserve((name, ""), nbytes)
+        return self._arenas[name, ""]
+
     def _reserve(self, slot: tuple[str, str], nbytes: int) -> None:
         arena = self._arenas.get(slot)
-        if arena is None or len(arena) < nbytes:
-            self._arenas.pop(slot, None)
-            del arena  # the old one goes before the new one comes: never both
-            translator = self._translators.get(slot[1])  # none for a raw file, which is nobody's
-            self._arenas[slot] = allocate_ram(nbytes) if translator is None else translator.allocate(nbytes)
+        if arena is not None and len(arena) >= nbytes:
+            return
+        grows = arena is not None
+        del arena
+        self._drop(slot)  # the old one goes before the new one comes: never both
+        translator = self._translators.get(slot[1])  # none for a raw file, which is nobody's
+        if self._shared is not None:
+            arena = self._shared.allocate(nbytes + (nbytes // _GROWTH if grows else 0))
+            self._unpin[slot] = unpinned if translator is None else translator.pin(arena)
+        else:
+            arena = allocate_ram(nbytes) if translator is None else translator.allocate(nbytes)
+        self._arenas[slot] = arena
+
+    def _drop(self, slot: tuple[str, str]) -> None:
+        arena = self._arenas.pop(slot, None)
+        self._unpin.pop(slot, unpinned)()
+        if arena is not None and self._shared is not None:
+            self._shared.release(arena)
 
 
 def _over(dense: Dense, place: memoryview, address: int) -> Dense:

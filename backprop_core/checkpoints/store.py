@@ -88,25 +88,43 @@ class CheckpointStore:
             UnsavableStateError: a fact that cannot be stored.
         """
         with self._one_save:
-            try:
-                info = self._commit(snapshot, facts, hurried=not retain)
-            except OSError as error:
-                raise disk_errors.write_error(self.directory, facts.step, error) from error
-            except ChangedMeanwhileError as error:
-                error.reason = facts.reason
-                raise
-            except BackpropError:
-                raise
-            except (
-                Exception
-            ) as error:  # a device that fails while it is read, say: training is not to end for it
-                raise CheckpointWriteError(
-                    f"The checkpoint of step {facts.step} was not saved: {error or type(error).__name__}.",
-                    path=self.directory,
-                ) from error
+            info = self._told(lambda: self._commit(snapshot, facts, hurried=not retain), facts)
             if retain:
                 self._retain(info)
             return info
+
+    def adopt(
+        self, plan: folder.FolderPlan, facts: CheckpointFacts, expected: Mapping[str, FileFacts]
+    ) -> CheckpointInfo:
+        """Save what another process has left, like `commit`; older checkpoints stay.
+
+        Args:
+            plan: the files; their bytes may be anything.
+            expected: what the process that made them said of each.
+
+        Raises:
+            CheckpointDamagedError: they are not what was said. Nothing is saved.
+            CheckpointWriteError: it was not saved.
+        """
+        with self._one_save:
+            return self._told(lambda: self._written(plan, facts, expected)[1], facts)
+
+    def _told(self, save: Callable[[], CheckpointInfo], facts: CheckpointFacts) -> CheckpointInfo:
+        """What `save` returns; whatever goes wrong is an error that says of which checkpoint."""
+        try:
+            return save()
+        except OSError as error:
+            raise disk_errors.write_error(self.directory, facts.step, error) from error
+        except ChangedMeanwhileError as error:
+            error.reason = facts.reason
+            raise
+        except BackpropError:
+            raise
+        except Exception as error:  # a device that fails while it is read, say: training is not to end for it
+            raise CheckpointWriteError(
+                f"The checkpoint of step {facts.step} was not saved: {error or type(error).__name__}.",
+                path=self.directory,
+            ) from error
 
     def _commit(self, snapshot: Snapshot, facts: CheckpointFacts, *, hurried: bool) -> CheckpointInfo:
         started = self._clock.monotonic()
@@ -114,18 +132,36 @@ class CheckpointStore:
         if self.unchanged.looks_back:
             self._look_back(facts.run_id)
         plan = folder.plan_folder(snapshot, self.unchanged)
+        manifest, info = self._written(plan, facts, started=started)
+        saved = {} if hurried else {name: state.arrays for name, state in snapshot.objects.items()}
+        self.unchanged.committed(info.path.name, manifest.files, plan.objects, saved)
+        return info
+
+    def _written(
+        self,
+        plan: folder.FolderPlan,
+        facts: CheckpointFacts,
+        expected: Mapping[str, FileFacts] | None = None,
+        *,
+        started: float | None = None,
+    ) -> tuple[Manifest, CheckpointInfo]:
+        """Write a checkpoint whose files have to be as `expected`, where that is given."""
+        started = self._clock.monotonic() if started is None else started
         manifests: list[Manifest] = []
 
         def seal(files: Mapping[str, FileFacts]) -> bytes:
+            changed = [name for name in expected or () if files[name] != (expected or {})[name]]
+            if changed:
+                raise CheckpointDamagedError(
+                    f"{changed[0]} of step {facts.step} is not what was sealed.", path=self.directory
+                )
             save_s = self._clock.monotonic() - started
             manifests.append(Manifest(facts, files, plan.objects, save_s, self._clock.wall()))
             return dump_manifest(manifests[-1])
 
         name = self._place.write(plan, facts.step, seal)
         save_s = self._clock.monotonic() - started
-        saved = {} if hurried else {name: state.arrays for name, state in snapshot.objects.items()}
-        self.unchanged.committed(name, manifests[-1].files, plan.objects, saved)
-        return replace(manifests[-1].info(self.directory / name), save_s=save_s)
+        return manifests[-1], replace(manifests[-1].info(self.directory / name), save_s=save_s)
 
     def _look_back(self, run_id: str) -> None:
         """A new process goes on: what stayed unchanged in the run's last checkpoint need not be written again."""

@@ -7,7 +7,10 @@ thousand boxes are proven in seconds.
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 
 from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import BoundaryFacts, Leave
@@ -19,7 +22,11 @@ FIRST_SAVE_SHARE = 0.03
 FIRST_SAVE_AT_MOST_S = 30.0
 EARLY_SHARE = 0.5
 COPY_SHARE = 0.01
-"""Of the attempt's time, at most this part goes into copies for the guard."""
+"""Of the attempt's time, at most this part goes into copies for the guard, and as much into those that survive."""
+COPIES_JUDGED = 5
+"""The next copy is taken to cost what the median of so many did: a machine that was busy once is no reason to wait."""
+COPIES_AFTER_STEPS = 3
+"""By then an optimizer has all of its state, and the memory for copies is there."""
 ZONE_S = 30.0
 ZONE_STEPS = 20.0
 """The end zone begins this many steps, and at least this many seconds, before the last instant for a save."""
@@ -29,6 +36,13 @@ GOVERNED_END_S = 0.2
 """Under a governor the process ends this long before the deadline, come what may: the governor kills soon after."""
 GOVERNED_KILL_S = 0.12
 """When the governor kills, before the deadline: see supervision/plan.py."""
+
+
+class CopyFor(Enum):
+    """Whose allowance a copy of the state is paid from; it serves both."""
+
+    GUARD = "guard"
+    SURVIVOR = "survivor"
 
 
 @dataclass(slots=True)
@@ -68,6 +82,7 @@ class Pacer:
         repeats: the last periodic save has to be made again.
         copy_s: what the last copy of the state took; copy_least_s what the quickest did: one that a busy machine has
             held up says little about the next.
+        survives: copies of the state survive this process, so they are made all through the box.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
             every attempt at the same place, so in the first half of a box it is begun, and the guard sees to the rest.
     """
@@ -76,6 +91,7 @@ class Pacer:
     began: float
     budget_s: float
     governed: bool = False
+    survives: bool = False
     leave_s: float = 0.02
     asked_every_s: float | None = None
     state_bytes: int = 0
@@ -93,6 +109,7 @@ class Pacer:
     fits_no_box_s: float = 0.0
     put_off: int = 0
     last_failure: float = field(default=float("-inf"))
+    _recent_copies_s: deque[float] = field(default_factory=lambda: deque(maxlen=COPIES_JUDGED))
     _waits_for_writer: bool = False
 
     def __post_init__(self) -> None:
@@ -234,17 +251,28 @@ class Pacer:
         """Whether the deadline is so near that boundaries copy the state."""
         return remaining_s <= max(ZONE_S, ZONE_STEPS * gap_s) + self.save_s() + self.exit_s()
 
-    def copy_now(self, now: float, facts: BoundaryFacts) -> bool:
-        """Whether this boundary is to copy the state for the guard.
+    def copy_now(self, now: float, facts: BoundaryFacts) -> CopyFor | None:
+        """Whether this boundary is to copy the state, and for whom. No copy is made where it would take a step's place."""
+        if facts.remaining_s < facts.reserve_s + self.copy_s:
+            return None
+        if self._survivor_is_due(now):
+            return CopyFor.SURVIVOR
+        return CopyFor.GUARD if self._guard_wants_one(now, facts) else None
+
+    def _survivor_is_due(self, now: float) -> bool:
+        """Whether so much time has gone by since the last copy that another one stays within its share of it."""
+        if not self.survives or self.steps < COPIES_AFTER_STEPS:
+            return False
+        costs_s = statistics.median(self._recent_copies_s) if self._recent_copies_s else 0.0
+        return now - self.last_copy >= costs_s / COPY_SHARE
+
+    def _guard_wants_one(self, now: float, facts: BoundaryFacts) -> bool:
+        """Whether the deadline is near and a copy can be afforded.
 
         Copies may take 1% of the attempt's time. If that is enough for every boundary that is still to come, each makes
-        one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes. None
-        is made where it would take the place of a step.
+        one; otherwise what is left is spread evenly, so that the loss to a hang is about the same whenever it comes.
         """
-        if (
-            not self.in_zone(facts.remaining_s, facts.gap_s)
-            or facts.remaining_s < facts.reserve_s + self.copy_s
-        ):
+        if not self.in_zone(facts.remaining_s, facts.gap_s):
             return False
         left_s = facts.remaining_s - facts.save_s - facts.exit_s
         if left_s <= 0:
@@ -258,9 +286,10 @@ class Pacer:
         to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
         return affordable >= to_come or now - self.last_copy >= left_s / affordable
 
-    def copied(self, now: float, copy_s: float) -> None:
+    def copied(self, now: float, copy_s: float, whose: CopyFor = CopyFor.GUARD) -> None:
         """A copy was made, and took `copy_s` seconds."""
         self.copy_s = copy_s
+        self._recent_copies_s.append(copy_s)
         self.copy_least_s = min(self.copy_least_s, max(copy_s, 1e-9))
-        self.copies_spent_s += copy_s
+        self.copies_spent_s += copy_s if whose is CopyFor.GUARD else 0.0
         self.last_copy = now

@@ -437,6 +437,29 @@ class StopDecided(Event):
     reason: str
 
 
+class Survived(Event):
+    """A training has died without a word, and what it had left in memory was looked at. For a dead governor a keeper tells.
+
+    Attributes:
+        path: of the checkpoint that was made of it, or null: there was one as new, or the copy was refused.
+        step: that the checkpoint holds, or null.
+        nbytes: its size.
+        seconds: how long it took.
+        died_at: the step that training had come to, or null where that is not known.
+        exact: training looked at each step; else it had come to that one or a little further.
+        trouble: a sentence on a copy that was refused or could not be saved, or empty.
+    """
+
+    kind = "survivor"
+    path: str | None
+    step: int | None
+    nbytes: int | None
+    seconds: float | None
+    died_at: int | None
+    exact: bool | None
+    trouble: str | None
+
+
 SESSION_EVENTS: tuple[type[Event], ...] = (
     SessionStarted, CheckpointRestored, Message, TrainingStarted, Progress, Fit, CheckpointSaved, CheckpointFailed,
     SavesPutOff, Extended, Paused, Continued, Stopping, SessionWithdrawn, Ended,
@@ -444,7 +467,7 @@ SESSION_EVENTS: tuple[type[Event], ...] = (
 """What the training process writes."""
 GOVERNOR_EVENTS: tuple[type[Event], ...] = (
     AttemptStarted, Sampled, PrintedProgress, Complained, PauseDecided, ContinueDecided, StopDecided, Paused, Continued,
-    AttemptEnded,
+    Survived, AttemptEnded,
 )  # fmt: skip
 """What the governor writes."""
 KINDS: Mapping[str, type[Event]] = {event.kind: event for event in (*SESSION_EVENTS, *GOVERNOR_EVENTS)}

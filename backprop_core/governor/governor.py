@@ -27,6 +27,8 @@ from backprop_core.governor.spawn import Child, spawn
 from backprop_core.governor.stdout_messages import Heard, Listener
 from backprop_core.governor.steering import Steering
 from backprop_core.governor.streams import Streams, keep_keys
+from backprop_core.governor.survivor_commit import Survival
+from backprop_core.governor.survivors import Survivors
 from backprop_core.governor.tree import Family
 from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
 from backprop_core.runs.events import EventTail
@@ -121,6 +123,7 @@ class Governor:
         self.session = SessionView()
         self.killed = False
         self._parent_ended = order.session_dir is not None
+        self.survival: Survival | None = None
         self._clock = clock
         self._observer = observer
         self._started = started
@@ -167,7 +170,17 @@ class Governor:
         given = self._given_inbox
         with SignalInbox(self.order.warnings) if given is None else nullcontext(given) as self._inbox:
             began = self._clock.monotonic()
-            child = spawn(self.order.argv, cwd=self.order.cwd, env=self.order.env)
+            self._survivors = Survivors(
+                self.order.attempt_dir,
+                self._clock,
+                told=self._survived,
+                changed=lambda: self._keepers.tell_remains(self._survivors.remains),
+            )
+            try:
+                child = spawn(self.order.argv, cwd=self.order.cwd, env=self.order.env)
+            except BaseException:
+                self._survivors.close()
+                raise
             self._take_charge(child)
             try:
                 self._started(child.pid)
@@ -175,6 +188,7 @@ class Governor:
                 self._ended_at = self._clock.monotonic()
             finally:
                 leftovers = self._finish()
+                self._survive()
                 self._keepers.dismiss()
                 if not kernel.childless():
                     leftovers += self._sweep()
@@ -199,6 +213,7 @@ class Governor:
         drains = [stream.fd for stream in self._streams.sources]
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
         self._keepers = Keepers(charge, self._clock, self._family.spare)
+        self._survivors.watch_over(child.pid)
         self._steering.fixed_end = order.fixed_end
         self._steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
@@ -264,7 +279,7 @@ class Governor:
             self._wait(0.02)
 
     def _wait(self, timeout_s: float) -> None:
-        wanted = [(self._inbox.fd, select.POLLIN), *self._streams.waited_for()]
+        wanted = [(self._inbox.fd, select.POLLIN), *self._streams.waited_for(), *self._survivors.waited_for()]
         if wanted != self._wanted:
             self._wanted, self._poll = wanted, select.poll()
             for fd, events in wanted:
@@ -272,7 +287,7 @@ class Governor:
         for fd, _ in self._poll.poll(max(0, math.ceil(timeout_s * 1000))):
             if fd == self._inbox.fd:
                 self._inbox.drain()
-            else:
+            elif not self._survivors.ready(fd):
                 self._streams.ready(fd)
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -390,6 +405,24 @@ class Governor:
             self._streams.finish()
         return leftovers
 
+    def _survive(self) -> None:
+        """Commit what trainings that died without a word have left. One whose script ended well by itself is not wanted."""
+        finished = self.session.finished
+        cut_short = finished is not None and self.session.ends_itself
+        if self._process.returncode or self._steering.cause is not None or cut_short:
+            self._unharmed(self._survivors.commit_all)
+        self._survivors.close()
+
+    def _survived(self, survival: Survival) -> None:
+        self.survival = survival
+        if self._monitor is not None:
+            self._monitor.log.write(survival.event())
+        if survival.trouble:
+            self._observer.say(survival.trouble)
+        if survival.path is not None:
+            self.session.checkpoints.append(survival.path)
+            self._announce(survival.path)
+
     def _sweep(self) -> tuple[str, ...]:
         self._gone_at = self._clock.monotonic()
         left = self._wait_for_family(0.0)
@@ -448,4 +481,5 @@ class Governor:
             pauses=steering.pauses_until_now(),
             lost_bytes=self._streams.log.lost_bytes,
             tail=bytes(self._tail),
+            survival=self.survival,
         )

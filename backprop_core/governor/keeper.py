@@ -20,7 +20,10 @@ from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.governor import kernel
+from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.governor.tree import Family, send
+from backprop_core.runs.attempt import GOVERNOR_FILE
+from backprop_core.runs.events import EventLog
 
 SECOND_LATER_S = 0.5
 """The second keeper acts so much later than the first, where that one is still there."""
@@ -39,6 +42,7 @@ class Charge:
         log: where what is read goes.
         grace_s: seconds between the governor's death and SIGKILL.
         deadline: SIGKILL at this monotonic instant at the latest.
+        remains: memory of the trainings, to be committed when they are dead and the governor is.
     """
 
     pid: int
@@ -46,6 +50,7 @@ class Charge:
     log: Path
     grace_s: float
     deadline: float
+    remains: tuple[Remains, ...] = ()
 
 
 class Keeper:
@@ -66,7 +71,7 @@ class Keeper:
         status = 1
         try:
             os.close(theirs)
-            _detach(ours, charge.drains)
+            _detach(ours, (*charge.drains, *(each.fd for each in charge.remains)))
             deadline = _wait(ours, charge.deadline)
             if deadline is not None:
                 _take_over(charge, deadline, clock)
@@ -117,6 +122,14 @@ class Keepers:
             if not keeper.lives():
                 keeper.dismiss()
                 self._keepers[place] = self._start(self._charges[place])
+
+    def tell_remains(self, remains: tuple[Remains, ...]) -> None:
+        """There is more to commit: only keepers that are begun now hold it. The new ones come before the old ones go."""
+        old = self._keepers
+        self._charges = [replace(charge, remains=remains) for charge in self._charges]
+        self._keepers = [self._start(each) for each in self._charges]
+        for keeper in old:
+            keeper.dismiss()
 
     def tell_deadline(self, deadline: float) -> None:
         """The deadline has moved."""
@@ -187,6 +200,15 @@ def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
         send(pid, signal.SIGKILL)
     while _empty(poll, log, wait_ms=0):
         pass
+    for remains in charge.remains:
+        _commit(remains, charge.log.parent, clock)
+
+
+def _commit(remains: Remains, attempt_dir: Path, clock: Clock) -> None:
+    """Save what a training has left; the governor, whose log this is written into, is dead."""
+    survival = commit(remains, clock)
+    if survival is not None:
+        EventLog(attempt_dir / GOVERNOR_FILE, clock).write(survival.event())
 
 
 def _empty(poll: select.poll, log: int, *, wait_ms: int) -> bool:

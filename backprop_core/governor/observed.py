@@ -18,6 +18,7 @@ from backprop_core.events.kinds import (
     TrainingStarted,
 )
 from backprop_core.governor.stdout_messages import Heard
+from backprop_core.governor.survivor_commit import Survival
 from backprop_core.resources.samples import GpuSample
 from backprop_core.strict_json import as_number, as_place, as_whole
 
@@ -148,6 +149,7 @@ class Ending:
         pauses: when and why it was held up.
         lost_bytes: of its output that could not be kept.
         tail: the last of what it printed.
+        survival: what came of the copy that a training which died without a word had left in memory; None for no such death.
     """
 
     returncode: int
@@ -163,3 +165,4 @@ class Ending:
     pauses: tuple[Pause, ...]
     lost_bytes: int
     tail: bytes
+    survival: Survival | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import Cause, Ending
+from backprop_core.governor.survivor_commit import Survival
 from backprop_core.outcome import Outcome
 from backprop_core.strict_json import as_text, as_word
 
@@ -67,6 +68,19 @@ def judge(ending: Ending, *, resumable: bool, timeboxed_exit: int = 0) -> Verdic
         code = ending.returncode
         return Verdict(outcome, reason, code if code > 0 else 128 - code if code < 0 else 1)
     return Verdict(outcome, reason, timeboxed_exit if resumable else EXIT_NOTHING_TO_RESUME)
+
+
+def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
+    """The verdict with what a sudden death has cost: the step that training had come to, and the one that is saved."""
+    if survival is None or survival.step is None:
+        return verdict
+    died_at = survival.died_at
+    if died_at is None or died_at == survival.step:
+        text = f"Step {survival.step}, the last that it had finished, was saved."
+    else:
+        about = "" if survival.exact else "about "
+        text = f"It had come to {about}step {died_at}; step {survival.step} was saved."
+    return replace(verdict, reason=f"{verdict.reason} {text}")
 
 
 def _outcome(ending: Ending) -> tuple[Outcome, str]:

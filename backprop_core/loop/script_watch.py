@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -125,15 +126,35 @@ def _script_modules() -> list[ModuleType]:
     path = None if main is None else vars(main).get("__file__")
     if main is None or not isinstance(path, str) or not is_script_file(path):
         return []
-    folder = str(Path(path).resolve().parent) + "/"
-    beside = [
-        module
-        for name, module in list(sys.modules.items())
-        if type(module) is ModuleType and name not in ("__main__", "__mp_main__") and _lies_in(module, folder)
-    ]
-    return [main, *beside[:_MOST_MODULES]]
+    return [main, *_modules_beside(path).look()[:_MOST_MODULES]]
 
 
-def _lies_in(module: ModuleType, folder: str) -> bool:
-    path = vars(module).get("__file__")
-    return isinstance(path, str) and path.startswith(folder) and is_script_file(path)
+class _ModulesBeside:
+    """The modules that lie beside a script. Each is judged once: a program has thousands, and this is asked at each copy."""
+
+    def __init__(self, script: str) -> None:
+        self._folder = str(Path(script).resolve().parent) + "/"
+        self._judged: Mapping[str, object] = {}
+        self._beside: set[str] = set()
+
+    def look(self) -> list[ModuleType]:
+        """All that are there now, in the order in which they came."""
+        modules, judged, beside = sys.modules.copy(), self._judged, self._beside
+        for name, module in modules.items():
+            if judged.get(name) is not module:
+                beside.discard(name)
+                if name not in ("__main__", "__mp_main__") and self._lies_here(module):
+                    beside.add(name)
+        self._judged = modules
+        return [module for name, module in modules.items() if name in beside] if beside else []
+
+    def _lies_here(self, module: object) -> bool:
+        if type(module) is not ModuleType:
+            return False
+        path = vars(module).get("__file__")
+        return isinstance(path, str) and path.startswith(self._folder) and is_script_file(path)
+
+
+@cache
+def _modules_beside(script: str) -> _ModulesBeside:
+    return _ModulesBeside(script)

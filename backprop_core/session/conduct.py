@@ -50,6 +50,11 @@ class Hands(Protocol):
         """Copy the state and have it saved in the background; False if none was begun."""
         ...
 
+    @property
+    def may_copy(self) -> bool:
+        """Whether there is memory for a copy that nothing reads now."""
+        ...
+
     def copy(self) -> float | None:
         """Copy the state for the guard; the seconds it took, or None if it could not be copied."""
         ...
@@ -125,10 +130,11 @@ class Conduct:
         """Training goes on: copy for the guard where that is due, and give it the instant at which it must act."""
         pacer, hands = self._pacer, self._hands
         now = hands.now()
-        if pacer.copy_now(now, facts) and not hands.asks().save_in_flight:
+        why = pacer.copy_now(now, facts)
+        if why is not None and hands.may_copy:
             copy_s = hands.copy()
             if copy_s is not None:
-                pacer.copied(now, copy_s)
+                pacer.copied(now, copy_s, why)
         hands.arm(pacer.trigger_at(hands.deadline.at))
         pacer.goes_on(hands.now(), phase)
 

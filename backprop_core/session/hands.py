@@ -81,6 +81,10 @@ class SessionHands:
         self.collect()
         return saved
 
+    @property
+    def may_copy(self) -> bool:
+        return self._session.saver.may_copy
+
     def copy(self) -> float | None:
         session = self._session
         began = session.clock.monotonic()

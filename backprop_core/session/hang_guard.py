@@ -73,7 +73,7 @@ class Guard:
         """
         with self._lock:
             self._copy = None
-            self._copy = (saver.copied(states), facts)
+            self._copy = (saver.copied(states, facts), facts)
 
     def give_up_copy(self) -> None:
         """The reused buffers are wanted for a periodic save."""

@@ -15,6 +15,7 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Forecast
 from backprop_core.errors import CheckpointError
 from backprop_core.outcome import SaveReason
+from backprop_core.session.survivor import Survivor
 
 _LAST = (SaveReason.DEADLINE, SaveReason.PREEMPTED)
 """Saves that are in a hurry: older checkpoints are cleared away by the next attempt instead."""
@@ -32,10 +33,16 @@ class Saver:
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
         read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
+        survivor: where copies lie that survive this process; None where nobody else would hold them.
     """
 
     def __init__(
-        self, store: CheckpointStore, clock: Clock, forecast: Forecast, translators: Sequence[Translator]
+        self,
+        store: CheckpointStore,
+        clock: Clock,
+        forecast: Forecast,
+        translators: Sequence[Translator],
+        survivor: Survivor | None = None,
     ) -> None:
         self.store = store
         self.newest: CheckpointInfo | None = None
@@ -46,7 +53,9 @@ class Saver:
         self._clock = clock
         self._forecast = forecast
         self._translators = translators
-        self._buffers = StagingBuffers(translators)
+        self.survivor = survivor
+        self._slots = [StagingBuffers(translators)] if survivor is None else survivor.halves
+        self._copied_to = self._written_from = 0
         self._writer = Writer(store, clock)
         self._lock = threading.Lock()
 
@@ -65,14 +74,34 @@ class Saver:
         self.state_bytes = snapshot.nbytes
         return snapshot
 
-    def copied(self, states: Mapping[str, object], unchanged: Unchanged | None = None) -> Snapshot:
-        """The states in the reused buffers, safe from the steps that follow. Not while `busy`.
+    @property
+    def may_copy(self) -> bool:
+        """Whether there are buffers that nobody reads."""
+        return self._free_slot() is not None
+
+    def _free_slot(self) -> int | None:
+        """Buffers that nobody reads, and whose copy may go."""
+        free = [n for n in range(len(self._slots)) if not (self.busy and n == self._written_from)]
+        return next(iter(free), None) if self.survivor is None else self.survivor.choose(free)
+
+    def copied(
+        self, states: Mapping[str, object], facts: CheckpointFacts, unchanged: Unchanged | None = None
+    ) -> Snapshot:
+        """The states in the reused buffers, safe from the steps that follow. Only where `may_copy`.
 
         With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated.
         """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
+            slot = self._free_slot()
+            assert slot is not None
             start = self._clock.monotonic()
-            staged = self.take(states).staged(self._buffers, unchanged=unchanged)
+            snapshot = self.take(states)
+            if self.survivor is not None:
+                self.survivor.wipe(slot)
+            staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
+            self._copied_to = slot
+            if self.survivor is not None and not any(one.in_place for one in staged.objects.values()):
+                self.survivor.seal(slot, staged, facts)
             self.copy_s = self._clock.monotonic() - start
         return staged
 
@@ -82,7 +111,8 @@ class Saver:
 
         def allocate() -> None:
             with self._lock:
-                snapshot.reserve(self._buffers)
+                for slot in self._slots:
+                    snapshot.reserve(slot)
 
         threading.Thread(target=allocate, name="backprop-reserve", daemon=True).start()
 
@@ -90,7 +120,10 @@ class Saver:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""
         if self._writer.busy:
             return False
-        staged = self.copied(states, self.store.unchanged)
+        if self.survivor is not None:
+            self.survivor.settle()
+        staged = self.copied(states, facts, self.store.unchanged)
+        self._written_from = self._copied_to
         left = sum(state.left_nbytes for state in staged.objects.values())
         self.read_behind_s = left / _READ_BYTES_PER_S
         made_of_files = any(state.raw for state in staged.objects.values())
@@ -149,8 +182,21 @@ class Saver:
         """Return when no save is in flight."""
         self._writer.join(None)
 
-    def close(self) -> None:
-        """Wait for the save in flight, end the thread, and let go of the buffers."""
+    def close(self, *, completed: bool = False) -> None:
+        """Wait for the save in flight, end the thread, and let go of the buffers.
+
+        Args:
+            completed: the training is over, and no copy of it is wanted.
+        """
         self._writer.join(None)
         self._writer.close()
-        self._buffers = StagingBuffers(self._translators)
+        if self.survivor is not None:
+            self.survivor.close(leave=not completed and self._is_behind(self.survivor))
+            self.survivor = None
+        self._slots = [StagingBuffers(self._translators)]
+
+    def _is_behind(self, survivor: Survivor) -> bool:
+        """Whether the newest copy is newer than the newest checkpoint."""
+        survivor.settle()
+        step = survivor.sealed_step
+        return step is not None and (self.newest is None or self.newest.step < step)

@@ -38,6 +38,7 @@ from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.settings import SessionSettings
+from backprop_core.session.survivor import join_survivor
 from backprop_core.session.training_state import Position, TrainingState
 
 __all__ = ["BLOCK_S", "Position", "Session", "TrainingState"]
@@ -129,9 +130,12 @@ class Session:
         for measured in enrolment.earlier:
             self.forecast.learn(measured)
         enrolment.checkpoints.sweep()
+        # First of all: what a process before this one has left is committed then, and may be what is gone on from.
+        survivor = join_survivor(enrolment, self.training_state.translators, clock)
         self.restored = load_for(enrolment, self.training_state.translators, self._warn)
         self._pass_over_what_is_completed()
-        self.saver = Saver(enrolment.checkpoints, clock, self.forecast, self.training_state.translators)
+        translators = self.training_state.translators
+        self.saver = Saver(enrolment.checkpoints, clock, self.forecast, translators, survivor)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
         self.reporter = Reporter(self)
         self.guard = Guard(self, self.reporter)
@@ -143,6 +147,7 @@ class Session:
             began=now,
             budget_s=self.deadlines.earliest.at - now,
             governed=enrolment.governed,
+            survives=survivor is not None,
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
@@ -269,6 +274,8 @@ class Session:
         held_s = self._obey(now)
         facts = self.conduct.at_boundary(now, steps, phase, then, held_s=held_s)
         self.leaving = self.conduct.leaving
+        if self.saver.survivor is not None:
+            self.saver.survivor.passed(self._began_at + self.pacer.steps, max(1, steps))
         if self.leaving is None:
             if not self._reserved and self.pacer.steps >= RESERVE_AFTER_STEPS:
                 self._reserved = True
@@ -385,7 +392,7 @@ class Session:
     def withdraw(self) -> None:
         """Stop without a word on the training, which goes on without a session."""
         self.guard.stand_down()
-        self.saver.close()
+        self.saver.close(completed=True)
         self.requests.stop()
         self.guard.stop()
         self.messages.event(SessionWithdrawn())
@@ -450,7 +457,8 @@ class Session:
         if outcome is Outcome.COMPLETED and not self._nothing_was_added():
             self.conduct.save_now(SaveReason.FINAL)
         try:
-            self.saver.close()
+            self.hands.wait()
+            self.saver.close(completed=outcome is Outcome.COMPLETED)
             self.hands.collect()
         finally:
             self.requests.stop()

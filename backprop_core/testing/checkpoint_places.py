@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense
+from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, unpinned
 from backprop_core.checkpoints.codec import Snapshot, capture
 from backprop_core.checkpoints.files import FileFacts
 from backprop_core.checkpoints.manifest import MANIFEST_NAME, CheckpointFacts
@@ -65,6 +65,9 @@ class BlobTranslator:
 
     def allocate(self, nbytes: int) -> memoryview:
         return memoryview(bytearray(nbytes))
+
+    def pin(self, memory: memoryview) -> Callable[[], None]:
+        return unpinned
 
     def synchronize(self) -> None: ...
 

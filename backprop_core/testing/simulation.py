@@ -259,6 +259,10 @@ class _Attempt:
         self.ending.saves_behind += 1
         return True
 
+    @property
+    def may_copy(self) -> bool:
+        return self._writing is None
+
     def copy(self) -> float | None:
         self._pass(self.clock_s + self.world.copy)
         self.ending.copies_s += self.world.copy

@@ -1,0 +1,113 @@
+"""Commits what a dead training process has left in memory: the governor does, or a keeper that has outlived it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+from backprop_core.checkpoints import survivor_header
+from backprop_core.clock import Clock
+from backprop_core.errors import CheckpointDamagedError, CheckpointError
+from backprop_core.events.kinds import Survived
+from backprop_core.runs.handover import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Memory that outlives its process, and whose it is."""
+
+    fd: int
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """What has come of a sudden death.
+
+    Attributes:
+        path, step: of the checkpoint that was made of what the process had left; None where none was.
+        nbytes, seconds: its size, and how long it took.
+        died_at: the step that training had come to, as far as is known; `exact` where it looked at each.
+        trouble: a sentence on why there is none, or on a copy that was refused.
+    """
+
+    path: str | None = None
+    step: int | None = None
+    nbytes: int = 0
+    seconds: float = 0.0
+    died_at: int | None = None
+    exact: bool = False
+    trouble: str = ""
+
+    def event(self) -> Survived:
+        """What is written of it."""
+        return Survived(**asdict(self))
+
+
+def commit(remains: Remains, clock: Clock) -> Survival | None:
+    """Make a checkpoint of the newest copy that is whole, unless there is one that is as new; None where nothing was left.
+
+    Never raises: whoever calls it has other things to do.
+    """
+    try:
+        with _alone(remains.fd):
+            return _commit(remains, clock)
+    except Exception as error:
+        what = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+        return Survival(
+            trouble=f"What the training had left in memory could not be saved: {what.rstrip('.')}."
+        )
+
+
+@contextmanager
+def _alone(fd: int) -> Iterator[None]:
+    """One process at a time: two keepers may have outlived a governor. The kernel lets go when the holder dies."""
+    import fcntl
+
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _commit(remains: Remains, clock: Clock) -> Survival | None:
+    if not survivor_header.anything_left(remains.fd):
+        return None
+    from backprop_core.checkpoints.store import (
+        open_store,  # late: a governor of a run that ends well needs none of it
+    )
+    from backprop_core.checkpoints.survivor_memory import halves
+
+    owner, refused = remains.owner, ""
+    died_at, exact = survivor_header.came_to(remains.fd) or (None, False)
+    store = open_store(owner.checkpoints, clock=clock)
+    for half in halves(remains.fd):
+        if isinstance(half, ValueError):
+            refused = _refusal(str(half))
+            continue
+        facts = half.manifest.facts
+        if (facts.run_id, facts.attempt) != (owner.run_id, owner.attempt):
+            refused = _refusal(f"it is of run {facts.run_id[:80]}, attempt {facts.attempt}")
+            continue
+        if any(info.facts.run_id == owner.run_id and info.step >= facts.step for info in store.list()):
+            return Survival(died_at=died_at, exact=exact)
+        try:
+            info = store.adopt(half.plan, facts, half.manifest.files)
+        except CheckpointDamagedError as error:
+            refused = _refusal(str(error).rstrip("."))
+            continue
+        return Survival(info.address, info.step, info.nbytes, info.save_s, died_at, exact, refused)
+    return Survival(died_at=died_at, exact=exact, trouble=refused) if refused else None
+
+
+def _refusal(why: str) -> str:
+    return f"A copy that the training had left in memory was refused: {why}."
+
+
+def forget(remains: Remains) -> None:
+    """Let go of the memory."""
+    with suppress(OSError):
+        os.close(remains.fd)

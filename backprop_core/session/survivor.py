@@ -1,0 +1,224 @@
+"""What survives a sudden death: copies of the state in memory that the governor holds too.
+
+There are two halves, so that one is whole while the other is written. A copy is sealed when its digests are known: at once
+for a small state, on a thread of its own for a large one, because to read a gigabyte takes the time of a step.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from backprop_core.checkpoints import survivor_header
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.codec import Snapshot, StagingBuffers
+from backprop_core.checkpoints.files import FileFacts
+from backprop_core.checkpoints.folder import PlannedFile, plan_folder
+from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
+from backprop_core.checkpoints.manifest import address_of as address_of_folder
+from backprop_core.checkpoints.memory import address_of, address_of_any
+from backprop_core.checkpoints.shared_memory import SharedMemory
+from backprop_core.checkpoints.survivor_header import Record
+from backprop_core.checkpoints.survivor_memory import Span, describe
+from backprop_core.clock import Clock
+from backprop_core.outcome import SaveReason
+from backprop_core.runs.handover import Owner, hand_over
+
+if TYPE_CHECKING:
+    from backprop_core.session.enrolment import Enrolment
+
+AT_ONCE_BYTES = 4 << 20
+"""Up to here the digests are taken where the copy is made: a thread would be later than that."""
+_FILES, _DESCRIPTION = "files", "description"
+
+
+_lines: WeakSet[socket.socket] = WeakSet()
+
+
+def _let_go() -> None:
+    """A forked process, such as a loader's worker, keeps no line: it would hide the training's end from the governor."""
+    for line in _lines:
+        line.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+class Survivor:
+    """The halves, and the line to the governor that holds them too.
+
+    Attributes:
+        halves: memory for two copies.
+        sealed_step: the step of the newest copy that is whole, or None.
+        trouble: why the last copy could not be sealed, or empty.
+    """
+
+    def __init__(
+        self, memory: SharedMemory, line: socket.socket, translators: Sequence[Translator], clock: Clock
+    ) -> None:
+        self.halves = [StagingBuffers(translators, memory) for _ in range(survivor_header.HALVES)]
+        self.sealed_step: int | None = None
+        self.trouble = ""
+        self._memory = memory
+        self._line = line
+        self._clock = clock
+        self._sequence = 0
+        self._whole: dict[int, int] = {}
+        """The sequence numbers of the halves that are sealed."""
+        self._sealing: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def choose(self, free: Sequence[int]) -> int | None:
+        """Which of the halves that nobody reads is to be written next: one whose copy is not whole, or else is the older.
+
+        None where nothing whole would be left meanwhile, and while a copy is not sealed yet.
+        """
+        if self.sealing:
+            return None
+        whole = self._whole
+        halves = [half for half in free if half not in whole or len(whole) > 1 or len(self.halves) == 1]
+        return min(halves, key=lambda half: whole.get(half, 0), default=None)
+
+    @property
+    def sealing(self) -> bool:
+        """Whether a copy is not sealed yet."""
+        return self._sealing is not None and self._sealing.is_alive()
+
+    def settle(self) -> None:
+        """Wait until the last copy is sealed."""
+        if self._sealing is not None:
+            self._sealing.join()
+
+    def passed(self, step: int, stride: int) -> None:
+        """Training has come to `step`; it is asked at one boundary in `stride`."""
+        survivor_header.write_step(self._memory.header, step, stride)
+
+    def wipe(self, half: int) -> None:
+        """A half is about to be written; until it is sealed nobody takes it."""
+        survivor_header.wipe(self._memory.header, half)
+        self._whole.pop(half, None)
+
+    def seal(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
+        """`snapshot`, whose arrays lie in this half, is a checkpoint of `facts` from now on, or from in a moment."""
+        self._sequence += 1
+        facts = replace(facts, reason=SaveReason.SURVIVOR)
+        if snapshot.nbytes <= AT_ONCE_BYTES:
+            self._seal(half, self._sequence, snapshot, facts)
+            return
+        arguments = (half, self._sequence, snapshot, facts)
+        self._sealing = threading.Thread(
+            target=self._seal, args=arguments, name="backprop-survivor", daemon=True
+        )
+        self._sealing.start()
+
+    def _seal(self, half: int, sequence: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
+        try:
+            place, digest = self._described(half, snapshot, facts)
+        except (
+            Exception
+        ) as error:  # a copy less; training goes on, and the next checkpoint says what is wrong
+            self.trouble = str(error) or type(error).__name__
+            return
+        survivor_header.seal(self._memory.header, half, Record(sequence, *place, digest))
+        self._whole[half] = sequence
+        self.sealed_step = facts.step
+
+    def _described(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> tuple[Span, bytes]:
+        """Write what is no array, and the description; where that lies, and its digest."""
+        plan = plan_folder(snapshot)
+        rest: list[bytes | memoryview] = []
+        files: dict[str, FileFacts] = {}
+        spans = {}
+        for name, file in plan.files.items():
+            files[name], spans[name] = self._file(file, rest)
+        begin, _ = self._put(half, _FILES, rest)
+        placed = {
+            name: [(place[0] + begin if relative else place[0], place[1]) for relative, *place in listed]
+            for name, listed in spans.items()
+        }
+        manifest = Manifest(facts, files, plan.objects, 0.0, self._clock.wall())
+        text, digest = describe(manifest, placed)
+        return self._put(half, _DESCRIPTION, [text]), digest
+
+    def _file(
+        self, file: PlannedFile, rest: list[bytes | memoryview]
+    ) -> tuple[FileFacts, list[tuple[bool, int, int]]]:
+        """A file's digest, and its spans: places in the memory, or in `rest`, which what is not there is added to."""
+        import xxhash
+
+        digest, spans, at = xxhash.xxh3_128(), [], sum(len(one) for one in rest)
+        for chunk in file.chunks():
+            if not len(chunk):
+                continue
+            digest.update(chunk)
+            offset = None
+            if isinstance(chunk, memoryview):
+                offset = self._memory.offset_of(address_of_any(chunk), len(chunk))
+            if offset is None:
+                rest.append(chunk)
+                spans.append((True, at, len(chunk)))
+                at += len(chunk)
+            else:
+                spans.append((False, offset, len(chunk)))
+        return FileFacts(sum(length for _, _, length in spans), digest.hexdigest()), spans
+
+    def _put(self, half: int, name: str, parts: Sequence[bytes | memoryview]) -> Span:
+        """Write `parts` into a room of their own; where that begins, and how many bytes they are."""
+        nbytes = sum(len(part) for part in parts)
+        if not nbytes:
+            return 0, 0
+        room, at = self.halves[half].room(name, nbytes), 0
+        for part in parts:
+            room[at : at + len(part)] = part
+            at += len(part)
+        offset = self._memory.offset_of(address_of(room), nbytes)
+        assert offset is not None
+        return offset, nbytes
+
+    def give_up(self, half: int) -> None:
+        """Give the memory of one half back."""
+        self.settle()
+        self.wipe(half)
+        self.halves[half].release()
+
+    def close(self, *, leave: bool) -> None:
+        """The training is over.
+
+        Args:
+            leave: what was copied is newer than all that is committed, and stays for the governor.
+        """
+        if os.getpid() != self._pid:
+            return
+        self.settle()
+        for number, half in enumerate(self.halves):
+            if leave:
+                half.unpin()
+            else:
+                self.give_up(number)
+        self._memory.close()
+        self._line.close()
+
+
+def join_survivor(enrolment: Enrolment, translators: Sequence[Translator], clock: Clock) -> Survivor | None:
+    """Memory that outlives this process, where a governor holds it too; None where none does."""
+    if not enrolment.governed:
+        return None
+    try:
+        memory = SharedMemory()
+    except OSError:
+        return None
+    survivor_header.begin(memory.header)
+    place = address_of_folder(enrolment.checkpoints.directory)
+    owner = Owner(enrolment.run_id, enrolment.attempt.number, place)
+    line = hand_over(enrolment.attempt.directory, memory.fd, owner)
+    if line is None:
+        memory.close()
+        return None
+    _lines.add(line)
+    return Survivor(memory, line, translators, clock)

@@ -1,0 +1,1 @@
+"""Trainings that die without a word, and what is left of them."""
