@@ -305,7 +305,10 @@ class Launch:
         died_at = None if ending is None or ending.survival is None else ending.survival.died_at
         code = ending.returncode if ending is not None else None
         exit_status = None if code is None else (128 - code if code < 0 else code)
-        step, loss = first(as_whole(facts.get("step")), died_at, step), first(as_float(facts.get("loss")), loss)
+        step, loss = (
+            first(as_whole(facts.get("step")), died_at, step),
+            first(as_float(facts.get("loss")), loss),
+        )
         over = verdict.outcome is Outcome.COMPLETED
         ended = AttemptEnded(
             run_id=record.id,

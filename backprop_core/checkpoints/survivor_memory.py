@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
-from .folder import FolderPlan, PlannedFile
+from .array_files import PlannedFile
+from .folder import FolderPlan
 from .manifest import MAX_MANIFEST_BYTES, Manifest, dump_manifest, parse_manifest
 from .survivor_header import Record, digest_of, records
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from backprop_core.checkpoints import survivor_header
+from backprop_core.checkpoints.array_files import PlannedFile
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers
 from backprop_core.checkpoints.files import FileFacts
-from backprop_core.checkpoints.folder import PlannedFile, plan_folder
+from backprop_core.checkpoints.folder import plan_folder
 from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
 from backprop_core.checkpoints.manifest import address_of as address_of_folder
 from backprop_core.checkpoints.memory import address_of, address_of_any
