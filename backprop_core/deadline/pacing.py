@@ -263,7 +263,9 @@ class Pacer:
         """Whether so much time has gone by since the last copy that another one stays within its share of it."""
         if not self.survives or self.steps < COPIES_AFTER_STEPS:
             return False
-        costs_s = statistics.median(self._recent_copies_s) if self._recent_copies_s else 0.0
+        recent = self._recent_copies_s
+        few = len(recent) < COPIES_JUDGED  # the first are the slowest
+        costs_s = min(recent, default=0.0) if few else statistics.median(recent)
         return now - self.last_copy >= costs_s / COPY_SHARE
 
     def _guard_wants_one(self, now: float, facts: BoundaryFacts) -> bool:

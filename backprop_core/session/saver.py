@@ -56,6 +56,7 @@ class Saver:
         self.survivor = survivor
         self._slots = [StagingBuffers(translators)] if survivor is None else survivor.halves
         self._copied_to = self._written_from = 0
+        self._reserving: threading.Thread | None = None
         self._writer = Writer(store, clock)
         self._lock = threading.Lock()
 
@@ -76,8 +77,9 @@ class Saver:
 
     @property
     def may_copy(self) -> bool:
-        """Whether there are buffers that nobody reads."""
-        return self._free_slot() is not None
+        """Whether there are buffers that nobody reads, and that need not be waited for."""
+        reserving = self._reserving is not None and self._reserving.is_alive()
+        return not reserving and self._free_slot() is not None
 
     def _free_slot(self) -> int | None:
         """Buffers that nobody reads, and whose copy may go."""
@@ -114,7 +116,8 @@ class Saver:
                 for slot in self._slots:
                     snapshot.reserve(slot)
 
-        threading.Thread(target=allocate, name="backprop-reserve", daemon=True).start()
+        self._reserving = threading.Thread(target=allocate, name="backprop-reserve", daemon=True)
+        self._reserving.start()
 
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""
