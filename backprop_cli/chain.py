@@ -39,6 +39,7 @@ class Chain:
         until_done: go on until the script completes.
         total_s: seconds for all of it, rests and waits included; None for no limit.
         rest_s: seconds between two boxes.
+        deaths: how many sudden deaths in a row it goes on after.
         job: the SLURM job to requeue when it ends before the script has completed, or None.
     """
 
@@ -46,6 +47,7 @@ class Chain:
     total_s: float | None = None
     rest_s: float = 0.0
     job: SlurmJob | None = None
+    deaths: int = 1
 
 
 def resumed_start(
@@ -148,18 +150,21 @@ class _Boxes:
         progress = ChainProgress(record)
         job = job_end()
         in_job = job is not None and job.wall > self.clock.wall()  # else it is left over in the environment
+        deaths = 0
         if self.inbox.told_to_leave():
             raise NotAdmittedError("Not started: backprop was asked to end.", "Start it again.", None)
         while True:
             verdict = self.launch.attempt(record, start, end=end, missed=self.inbox.take)
-            if not chain.until_done or verdict.outcome is not Outcome.TIMEBOXED:
+            deaths = deaths + 1 if verdict.sudden else 0
+            if not chain.until_done or not (verdict.sudden or verdict.outcome is Outcome.TIMEBOXED):
                 return verdict
             if self.launch.told_to_leave:
                 say(_ENDED.format("chain", record.id))
                 return verdict
             try:
                 record = self.store.load(record.id)
-                why_not = progress.after_box(record) or self._why_not(record, end, in_job)
+                why_not = self._too_many(deaths) or progress.after_box(record)
+                why_not = why_not or self._why_not(record, end, in_job)
                 if why_not or not self._rested():
                     say(why_not or _ENDED.format("rest" if chain.rest_s else "chain", record.id))
                     return verdict
@@ -167,6 +172,16 @@ class _Boxes:
             except BackpropError as error:
                 say(f"No further box is begun: {error}")
                 return verdict
+
+    def _too_many(self, deaths: int) -> str:
+        """A sentence if the script has died suddenly too often in a row: it would run into the same wall again."""
+        most = self.chain.deaths
+        if deaths > most:
+            often = "once" if deaths == 1 else "twice in a row" if deaths == 2 else f"{deaths} times in a row"
+            return f"The script has died suddenly {often}, so no further box is begun; --deaths {deaths} would begin one."
+        if deaths:
+            self.observer.say("The script has died suddenly; the chain goes on from what was saved.")
+        return ""
 
     def _why_not(self, record: RunRecord, end: float | None, in_job: bool) -> str:
         if end is None and _counts_anew(record):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, PROCESS, TRAINING, minutes
+from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, PROCESS, TRAINING, integer, minutes
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import UsageError
 
@@ -140,11 +140,16 @@ def json_option(command: Command) -> Command:
 
 
 def chain_options(command: Command) -> Command:
-    """Add --until-done, --total, --rest and --requeue."""
+    """Add --until-done, --total, --rest, --deaths and --requeue."""
     command = click.option(
         "--requeue",
         is_flag=True,
         help="In a SLURM job: train until it ends, requeue it, and go on, until the script completes.",
+    )(command)
+    command = click.option(
+        "--deaths",
+        metavar="N",
+        help="Sudden deaths in a row (out of memory, a segmentation fault) that a chain goes on after.  [default: 1]",
     )(command)
     command = click.option("--rest", metavar="MINUTES", help="Minutes to rest between two boxes.")(command)
     command = click.option(
@@ -163,10 +168,11 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
     from backprop_cli.requeue import SlurmJob
 
     if not (parameters["until_done"] or parameters["requeue"]) and (
-        parameters["total"] or parameters["rest"]
+        parameters["total"] or parameters["rest"] or parameters["deaths"]
     ):
         raise UsageError(
-            "--total and --rest only mean something with --until-done.", "Add it, or leave them out."
+            "--total, --rest and --deaths only mean something with --until-done.",
+            "Add it, or leave them out.",
         )
     total, rest = parameters["total"], parameters["rest"]
     try:
@@ -177,8 +183,14 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
             'Give a number of minutes, 0 or more, or a duration such as "90s".',
         ) from error
     total_s = None if total is None else parse_duration(total, "--total")
+    try:
+        deaths = 1 if parameters["deaths"] is None else integer(0, 1_000_000)(parameters["deaths"])
+    except ValueError as error:
+        raise UsageError(
+            f"--deaths {parameters['deaths']} is not allowed.", "Give a whole number, 0 or more."
+        ) from error
     job = SlurmJob.of_process() if parameters["requeue"] else None
-    return Chain(parameters["until_done"] or job is not None, total_s, rest_s, job)
+    return Chain(parameters["until_done"] or job is not None, total_s, rest_s, job, deaths)
 
 
 def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -46,11 +46,18 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of an attempt, why, and what the command's exit status is."""
+    """How an attempt ended, for people and programs.
+
+    Attributes:
+        outcome, reason: what is told.
+        exit_status: of the command.
+        sudden: the training had no time for a word: killed from outside, a segmentation fault, no memory.
+    """
 
     outcome: Outcome
     reason: str
     exit_status: int
+    sudden: bool = False
 
 
 def judge(ending: Ending, *, resumable: bool, timeboxed_exit: int = 0) -> Verdict:
@@ -66,8 +73,15 @@ def judge(ending: Ending, *, resumable: bool, timeboxed_exit: int = 0) -> Verdic
         return Verdict(outcome, f"{reason}{_sentence_for_leftovers(ending.leftovers)}", 0)
     if outcome is Outcome.FAILED:
         code = ending.returncode
-        return Verdict(outcome, reason, code if code > 0 else 128 - code if code < 0 else 1)
+        status = code if code > 0 else 128 - code if code < 0 else 1
+        return Verdict(outcome, reason, status, sudden=_died(ending))
     return Verdict(outcome, reason, timeboxed_exit if resumable else EXIT_NOTHING_TO_RESUME)
+
+
+def _died(ending: Ending) -> bool:
+    """Whether the training was cut off by itself or by somebody else than us; a launcher tells with a status of its own."""
+    unfinished = ending.session.started is not None and ending.session.finished is None
+    return ending.cause is None and (ending.returncode < 0 or (unfinished and ending.survival is not None))
 
 
 def survived(verdict: Verdict, survival: Survival | None) -> Verdict:

@@ -1,6 +1,7 @@
 """A training that dies at a chosen moment of a chosen signal. Each value of its state is the number of steps it has made.
 
-Arguments: the signal, the step after which it dies, seconds later than that, bytes of the state, seconds a step takes.
+Arguments: the signal, the step after which it dies, seconds later than that, bytes of the state, seconds a step takes, steps.
+"BOTH" is SIGKILL for the governor and for itself. It dies in the first `DYING_ATTEMPTS` attempts.
 """
 
 import os
@@ -38,15 +39,21 @@ class Model:
 
 def die() -> None:
     time.sleep(LATER_S)
-    os.kill(os.getpid(), getattr(signal, HOW))
+    if HOW == "BOTH":
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), getattr(signal, HOW, signal.SIGKILL))
 
 
 def main() -> None:
-    model = Model()
+    model, first = Model(), None
+    dies = HOW != "none" and int(os.environ["BACKPROP_ATTEMPT"]) <= int(
+        os.environ.get("DYING_ATTEMPTS", "99")
+    )
     with backprop.timebox(model=model) as box:
         for step in box.steps(STEPS):
             print("step", step, flush=True)
-            if step == AFTER and HOW != "none":
+            first = step if first is None else first
+            if step == first + AFTER and dies:
                 threading.Thread(target=die, daemon=True).start()
             time.sleep(STEP_S)
             model.step()

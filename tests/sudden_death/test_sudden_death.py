@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
-from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.commandline import CommandLine, wait_for
 
 SCRIPT = Path(__file__).parent / "dying_script.py"
 SIGNALS = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS")
@@ -44,9 +45,17 @@ def newest(backprop: CommandLine, run: str) -> dict[str, Any]:
 
 def die(backprop: CommandLine, run: str, *arguments: object) -> tuple[int, Any]:
     """Let a training die; the step that it died in, and what the command has said."""
-    shutil.copy(SCRIPT, backprop.folder / SCRIPT.name)
-    done = backprop("run", SCRIPT.name, "-m", "10", "--run-id", run, "--", *map(str, arguments))
+    done = start(backprop, run, "-m", "10", script=arguments)
     return begun(done.stdout), done
+
+
+def start(
+    backprop: CommandLine, run: str, *options: str, script: tuple[object, ...]
+) -> subprocess.CompletedProcess[str]:
+    """Run the script to its end, or to that of the command."""
+    if not (backprop.folder / SCRIPT.name).exists():
+        shutil.copy(SCRIPT, backprop.folder / SCRIPT.name)
+    return backprop("run", SCRIPT.name, *options, "--run-id", run, "--", *map(str, script))
 
 
 @pytest.mark.parametrize("how", SIGNALS)
@@ -71,3 +80,46 @@ def test_a_death_leaves_the_last_steps(backprop: CommandLine, how: str) -> None:
     resumed = backprop("resume", run, "-m", "10")  # and dies where it died before
     assert f"resumed from step {left['step']}" in resumed.stderr
     assert newest(backprop, run)["step"] >= left["step"]
+
+
+def test_a_governor_that_dies_with_its_script_has_keepers(backprop: CommandLine) -> None:
+    """Governor and script are killed within a millisecond: a keeper commits what was left, once, and writes it down."""
+    _, done = die(backprop, "both", "BOTH", 50, 0.01, 6e6, 0.02)
+    assert done.returncode == -signal.SIGKILL
+    log = backprop.attempt_dir("both") / "governor.jsonl"
+    wait_for(lambda: '"survivor"' in log.read_text())
+    left = newest(backprop, "both")
+    assert left["reason"] == "survivor"
+    assert left["step"] >= 3
+    assert len(store_of(backprop, "both").list()) <= 2  # the early periodic one, and this one
+    resumed = backprop("resume", "both", "-m", "10")
+    assert f"resumed from step {left['step']}" in resumed.stderr
+
+
+def test_a_chain_goes_on_after_one_death_and_ends_after_two(backprop: CommandLine) -> None:
+    """Out of memory once may be chance, twice in a row is a wall: the chain says so; `--deaths` lets it try again."""
+    backprop.environment["DYING_ATTEMPTS"] = "1"
+    chain = ("-m", "10", "--until-done")
+    done = start(backprop, "once", *chain, script=("SIGKILL", 40, 0.0, 40_000, 0.02, 60))
+    assert done.returncode == 0, done.stderr
+    assert [attempt["outcome"] for attempt in backprop.record("once")["attempts"]] == ["failed", "completed"]
+    assert "the chain goes on from what was saved" in done.stderr
+    backprop.environment["DYING_ATTEMPTS"] = "2"
+    done = start(backprop, "twice", *chain, script=("SIGSEGV", 20, 0.0, 40_000, 0.02, 60))
+    assert done.returncode == 128 + signal.SIGSEGV, done.stderr
+    assert "died suddenly twice in a row" in done.stderr
+    assert len(backprop.record("twice")["attempts"]) == 2
+    done = backprop("resume", "twice", *chain)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_exception_leaves_the_last_steps_too(backprop: CommandLine) -> None:
+    """A training that ends with an error of its script or its device goes on from its last steps, and a chain does not."""
+    shutil.copy(SCRIPT, backprop.folder / SCRIPT.name)
+    text = (backprop.folder / SCRIPT.name).read_text()
+    (backprop.folder / SCRIPT.name).write_text(text.replace("model.step()", "model.step(); assert step < 30"))
+    done = start(backprop, "error", "-m", "10", "--until-done", script=("none", 0, 0.0, 40_000, 0.02))
+    assert done.returncode == 1
+    assert "AssertionError" in done.stderr
+    assert newest(backprop, "error")["reason"] == "survivor"
+    assert len(backprop.record("error")["attempts"]) == 1
