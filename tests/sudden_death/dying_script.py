@@ -1,6 +1,6 @@
 """A training that dies at a chosen moment of a chosen signal. Each value of its state is the number of steps it has made.
 
-Arguments: the signal, the step after which it dies, seconds later than that, bytes of the state, seconds a step takes, steps.
+Arguments: the signal, the step after which it dies, seconds later than that, bytes of the state, seconds a step, steps.
 "BOTH" is SIGKILL for the governor and for itself. It dies in the first `DYING_ATTEMPTS` attempts.
 """
 
