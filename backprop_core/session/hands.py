@@ -93,6 +93,7 @@ class SessionHands:
         except CheckpointError as error:
             session.messages.say_once(f"The guard has no copy of the state: {error}", "warning")
             return None
+        session.pacer.survives = session.saver.survivor is not None
         return max(
             session.saver.copy_s, session.clock.monotonic() - began
         )  # to find what changed takes time, too
@@ -137,6 +138,8 @@ class SessionHands:
 
     def collect(self) -> None:
         """Take in what the writer thread has finished."""
+        while self._session.saver.notes:
+            self._session.messages.say_once(self._session.saver.notes.pop(0), "warning")
         for result in self._session.saver.finished():
             if isinstance(result, CheckpointInfo):
                 self._saved(result)

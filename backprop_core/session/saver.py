@@ -33,6 +33,7 @@ class Saver:
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
         read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
+        notes: sentences for the user, to be taken out when they are told.
         survivor: where copies lie that survive this process; None where nobody else would hold them.
     """
 
@@ -54,6 +55,7 @@ class Saver:
         self._forecast = forecast
         self._translators = translators
         self.survivor = survivor
+        self.notes: list[str] = [] if survivor is None else survivor.notes
         self._slots = [StagingBuffers(translators)] if survivor is None else survivor.halves
         self._copied_to = self._written_from = 0
         self._reserving: threading.Thread | None = None
@@ -83,8 +85,11 @@ class Saver:
 
     def _free_slot(self) -> int | None:
         """Buffers that nobody reads, and whose copy may go."""
-        free = [n for n in range(len(self._slots)) if not (self.busy and n == self._written_from)]
+        free = self._unread_slots()
         return next(iter(free), None) if self.survivor is None else self.survivor.choose(free)
+
+    def _unread_slots(self) -> list[int]:
+        return [n for n in range(len(self._slots)) if not (self.busy and n == self._written_from)]
 
     def copied(
         self, states: Mapping[str, object], facts: CheckpointFacts, unchanged: Unchanged | None = None
@@ -94,13 +99,22 @@ class Saver:
         With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated.
         """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
+            if self.survivor is not None:
+                self.survivor.economize(self._unread_slots())
             slot = self._free_slot()
             assert slot is not None
             start = self._clock.monotonic()
             snapshot = self.take(states)
             if self.survivor is not None:
                 self.survivor.wipe(slot)
-            staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
+            try:
+                staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
+            except MemoryError as error:
+                if self.survivor is None or self.busy:
+                    raise
+                self._nothing_survives(error)
+                slot = 0
+                staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
             self._copied_to = slot
             if self.survivor is not None and not any(one.in_place for one in staged.objects.values()):
                 self.survivor.seal(slot, staged, facts)
@@ -113,11 +127,25 @@ class Saver:
 
         def allocate() -> None:
             with self._lock:
-                for slot in self._slots:
-                    snapshot.reserve(slot)
+                try:
+                    if self.survivor is not None:
+                        self.survivor.reserve(snapshot)
+                        return
+                except MemoryError as error:
+                    self._nothing_survives(error)
+                snapshot.reserve(self._slots[0])
 
         self._reserving = threading.Thread(target=allocate, name="backprop-reserve", daemon=True)
         self._reserving.start()
+
+    def _nothing_survives(self, error: MemoryError) -> None:
+        """There is no memory to be had that another process could hold: copies are this one's own from now on."""
+        assert self.survivor is not None
+        self.notes.append(f"{error}, so nothing of this training survives a sudden death.")
+        self.survivor.close(leave=False)
+        self.survivor = None
+        self._slots = [StagingBuffers(self._translators)]
+        self._copied_to = self._written_from = 0
 
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
         """Copy the states and let the writer thread save them; False if it is still busy with others."""

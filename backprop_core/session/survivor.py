@@ -29,6 +29,7 @@ from backprop_core.checkpoints.survivor_memory import Span, describe
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
 from backprop_core.runs.handover import Owner, hand_over
+from backprop_core.session.spare_memory import SpareMemory
 
 if TYPE_CHECKING:
     from backprop_core.session.enrolment import Enrolment
@@ -57,15 +58,22 @@ class Survivor:
     Attributes:
         halves: memory for two copies.
         sealed_step: the step of the newest copy that is whole, or None.
-        trouble: why the last copy could not be sealed, or empty.
+        notes: sentences for the user.
     """
 
     def __init__(
-        self, memory: SharedMemory, line: socket.socket, translators: Sequence[Translator], clock: Clock
+        self,
+        memory: SharedMemory,
+        line: socket.socket,
+        translators: Sequence[Translator],
+        clock: Clock,
+        spare: SpareMemory | None = None,
     ) -> None:
         self.halves = [StagingBuffers(translators, memory) for _ in range(survivor_header.HALVES)]
         self.sealed_step: int | None = None
-        self.trouble = ""
+        self.notes: list[str] = []
+        self._given_up: set[int] = set()
+        self._spare = SpareMemory(clock) if spare is None else spare
         self._memory = memory
         self._line = line
         self._clock = clock
@@ -82,9 +90,38 @@ class Survivor:
         """
         if self.sealing:
             return None
-        whole = self._whole
-        halves = [half for half in free if half not in whole or len(whole) > 1 or len(self.halves) == 1]
+        whole, held = self._whole, len(self.halves) - len(self._given_up)
+        halves = [half for half in free if half not in self._given_up]
+        halves = [half for half in halves if half not in whole or len(whole) > 1 or held == 1]
         return min(halves, key=lambda half: whole.get(half, 0), default=None)
+
+    def reserve(self, snapshot: Snapshot) -> None:
+        """Take the memory that copies like this one need, for two of them where there is enough."""
+        for half, buffers in enumerate(self.halves):
+            if half and self._spare.is_short(snapshot.nbytes):
+                self._give_up_second(half)
+            if half not in self._given_up:
+                snapshot.reserve(buffers)
+
+    def economize(self, free: Sequence[int]) -> None:
+        """Give the second copy up when memory has become short; `free` are the halves that nobody reads."""
+        if (
+            self._given_up
+            or self.sealing
+            or len(free) < len(self.halves)
+            or not self._spare.has_become_short()
+        ):
+            return
+        self._give_up_second(min(free, key=lambda half: self._whole.get(half, 0)))
+
+    def _give_up_second(self, half: int) -> None:
+        self._given_up.add(half)
+        self.give_up(half)
+        free_gb = self._spare.free_bytes / 1e9
+        self.notes.append(
+            f"Memory is short ({free_gb:.1f} GB free), so one copy of the state is kept in memory instead of two: a sudden "
+            "death while it is renewed costs all that came after the last checkpoint."
+        )
 
     @property
     def sealing(self) -> bool:
@@ -124,7 +161,9 @@ class Survivor:
         except (
             Exception
         ) as error:  # a copy less; training goes on, and the next checkpoint says what is wrong
-            self.trouble = str(error) or type(error).__name__
+            self.notes.append(
+                f"A copy of the state does not survive a sudden death: {error or type(error).__name__}."
+            )
             return
         survivor_header.seal(self._memory.header, half, Record(sequence, *place, digest))
         self._whole[half] = sequence

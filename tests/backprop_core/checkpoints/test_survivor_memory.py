@@ -23,7 +23,9 @@ from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.outcome import SaveReason
 from backprop_core.runs.handover import Owner
 from backprop_core.session import survivor as survivor_module
+from backprop_core.session.spare_memory import SpareMemory
 from backprop_core.session.survivor import Survivor
+from backprop_core.testing.clock import FakeClock
 
 NUMPY = (NumpyTranslator(),)
 FACTS = CheckpointFacts("run", 1, 0, None, 0, SaveReason.PERIODIC)
@@ -38,8 +40,11 @@ class Left:
 
     def __init__(self, folder: Path) -> None:
         self.memory = SharedMemory()
+        self.free = 64 << 30
         survivor_header.begin(self.memory.header)
-        self.survivor = Survivor(self.memory, _NoLine(), NUMPY, SYSTEM)  # type: ignore[arg-type]
+        self.clock = FakeClock()
+        spare = SpareMemory(self.clock, lambda: (64 << 30, self.free))
+        self.survivor = Survivor(self.memory, _NoLine(), NUMPY, SYSTEM, spare)  # type: ignore[arg-type]
         self.store = CheckpointStore(folder, clock=SYSTEM)
         self.remains = Remains(os.dup(self.memory.fd), Owner("run", 1, str(folder)))
 
@@ -220,3 +225,40 @@ def test_what_is_given_up_is_given_back(left: Left) -> None:
     left.survivor.give_up(1)
     assert os.fstat(left.memory.fd).st_blocks * 512 < 1 << 20
     assert commit(left.remains, SYSTEM) is None
+
+
+def test_the_second_copy_is_given_up_first_where_memory_is_short(left: Left) -> None:
+    """With little memory free one copy is kept, and that is said; it still survives, except while it is renewed."""
+    left.copy(0, 1, nbytes=8 << 20)
+    left.copy(1, 2, nbytes=8 << 20)
+    assert left.survivor.choose([0, 1]) == 0
+    left.free = 1 << 30
+    left.clock.advance(10.0)
+    left.survivor.economize([0, 1])
+    assert "one copy of the state is kept" in left.survivor.notes[0]
+    assert os.fstat(left.memory.fd).st_blocks * 512 < 10 << 20
+    assert left.survivor.choose([0, 1]) == 1
+    commit(left.remains, SYSTEM)
+    assert left.committed() == [(2, SaveReason.SURVIVOR)]
+
+
+def test_no_memory_is_taken_for_a_second_copy_where_there_is_none(left: Left) -> None:
+    """A state whose second copy would not leave enough free gets one from the start."""
+    left.free = 3 << 30
+    left.survivor.reserve(capture({"model": {"w": np.zeros(8 << 20, np.uint8)}}, NUMPY))
+    assert len(left.survivor.notes) == 1
+    assert 8 << 20 <= os.fstat(left.memory.fd).st_blocks * 512 < 10 << 20
+    assert left.survivor.choose([0, 1]) == 0
+    left.copy(0, 1)
+    assert left.survivor.choose([0, 1]) == 0
+
+
+def test_of_two_copies_one_is_always_whole(left: Left) -> None:
+    """While the writer reads a copy that is not sealed, the other one is left alone; else the older one goes."""
+    left.copy(0, 1)
+    left.survivor.wipe(1)
+    assert left.survivor.choose([0]) is None
+    assert left.survivor.choose([0, 1]) == 1
+    left.copy(1, 2)
+    assert left.survivor.choose([0, 1]) == 0
+    assert left.survivor.choose([1]) == 1
