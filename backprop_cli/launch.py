@@ -37,6 +37,7 @@ from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.sink_processes import SinkProcesses
 from backprop_core.governor.verdict import Verdict, judge, survived
 from backprop_core.outcome import Outcome
+from backprop_core.provenance.attempt_provenance import Provenance, gather, keep
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
@@ -114,6 +115,7 @@ class Launch:
         if end is not None:
             wait_s = max(0.0, min(wait_s, end - LEAST_BOX_S - self._clock.monotonic()))
         with admitted(self._settings, record, self._clock, self._observer, wait_s) as grant:
+            started_from = self._started_from(record, grant)
             box_s = self._settings["max-run-minutes"] * 60.0
             budget_s = box_s if end is None else min(box_s, max(LEAST_BOX_S, end - self._clock.monotonic()))
             warnings = warning_signals(self._settings["warning-signals"])
@@ -122,7 +124,7 @@ class Launch:
                 if job is not None and budget_s < box_s and end == job_at:
                     self._observer.say(f"this box has {duration_text(budget_s)}, set by {job.text}.")
                 self._end = math.inf if end is None else end
-                verdict = self._run(record, start, grant, budget_s, inbox, job)
+                verdict = self._run(record, start, grant, budget_s, inbox, job, started_from)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
 
@@ -134,6 +136,7 @@ class Launch:
         budget_s: float,
         inbox: SignalInbox,
         job: JobEnd | None,
+        started_from: Provenance | None,
     ) -> Verdict:
         own = ProcessIdentity.own()
         self._waited_s = grant.waited_s
@@ -146,6 +149,7 @@ class Launch:
             resumed_from=start.resume_from,
         )
         self._begin_sinks(record, attempt.number)
+        self._keep_provenance(record, attempt.number, started_from)
         deadline = self._clock.monotonic() + budget_s
         contract = Contract(
             run_id=record.id,
@@ -239,6 +243,24 @@ class Launch:
         if sinks is not None:
             in_job = job is not None and job.wall > self._clock.wall()
             sinks.close(by=job.at(self._clock) - MARGIN_S if job is not None and in_job else None)
+
+    def _started_from(self, record: RunRecord, grant: Grant) -> Provenance | None:
+        """Before the budget is reckoned, because git may take a second of it."""
+        if not self._settings["provenance"]:
+            return None
+        program = record.options.get("kind") == ScriptKind.PROGRAM
+        return gather(
+            command=record.command,
+            cwd=Path(record.cwd),
+            interpreter=None if program else record.interpreter,
+            gpus=[gpu.name or gpu.uuid for gpu in grant.gpus],
+            clock=self._clock,
+        )
+
+    def _keep_provenance(self, record: RunRecord, number: int, started_from: Provenance | None) -> None:
+        trouble = "" if started_from is None else keep(self._store.run_dir(record.id), number, started_from)
+        if trouble:
+            self._observer.say(trouble)
 
     def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
         """Four times a second, while the script runs."""

@@ -79,6 +79,9 @@ def config_options(command: Command) -> Command:
     command = click.option(
         "--wait/--no-wait", "wait", default=None, help="Wait for resources (the default), or refuse at once."
     )(command)
+    command = click.option(
+        "--provenance/--no-provenance", "provenance", default=None, help=BY_NAME["provenance"].help
+    )(command)
     command = click.option("--strict/--no-strict", "strict", default=None, help=BY_NAME["strict"].help)(
         command
     )
@@ -197,7 +200,7 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """The configuration options among a command's parameters, by option name; takes them out of
     `parameters`.
     """
-    names = [*_METAVARS, "wait", "strict", "keep-files"]
+    names = [*_METAVARS, "wait", "strict", "keep-files", "provenance"]
     raw = {name: parameters.pop(name.replace("-", "_"), None) for name in names}
     return {name: None if value == () else value for name, value in raw.items()}
 

@@ -48,6 +48,8 @@ GRACE_S = "BACKPROP_GRACE_S"
 CHECKPOINT_EVERY_S = "BACKPROP_CHECKPOINT_EVERY_S"
 STRICT = "BACKPROP_STRICT"
 """"1": what changes and cannot be kept is an error."""
+PROVENANCE = "BACKPROP_PROVENANCE"
+"""`0`: nothing is kept of what an attempt was started from. Only read, never told to a script."""
 GOVERNOR_PID = "BACKPROP_GOVERNOR_PID"
 GPU_MEMORY_LIMIT = "BACKPROP_GPU_MEMORY_LIMIT"
 """`80%` of a GPU's memory, or a number of GB."""
@@ -71,6 +73,6 @@ OF_ONE_ATTEMPT = tuple(
     for name, value in list(globals().items())
     if name.isupper()
     and isinstance(value, str)
-    and name not in ("PREFIX", "RUNTIME_DIR", "PROVE", "EVENT_PREFIX")
+    and name not in ("PREFIX", "RUNTIME_DIR", "PROVE", "PROVENANCE", "EVENT_PREFIX")
 )
 """What a script is told; none of it is passed on from a governor around this one."""

@@ -11,6 +11,7 @@ from backprop_cli.parameters import complete_files, complete_runs
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StoreError, UsageError
 from backprop_core.history.run_history import run_history
+from backprop_core.provenance.attempt_provenance import read_provenance
 from backprop_core.runs.atomic import replace_file
 from backprop_core.runs.labels import NO_LABELS, read_labels
 from backprop_core.runs.liveness import with_live_news
@@ -58,7 +59,10 @@ def command(run: str, output: str | None, as_text: bool, opens: bool, verify: bo
     record = record if folder is None else with_live_news(record, folder)
     history = run_history(folder or store.home, record, SYSTEM.wall())
     labels = NO_LABELS if folder is None else read_labels(folder)
-    report = Report(history, labels, _verified(store, record) if verify else {}, SYSTEM.wall())
+    numbers = () if folder is None else range(1, len(record.attempts) + 1)
+    started = {n: kept for n in numbers if (kept := read_provenance(store.run_dir(record.id), n)) is not None}
+    verified = _verified(store, record) if verify else {}
+    report = Report(history, labels, verified, SYSTEM.wall(), started)
     if as_text:
         from backprop_cli.report.terminal import show_text
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from backprop_cli.checkpoints import is_remote, is_there
 from backprop_cli.commands.checkpoints import size_text
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
+from backprop_core.history.differences import between_attempts
 from backprop_core.history.run_history import RunHistory, forecast_of, repeated_steps, time_spent
 from backprop_core.outcome import Outcome
+from backprop_core.provenance.attempt_provenance import Provenance
 from backprop_core.runs.labels import Labels
-from backprop_core.strict_json import as_number, as_whole
+from backprop_core.strict_json import as_whole
 
 MOST_ROWS = 200
 """Checkpoints, pauses and warnings that are shown, the newest."""
@@ -36,6 +39,7 @@ class Report:
         history: the run.
         labels: its tags and notes.
         verified: damage of each checkpoint that was read back, by path; an empty text for one that is whole.
+        started: what each attempt was started from, by number, where it was kept.
         made_wall: when this was put together, seconds since 1970.
     """
 
@@ -43,6 +47,7 @@ class Report:
     labels: Labels
     verified: Mapping[str, str]
     made_wall: float
+    started: Mapping[int, Provenance]
 
 
 def headline(report: Report) -> list[tuple[str, str]]:
@@ -164,13 +169,33 @@ def warning_rows(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def unused_s(report: Report) -> float | None:
-    """Seconds that were left over of the last box that ended in time; None where nothing tells."""
-    for attempt in reversed(report.history.attempts):
-        slack = as_number(attempt.record.measured.get("slack_s"))
-        if slack is not None:
-            return slack
-    return None
+def environment_rows(report: Report) -> list[tuple[str, str]]:
+    """What the last box ran with, as far as it was kept."""
+    record = report.history.record
+    rows = [("folder", record.cwd), ("interpreter", record.interpreter), ("Python", record.python_version)]
+    rows += [(name, version) for name, version in record.versions.items()]
+    last = newest_provenance(report)
+    if last is not None:
+        rows += [("host", last.host), ("system", last.system), ("CPUs", str(last.cpus or "not known"))]
+        rows += [(f"seed {name}", value) for name, value in last.seeds.items()]
+    gpus = ", ".join(last.gpus) if last is not None and last.gpus else record.gpu
+    rows += [("GPUs", gpus or "none was given"), ("git commit", record.git_commit or "not in a git checkout")]
+    return [*rows, *((f"option {name}", str(value)) for name, value in record.options.items())]
+
+
+def newest_provenance(report: Report) -> Provenance | None:
+    """What the newest attempt of which it was kept was started from."""
+    return report.started[max(report.started)] if report.started else None
+
+
+def changed_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """Box, thing, before and after of what was not the same as in the box before."""
+    numbers = sorted(report.started)
+    return [
+        (str(number), found.what, found.before or "-", found.after or "-")
+        for earlier, number in pairwise(numbers)
+        for found in between_attempts(report.started[earlier], report.started[number])
+    ]
 
 
 def _state(report: Report, path: str) -> str:

@@ -26,6 +26,8 @@ from backprop_cli.report.markup import (
 from backprop_core import __version__
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
+from backprop_core.provenance.git_state import GitState
+from backprop_core.provenance.packages import frozen
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """What the browser is allowed: nothing of anywhere else."""
@@ -196,14 +198,41 @@ def _pauses(report: Report) -> Markup:
 
 
 def _environment(report: Report) -> Markup:
-    record = report.history.record
-    rows: list[tuple[str, object]] = [
-        ("folder", code(record.cwd)),
-        ("interpreter", code(record.interpreter)),
-        ("Python", record.python_version or "not known"),
-        ("git commit", code(record.git_commit) if record.git_commit else "not in a git checkout"),
-        ("GPU", record.gpu or "none was given"),
-    ]
-    rows += [(name, version) for name, version in record.versions.items()]
-    rows += [(f"option {name}", value) for name, value in record.options.items()]
-    return section("environment", "Environment", pairs(rows, caption="What it ran with"))
+    rows = [(name, code(value)) for name, value in facts.environment_rows(report)]
+    told = [pairs(rows, caption="What the last box ran with")]
+    if changed := facts.changed_rows(report):
+        columns = ("box", "what", "before", "from then on")
+        told.append(Markup("<h3>What was not the same in every box</h3>"))
+        told.append(table(columns, changed[:MOST_ROWS], caption="Compared with the box before"))
+    elif len(report.started) > 1:
+        told.append(Markup("<p>Code, packages, machine and arguments were the same in every box.</p>"))
+    last = facts.newest_provenance(report)
+    if last is None:
+        told.append(Markup("<p>It was not kept what code and packages this was started from.</p>"))
+        return section("environment", "Environment", *told)
+    if last.git is not None:
+        told += _git(last.git)
+    if last.packages is not None:
+        title = f"{len(last.packages)} packages"
+        told.append(folded(title, Markup(f"<pre>{text(frozen(last.packages))}</pre>")))
+    return section("environment", "Environment", *told)
+
+
+def _git(git: GitState) -> list[Markup]:
+    told = [Markup(f"<p>{text(git.note)}</p>")] if git.note else []
+    if git.diff:
+        lines = (_diff_line(line) for line in git.diff.splitlines())
+        told.append(folded("Changed since the commit", Markup(f"<pre>{chr(10).join(lines)}</pre>")))
+    elif git.diff is not None:
+        told.append(Markup("<p>Nothing that git knows had been changed since the commit.</p>"))
+    if git.untracked:
+        names = text("\n".join(git.untracked))
+        told.append(
+            folded(f"{len(git.untracked)} files that git does not know", Markup(f"<pre>{names}</pre>"))
+        )
+    return told
+
+
+def _diff_line(line: str) -> str:
+    kind = {"+": "ins", "-": "del"}.get(line[:1])
+    return text(line) if kind is None else f"<{kind}>{text(line)}</{kind}>"

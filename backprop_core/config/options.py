@@ -242,6 +242,8 @@ OPTIONS: tuple[Option, ...] = (
            "Minutes (or a duration) to wait for resources at most."),
     Option("grace", "grace", seconds(86_400), 'a number of seconds from 0 to 86400, or a duration such as "2m"', 30.0,
            "Seconds between the stop signal and the kill."),
+    Option("provenance", "provenance", switch, "true or false", True,
+           "Keep with each box what it was started from: git commit and changes, packages, host, GPU, seeds."),
     Option("strict", "strict", switch, "true or false", False,
            "What changes during training and cannot be kept ends the training, instead of being named."),
     Option("keep-files", "keepFiles", switch, "true or false", False,

@@ -85,7 +85,7 @@ class AttemptHistory:
         finished_s: seconds until its last session said its last word; None without one.
         facts: those of its last `session_started` and `session_finished`.
         left_out: names of logged values beyond `MOST_VALUES`.
-        gpu_power: watts of each of its GPUs over time, by UUID, as (seconds, watts).
+        position: step, epoch and batch that it told last, as far as it did.
     """
 
     record: AttemptRecord
@@ -101,6 +101,7 @@ class AttemptHistory:
     finished_s: float | None = None
     facts: dict[str, object] = field(default_factory=dict)
     left_out: int = 0
+    position: dict[str, int] = field(default_factory=dict)
 
     @property
     def end_s(self) -> float:
@@ -213,6 +214,8 @@ class _Reader:
 
     def _progress(self, event: Line, at_s: float) -> None:
         step = as_whole(event.get("step"), least=0)
+        told = {name: as_whole(event.get(name), least=0) for name in ("step", "epoch", "batch")}
+        self._history.position |= {name: number for name, number in told.items() if number is not None}
         values = dict(as_object(event.get("values")))
         if event.get("loss") is not None:
             values.setdefault("loss", event["loss"])

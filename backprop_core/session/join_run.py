@@ -175,6 +175,30 @@ def _find_or_create(
     return record, False
 
 
+def _keep_provenance(
+    store: RunStore,
+    record: RunRecord,
+    attempt: Attempt,
+    settings: SessionSettings,
+    clock: Clock,
+    notes: list[str],
+) -> None:
+    """What the attempt was started from, where no governor has kept it. No fault of it ends a training."""
+    if settings.environ.get(contract.PROVENANCE, "").strip().lower() in ("0", "false", "no", "off"):
+        return
+    try:
+        from backprop_core.provenance.attempt_provenance import gather, keep
+
+        interpreter, cwd = sys.executable, Path.cwd()
+        command = sys.argv if sys.argv and sys.argv[0] else record.command
+        found = gather(command=command, cwd=cwd, interpreter=interpreter, gpus=(), clock=clock)
+        trouble = keep(store.run_dir(record.id), attempt.number, found)
+    except Exception as error:
+        trouble = f"What this attempt was started from could not be kept: {type(error).__name__}: {error}"
+    if trouble:
+        notes.append(trouble)
+
+
 def _load_exactly(store: RunStore, run_id: str) -> RunRecord:
     """A program names its run in full: the beginning of an id is not enough. Nor is a line in the list without a folder.
 
@@ -236,6 +260,7 @@ def _begin(
         budget_source=deadlines.earliest.source,
         resumed_from=asked,
     )
+    _keep_provenance(store, record, attempt, settings, clock, notes)
     return Enrolment(
         run_id=record.id,
         attempt=attempt,

@@ -27,6 +27,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "grace": (5, 5.0, -5),
     "strict": (True, True, "perhaps"),
     "keep-files": (True, True, "perhaps"),
+    "provenance": (False, False, "perhaps"),
     "warning-signals": ("SIGXCPU, usr1", "USR1,XCPU", "KILL"),
     "python": ("python3", "python3", ""),
     "rewrite": ("fastai, mylib", "fastai,mylib", "not a name"),
