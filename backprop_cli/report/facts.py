@@ -12,7 +12,7 @@ from backprop_cli.commands.checkpoints import size_text
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.history.differences import between_attempts
-from backprop_core.history.run_history import RunHistory, forecast_of, repeated_steps, time_spent
+from backprop_core.history.run_history import RunHistory, energy_of, forecast_of, repeated_steps, time_spent
 from backprop_core.outcome import Outcome
 from backprop_core.provenance.attempt_provenance import Provenance
 from backprop_core.runs.labels import Labels
@@ -64,6 +64,11 @@ def headline(report: Report) -> list[tuple[str, str]]:
     ]
     peak = max(
         (as_whole(a.record.measured.get("peak_rss_bytes"), least=1) or 0 for a in history.attempts), default=0
+    )
+    gpus, cpus = energy_of(history)
+    rows += [] if gpus is None else [("energy of its GPUs", f"{gpus.watt_hours:.3g} Wh, {gpus.word}")]
+    rows += (
+        [] if cpus is None else [("energy of the machine's CPUs", f"{cpus.watt_hours:.3g} Wh, {cpus.word}")]
     )
     return rows + ([("most memory", size_text(peak))] if peak else [])
 

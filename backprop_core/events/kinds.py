@@ -368,6 +368,7 @@ class Sampled(Event):
         processes: how many they are.
         memory_free_bytes: of the machine, or of the container.
         load_1m: load average of the last minute.
+        cpu_energy_j: joules that the machine's processors have taken since the governor's first look, where they tell.
         gpus: an object for each GPU with `uuid`, `own` (the run was given it; not in files of older versions),
             `temperature_c`, `memory_used_bytes`, `utilization_percent`, `power_w`.
     """
@@ -377,6 +378,7 @@ class Sampled(Event):
     processes: int | None
     memory_free_bytes: int | None
     load_1m: float | None
+    cpu_energy_j: float | None = _absent()
     gpus: tuple[Mapping[str, Any], ...] | None = _absent()
 
 

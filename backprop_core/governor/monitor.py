@@ -169,6 +169,7 @@ def _sampled(sample: Sample, rss_bytes: int, processes: int, own_uuids: Collecti
         processes=processes,
         memory_free_bytes=host.memory_free_bytes,
         load_1m=host.load_1m,
+        cpu_energy_j=host.cpu_energy_j,
         gpus=tuple(_gpu_facts(gpu, gpu.uuid in own_uuids) for gpu in sample.gpus) or None,
     )
 

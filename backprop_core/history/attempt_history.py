@@ -22,6 +22,7 @@ from backprop_core.events.kinds import (
     SessionStarted,
 )
 from backprop_core.history.curve import Curve, Point
+from backprop_core.history.energy import PowerMeter
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import Line, last_events, read_events
 from backprop_core.runs.record import AttemptRecord
@@ -85,6 +86,7 @@ class AttemptHistory:
         finished_s: seconds until its last session said its last word; None without one.
         facts: those of its last `session_started` and `session_finished`.
         left_out: names of logged values beyond `MOST_VALUES`.
+        gpu_power, cpu_power: the energy of its GPUs by UUID, and of the machine's processors; empty where nothing told.
         position: step, epoch and batch that it told last, as far as it did.
     """
 
@@ -101,6 +103,8 @@ class AttemptHistory:
     finished_s: float | None = None
     facts: dict[str, object] = field(default_factory=dict)
     left_out: int = 0
+    gpu_power: dict[str, PowerMeter] = field(default_factory=dict)
+    cpu_power: PowerMeter = field(default_factory=PowerMeter)
     position: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -233,10 +237,16 @@ class _Reader:
             number = as_number(event.get(key))
             if number is not None:
                 self._add(machine, name, Point(None, at_s, number))
+        joules = as_number(event.get("cpu_energy_j"))
+        if joules is not None:
+            self._history.cpu_power.counter(at_s, joules)
         for place, gpu in enumerate(map(as_object, as_list(event.get("gpus")))):
             if gpu.get("own") is False:
                 continue
             label = (as_text(gpu.get("uuid")) or str(place))[:12]
+            watts = as_number(gpu.get("power_w"))
+            if watts is not None and len(self._history.gpu_power) < MOST_VALUES:
+                self._history.gpu_power.setdefault(label, PowerMeter()).power(at_s, watts)
             for key, what in _GPU_FACTS.items():
                 number = as_number(gpu.get(key))
                 if number is not None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from backprop_core.history.attempt_history import AttemptHistory, Checkpoint, attempt_history, facts_of
 from backprop_core.history.curve import Point, without_repeated_steps
+from backprop_core.history.energy import Energy, over_attempts, together
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.record import AttemptRecord, RunRecord
-from backprop_core.strict_json import as_list, as_number, as_object, as_text, as_whole
+from backprop_core.strict_json import as_number, as_object, as_whole
 
 BESIDE_TRAINING = frozenset({"periodic", "requested", "survivor"})
 """Checkpoints that are written while the training goes on, or when it is gone: they take no time of it."""
@@ -146,11 +147,14 @@ def forecast_of(attempt: AttemptHistory) -> Forecast | None:
     return Forecast(told, came, as_whole(fit.get("boxes"), least=0))
 
 
-def recorded_pauses(record: AttemptRecord) -> list[tuple[float, str]]:
-    """Each time that an ended attempt was held up, as its record tells: seconds, and why."""
-    pauses = map(as_object, as_list(as_object(record.measured.get("governor")).get("pauses")))
-    found = [(as_number(pause.get("seconds")), as_text(pause.get("why")) or "") for pause in pauses]
-    return [(seconds, why) for seconds, why in found if seconds is not None]
+def energy_of(history: RunHistory) -> tuple[Energy | None, Energy | None]:
+    """The energy of the run's GPUs, and of the machine's processors meanwhile; None where nothing told."""
+    gpus, cpus = [], []
+    for attempt in history.attempts:
+        found = [meter.energy(attempt.total_s) for meter in attempt.gpu_power.values()]
+        gpus.append((attempt.total_s, together([energy for energy in found if energy is not None])))
+        cpus.append((attempt.total_s, attempt.cpu_power.energy(attempt.total_s)))
+    return over_attempts(gpus), over_attempts(cpus)
 
 
 def repeated_steps(attempts: Sequence[AttemptHistory]) -> list[int]:

@@ -18,6 +18,7 @@ class HostSample:
         memory_bound: which of them that was, such as "the machine" or "cgroup /job".
         load_1m: load average over a minute.
         cpus: CPUs that this process may use, fractions where a quota says so.
+        cpu_energy_j: joules that all processors of the machine have taken since the first reading.
     """
 
     memory_total_bytes: int | None = None
@@ -25,6 +26,7 @@ class HostSample:
     memory_bound: str = ""
     load_1m: float | None = None
     cpus: float | None = None
+    cpu_energy_j: float | None = None
 
     @property
     def load_per_cpu(self) -> float | None:

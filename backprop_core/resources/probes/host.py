@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from backprop_core.resources.probes.rapl import Rapl
 from backprop_core.resources.samples import HostSample
 
 _T = TypeVar("_T")
@@ -42,6 +43,7 @@ class Host:
         self._cpu_groups: list[tuple[Path, bool]] = []
         self._known_cpus: float | None = None
         self._readings = 0
+        self._rapl = Rapl(root)
 
     def read(self) -> HostSample:
         if self._memory_groups is None:
@@ -55,7 +57,7 @@ class Host:
         if self._readings % _CPUS_EVERY == 0:
             self._known_cpus = _maybe(self._cpus)
         self._readings += 1
-        return HostSample(total, free, bound, _maybe(self._load), self._known_cpus)
+        return HostSample(total, free, bound, _maybe(self._load), self._known_cpus, _maybe(self._rapl.read))
 
     def _machine(self) -> tuple[int | None, int | None, str]:
         known = _maybe(self._memory)

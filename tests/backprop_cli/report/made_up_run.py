@@ -19,13 +19,15 @@ NOBODY = ProcessIdentity("", 1, -1.0)
 GPU = {"uuid": "GPU-one", "own": True, "temperature_c": 61.0, "memory_used_bytes": 8e9, "power_w": 300.0}
 
 
-def make_run(home: Path, run_id: str = "made", *, seconds: int = 300, decay: float = 1.0) -> RunStore:
+def make_run(
+    home: Path, run_id: str = "made", *, seconds: int = 300, decay: float = 1.0, name: str = NAME
+) -> RunStore:
     """Three boxes of `seconds`, one step a second: timeboxed, lost 20 steps behind its last checkpoint, timeboxed."""
     clock = FakeClock(wall_s=1_795_000_000.0)
     store = RunStore(home, clock)
     store.create(
         run_id=run_id,
-        name=NAME,
+        name=name,
         command=["train.py", "--lr", "0.1"],
         cwd=home,
         interpreter="python",

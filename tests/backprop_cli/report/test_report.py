@@ -66,6 +66,7 @@ def test_the_page_tells_everything_and_needs_nothing(backprop: CommandLine) -> N
         "40.0 s",
         "GPU power",
         "300 W",
+        "Wh, estimated",
         "option seed",
     ):
         assert words in content, words
