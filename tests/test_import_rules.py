@@ -215,6 +215,7 @@ LAYERS = (
     {"clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
     {"events"},
     {"config", "deadline", "runs", "checkpoints"},
+    {"provenance"},
     {"history", "ports", "resources", "unseeded"},
     {"script_files", "script_state", "governor"},
     {"prove"},
