@@ -17,6 +17,7 @@ from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
+from backprop_cli.scripts import ScriptKind
 from backprop_cli.sinks import sinks_asked_for
 from backprop_cli.start_up import StartUpAllowance
 from backprop_cli.tasks import FirstTask, Word
