@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.scripts import ScriptKind
 from backprop_core.deadline.budget import duration_text
+from backprop_core.events.kinds import AttemptEnded
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.stdout_messages import Heard
@@ -16,6 +18,36 @@ from backprop_core.outcome import Outcome
 from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
 from backprop_core.runs.record import RunRecord
 from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last that is known of an attempt: what its event and its record say."""
+
+    exit_status: int | None
+    step: int | None
+    loss: float | None
+    checkpoint: str | None
+    seconds: float | None
+
+
+def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: Last) -> AttemptEnded:
+    """The event of an attempt's end; made here and nowhere else."""
+    over = verdict.outcome is Outcome.COMPLETED
+    return AttemptEnded(
+        run_id=record.id,
+        name=record.name,
+        attempt=number,
+        outcome=verdict.outcome.value,
+        reason=verdict.reason,
+        exit_status=last.exit_status,
+        step=last.step,
+        loss=last.loss,
+        checkpoint=last.checkpoint,
+        seconds=last.seconds,
+        resumable=last.checkpoint is not None and not over,
+        next=None if over else f"backprop resume {record.id}",
+    )
 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:

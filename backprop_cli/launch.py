@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from backprop_cli.admission import Grant, admitted
-from backprop_cli.attempt_end import farewell, first, hint_at_interpreter, measured_in, newest
+from backprop_cli.attempt_end import (
+    Last,
+    attempt_ended,
+    farewell,
+    first,
+    hint_at_interpreter,
+    measured_in,
+    newest,
+)
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
 from backprop_cli.live_record import LiveRecord
@@ -21,6 +29,7 @@ from backprop_cli.scripts import ScriptKind
 from backprop_cli.sinks import sinks_asked_for
 from backprop_cli.start_up import StartUpAllowance
 from backprop_cli.tasks import FirstTask, Word
+from backprop_cli.trackers import tracker_variables
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.options import TRAINING
@@ -29,7 +38,7 @@ from backprop_core.contract import OF_ONE_ATTEMPT
 from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd, job_end
 from backprop_core.errors import BackpropError
-from backprop_core.events.kinds import AttemptEnded, AttemptStarted
+from backprop_core.events.kinds import AttemptStarted
 from backprop_core.governor.governor import Governor, Observer, Order
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
@@ -166,7 +175,10 @@ class Launch:
         order = Order(
             argv=start.argv,
             cwd=record.cwd,
-            env=contract.environment(os.environ, self._settings, grant.environ, grant.gpus, self._clock),
+            env={
+                **contract.environment(os.environ, self._settings, grant.environ, grant.gpus, self._clock),
+                **self._tracker_variables(record, start),
+            },
             attempt_dir=attempt.directory,
             deadline=deadline,
             budget_s=budget_s,
@@ -228,6 +240,14 @@ class Launch:
             return self._conclude(record, attempt.number, ending, kills)
         finally:
             self._monitor.close()
+
+    def _tracker_variables(self, record: RunRecord, start: Start) -> Mapping[str, str]:
+        if not (start.resume and self._settings["tracker"]):
+            return {}
+        variables, told = tracker_variables(self._store, record, os.environ)
+        if told:
+            self._observer.say(told)
+        return variables
 
     def _begin_sinks(self, record: RunRecord, attempt: int) -> None:
         wanted = sinks_asked_for(self._settings)
@@ -332,21 +352,8 @@ class Launch:
             first(as_whole(facts.get("step")), died_at, step),
             first(as_float(facts.get("loss")), loss),
         )
-        over = verdict.outcome is Outcome.COMPLETED
-        ended = AttemptEnded(
-            run_id=record.id,
-            name=record.name,
-            attempt=number,
-            outcome=verdict.outcome.value,
-            reason=verdict.reason,
-            exit_status=exit_status,
-            step=step,
-            loss=loss,
-            checkpoint=checkpoint,
-            seconds=None if ending is None else ending.used_s,
-            resumable=checkpoint is not None and not over,
-            next=None if over else f"backprop resume {record.id}",
-        )
+        used_s = None if ending is None else ending.used_s
+        ended = attempt_ended(record, number, verdict, Last(exit_status, step, loss, checkpoint, used_s))
         if self._monitor is not None:
             self._monitor.log.write(ended)
         try:

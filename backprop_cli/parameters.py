@@ -82,6 +82,12 @@ def config_options(command: Command) -> Command:
     command = click.option(
         "--provenance/--no-provenance", "provenance", default=None, help=BY_NAME["provenance"].help
     )(command)
+    command = click.option(
+        "--tracker/--no-tracker",
+        "tracker",
+        default=None,
+        help="Go on in the script's run of W&B, MLflow or Comet on a resume (the default), or begin a new one.",
+    )(command)
     command = click.option("--strict/--no-strict", "strict", default=None, help=BY_NAME["strict"].help)(
         command
     )
@@ -200,7 +206,7 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """The configuration options among a command's parameters, by option name; takes them out of
     `parameters`.
     """
-    names = [*_METAVARS, "wait", "strict", "keep-files", "provenance"]
+    names = [*_METAVARS, "wait", "strict", "keep-files", "provenance", "tracker"]
     raw = {name: parameters.pop(name.replace("-", "_"), None) for name in names}
     return {name: None if value == () else value for name, value in raw.items()}
 

@@ -65,6 +65,8 @@ RANDOM_SEED = "BACKPROP_RANDOM_SEED"
 """What an unseeded script's random generators begin with, in each attempt of the run; hexadecimal."""
 PROVE = "BACKPROP_PROVE"
 """Of `backprop prove`: the file that says where this attempt writes what it sees, and where it is to be cut. Passed on."""
+TRACKERS = "BACKPROP_TRACKERS"
+"""Trackers whose variables backprop has set, so that a resumed script goes on in its tracker's run; separated by commas."""
 EVENT_PREFIX = "BACKPROP_EVENT_"
 """How the variables begin by which a command of `--on-event` and `--on-end` is told of its event."""
 

@@ -263,6 +263,8 @@ OPTIONS: tuple[Option, ...] = (
            "Files that the script itself saves; the newest is remembered as checkpoint."),
     Option("sink", "sinks", several, "names of sinks, such as tensorboard or wandb:PROJECT", [],
            "Where events go beside the run's files: tensorboard, wandb, mlflow, or one that you installed. Repeatable."),
+    Option("tracker", "tracker", switch, "true or false", True,
+           "A resumed script goes on in the run of its tracker: W&B, MLflow, Comet."),
     Option("on-end", "onEnd", optional(text), "a command", None,
            "Command for the end of each box; it reads the event as JSON on standard input."),
     Option("on-event", "onEvent", hooks, "KIND=COMMAND, such as checkpoint_saved=./copy.sh", [],

@@ -127,6 +127,19 @@ class TrainingStarted(Event):
     after_s: float | None
 
 
+class TrackerRun(Event):
+    """The script tracks this training by itself, in a run of its tracker.
+
+    Attributes:
+        tracker: `wandb`, `mlflow` or `comet`.
+        id: of the tracker's run.
+    """
+
+    kind = "tracker_run"
+    tracker: str
+    id: str
+
+
 class Progress(Event):
     """About once a second while it trains.
 
@@ -463,8 +476,8 @@ class Survived(Event):
 
 
 SESSION_EVENTS: tuple[type[Event], ...] = (
-    SessionStarted, CheckpointRestored, Message, TrainingStarted, Progress, Fit, CheckpointSaved, CheckpointFailed,
-    SavesPutOff, Extended, Paused, Continued, Stopping, SessionWithdrawn, Ended,
+    SessionStarted, CheckpointRestored, Message, TrainingStarted, TrackerRun, Progress, Fit, CheckpointSaved,
+    CheckpointFailed, SavesPutOff, Extended, Paused, Continued, Stopping, SessionWithdrawn, Ended,
 )  # fmt: skip
 """What the training process writes."""
 GOVERNOR_EVENTS: tuple[type[Event], ...] = (

@@ -21,6 +21,7 @@ from backprop_core.events.kinds import (
 from backprop_core.outcome import Outcome
 from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.child_process import parent_pid
+from backprop_core.session.tracker_runs import TrackerRuns
 from backprop_core.strict_json import as_float
 
 PROGRESS_EVERY_S = 1.0
@@ -54,6 +55,7 @@ class Reporter:
         self._trains_since: tuple[float, int] | None = None
         self._told_fit: tuple[int, int] | None = None
         self._told_put_off = False
+        self._trackers = TrackerRuns()
 
     def start(self) -> None:
         """What the box is, which source set it, and where training goes on."""
@@ -139,6 +141,7 @@ class Reporter:
         if now - self._last_progress < PROGRESS_EVERY_S:
             return
         self._last_progress = now
+        self._note_trackers()
         position = session.training_state.position()
         rate = self._rate(now)
         values = session.logged.numbers()
@@ -155,6 +158,10 @@ class Reporter:
         session.messages.event(progress)
         if self._told_fit is None and session.steps >= FIT_AFTER_STEPS and rate:
             self._fit(position.step, rate)
+
+    def _note_trackers(self) -> None:
+        for run in self._trackers.new():
+            self._session.messages.event(run)
 
     def _rate(self, now: float) -> float | None:
         """Steps a second since the first was over; None before a second is."""
@@ -277,6 +284,7 @@ class Reporter:
         session = self._session
         newest, position = session.checkpoint, session.training_state.position()
         made = session.steps_made()
+        self._note_trackers()
         ended = self.ended(
             session.outcome,
             session.reason,

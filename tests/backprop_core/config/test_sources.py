@@ -35,6 +35,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "resume-flag": ("--resume", "--resume", 3),
     "checkpoint-glob": ("out/*.pt", "out/*.pt", []),
     "sink": ("tensorboard, wandb:project", ["tensorboard", "wandb:project"], [3]),
+    "tracker": (False, False, "perhaps"),
     "on-end": ("notify-send done", "notify-send done", ["a"]),
     "on-event": ("progress=a b\ncheckpoint_saved=c", ["progress=a b", "checkpoint_saved=c"], "progress="),
 }
