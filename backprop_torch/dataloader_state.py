@@ -22,6 +22,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
 from backprop_torch.delegating_loader import never_begun_again, reads_another
+from backprop_torch.index_position import pass_over
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
@@ -152,7 +153,11 @@ class _SkippingSampler:
         self._skip = skip
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self._sampler), self._skip, None)
+        return self._rest(iter(self._sampler))
+
+    def _rest(self, indices: Iterator[Any]) -> Iterator[Any]:
+        pass_over(indices, self._skip)
+        yield from indices
 
 
 @contextmanager
@@ -203,7 +208,7 @@ def iterator_behind(
         made()
         torchs = inner(iterator)
         if isinstance(torchs, _BaseDataLoaderIter):
-            next(islice(torchs._sampler_iter, skip - 1, skip), None)
+            pass_over(torchs._sampler_iter, skip)
             torchs._num_yielded = skip
         else:  # a subclass gives an iterator of its own
             next(islice(torchs, skip - 1, skip), None)
