@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import Any
 
 import keras
 
+from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_keras.rng_state import python_from_array
 
 
@@ -76,28 +77,18 @@ class PassingOver:
         self._use(self._dataset)
 
 
-class _SkippingSampler:
-    """A sampler that leaves out the first items, lazily, so that the loader's draws keep their order."""
-
-    def __init__(self, sampler: Any, skip: int) -> None:
-        self._sampler, self._skip = sampler, skip
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self._sampler), self._skip, None)
-
-
 def loader_behind(loader: Any, skip: int, *, placeholders: int, before: Callable[[], None]) -> Iterator[Any]:
     """An iterator of a torch DataLoader that stands behind `skip` batches, and first gives `placeholders` times None.
 
     Args:
         before: called before the first batch is asked for.
     """
-    from torch.utils.data import IterableDataset
+    from torch.utils.data import BatchSampler, IterableDataset
 
     if skip and loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset):
         name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
         sampler = getattr(loader, name)
-        vars(loader)[name] = _SkippingSampler(sampler, skip)  # the attribute itself cannot be set
+        vars(loader)[name] = PassedOver(sampler, skip, BatchSampler)  # the attribute itself cannot be set
         try:  # workers are given their indices as soon as they are made, so all is drawn here
             return chain(repeat(None, placeholders), iter(loader))
         finally:
@@ -106,5 +97,5 @@ def loader_behind(loader: Any, skip: int, *, placeholders: int, before: Callable
     before()
     if skip:
         indexed = not isinstance(loader.dataset, IterableDataset)
-        next(islice(iterator._sampler_iter if indexed else iterator, skip - 1, skip), None)
+        pass_over(iterator._sampler_iter if indexed else iterator, skip, BatchSampler)
     return chain(repeat(None, placeholders), iterator)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.ports.framework import RandomnessKeeper
 from backprop_torch.dataloader_state import generators_of, iterator_behind
 
@@ -142,7 +143,7 @@ class Watched:
         if note.first is not None:
             self._set_draws(note.first)
         if stock and skip and hasattr(iterator, "_sampler_iter"):
-            next(islice(iterator._sampler_iter, skip - 1, skip), None)
+            pass_over(iterator._sampler_iter, skip, BatchSampler)
             iterator._num_yielded = skip  # type: ignore[attr-defined]
         elif skip:
             next(islice(iterator, skip - 1, skip), None)
@@ -270,19 +271,8 @@ def _kept_workers_skip(loader: Any, skip: int) -> Iterator[None]:
         yield
         return
     sampler = kept._index_sampler
-    kept._index_sampler = _Behind(sampler, skip)
+    kept._index_sampler = PassedOver(sampler, skip, BatchSampler)
     try:
         yield
     finally:
         kept._index_sampler = sampler
-
-
-class _Behind:
-    """A sampler without its first batches."""
-
-    def __init__(self, sampler: Any, skip: int) -> None:
-        self._sampler = sampler
-        self._skip = skip
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self._sampler), self._skip, None)

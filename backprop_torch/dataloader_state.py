@@ -10,19 +10,19 @@ from __future__ import annotations
 import gc
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.loop.replay import begun
 from backprop_core.ports.framework import RandomnessKeeper
 from backprop_torch.delegating_loader import never_begun_again, reads_another
-from backprop_torch.index_position import pass_over
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
@@ -145,21 +145,6 @@ def loader_batch_size(loader: Any) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
-class _SkippingSampler:
-    """A sampler that leaves out the first batches, lazily, so that the loader's draws keep their order."""
-
-    def __init__(self, sampler: Iterable[Any], skip: int) -> None:
-        self._sampler = sampler
-        self._skip = skip
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._rest(iter(self._sampler))
-
-    def _rest(self, indices: Iterator[Any]) -> Iterator[Any]:
-        pass_over(indices, self._skip)
-        yield from indices
-
-
 @contextmanager
 def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
     """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
@@ -168,7 +153,7 @@ def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
     """
     name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     sampler = getattr(loader, name)
-    skipping = () if skip is None else _SkippingSampler(sampler, skip)
+    skipping = () if skip is None else PassedOver(sampler, skip, BatchSampler)
     vars(loader)[name] = skipping
     staying = getattr(loader, "_iterator", None)
     if staying is not None:
@@ -208,7 +193,7 @@ def iterator_behind(
         made()
         torchs = inner(iterator)
         if isinstance(torchs, _BaseDataLoaderIter):
-            pass_over(torchs._sampler_iter, skip)
+            pass_over(torchs._sampler_iter, skip, BatchSampler)
             torchs._num_yielded = skip
         else:  # a subclass gives an iterator of its own
             next(islice(torchs, skip - 1, skip), None)

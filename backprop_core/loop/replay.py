@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from backprop_core.loop.index_position import pass_over
 from backprop_core.loop.loop_state import LoopState
 from backprop_core.ports.framework import LoaderReading
 
@@ -33,8 +34,7 @@ class ReplayedReading:
             self._loop_state.set_randomness(saved)
         self.note_start()
         iterator = iter(self._items)
-        if skip:
-            next(islice(iterator, skip - 1, skip), None)
+        pass_over(iterator, skip)
         if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()

@@ -18,8 +18,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from backprop_core.loop.index_position import pass_over
 from backprop_torch.dataloader_state import iterator_behind
-from backprop_torch.index_position import pass_over
 
 DATA = list(range(23))
 
@@ -57,7 +57,7 @@ def test_what_is_passed_over_is_what_would_have_come(name: str, batching: str) -
                 sampler = BatchSampler(sampler, 4, drop_last=batching == "whole batches")
             indices = iter(sampler)
             if jumps:
-                pass_over(indices, skip)
+                pass_over(indices, skip, BatchSampler)
             else:
                 next(islice(indices, skip, skip), None)
             ends.append((list(indices), torch.rand(1)))

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import GeneratorType
 from typing import Any
 
-from torch.utils.data import BatchSampler
-
 _READERS = (type(iter([])), type(iter(range(0))))
 
 
-def pass_over(indices: Iterator[Any], count: int) -> None:
+def pass_over(indices: Iterator[Any], count: int, batch_sampler: type | None = None) -> None:
     """Have `indices` stand behind its next `count` items, or at its end.
 
     The first one is asked for, since a sampler draws its permutation then; the others are passed over together, so that
     the ten millionth batch costs what the tenth costs.
+
+    Args:
+        batch_sampler: PyTorch's class, where indices may be batches that it makes.
     """
     if count > 0:
         next(indices, None)
-    if count > 1 and not _jump(indices, count - 1):
+    if count > 1 and not _jump(indices, count - 1, batch_sampler):
         next(islice(indices, count - 2, count - 1), None)
 
 
-def _jump(indices: Iterator[Any], count: int) -> bool:
+class PassedOver:
+    """A sampler that leaves out its first items, lazily, so that what it draws is drawn in the same order as ever."""
+
+    def __init__(self, sampler: Iterable[Any], count: int, batch_sampler: type | None = None) -> None:
+        self._sampler, self._count, self._batch_sampler = sampler, count, batch_sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._behind(iter(self._sampler))
+
+    def _behind(self, indices: Iterator[Any]) -> Iterator[Any]:
+        pass_over(indices, self._count, self._batch_sampler)
+        yield from indices
+
+
+def _jump(indices: Iterator[Any], count: int, batch_sampler: Any) -> bool:
     """Advance what `indices` reads from, if that is a list or a range with enough left; False, and nothing done, if not."""
     source: Any = indices
-    if isinstance(indices, GeneratorType) and indices.gi_code is BatchSampler.__iter__.__code__:
+    batches = None if batch_sampler is None else batch_sampler.__iter__.__code__
+    if isinstance(indices, GeneratorType) and indices.gi_code is batches:
         names = {} if indices.gi_frame is None else indices.gi_frame.f_locals
         source = names.get("sampler_iter")  # torch 2.6 and later; before, batches are passed over one by one
         count *= getattr(names.get("self"), "batch_size", 0)
