@@ -7,7 +7,7 @@ from itertools import islice
 from types import GeneratorType
 from typing import Any
 
-_READERS = (type(iter([])), type(iter(range(0))))
+_READERS: tuple[type, ...] = (type(iter([])), type(iter(range(0))))
 
 
 def pass_over(indices: Iterator[Any], count: int, batch_sampler: type | None = None) -> None:
