@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -27,7 +28,13 @@ STEPS = 1500
 
 
 class Training:
-    """A model, its optimizer, and data that each rank has a share of."""
+    """A model, its optimizer, and data that each rank has a share of.
+
+    Attributes:
+        seen: samples and random numbers of this process's steps; on the class, where no state of the script is looked for.
+    """
+
+    seen: ClassVar[list[list[float]]] = []
 
     def __init__(self, at: int, begins: bool) -> None:
         self.begins = begins
@@ -46,7 +53,6 @@ class Training:
         self.loader = DataLoader(
             self.dataset, batch_size=4, sampler=self.sampler, shuffle=self.sampler is None
         )
-        self.seen: list[list[float]] = []
         self._at = at
 
     def box(self, run: str) -> backprop.TimeBox:
