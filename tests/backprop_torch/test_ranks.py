@@ -36,7 +36,10 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
         assert first["outcome"] == "preempted"
         assert int(at) <= len(first["seen"]) < len(whole["seen"])
         assert second["outcome"] == "completed"
-        assert first["seen"] + second["seen"] == whole["seen"]
+        rest = len(whole["seen"]) - len(first["seen"])
+        assert first["seen"] + second["seen"][-rest:] == whole["seen"]
+        # behind the last batch of an epoch that batch is entered once more, and then all is set: docs/decisions/0004
+        assert [seen[:-1] for seen in second["seen"][:-rest]] in ([], [first["seen"][-1][:-1]])
         assert first["run"] == second["run"] == "cut"
         for what in ("drawn", "weights", "optimizer", "scheduler"):
             assert second[what] == whole[what], what
