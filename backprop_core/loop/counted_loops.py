@@ -79,6 +79,7 @@ class RunningLoop:
         stepped_inside: a loop inside has counted a step in the running iteration.
         since: when the running iteration began.
         began: when the loop began.
+        there: what the script's variables held then, by identity; None where it was not worth looking.
         steps_before: training steps that had been taken when it began in all attempts; None where that is not known.
     """
 
@@ -99,6 +100,7 @@ class RunningLoop:
     stepped_inside: bool = False
     since: float = 0.0
     began: float = 0.0
+    there: frozenset[int] | None = field(default=None, repr=False)
     steps_before: int | None = None
 
 

@@ -47,6 +47,14 @@ class ScriptFrames:
             found.append(_Live(one, f"{name}{number}", self._live_in(one)))
         return found
 
+    def values(self, frame: FrameType | None) -> frozenset[int]:
+        """What all these variables hold, by identity."""
+        found: set[int] = set()
+        for space in self.namespaces(frame):
+            every = getattr(space, "every_item", space.items)
+            found.update(id(value) for _, value in every())
+        return frozenset(found)
+
     def _functions(self, frame: FrameType | None) -> Iterator[FrameType]:
         own = {id(vars(sys.modules[name])) for name in self.modules if name in sys.modules}
         while frame is not None:

@@ -57,6 +57,7 @@ class ScriptLoopState(LoopState):
             frameworks=self.frameworks,
             translators=self.translators,
             made_again=True,
+            made_lately=self._is_made_in_the_loop,
         )
         self.script = _Variables(self._state)
         self._stored: list[Callable[[object], bool]] = []
@@ -78,6 +79,15 @@ class ScriptLoopState(LoopState):
         """The boundary that is taken now: between two iterations of `loop`, whose function is `frame`."""
         self._at = (loop, frame)
         self.step = self._steps_before + self._loops.steps
+
+    def _is_made_in_the_loop(self, value: object) -> bool:
+        """Whether the running loop has made it: a process that resumes begins the loop where it was, without it."""
+        loop = self._at[0]
+        return loop is not None and loop.there is not None and id(value) not in loop.there
+
+    def values(self, frame: FrameType) -> frozenset[int]:
+        """What the script's variables hold, by identity."""
+        return self._frames.values(frame)
 
     def loop_begins(self, loop: RunningLoop) -> None:
         """`loop` is about to begin."""

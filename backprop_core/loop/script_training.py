@@ -66,6 +66,7 @@ class ScriptTraining:
         self._owner = os.getpid()
         self._told = 0
         self._entry_s = 0.0
+        self._look_s = self._looked_at = 0.0
         self._proves = recorder_of() is not None  # then every step is a boundary, whatever it costs
         self._steps = LongSteps(loops, clock)
         self._stay: Callable[[], None] = lambda: None
@@ -80,6 +81,10 @@ class ScriptTraining:
         if self.loop_state is not None:
             loop.began = self._clock.monotonic()
             self.loop_state.loop_begins(loop)
+            if loop.site.trains and self._look_s <= (loop.began - self._looked_at) * _ENTRY_SHARE:
+                loop.there = self.loop_state.values(frame)
+                self._looked_at = self._clock.monotonic()
+                self._look_s = self._looked_at - loop.began
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         items: list[Iterable[Any]] = [source]

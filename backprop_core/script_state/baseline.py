@@ -176,6 +176,10 @@ class Look:
             self.mark = digest(node.data)
 
 
+_VARIABLE: Final = 2
+"""Steps to the value of a variable: its namespace, its name."""
+
+
 @dataclass(slots=True)
 class Difference:
     """What differs from a baseline: nodes as they are stored, and what cannot be."""
@@ -190,6 +194,7 @@ class Comparison:
     Args:
         sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
         made_again: objects of the script's that are new under names of their own are made by a new process, too.
+        made_lately: whether the value of a variable is one that a new process does not make before it is restored.
     """
 
     def __init__(
@@ -200,9 +205,11 @@ class Comparison:
         sticky: Mapping[str, frozenset[str]],
         *,
         made_again: bool = False,
+        made_lately: Callable[[object], bool] = lambda value: False,
     ) -> None:
         self._baseline = baseline
         self._made_again = made_again
+        self._made_lately = made_lately
         self._instances: set[Path] = set()
         self._kinds_known = (
             {known.path: known.kind for known in baseline.known.values()} if made_again else {}
@@ -285,7 +292,7 @@ class Comparison:
 
     def _is_made_again(self, node: Node) -> bool:
         """Whether the script's code makes the object in a new process, too: not what a collection has grown by."""
-        if not self._made_again:
+        if not self._made_again or (len(node.path) == _VARIABLE and self._made_lately(node.value)):
             return False
         for length in range(len(node.path) - 1, 0, -1):
             kind = self._kinds_known.get(node.path[:length])

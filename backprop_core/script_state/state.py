@@ -39,6 +39,7 @@ class ScriptState:
         frameworks: they know arrays and generators.
         made_again: in a process that resumes, the script's code runs again up to where it was, so objects that it has made
             by then under names of its own are there; they are stored, and it is said on a resume if one is not.
+        made_lately: whether the value of a variable is one that it has not made by then.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class ScriptState:
         frameworks: Sequence[Framework] = (),
         translators: Sequence[Translator] | None = None,
         made_again: bool = False,
+        made_lately: Callable[[object], bool] = lambda value: False,
     ) -> None:
         self._given = roots
+        self._made_lately = made_lately
         self._made_again = made_again
         self._elsewhere = tracked_elsewhere
         own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
@@ -120,9 +123,14 @@ class ScriptState:
             baseline = self.baseline()
         graph = self._walk(baseline)
         sticky = self._sticky if since is None else {}
-        found = Comparison(baseline, self._kinds, Reader(most_bytes), sticky, made_again=self._made_again).of(
-            graph
-        )
+        found = Comparison(
+            baseline,
+            self._kinds,
+            Reader(most_bytes),
+            sticky,
+            made_again=self._made_again,
+            made_lately=self._made_lately,
+        ).of(graph)
         self._unkept = in_short(found.unkept)
         if since is None:
             self._remember(found.nodes)

@@ -342,3 +342,27 @@ def test_a_test_runner_around_the_training_is_not_looked_into(request: pytest.Fi
     names = {"request": request, "seen": [1]}
     state = ScriptState([DictNamespace(names, "main")])
     assert set(state.baseline().known) == {"main", "main.seen"}
+
+
+class _Native:
+    """Stands for an object whose content lies outside of Python."""
+
+    def __init__(self) -> None:
+        self.handle = 1
+
+
+def test_an_object_that_the_running_loop_makes_is_named_at_once() -> None:
+    """One that a new process makes, too, is left to it; one that it does not have when it is restored is named."""
+    names: dict[str, object] = {"booster": None, "reader": None}
+    lately: set[int] = set()
+    state = ScriptState(
+        [DictNamespace(names, "main")], made_again=True, made_lately=lambda value: id(value) in lately
+    )
+    state.baseline()
+    names["reader"] = _Native()
+    state.changed()
+    assert not state.unkept()
+    names["booster"] = _Native()
+    lately.add(id(names["booster"]))
+    state.changed()
+    assert [one.name for one in state.unkept()] == ["main.booster"]
