@@ -263,10 +263,13 @@ class Pacer:
         """Whether so much time has gone by since the last copy that another one stays within its share of it."""
         if not self.survives or self.steps < COPIES_AFTER_STEPS:
             return False
+        return now - self.last_copy >= self.copy_costs_s() / COPY_SHARE
+
+    def copy_costs_s(self) -> float:
+        """What the next copy is taken to cost, seconds; 0 before the first."""
         recent = self._recent_copies_s
         few = len(recent) < COPIES_JUDGED  # the first are the slowest
-        costs_s = min(recent, default=0.0) if few else statistics.median(recent)
-        return now - self.last_copy >= costs_s / COPY_SHARE
+        return min(recent, default=0.0) if few else statistics.median(recent)
 
     def _guard_wants_one(self, now: float, facts: BoundaryFacts) -> bool:
         """Whether the deadline is near and a copy can be afforded.

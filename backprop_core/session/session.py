@@ -376,7 +376,7 @@ class Session:
             cursor=position.cursor,
             environment=dict(self.training_state.environment()),
             slack_s=self.deadlines.earliest.at - self.clock.monotonic(),
-            extra={"measured": self.forecast.measured()},
+            extra={"measured": self.forecast.measured(), "copy_s": self.pacer.copy_costs_s()},
         )
 
     # -- closing -----------------------------------------------------------------------------------------------
