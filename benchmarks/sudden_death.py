@@ -5,7 +5,7 @@
 
 Each is `backprop run` of tests/sudden_death/dying_script.py, which kills itself. Lost are the steps between the copy that
 was committed and the last one that was finished, and the one that was running. The goal (DESIGN section 13) is one step, or
-100 copies' time, whichever is more; a copy is as dear as the session measured it in that run. `behind` says how far the death
+100 copies' time, whichever is more; a copy is as dear as the session measured it in that run. `behind` is how far the death
 was behind the newest copy, in units of that goal: 1 and less keeps it. A death before the first copy is not asked for.
 """
 
