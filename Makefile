@@ -83,6 +83,8 @@ bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/deadline.py
 	$(BIN)/python benchmarks/checkpoint.py
 	$(BIN)/python benchmarks/governor.py
+	$(BIN)/python benchmarks/unchanged.py
+	$(BIN)/python benchmarks/start.py
 
 clean:
 	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis

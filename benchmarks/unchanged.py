@@ -146,7 +146,7 @@ def show(name: str, result: dict[str, Any]) -> None:
 
     def ratio(key: str) -> float:
         pairs = zip(ours[key][PARTING:], everything[key][PARTING:], strict=True)
-        return statistics.median(one / max(other, 1e-9) for one, other in pairs)
+        return float(statistics.median(one / max(other, 1e-9) for one, other in pairs))
 
     print(
         f"{name:<28}{result['bytes'] / 1e6:8,.0f} MB   written {ours['written_bytes'] / 1e6:9,.1f} MB"
