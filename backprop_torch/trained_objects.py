@@ -21,6 +21,9 @@ from backprop_torch.autograd_graphs import awaits_backward
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
 from backprop_torch.long_step import REGULAR, LongStep
 
+_LONGEST_WINDOW = 1000
+"""So many backward passes without a step of any optimizer: the ones that exist are not what trains."""
+
 
 class TorchTrainedObjects:
     """The optimizers that have stepped, and what belongs to them. Implements the port `TrainedObjects`."""
@@ -31,11 +34,12 @@ class TorchTrainedObjects:
         self._stepped: WeakSet[Optimizer] = WeakSet()
         self._taken: WeakIdentityMap[int] = WeakIdentityMap()
         self._owner = os.getpid()
-        self.grew = False
+        self.grew = self._by_hand = False
+        self._backwards = 0
 
     @contextmanager
     def watch(self, listener: StepListener) -> Iterator[None]:
-        """Tell `listener` of each optimizer step; where none has stepped yet, a backward pass is a step."""
+        """Tell `listener` of each optimizer step; without any optimizer, a backward pass is one."""
 
         def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
             if os.getpid() != self._owner:
@@ -63,7 +67,7 @@ class TorchTrainedObjects:
 
         def backward(tensor: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
-            if not self._stepped and os.getpid() == self._owner:
+            if not self._stepped and os.getpid() == self._owner and self._updates_by_hand():
                 listener.stepped()
             return result
 
@@ -76,6 +80,13 @@ class TorchTrainedObjects:
                 setattr(torch.Tensor, "backward", original)  # noqa: B010
             for hook in hooks:
                 hook.remove()
+
+    def _updates_by_hand(self) -> bool:
+        """Whether a backward pass before any optimizer step is all that can be seen of a step, and no part of a window."""
+        if not self._backwards:
+            self._by_hand = not live_objects()[Optimizer]
+        self._backwards += 1
+        return self._by_hand or self._backwards > _LONGEST_WINDOW
 
     def _inside(self, listener: StepListener, lowest: bool, seldom: bool) -> None:
         if os.getpid() == self._owner:
