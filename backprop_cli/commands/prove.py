@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -69,6 +71,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     # No symbolic links in it: a script that asks where it is would be told another path than the one it was given.
     root = Path(tempfile.mkdtemp(prefix="backprop-prove-")).resolve()
     try:
+        _leave_on_signals()
         scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
         scratch.measure()
         passed = _passed_on(raw, parameters, cwd)
@@ -99,6 +102,16 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     else:
         show(proof)
     return proof.exit_status
+
+
+def _leave_on_signals() -> None:
+    """SIGTERM and a closed terminal end the proof as Ctrl-C does: its runs are ended, and nothing is left behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, leave)
 
 
 def _passed_on(raw: dict[str, Any], parameters: dict[str, Any], cwd: Path) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.commandline import DEADLINE_S, CommandLine, end, wait_for
 
 _NUMPY = """
     import numpy
@@ -60,3 +60,32 @@ def test_a_script_that_is_not_reproducible_is_told_so(backprop: CommandLine) -> 
     told = proven(backprop, script.name, "--steps", "8")
     assert (told["verdict"], told["exit_status"]) == ("not_reproducible", 3)
     assert "seed" in told["mend"]
+
+
+def test_a_script_that_fails_is_no_proof(backprop: CommandLine) -> None:
+    """Its last words are shown, with exit status 2, and nothing is said of it."""
+    script = backprop.script("import numpy\nraise RuntimeError('no data')\n")
+    done = backprop("prove", script.name, timeout=240)
+    assert done.returncode == 2
+    assert "no data" in done.stderr
+    assert not done.stdout
+
+
+def test_a_terminated_proof_leaves_nothing_behind(backprop: CommandLine, tmp_path: Path) -> None:
+    """After SIGTERM its folder is gone, and so is the script that it was running."""
+    script = backprop.script(
+        "import numpy, os, time\nopen('started', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    backprop.environment["TMPDIR"] = str(temporary)
+    child = backprop.start("prove", script.name)
+    try:
+        started = wait_for(lambda: next(temporary.glob("*/work/started"), None))
+        pid = int(wait_for(started.read_text))
+        child.terminate()
+        child.communicate(timeout=DEADLINE_S)
+    finally:
+        end(child)
+    assert not list(temporary.iterdir())
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
