@@ -64,7 +64,10 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
             name="resume",
             mend="See what the script says, and what backprop says before it.",
         )
-    without = names_of_the_attempt(compared)
+    before_cuts, why = reproducible(first.streams, [one for one in cut.streams if one.attempt == 1])
+    if why is not None:  # two runs were alike by luck
+        return _not_reproducible(runs, before_cuts, why, first, second, say)
+    without = names_of_the_attempt(compared) | names_of_the_attempt(before_cuts)
     found = compare_cut(
         first.streams,
         cut.streams,

@@ -15,6 +15,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.errors import BackpropError
 from backprop_core.ports.framework import LoopListener, RandomnessKeeper
+from backprop_core.session.proof import recorder_of
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import (
@@ -78,6 +79,7 @@ class PassWatch:
         self._born: list[Any] = []
         self._at: Pass | None = None
         self._inside = False
+        self._recorder = recorder_of()
         self.book = Passes()
         self.last_asked: Pass | None = None
         self.trained: Pass | None = None
@@ -154,6 +156,8 @@ class PassWatch:
             raise
         if current is not None:
             current.yielded += 1
+        if self._recorder is not None and torch.is_grad_enabled():
+            self._recorder.batch(data)
         return data
 
     def _asked(self, iterator: Any) -> Pass | None:
