@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from backprop_core import contract
@@ -34,6 +34,7 @@ class Recorder:
         self._writer = StreamWriter(orders.stream, int(attempt), int(rank))
         self._digests: Digests | None = None
         self._pending: list[str] = []
+        self._logged: dict[str, str] = {}
         self._last = -1
         self._places = 0
         self._unkept: set[str] = set()
@@ -50,12 +51,15 @@ class Recorder:
         self._guarded(lambda: self._batch(value))
 
     def _batch(self, value: object) -> None:
+        digest = self._known_digests().batch(value)
+        if digest:
+            self._pending.append(digest)
+
+    def _known_digests(self) -> Digests:
         if self._digests is None:
             frameworks = frameworks_in_use()
             self._digests = Digests(frameworks, [*(one.translator for one in frameworks), NumpyTranslator()])
-        digest = self._digests.batch(value)
-        if digest:
-            self._pending.append(digest)
+        return self._digests
 
     def _guarded(self, what: Callable[[], None]) -> None:
         """A fault of ours ends the proof, and not the script."""
@@ -66,6 +70,10 @@ class Recorder:
         except Exception as error:
             self._faulty = True
             self._writer.told(fault=f"{type(error).__name__}: {error}", where=traceback.format_exc())
+
+    def logged(self, values: Mapping[str, Any]) -> None:
+        """The training has logged these since the last boundary."""
+        self._guarded(lambda: self._logged.update(self._known_digests().leaves(dict(values), "logged")))
 
     # -- boundaries --------------------------------------------------------------------------------------------
 
@@ -99,6 +107,7 @@ class Recorder:
         self._open(session)
         if session.restored is not None:
             self._pending.clear()
+            self._logged.clear()
             self._writer.moment(self._moment(session, session.restored.info.step, arrived=True))
 
     def _open(self, session: Session) -> None:
@@ -115,6 +124,7 @@ class Recorder:
     def _record(self, session: Session, step: int) -> None:
         self._last, self._places = step, 0
         self._writer.moment(self._moment(session, step, arrived=False))
+        self._logged.clear()
         if step > 0:
             self._pending.clear()
 
@@ -125,9 +135,7 @@ class Recorder:
         if self._digests is None or self._last <= 0:
             self._digests = Digests(frameworks_in_use(), state.translators)
         pieces: Pieces = self._digests.of(witness)
-        for name, value in session.logged.numbers().items():
-            for leaf, digest in self._digests.leaves(value, f"logged {name}"):
-                pieces[leaf] = (Group.LOGGED, digest)
+        pieces |= {name: (Group.LOGGED, digest) for name, digest in self._logged.items()}
         position = state.position()
         batches = list(self._pending) if step > 0 and not arrived else []
         return Moment(step, position.epoch, position.batch, pieces, batches, arrived)

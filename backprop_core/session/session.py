@@ -227,6 +227,8 @@ class Session:
     def log(self, values: Mapping[str, Any]) -> None:
         """Values of the running step; scalars of any framework, read only when they are shown."""
         self.logged.update(values)
+        if self.recorder is not None:
+            self.recorder.logged(values)
 
     def together(self, what: Callable[[], None]) -> None:
         """Do `what`, a step of the set-up; of several processes that train together all do it, or none.
