@@ -85,6 +85,7 @@ bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/governor.py
 	$(BIN)/python benchmarks/unchanged.py
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/events.py
 
 clean:
 	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis
