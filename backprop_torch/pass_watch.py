@@ -156,8 +156,8 @@ class PassWatch:
             raise
         if current is not None:
             current.yielded += 1
-        if self._recorder is not None and torch.is_grad_enabled():
-            self._recorder.batch(data)
+        if self._recorder is not None and self._recorder.opened and torch.is_grad_enabled():
+            self._recorder.batch(data)  # before a session is open another adapter may be about to train
         return data
 
     def _asked(self, iterator: Any) -> Pass | None:

@@ -26,7 +26,11 @@ _CUT = "cut here by backprop prove"
 
 
 class Recorder:
-    """Records and cuts one process."""
+    """Records and cuts one process.
+
+    Attributes:
+        opened: a session has come to its first boundary, or has everything back.
+    """
 
     def __init__(self, orders: Orders, environ: Any = os.environ) -> None:
         self.orders = orders
@@ -38,7 +42,7 @@ class Recorder:
         self._last = -1
         self._places = 0
         self._unkept: set[str] = set()
-        self._opened = self._saved = self._faulty = False
+        self.opened = self._saved = self._faulty = False
 
     # -- what is trained on ------------------------------------------------------------------------------------
 
@@ -111,9 +115,9 @@ class Recorder:
             self._writer.moment(self._moment(session, session.restored.info.step, arrived=True))
 
     def _open(self, session: Session) -> None:
-        if self._opened:
+        if self.opened:
             return
-        self._opened = True
+        self.opened = True
         began_at = None if session.restored is None else session.restored.info.step
         self._last = -1 if began_at is None else began_at
         self._writer.told(began_at=began_at)
