@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from backprop_cli.commands.list import _cells
 from backprop_cli.commands.status import story
 from backprop_cli.display import line_of
-from backprop_cli.launch import _measured, farewell
+from backprop_cli.attempt_end import measured_in
+from backprop_cli.launch import farewell
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.observed import Cause, Ending, SessionView, View
 from backprop_core.governor.stdout_messages import Heard
@@ -92,7 +93,7 @@ def test_whatever_a_session_says_is_shown_and_recorded(
             1,
             outcome=verdict.outcome,
             reason=verdict.reason,
-            measured=_measured(session.finished or {}, ending),
+            measured=measured_in(session.finished or {}, ending, None, 0.0).written(),
         )
     assert story(store, store.load("r"))
     assert [_cells(row)[0] for row in store.list_rows()] == ["r"]
