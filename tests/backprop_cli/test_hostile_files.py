@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from backprop_cli.attempt_end import measured_in
 from backprop_cli.commands.list import _cells
 from backprop_cli.commands.status import story
 from backprop_cli.display import line_of
-from backprop_cli.attempt_end import measured_in
 from backprop_cli.launch import farewell
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.observed import Cause, Ending, SessionView, View
