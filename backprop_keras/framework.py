@@ -84,6 +84,9 @@ class KerasFramework:
     def ranks(self) -> Ranks | None:
         return None  # on the torch backend they are torch's
 
+    def knows_ranks(self) -> bool:
+        return False
+
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, keras.Model | keras.optimizers.Optimizer)
 

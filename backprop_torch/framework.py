@@ -26,7 +26,7 @@ from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
-from backprop_torch.ranks import ranks_of_process
+from backprop_torch.ranks import knows_ranks, ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.script_parts import script_parts, stored_with
 from backprop_torch.trained_objects import TorchTrainedObjects
@@ -127,6 +127,9 @@ class TorchFramework:
 
     def ranks(self) -> Ranks | None:
         return ranks_of_process()
+
+    def knows_ranks(self) -> bool:
+        return knows_ranks()
 
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, nn.Module | Optimizer)

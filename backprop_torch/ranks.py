@@ -174,6 +174,9 @@ def _on_processor(value: Any) -> Any:
 
 def ranks_of_process() -> Together | None:
     """How the processes of this training talk; None if there is one only. All have to ask at the same time."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        return Together()
-    return None
+    return Together() if knows_ranks() else None
+
+
+def knows_ranks() -> bool:
+    """Whether torch.distributed knows of other processes of this training."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -216,7 +216,7 @@ LAYERS = (
     {"events"},
     {"config", "deadline", "runs", "checkpoints"},
     {"provenance"},
-    {"history", "ports", "resources", "unseeded"},
+    {"earlier_attempt", "history", "ports", "resources", "unseeded"},
     {"script_files", "script_state", "governor"},
     {"prove"},
     {"session"},

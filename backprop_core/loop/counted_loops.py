@@ -150,6 +150,10 @@ class Training(Protocol):
         """Whether no session is open here, so that a child that is forked may train."""
         ...
 
+    def takes_turns(self, loop: RunningLoop) -> None:
+        """`loop` goes on although another one that is not inside it has gone on in the meantime."""
+        ...
+
     def lost(self, key: str) -> None:
         """The loop that was to go on did not begin."""
         ...
@@ -284,8 +288,8 @@ class CountedLoops:
             training.entered(loop, frame)
             self._settle(loop)
             while True:
-                if stack[-1] is not loop:
-                    self._cut_to(loop)
+                if not stack or stack[-1] is not loop:
+                    self._go_on_with(loop)
                 if loop.late is not None and loop.index:
                     training.entered_late(loop, frame)
                 if counts and ran and not loop.stepped_inside and not self.steps_seen:
@@ -326,7 +330,13 @@ class CountedLoops:
             loop.stepped_over = True
         loop.ended.clear()
         loop.stepped_inside = False
-        training.iteration_begins(loop, frame)
+        if loop in self.stack:
+            training.iteration_begins(loop, frame)
+
+    def _go_on_with(self, loop: RunningLoop) -> None:
+        self._cut_to(loop)
+        if loop not in self.stack and loop.site.trains and self.training is not None:
+            self.training.takes_turns(loop)
 
     def _cut_to(self, loop: RunningLoop) -> None:
         """Loops above were left by an exception, or wait in a generator."""

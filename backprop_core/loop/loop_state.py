@@ -28,7 +28,7 @@ from backprop_core.session.rank_parts import RANKS, REST, with_part
 from backprop_core.session.session import Position
 
 _OWN = "backprop."
-RANDOM, _LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))
+RANDOM, LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))
 
 
 @dataclass(slots=True)
@@ -195,7 +195,7 @@ class LoopState:
             for frame in self.cursor.saved_frames()
         ]
         part[REST] = {name: one.capture() for name, one in self.kept.loader_companions().items()}
-        part[_LOOPS] = {
+        part[LOOPS] = {
             "frames": frames_to_state(frames),
             "step": self.step,
             "processes": self.processes,
@@ -208,7 +208,7 @@ class LoopState:
 
     def processes_then(self, states: Mapping[str, Any]) -> int:
         """How many trained together when a checkpoint was made."""
-        loops = states.get(_LOOPS)
+        loops = states.get(LOOPS)
         return int(loops.get("processes", 1)) if isinstance(loops, Mapping) else 1
 
     def witness(self) -> Witness:
@@ -217,6 +217,16 @@ class LoopState:
             self.script.state,
             tuple(self.objects.items()),
             belongs_to_attempt=lambda value: any(one(value) for one in stored),
+        )
+
+    def of_other_ranks(self, states: Mapping[str, Any], source: str) -> str:
+        """A sentence where a checkpoint was made by another number of processes."""
+        then = self.processes_then(states)
+        if then == self.processes:
+            return ""
+        return (
+            f"{source} was made by {then} processes and now there are {self.processes}: what each process has of its own, "
+            "its random numbers and its place in the data, is not that of the uncut training."
         )
 
     def unkept(self) -> Sequence[Unkept]:
@@ -279,7 +289,7 @@ class LoopState:
         Raises:
             StateMismatchError: the positions in the checkpoint make no sense.
         """
-        loops = states.get(_LOOPS)
+        loops = states.get(LOOPS)
         try:
             if not isinstance(loops, Mapping):
                 raise ValueError("no positions are in it")

@@ -45,13 +45,8 @@ class LoopRestorer:
                 "first, without checkpoints."
             )
             return
-        then = loop_state.processes_then(loaded.states)
-        if then != loop_state.processes:
-            session.messages.say_once(
-                f"{self.source} was made by {then} processes and now there are {loop_state.processes}: what each "
-                "process has of its own, its random numbers and its place in the data, is not that of the uncut training.",
-                "warning",
-            )
+        if other := loop_state.of_other_ranks(loaded.states, self.source):
+            session.messages.say_once(other, "warning")
         loop_state.restore_place(loaded.states, self.source)
         if loop_state.found and loop_state.raw is not None:
             loop_state.raw.repair(loaded.states)

@@ -85,5 +85,6 @@ def _advice(given: Given) -> str:
     )
     lines = "One line makes" if given.place is Place.STEP else "Two lines make"
     if given.in_block:
-        return f"{lines} it exact, in place of the loop: {loops}"
+        without = "Or leave the block out: 'backprop run' counts the loops of a script that has no time box of its own."
+        return f"{lines} it exact, in place of the loop: {loops} {without}"
     return f"{lines} it exact, inside of 'with backprop.timebox() as box:' and in place of the loop: {loops}"

@@ -16,6 +16,7 @@ from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoo
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import SCRIPT, LoopState
 from backprop_core.loop.planned_steps import steps_at_end
+from backprop_core.loop.rank_places import check_places
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch
@@ -25,6 +26,7 @@ from backprop_core.script_files import start as script_files
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept, part_of_a_graph
+from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 
 FILES = "backprop.files"
@@ -130,12 +132,12 @@ class ScriptLoopState(LoopState):
             self.kept.all_dropped = (
                 False  # the next model of a fold may not have trained yet; the loops go on all the same
             )
-        objects = self.objects
+        objects, before = self.objects, self._stored
         self._stored = [framework.stored_with(objects) for framework in self.frameworks]
         try:
             yield
         finally:
-            self._stored = []
+            self._stored = before
 
     def baseline(self, frame: FrameType) -> None:
         """What differs from how things are now is what a checkpoint holds."""
@@ -171,7 +173,9 @@ class ScriptLoopState(LoopState):
 
     def states(self) -> Mapping[str, object]:
         with self._held():
-            return super().states()
+            states = super().states()
+        check_places(states.get(RANKS))
+        return states
 
     def awaits_backward(self) -> bool:
         """Whether the script holds a graph that gradients are still to be taken through: no checkpoint can hold it."""
@@ -187,6 +191,10 @@ class ScriptLoopState(LoopState):
         ]
 
     def own_part(self) -> dict[str, object]:
+        with self._held():
+            return self._own_part()
+
+    def _own_part(self) -> dict[str, object]:
         part = super().own_part()
         self._graphs = self._graphs_in(part[SCRIPT]) if SCRIPT in part else []
         part[COUNTED] = {

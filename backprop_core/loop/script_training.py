@@ -18,6 +18,7 @@ from typing import Any
 from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
+from backprop_core.earlier_attempt import may_go_back
 from backprop_core.errors import StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.loop_readings import LoopReadings
@@ -35,7 +36,7 @@ from backprop_core.session.child_process import error_that_ends_process, when_pr
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.proof import noted, recorder_of
-from backprop_core.session.ranks import session_among
+from backprop_core.session.ranks import described, session_among
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import attached_settings
@@ -69,6 +70,9 @@ class ScriptTraining:
         self._look_s = self._looked_at = 0.0
         self._proves = recorder_of() is not None  # then every step is a boundary, whatever it costs
         self._steps = LongSteps(loops, clock)
+        self._among_ranks = attach_rules.is_one_of_several()
+        self._gave_notice = False
+        self._early_fault: Exception | None = None
         self._stay: Callable[[], None] = lambda: None
 
     # -- what the loops tell -----------------------------------------------------------------------------------
@@ -78,6 +82,9 @@ class ScriptTraining:
             self._guarded(lambda: self._begin(frame))
 
     def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
+        self._guarded(lambda: self._remember_opening(loop, frame))
+
+    def _remember_opening(self, loop: RunningLoop, frame: FrameType) -> None:
         if self.loop_state is not None:
             loop.began = self._clock.monotonic()
             self.loop_state.loop_begins(loop)
@@ -153,6 +160,9 @@ class ScriptTraining:
         self._guarded(lambda: self._arrive(loop, frame))
 
     def iteration_begins(self, loop: RunningLoop, frame: FrameType) -> None:
+        self._guarded(lambda: self._begin_iteration(loop, frame))
+
+    def _begin_iteration(self, loop: RunningLoop, frame: FrameType) -> None:
         loop_state, now = self.loop_state, self._clock.monotonic()
         if loop_state is None:
             return
@@ -161,7 +171,9 @@ class ScriptTraining:
             loop_state.restore_entry(loop.entry, self._restored_states(), frame)
             return
         loop.entry = None
-        if took_s is None or self._proves or self._entry_s <= took_s * _ENTRY_SHARE:
+        # Ranks come to the same boundaries, so none of them may find its own iterations too short.
+        always = self._proves or self._among_ranks
+        if took_s is None or always or self._entry_s <= took_s * _ENTRY_SHARE:
             loop.entry = loop_state.entry(frame)
             self._entry_s = self._clock.monotonic() - now
 
@@ -205,10 +217,21 @@ class ScriptTraining:
             self._guarded(lambda: effect.append(loop_state.entry(frame)))
         return effect[0] if effect else None
 
+    def takes_turns(self, loop: RunningLoop) -> None:
+        if self.session is not None:
+            self.session.messages.say(
+                f"Loops take turns, as those of several asyncio tasks do: the one at {loop.site.where} goes on although "
+                "another has gone on in the meantime. They cannot be led back to their places, so nothing more is saved. "
+                "The training goes on.",
+                "warning",
+            )
+        self._step_aside()
+
     def boundary(self, loop: RunningLoop, frame: FrameType) -> None:
+        if self.loops.training is not self:  # it has stepped aside while the loop was running
+            return
         if self.session is None:
-            has_left = self.loops.training is not self
-            if has_left or not (loop.site.by_update or self.loops.iterations_are_steps):
+            if not (loop.site.by_update or self.loops.iterations_are_steps):
                 return
             self._guarded(lambda: self._open(frame))
             if self.session is None:
@@ -223,8 +246,12 @@ class ScriptTraining:
         if own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop():
             self._step_aside()
             return
-        self.loop_state = loop_state = ScriptLoopState(frameworks_in_use(), self.loops)
-        resuming = os.environ.get(contract.RESUME) == "1" and not os.environ.get(contract.SCRIPT_RESUMES)
+        frameworks = frameworks_in_use()
+        if self._among_ranks and (self.loops.stack or not any(one.knows_ranks() for one in frameworks)):
+            self._hand_over()  # the ranks have to begin in one loop, when they know of each other
+            return
+        self.loop_state = loop_state = ScriptLoopState(frameworks, self.loops)
+        resuming = may_go_back() and not os.environ.get(contract.SCRIPT_RESUMES)
         for framework in loop_state.frameworks:
             passes = framework.loader_passes()
             if passes is not None:
@@ -332,13 +359,22 @@ class ScriptTraining:
         attach_rules.stand_by(self._step_aside)
         self._set_up(self.session, loop_state, frame)
 
+    def _tell_of_early_fault(self) -> None:
+        if self._early_fault is not None:
+            raise self._early_fault
+
     def _set_up(self, session: Session, loop_state: ScriptLoopState, frame: FrameType) -> None:
+        session.together(self._tell_of_early_fault)
         if session.restored is not None:
             if not loop_state.go_back(session.restored.states):
                 session.withdraw()
                 self._step_aside()
                 attach_rules.loops_are_counted(yes=False)
                 return
+            if other := loop_state.of_other_ranks(
+                session.restored.states, f"Checkpoint {session.resumed_from}"
+            ):
+                session.messages.say_once(other, "warning")
         else:
             if loop_state.files is not None:
                 loop_state.files.starts_anew()
@@ -370,6 +406,9 @@ class ScriptTraining:
         session, loop_state, loops = self.session, self.loop_state, self.loops
         assert session is not None
         assert loop_state is not None
+        if self._gave_notice:
+            session.boundary(1)
+            return
         if loops.going_back:
             if session.may_leave_by_itself and session.look():
                 session.leave(save=False)
@@ -424,11 +463,25 @@ class ScriptTraining:
             self._close(Outcome.FAILED, str(error))
             print(f"backprop: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
+        except RankError:  # said by the process that it failed in
+            self._step_aside()
         except Exception as error:
-            if self.session is not None and self.session.steps:
-                attach_rules.stepped_aside("the script's loops", error, governed=self.session.governed)
-            elif not isinstance(error, RankError):  # said by the process that it failed in
+            self._fails(error)
+
+    def _fails(self, error: Exception) -> None:
+        """A fault of our own: said once, and the script goes on without us, as soon as other ranks know of it."""
+        session = self.session
+        if not self._gave_notice:
+            if session is not None and session.steps:
+                attach_rules.stepped_aside("the script's loops", error, governed=session.governed)
+            else:
                 attach_rules.give_up("the script's loops", error)
+        if self._among_ranks and session is None and self.loop_state is not None:
+            self._early_fault = error  # the others are told when all of them open their sessions
+            self._gave_notice = True
+        elif session is not None and self.alarm is session and session.give_notice(described(error)):
+            self._gave_notice = True
+        else:
             self._step_aside()
 
     def _step_aside(self) -> None:

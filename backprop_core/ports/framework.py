@@ -394,6 +394,10 @@ class Framework(Protocol):
         """The processes that this one trains with, None if it is alone. All of them have to ask at the same time."""
         ...
 
+    def knows_ranks(self) -> bool:
+        """Whether this process knows of others that it trains with. Asked by one alone: nothing is exchanged."""
+        ...
+
     def is_replicated(self, value: object) -> bool:
         """Whether all of them hold the same `value`, such as a model whose gradients are averaged, so that one saves it."""
         ...

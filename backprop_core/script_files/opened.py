@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import get_ident
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class OpenedFiles:
         self._before_loss = before_loss
         self._before_append = before_append
         self._owner = os.getpid()
-        self._inside = threading.local()
+        self._inside: set[int] = set()
         self.opens: dict[str, int] = {}
         self.appended: dict[str, None] = {}
         self.fault: Exception | None = None
@@ -57,9 +57,10 @@ class OpenedFiles:
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """An event of Python's. Never raises: it would end the script's call."""
-        if getattr(self._inside, "it", False) or os.getpid() != self._owner:
+        thread = get_ident()
+        if thread in self._inside or os.getpid() != self._owner:
             return
-        self._inside.it = True
+        self._inside.add(thread)
         try:
             if event == "open":
                 self._opens(args[0], args[2])
@@ -74,7 +75,7 @@ class OpenedFiles:
         except Exception as error:
             self.fault = self.fault or error
         finally:
-            self._inside.it = False
+            self._inside.discard(thread)
 
     def _opens(self, name: Any, flags: int) -> None:
         path = _absolute(name)

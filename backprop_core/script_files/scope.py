@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+
+TYPE_CHECKING = False  # this is loaded when a script starts
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NEVER = frozenset({"site-packages", "dist-packages", "__pycache__"})
 

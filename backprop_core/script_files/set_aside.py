@@ -6,7 +6,6 @@ It lies in the run's folder until training goes on. If the process dies before t
 from __future__ import annotations
 
 import os
-import shutil
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
@@ -93,6 +92,10 @@ class SetAside:
     def drop(self) -> None:
         """The copies are not needed any more."""
         self.kept.clear()
+        if not os.path.isdir(self._folder):
+            return
+        import shutil
+
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -118,5 +121,7 @@ def _copy(path: str, target: str, *, may_link: bool) -> None:
             return
         except OSError:
             pass  # another file system
+    import shutil
+
     shutil.copyfile(path, target)
     shutil.copymode(path, target)

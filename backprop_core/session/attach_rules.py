@@ -36,7 +36,6 @@ _COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow
 """Where loops are counted, and which module the script has to have imported then."""
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
-_told_of_sessions: list[Callable[[], None]] = []
 _counted = False
 
 
@@ -90,11 +89,13 @@ def may_rewrite(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the loops of the script that this process runs may be counted: under `backprop run`, in no helper."""
     if not environ.get(contract.RUN_DIR) or not environ.get(contract.ATTEMPT):
         return False
-    if (
-        environ.get("WORLD_SIZE", "1") != "1"
-    ):  # ranks agree at the boundaries that torch's hooks and loaders show
-        return False
     return environ.get(contract.ATTACH) in _COUNTS_LOOPS and not is_helper(sys.orig_argv)
+
+
+def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher has started several processes of one training, of which this is one."""
+    count = environ.get("WORLD_SIZE", "")
+    return count.isdigit() and int(count) > 1
 
 
 def wants_this_loop(environ: Mapping[str, str] = os.environ) -> bool:
@@ -132,13 +133,10 @@ def session_opens() -> None:
     step_aside, _standing_by = _standing_by, None
     if step_aside is not None:
         step_aside()
-    for told in _told_of_sessions:
-        told()
+    from backprop_core.script_files.start import current
 
-
-def tell_when_a_session_opens(told: Callable[[], None]) -> None:
-    """`told` is called whenever a session opens in this process, whosever it is."""
-    _told_of_sessions.append(told)
+    if (files := current()) is not None:
+        files.session_opens()
 
 
 def trains_beside(pid: int, more: str = "") -> None:

@@ -30,6 +30,9 @@ from backprop_core.session.settings import SessionSettings
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_core.session.training_state import TrainingState
 
+_NOTICE = 1 << 20
+"""In place of the number of a signal: a rank cannot go on in the box."""
+
 
 class SharedTrainingState(TrainingState, Protocol):
     """What a session asks of an adapter whose training runs in several processes.
@@ -131,6 +134,8 @@ class LeadingSession(Session):
         self._ranks = ranks
         self._countdown = _Countdown()
         self._waiting_steps = 0
+        self._notice = ""
+        self._has_told = False
 
     def open(self) -> None:
         try:
@@ -160,12 +165,17 @@ class LeadingSession(Session):
         ranks, began = self._ranks, self.clock.monotonic()
         number = ranks.hear(int(self.requests.heard or 0))
         talked_s = self.clock.monotonic() - began
+        if self._notice or number >= _NOTICE:
+            self._has_told = True
+            ranks.step_aside(self._notice or "another process cannot go on")
+            raise RankError(self._notice or "Another process cannot go on in the box.")
         if number:
             self.requests.hear_of(number)
         try:
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
         except Exception as error:
+            self._has_told = True
             ranks.step_aside(described(error))
             raise
         except BaseException:
@@ -196,6 +206,10 @@ class LeadingSession(Session):
         finally:
             self._ranks.release(True, 0, Outcome.COMPLETED)
 
+    def give_notice(self, why: str) -> bool:
+        self._notice = self._notice or why
+        return not self._has_told
+
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
         return self._ranks.gather(own)
@@ -221,6 +235,7 @@ class FollowingSession(Session):
         self._ranks = ranks
         self._countdown = _Countdown()
         self._opening = Opening()
+        self._notice = ""
         self._signals = SignalWatch(clock.monotonic, lambda: None)
 
     def open(self) -> None:
@@ -274,7 +289,7 @@ class FollowingSession(Session):
         self.prove(decides=False)
         if not (over or self.recorder is not None):
             return False
-        self._ranks.hear(int(self._signals.received or 0))
+        self._ranks.hear(_NOTICE if self._notice else int(self._signals.received or 0))
         leave, self._countdown.left, outcome = self._ranks.follow(self._training_state.own_part)
         if leave:
             self.leaving = Decision(
@@ -293,6 +308,10 @@ class FollowingSession(Session):
     @property
     def steps(self) -> int:
         return 1  # objects are looked for at the first boundary
+
+    def give_notice(self, why: str) -> bool:
+        self._notice = self._notice or why
+        return True
 
     def withdraw(self) -> None:
         self._signals.stop()

@@ -400,6 +400,15 @@ class Session:
         self.messages.event(SessionWithdrawn())
         self.enrolment.release()
 
+    def give_notice(self, why: str) -> bool:
+        """Something of ours has failed between two boundaries, and the training cannot be saved any more.
+
+        Returns:
+            Whether others train with this process: then they are told at the next boundary, which raises RankError in all
+            of them, and until then boundaries have to be told as ever.
+        """
+        return False
+
     def step_aside(self, error: Exception) -> None:
         """A fault of our own: the training goes on without a session, and that is said."""
         if not isinstance(error, RankError):  # said by the process in which it happened

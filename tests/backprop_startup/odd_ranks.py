@@ -29,6 +29,10 @@ def main() -> None:
         optimizer.param_groups[0]["tag"] = object()
     if KIND == "part_of_one_rank" and rank == 1:
         scheduler.tag = lambda: None  # type: ignore[attr-defined]
+    if KIND == "between_boundaries" and rank == 1:
+        from backprop_core.loop.script_loop_state import ScriptLoopState
+
+        setattr(ScriptLoopState, "entry", fault)  # noqa: B010
     if KIND == "set_up" and rank == 0:
         from backprop_core.session.session import Session
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tensorboard.compat.proto.event_pb2 import Event
 
 from tests.backprop_cli.commandline import CommandLine, end, number_in, wait_for
-from tests.backprop_startup.cutting import events
+from tests.backprop_startup.cutting import cut, events, resumed
 
 SCRIPT = Path(__file__).with_name("written_files.py")
 STEPS = "400"
@@ -79,3 +79,33 @@ def test_every_row_comes_once_though_the_training_was_killed_twice(backprop: Com
         assert ours[name] == theirs[name], (name, done.stderr)
     assert _steps_of_events(backprop.folder / "events") == list(range(int(STEPS)))
     assert "could not" not in done.stderr
+
+
+def test_a_model_that_torch_saves_before_the_loop_is_the_best_again(backprop: CommandLine) -> None:
+    """torch.save opens its file in C: what the top of the script saves on the way back is not what stays."""
+    backprop.script(
+        """
+        import time, torch
+        model = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        torch.save({"best": None}, "best.pt")
+        for step in range(30):
+            optimizer.zero_grad()
+            model(torch.ones(2)).sum().backward()
+            optimizer.step()
+            if step == 3:
+                torch.save({"best": step}, "best.pt")
+            print(step, flush=True)
+            time.sleep(0.1)
+        assert torch.save.__module__ == "torch.serialization"
+        print(torch.load("best.pt"))
+        """
+    )
+
+    def is_behind_the_best() -> bool:
+        output = backprop.attempt_dir("cut") / "output.log"
+        return output.exists() and "6\n" in output.read_text()
+
+    cut(backprop, "cut", backprop.folder / "train.py", when=is_behind_the_best)
+    done = resumed(backprop, "cut")
+    assert done.stdout.splitlines()[-1] == "{'best': 3}", done.stderr

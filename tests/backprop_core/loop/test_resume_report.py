@@ -34,7 +34,7 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
         (replace(GIVEN, place=Place.STEP), "in place of the loop: for step in box.steps(N):", "box.batches"),
         (
             replace(GIVEN, in_block=True),
-            f"Two lines make it exact, in place of the loop: {BATCHES}",
+            f"Two lines make it exact, in place of the loop: {BATCHES} Or leave the block out: 'backprop run' counts",
             "with backprop",
         ),
         (replace(GIVEN, counters=True), "behind its first 12 batches.", "counters"),

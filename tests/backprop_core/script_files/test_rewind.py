@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -166,3 +167,19 @@ def test_scope_is_the_scripts_folders_and_no_cache(tmp_path: Path) -> None:
     assert not scope.holds(str(elsewhere / "log"))
     scope.add(str(elsewhere))
     assert scope.holds(str(elsewhere / "log"))
+
+
+def test_with_keep_files_no_file_is_followed(tmp_path: Path) -> None:
+    """BACKPROP_KEEP_FILES, which --keep-files sets, keeps all of it from beginning; without it the files are followed."""
+    code = "from backprop_core.script_files import start; start.begin(['.']); print(start.current() is None)"
+    for keep, followed in (("1", "True"), ("", "False")):
+        environment = {**os.environ, "BACKPROP_RUN_DIR": str(tmp_path), "BACKPROP_KEEP_FILES": keep}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
+        assert done.stdout == f"{followed}\n"
