@@ -204,7 +204,19 @@ _LEAVES: Mapping[type, Callable[[Any], JSON]] = {
 }
 
 
-def _items(encoder: PlainEncoder, values: Iterable[object], place: KeyPath) -> list[JSON]:
+_MANY: Final = 32
+
+
+def _all_small_integers(values: Any) -> bool:
+    """Whether these are many integers that JSON holds as they are: the state of a generator is one such list in each save."""
+    if len(values) < _MANY or type(values[0]) is not int or set(map(type, values)) != {int}:
+        return False
+    return min(values) >= -_EXACT_INT and max(values) <= _EXACT_INT
+
+
+def _items(encoder: PlainEncoder, values: Any, place: KeyPath) -> list[JSON]:
+    if _all_small_integers(values):
+        return list(values)
     return [encoder.encode(value, (place, index)) for index, value in enumerate(values)]
 
 

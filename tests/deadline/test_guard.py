@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SCRIPT = Path(__file__).parent / "hanging_script.py"
 BOX_S = 12.0
 HANGS_AT = 60
+STEP_S = 0.05
+"""Of the script."""
 BOOKKEEPING_S = 0.5
 """From the end of the process until the governor has written it down."""
 
@@ -26,6 +30,7 @@ def _environment(home: Path) -> dict[str, str]:
         "BACKPROP_HOME": str(home),
         "BACKPROP_RUNTIME_DIR": str(home / "runtime"),
         "BACKPROP_MIN_FREE_RAM": "0",
+        "BACKPROP_MAX_LOAD": "1000",
         "BACKPROP_GPU_PROBE": "none",
         "OMP_NUM_THREADS": "1",
     }
@@ -50,6 +55,16 @@ def _steps_saved(home: Path) -> list[int]:
     return sorted(int(re.sub(r"\..*", "", path.name.removeprefix("step-"))) for path in folders)
 
 
+def _manifests(home: Path) -> list[dict[str, Any]]:
+    folders = sorted((home / "runs/stuck/checkpoints").glob("step-*"))
+    return [json.loads((folder / "manifest.json").read_text()) for folder in folders]
+
+
+def _steps_lost_at_most(manifest: dict[str, Any]) -> int:
+    """Copies take at most 1% of the time: three steps on a machine with nothing else to do, 100 copies' time on others."""
+    return max(3, 2 + math.ceil(100 * manifest["extra"]["copy_s"] / STEP_S))
+
+
 def _begun(output: str) -> int:
     """The last step that the script said it began."""
     return int(re.findall(r"^step (\d+)\s*$", output, re.MULTILINE)[-1])
@@ -64,8 +79,7 @@ def test_a_hang_leaves_the_last_boundary(tmp_path: Path, how: str) -> None:
     attempt = _record(tmp_path)["attempts"][0]  # type: ignore[index]
     assert attempt["outcome"] == "timeboxed"
     assert attempt["ended_wall"] - attempt["started_wall"] <= BOX_S + BOOKKEEPING_S
-    # Copies take at most 1% of the time: one that looks through the script takes some ms, so not every boundary makes one.
-    assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= 10
+    assert _begun(done.stdout) - _steps_saved(tmp_path)[-1] <= _steps_lost_at_most(_manifests(tmp_path)[-1])
     stacks = (tmp_path / "runs/stuck/attempts/1/stacks.txt").read_text()
     assert "hanging_script.py" in stacks
     assert "hang" in stacks
@@ -94,6 +108,6 @@ def test_without_a_governor_the_block_is_left_when_the_step_returns(tmp_path: Pa
     saved = sorted((run / "checkpoints").glob("step-*"))[-1]
     manifest = json.loads((saved / "manifest.json").read_text())
     begun = _begun(done.stdout)
-    assert begun - 10 <= manifest["step"] <= begun
+    assert begun - _steps_lost_at_most(manifest) <= manifest["step"] <= begun
     assert manifest["slack_s"] > 0
     assert "is left out: its beginning is saved" in done.stderr
