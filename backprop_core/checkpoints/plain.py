@@ -208,10 +208,10 @@ _MANY: Final = 32
 
 
 def _all_small_integers(values: Any) -> bool:
-    """Whether these are many integers that JSON holds as they are: the state of a generator is one such list in each save."""
+    """Whether these are many integers that JSON holds as they are: each save has the state of a generator, such a list."""
     if len(values) < _MANY or type(values[0]) is not int or set(map(type, values)) != {int}:
         return False
-    return min(values) >= -_EXACT_INT and max(values) <= _EXACT_INT
+    return bool(min(values) >= -_EXACT_INT and max(values) <= _EXACT_INT)
 
 
 def _items(encoder: PlainEncoder, values: Any, place: KeyPath) -> list[JSON]:
