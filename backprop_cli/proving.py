@@ -68,6 +68,11 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     if why is not None:  # two runs were alike by luck
         return _not_reproducible(runs, before_cuts, why, first, second, say)
     without = names_of_the_attempt(compared) | names_of_the_attempt(before_cuts)
+    return _compared(first, second, cut, without, planned=len(planned))
+
+
+def _compared(first: Done, second: Done, cut: Done, without: frozenset[str], *, planned: int) -> Proof:
+    """The whole run and the cut one, without what belongs to an attempt."""
     found = compare_cut(
         first.streams,
         cut.streams,
@@ -76,13 +81,14 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
         files_again=second.files,
         files_cut=cut.files,
     )
+    trained = max(one.step for one in first.first_rank.steps)
     proof = replace(
         _judged(found, cut, trained),
         not_compared=sorted(without),
         unkept=unkept_in([*first.streams, *cut.streams]),
         seconds={"whole": first.seconds, "again": second.seconds, "cut": cut.seconds},
     )
-    return replace(proof, notes=_notes(found, first, cut, len(planned), proof))
+    return replace(proof, notes=_notes(found, first, cut, planned, proof))
 
 
 def _judged(found: Compared, cut: Done, trained: int) -> Proof:

@@ -56,10 +56,6 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     the working directory. The exit status is 0 if every piece of state and every batch is bit-identical, 1 if not,
     3 if the script itself differs from run to run, and 124 if the time box (-m) ended before.
     """
-    from backprop_cli.proof_runs import ProofRuns, Script, remove_all
-    from backprop_cli.proving import prove
-    from backprop_core.clock import SYSTEM
-
     cwd = working_folder()
     raw = raw_settings(parameters)
     kind = ScriptKind(parameters["kind"] or ScriptKind.SCRIPT)
@@ -67,32 +63,9 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     check_script(kind, script, cwd)
     if parameters["steps"] < 2 or parameters["cuts"] < 1:
         raise UsageError("A proof needs at least 2 steps and 1 cut.", "Give more with --steps and --cuts.")
-    minutes = settings["max-run-minutes"]
-    # No symbolic links in it: a script that asks where it is would be told another path than the one it was given.
-    root = Path(tempfile.mkdtemp(prefix="backprop-prove-")).resolve()
-    try:
-        _leave_on_signals()
-        scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
-        scratch.measure()
-        passed = _passed_on(raw, parameters, cwd)
-        flags = {ScriptKind.MODULE: ["--module"], ScriptKind.PROGRAM: ["--exec"]}.get(kind, [])
-        moved = [_moved(word, cwd, scratch.work) for word in (script, *script_args)]
-        words = [*flags, *passed, moved[0], "--", *moved[1:]]
-        tell(f"proving {one_line(script)} in a copy of {cwd}, within {box_text(minutes)}.")
-        progress = _Progress(parameters["steps"])
-        ends_at = SYSTEM.monotonic() + minutes * 60.0
-        runs = ProofRuns(
-            root, scratch, Script(words, passed), parameters["steps"], SYSTEM, ends_at, progress.reached
-        )
-        proof = prove(runs, parameters["steps"], parameters["cuts"], progress.stage, seed=parameters["seed"])
-        progress.clear()
-        touched = scratch.touched()
-    finally:
-        remove_all(root)
-    for name in touched[:5]:
-        tell(
-            f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path."
-        )
+    passed = _passed_on(raw, parameters, cwd)
+    flags = {ScriptKind.MODULE: ["--module"], ScriptKind.PROGRAM: ["--exec"]}.get(kind, [])
+    proof = _proven([script, *script_args], flags, passed, cwd, settings["max-run-minutes"], parameters)
     if parameters["as_json"]:
         from backprop_core.strict_json import encode
 
@@ -102,6 +75,47 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     else:
         show(proof)
     return proof.exit_status
+
+
+def _proven(
+    command_line: list[str],
+    flags: list[str],
+    passed: list[str],
+    cwd: Path,
+    minutes: float,
+    parameters: dict[str, Any],
+) -> Proof:
+    """Run it in a folder that is gone afterwards.
+
+    Args:
+        flags, passed: what stands before the script in `backprop run`; `resume` takes those that are passed, too.
+    """
+    from backprop_cli.proof_runs import ProofRuns, Script, remove_all
+    from backprop_cli.proving import prove
+    from backprop_core.clock import SYSTEM
+
+    steps, ends_at = parameters["steps"], SYSTEM.monotonic() + minutes * 60.0
+    # No symbolic links in it: a script that asks where it is would be told another path than the one it was given.
+    root = Path(tempfile.mkdtemp(prefix="backprop-prove-")).resolve()
+    try:
+        _leave_on_signals()
+        scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
+        scratch.measure()
+        script, *arguments = [_moved(word, cwd, scratch.work) for word in command_line]
+        words = Script([*flags, *passed, script, "--", *arguments], passed)
+        tell(f"proving {one_line(command_line[0])} in a copy of {cwd}, within {box_text(minutes)}.")
+        progress = _Progress(steps)
+        runs = ProofRuns(root, scratch, words, steps, SYSTEM, ends_at, progress.reached)
+        proof = prove(runs, steps, parameters["cuts"], progress.stage, seed=parameters["seed"])
+        progress.clear()
+        touched = scratch.touched()
+    finally:
+        remove_all(root)
+    for name in touched[:5]:
+        tell(
+            f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path."
+        )
+    return proof
 
 
 def _leave_on_signals() -> None:
