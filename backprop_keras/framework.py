@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
 
 import keras
 
+from backprop_core.checkpoints.shards import SavedShards, Shards
 from backprop_core.ports.framework import (
     LoaderReading,
     LoopListener,
@@ -86,6 +87,21 @@ class KerasFramework:
 
     def knows_ranks(self) -> bool:
         return False
+
+    def holds_spread(self, values: Iterable[object]) -> bool:
+        return False
+
+    def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
+        return states, {}
+
+    def united(
+        self,
+        states: Mapping[str, Any],
+        saved: SavedShards | None,
+        here: Mapping[str, object],
+        objects: Mapping[str, object],
+    ) -> Mapping[str, Any]:
+        return states
 
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, keras.Model | keras.optimizers.Optimizer)

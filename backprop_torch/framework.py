@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
+from backprop_core.checkpoints.shards import SavedShards, Shards
 from backprop_core.ports.framework import (
     LoaderReading,
     LoopListener,
@@ -21,7 +22,7 @@ from backprop_core.ports.framework import (
     RawLoop,
     Tracked,
 )
-from backprop_torch import dataloader_state, objects
+from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.needs import check_needs
@@ -136,6 +137,21 @@ class TorchFramework:
 
     def refuse_nondeterminism(self) -> None:
         torch.use_deterministic_algorithms(True)
+
+    def holds_spread(self, values: Iterable[object]) -> bool:
+        return sharded.holds_spread(values)
+
+    def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
+        return sharded.divided(states)
+
+    def united(
+        self,
+        states: Mapping[str, Any],
+        saved: SavedShards | None,
+        here: Mapping[str, object],
+        objects: Mapping[str, object],
+    ) -> Mapping[str, Any]:
+        return sharded.united(states, saved, here, objects)
 
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)

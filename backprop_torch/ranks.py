@@ -88,6 +88,15 @@ class Together:
         dist.all_gather_object(said, why_not, group=self._group)
         return next((f"process {rank}: {text}" for rank, text in enumerate(said) if text), "")
 
+    def post(self, key: str, text: str) -> None:
+        """Leave word for another rank, from any thread, without waiting for it."""
+        _board().set(key, text)
+
+    def posted(self, key: str) -> str | None:
+        """What was left under `key`; None while there is nothing. From any thread."""
+        board = _board()
+        return board.get(key).decode() if board.check([key]) else None
+
     # -- the first rank ----------------------------------------------------------------------------------------
 
     def ask_for_states(self) -> None:
@@ -170,6 +179,13 @@ def _on_processor(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _on_processor(one) for key, one in value.items()}
     return [_on_processor(one) for one in value] if type(value) is list else value
+
+
+def _board() -> Any:
+    """The store through which the ranks found each other. It needs no rank to wait, and may be used from any thread."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d.PrefixStore("backprop", distributed_c10d._get_default_store())
 
 
 def ranks_of_process() -> Together | None:

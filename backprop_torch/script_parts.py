@@ -38,7 +38,7 @@ def script_parts(kind: type) -> frozenset[str] | None:
 
 
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
-    """Tensors of tracked modules and optimizers, all other tracked objects, and iterators of loaders.
+    """Tensors of tracked modules and optimizers, all other tracked objects, iterators of loaders, and process groups.
 
     A tracked module itself is looked into: attributes that are no tensors of its own are in no `state_dict`.
     """
@@ -55,9 +55,13 @@ def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
     def stored(value: object) -> bool:
         if id(value) in known:
             return True
+        kind = type(value)
+        if kind.__module__.startswith("torch.distributed.") and not issubclass(
+            kind, nn.Module | torch.Tensor
+        ):
+            return True  # meshes, groups, and what fully_shard hangs on a module: each process makes its own
         return (
-            issubclass(type(value), _BaseDataLoaderIter)
-            or type(value) is torch.utils.data._utils.worker.WorkerInfo
+            issubclass(kind, _BaseDataLoaderIter) or type(value) is torch.utils.data._utils.worker.WorkerInfo
         )
 
     return stored

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.ports.framework import Tracked
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
@@ -68,6 +69,7 @@ class TrainState:
         self.trainer = trainer
         self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
+        self.other_shards: Callable[[], OtherParts] | None = None
         self.framework = TorchFramework()
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
         self.randomness = Randomness()
@@ -92,6 +94,13 @@ class TrainState:
             **own,
         }
         return states if self.other_ranks is None else {**states, RANKS: self.other_ranks(own)}
+
+    def is_spread(self) -> bool:
+        """Trainings whose processes do not each hold the whole model are not joined."""
+        return False
+
+    def shards(self) -> Shards:
+        return {}
 
     def own_part(self) -> dict[str, object]:
         """What only Trainer has. Each process has its own place in the data, random generators and running loss."""

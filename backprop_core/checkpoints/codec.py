@@ -13,6 +13,7 @@ from backprop_core.errors import StateMismatchError
 from .arrays import DTYPE_BITS, JSON, ArrayNode, Dense, RawFile, Translator
 from .plain import KIND, KeyPath, PlainEncoder
 from .plain_back import PlainDecoder
+from .shards import SHARDS, OtherParts, OwnShards, Shards
 from .staging import StagingBuffers
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = ["CapturedState", "Snapshot", "StagingBuffers", "capture", "rebuild"]
 
 _NODE: Final = "node"
 _RAW: Final = "raw"
+_SHARDS_OF: Final = ".shards"
+"""Behind an object's name: in memory that is reused its shards have a place of their own."""
 _SAME: Final = "same"
 _LONGEST_NAME: Final = 400
 _SAFETENSORS_FORMAT: Mapping[str, str] = {"torch": "pt", "numpy": "np"}
@@ -64,11 +67,17 @@ class Snapshot:
 
     objects: Mapping[str, CapturedState]
     nbytes: int
+    shards: Snapshot | None = None
+    """What this rank holds of arrays that are spread over several, by object."""
+    others: OtherParts | None = None
+    """How the first rank hears that the others have written theirs."""
 
     def reserve(self, buffers: StagingBuffers) -> None:
         """Allocate and touch what `staged` will need, without copying: before training is in a hurry, and in any thread."""
         for name, state in self.objects.items():
             buffers.prepare(name, state.arrays, state.owners)
+        if self.shards is not None:
+            self.shards.reserve(buffers)
 
     def staged(
         self, buffers: StagingBuffers, *, synchronize: bool = True, unchanged: Unchanged | None = None
@@ -80,9 +89,10 @@ class Snapshot:
         finds out whether it was, and fails with `ChangedMeanwhileError` otherwise.
         """
         objects = {name: _staged(name, state, buffers, unchanged) for name, state in self.objects.items()}
+        shards = None if self.shards is None else self.shards.staged(buffers, synchronize=False)
         if synchronize:
             buffers.synchronize()
-        return Snapshot(objects, self.nbytes)
+        return Snapshot(objects, self.nbytes, shards, self.others)
 
 
 def _staged(
@@ -108,8 +118,25 @@ def capture(states: Mapping[str, object], translators: Sequence[Translator]) -> 
     Raises:
         UnsavableStateError: a value that cannot be stored; the message says where it sits.
     """
-    objects = {name: _capture_one(name, value, translators) for name, value in states.items()}
-    return Snapshot(objects, sum(d.nbytes for state in objects.values() for d in state.arrays.values()))
+    own = states.get(SHARDS)
+    objects = {
+        name: _capture_one(name, value, translators) for name, value in states.items() if name != SHARDS
+    }
+    nbytes = sum(d.nbytes for state in objects.values() for d in state.arrays.values())
+    if not isinstance(own, OwnShards):
+        return Snapshot(objects, nbytes)
+    shards = capture_shards(own.shards, translators)
+    return Snapshot(objects, nbytes + shards.nbytes, shards, own.others)
+
+
+def capture_shards(shards: Shards, translators: Sequence[Translator]) -> Snapshot:
+    """What one rank holds of arrays that are spread over several, taken apart as `capture` does.
+
+    Raises:
+        UnsavableStateError: as `capture`.
+    """
+    named = {f"{name}{_SHARDS_OF}": {"object": name, "shards": dict(of)} for name, of in shards.items()}
+    return capture(named, translators)
 
 
 def _capture_one(name: str, value: object, translators: Sequence[Translator]) -> CapturedState:

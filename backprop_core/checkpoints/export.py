@@ -16,11 +16,15 @@ from typing import Any
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import StoreError, UsageError
 
+from .array_files import PlannedFile
 from .arrays import Translator
+from .codec import capture
 from .files import Flusher, sync_folder, write_file
+from .folder import plan_folder
 from .manifest import CheckpointInfo
 from .numpy_arrays import NumpyTranslator
 from .safetensors_file import join_array_files
+from .shards import SHARDS, SavedShards
 from .store import CheckpointStore, place_of, read_manifest
 
 _OWN = "backprop."
@@ -53,13 +57,22 @@ def export_checkpoint(
     names = [name for name in manifest.objects if not name.startswith(_OWN)] or list(manifest.objects)
     torch = _torch(told)
     states = store.load(path, _translators()).states
+    whole = _whole(states) if SHARDS in states else {}
+    states |= whole
     planned: dict[Path, Callable[[Path], None]] = {}
     for name in names:
         parts = manifest.objects[name]
         if parts.raw:
             planned[directory / parts.tree] = _copier([place.read(path.name, parts.tree)])
             continue
-        if parts.arrays is not None:
+        if name in whole:
+            plan = plan_folder(capture({Path(parts.tree).stem: whole[name]}, _translators()))
+            planned |= {
+                directory / file: _writer(one)
+                for file, one in plan.files.items()
+                if not file.endswith(".json")
+            }
+        elif parts.arrays is not None:
             files = [place.read(path.name, file) for file in (parts.arrays, parts.apart) if file is not None]
             planned[directory / parts.arrays] = _copier(files if len(files) == 1 else join_array_files(files))
         if torch is not None:
@@ -71,6 +84,18 @@ def export_checkpoint(
             f"{path} holds nothing that could be exported without torch.", "Install torch and try again."
         )
     return _write(planned, directory)
+
+
+def _whole(states: Mapping[str, object]) -> dict[str, Any]:
+    """The objects whose arrays are spread over ranks, with whole arrays in their place."""
+    from backprop_core.ports.framework import frameworks_in_use
+
+    saved = states[SHARDS]
+    found: Mapping[str, Any] = {name: state for name, state in states.items() if not name.startswith(_OWN)}
+    assert isinstance(saved, SavedShards)
+    for framework in frameworks_in_use():
+        found = framework.united(found, saved, {}, {})
+    return {name: state for name, state in found.items() if state is not states[name]}
 
 
 def _write(planned: Mapping[Path, Callable[[Path], None]], directory: Path) -> list[Path]:
@@ -93,6 +118,17 @@ def _write(planned: Mapping[Path, Callable[[Path], None]], directory: Path) -> l
             ) from error
         raise
     return done
+
+
+def _writer(planned: PlannedFile) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        flusher = Flusher()
+        try:
+            write_file(path, planned.chunks(), flusher)
+        finally:
+            flusher.wait()
+
+    return write
 
 
 def _copier(chunks: Iterable[memoryview]) -> Callable[[Path], None]:

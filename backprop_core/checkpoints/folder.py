@@ -13,12 +13,14 @@ from typing import Any, Final
 from backprop_core.errors import CheckpointDamagedError, StateMismatchError
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
+from . import leftovers
 from .array_files import APART, INDEX, PlannedFile, plan_array_files
 from .arrays import Translator
 from .codec import CapturedState, Snapshot, rebuild
 from .files import FileFacts
 from .manifest import Manifest, ObjectFiles
 from .safetensors_file import parse_array_file
+from .shards import PART, SHARDS, Part, SavedShards, ranks_in, write_part
 from .unchanged import Unchanged
 
 MAX_TREE_BYTES: Final = 256 << 20
@@ -41,6 +43,8 @@ class FolderPlan:
 
     files: Mapping[str, PlannedFile]
     objects: Mapping[str, ObjectFiles]
+    parts: Callable[[Path], Sequence[Part]] | None = None
+    """Writes what the ranks hold into folders beside the checkpoint, where its arrays are spread over several."""
 
     @property
     def nbytes(self) -> int:
@@ -69,7 +73,25 @@ def plan_folder(snapshot: Snapshot, unchanged: Unchanged | None = None) -> Folde
         if state.arrays:
             arrays, objects[name] = plan_array_files(name, stem, state, unchanged)
             files |= arrays
-    return FolderPlan(files, objects)
+    return FolderPlan(files, objects, _parts_of(snapshot))
+
+
+def _parts_of(snapshot: Snapshot) -> Callable[[Path], Sequence[Part]] | None:
+    own, others = snapshot.shards, snapshot.others
+    if own is None:
+        return None
+    if others is None:
+        raise ValueError("its arrays are spread over several processes, and the others are not here")
+
+    def parts(directory: Path) -> Sequence[Part]:
+        part = write_part(directory, own, 0)
+        try:
+            return [part, *others()]
+        except BaseException:
+            leftovers.remove(directory / part.folder)
+            raise
+
+    return parts
 
 
 def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile]) -> PlannedFile:
@@ -102,6 +124,27 @@ def _stem(name: str, taken: set[str]) -> str:
     return stem
 
 
+def read_part(
+    manifest: Manifest, path: Path, rank: int, read: ReadVerified, translators: Sequence[Translator]
+) -> dict[str, Mapping[str, Any]]:
+    """What rank `rank` held of arrays that were spread, by object; its files are verified before one of them is parsed.
+
+    Raises:
+        CheckpointDamagedError, StateMismatchError, OSError: as `read_states`.
+    """
+    folder = f"rank-{rank:05d}/"
+    files = {name: facts for name, facts in manifest.files.items() if name.startswith(folder)}
+    data = {name: _read(name, path, read, facts) for name, facts in files.items()}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in files:
+        if name.endswith(".json"):
+            arrays = f"{name.removesuffix('.json')}.safetensors"
+            parts = ObjectFiles(name, arrays if arrays in data else None)
+            state = _state(name, path, parts, data, translators)
+            found[state["object"]] = state["shards"]
+    return found
+
+
 def read_states(
     manifest: Manifest, path: Path, read: ReadVerified, translators: Sequence[Translator]
 ) -> dict[str, object]:
@@ -113,21 +156,26 @@ def read_states(
         OSError: a file that is there but cannot be read.
     """
     data = _read_all(manifest, path, read)
-    return {name: _state(name, path, parts, data, translators) for name, parts in manifest.objects.items()}
+    ranks = ranks_in(manifest)
+    states = {name: _state(name, path, parts, data, translators) for name, parts in manifest.objects.items()}
+    if ranks:
+        states[SHARDS] = SavedShards(ranks, lambda rank: read_part(manifest, path, rank, read, translators))
+    return states
 
 
 def _read_all(manifest: Manifest, path: Path, read: ReadVerified) -> dict[str, memoryview]:
-    """All files, the large ones beside each other: one is hashed while another is read."""
-    large = [name for name, facts in manifest.files.items() if facts.nbytes >= _LARGE_BYTES]
+    """All files but those of ranks, the large ones beside each other: one is hashed while another is read."""
+    files = {name: facts for name, facts in manifest.files.items() if not PART.match(name)}
+    large = [name for name, facts in files.items() if facts.nbytes >= _LARGE_BYTES]
     if len(large) < 2:
-        return {name: _read(name, path, read, facts) for name, facts in manifest.files.items()}
+        return {name: _read(name, path, read, facts) for name, facts in files.items()}
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_READERS, thread_name_prefix="backprop-read") as pool:
-        by_size = sorted(manifest.files.items(), key=lambda item: -item[1].nbytes)
+        by_size = sorted(files.items(), key=lambda item: -item[1].nbytes)
         reads = {name: pool.submit(_read, name, path, read, facts) for name, facts in by_size}
         try:
-            return {name: reads[name].result() for name in manifest.files}
+            return {name: reads[name].result() for name in files}
         finally:
             pool.shutdown(cancel_futures=True)
 

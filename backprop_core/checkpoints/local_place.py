@@ -26,6 +26,7 @@ from .files import (
 from .folder import FolderPlan
 from .manifest import MANIFEST_NAME
 from .place import Seal
+from .shards import take_in
 
 _SPARE_BYTES: Final = 1 << 20
 """Free space asked for beyond the files: the manifest, folders and the file system's own book-keeping."""
@@ -81,6 +82,8 @@ class LocalPlace:
                 written[name] = self._link(saving / name, file) or self._write(
                     saving / name, file, step, flusher
                 )
+            for part in plan.parts(self.directory) if plan.parts is not None else ():
+                written |= take_in(self.directory, saving, part)
         finally:
             flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
         flusher = Flusher()

@@ -21,11 +21,11 @@ from .plain import PlainEncoder, refuse_foreign
 from .plain_back import PlainDecoder, refuse_foreign_node
 
 FORMAT_VERSION: Final = 2
-"""Version 2 parts the arrays of an object into two files. A checkpoint without such an object is written as version 1."""
+"""Version 2 parts the arrays of an object into two files, or among ranks. All others are written as version 1."""
 MANIFEST_NAME: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 16 << 20
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~-]{0,199}")
+_FILE_NAME = re.compile(r"(?:rank-\d{5}/)?[A-Za-z0-9_][A-Za-z0-9_.~-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SEAL = re.compile(rb'"manifest_xxh3_128": ?"([0-9a-f]{32})"')
 _COLLAPSED_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
@@ -135,7 +135,7 @@ def dump_manifest(manifest: Manifest, *, indent: int | None = 1) -> bytes:
     plain = PlainEncoder("facts", refuse_foreign)
     text = encode_exactly(
         {
-            "backprop_checkpoint": 2 if any(o.apart for o in manifest.objects.values()) else 1,
+            "backprop_checkpoint": _version_of(manifest),
             "run": facts.run_id,
             "attempt": facts.attempt,
             "box": facts.box,
@@ -158,6 +158,12 @@ def dump_manifest(manifest: Manifest, *, indent: int | None = 1) -> bytes:
     )
     start = text.rindex(_OPEN_SEAL.encode())
     return text[:start] + digest_of(text).encode() + text[start + len(_OPEN_SEAL) :]
+
+
+def _version_of(manifest: Manifest) -> int:
+    """The oldest version that can read it: only files of several ranks are new."""
+    parted = any(one.apart for one in manifest.objects.values())
+    return FORMAT_VERSION if parted or any("/" in name for name in manifest.files) else 1
 
 
 def parse_manifest(text: bytes) -> Manifest:

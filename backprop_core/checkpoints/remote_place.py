@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backprop_core.clock import Clock
-from backprop_core.errors import BackpropError, UsageError
+from backprop_core.errors import BackpropError, CheckpointWriteError, UsageError
 
 from .array_files import PlannedFile
 from .arrays import allocate_ram
@@ -81,6 +81,11 @@ class RemotePlace:
         return MANIFEST_NAME in files and _DAMAGED not in files
 
     def write(self, plan: FolderPlan, step: int, seal: Seal) -> str:
+        if plan.parts is not None:
+            raise CheckpointWriteError(
+                "A checkpoint whose arrays are spread over several processes needs a folder that all of them see, and "
+                f"{self.directory} is an object store."
+            )
         with _as_os_errors():
             taken = set(self._list(""))
             again = 0

@@ -11,9 +11,11 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.shards import SHARDS, OtherParts, Shards
 from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
 from backprop_core.loop.script_watch import ScriptWatch
+from backprop_core.loop.spread_arrays import SpreadArrays
 from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, RawLoop, Tracked
 from backprop_core.prove.witness import Witness
@@ -66,6 +68,7 @@ class LoopState:
         optimizer_steps: steps that any optimizer took in this box.
         processes: how many train together; each has a state of its own.
         other_ranks: asks the others for their part of the state; None where there is none, or they are not listening.
+        other_shards: how to wait for what the others write, where arrays are spread over all of them.
         count_steps: brings `step` up to date, for a loop that does not count each one.
     """
 
@@ -73,6 +76,7 @@ class LoopState:
         self.frameworks = list(frameworks)
         self.translators: Sequence[Translator] = [*(f.translator for f in self.frameworks), NumpyTranslator()]
         self.kept = TrackedObjects(self.frameworks)
+        self._spread = SpreadArrays(self.frameworks)
         self.cursor = Cursor()
         self.step = 0
         self.raw: RawLoop | None = None
@@ -82,6 +86,7 @@ class LoopState:
         self.optimizer_steps = 0
         self.processes = 1
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
+        self.other_shards: Callable[[], OtherParts] | None = None
         self.count_steps: Callable[[], None] = lambda: None
         self.script = ScriptWatch(self.frameworks, self.translators, lambda: self.kept.objects)
         self._window = _Window()
@@ -174,7 +179,29 @@ class LoopState:
         states |= with_part({REST: rest}, own)
         if self.other_ranks is not None:
             states[RANKS] = self.other_ranks(own)
+        if self.is_spread():
+            states = self._spread.to_save(states, self._other_parts())
         return states
+
+    def is_spread(self) -> bool:
+        """Whether arrays are trained of which each process holds a part."""
+        return self._spread.are_in(self.objects.values())
+
+    def shards(self) -> Shards:
+        """What this process holds of such arrays."""
+        if not self.is_spread():
+            return {}
+        return self._spread.divided(self._shared_states())[1]
+
+    def _shared_states(self) -> dict[str, object]:
+        states: dict[str, object] = {name: one.capture() for name, one in self.kept.tracked().items()}
+        states[REST] = {name: one.capture() for name, one in self.kept.companions().items()}
+        return states
+
+    def _other_parts(self) -> OtherParts | None:
+        if self.processes == 1:
+            return lambda: ()
+        return None if self.other_shards is None else self.other_shards()
 
     def own_part(self) -> dict[str, object]:
         """What is another in each process of one training: random generators, the place in the data, and objects that
@@ -187,6 +214,8 @@ class LoopState:
             for name, tracked in self.kept.tracked().items()
             if not any(framework.is_replicated(objects[name]) for framework in self.frameworks)
         }
+        if self.is_spread():  # what holds spread arrays is one state of all
+            part = {name: state for name, state in part.items() if not self._spread.divided({name: state})[1]}
         frames = [
             replace(
                 frame,
@@ -308,6 +337,8 @@ class LoopState:
             StateMismatchError: a state does not fit; nothing was restored.
         """
         tracked = self.kept.tracked()
+        if SHARDS in states or self.is_spread():
+            states = self._spread.united(states, self._shared_states(), self.objects)
         restore_all(tracked, states, source)
         rest = states.get(REST)
         if isinstance(rest, Mapping):

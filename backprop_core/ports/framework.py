@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.shards import SavedShards, Shards
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -234,6 +235,14 @@ class Ranks(Protocol):
         """The first rank is about to save: the others take part."""
         ...
 
+    def post(self, key: str, text: str) -> None:
+        """Leave word for another rank, from any thread, without waiting for it."""
+        ...
+
+    def posted(self, key: str) -> str | None:
+        """What was left under `key`; None while there is nothing. From any thread."""
+        ...
+
     def gather(self, own: Any) -> list[Any]:
         """What every rank gave, in the order of ranks, on the first."""
         ...
@@ -404,6 +413,37 @@ class Framework(Protocol):
 
     def refuse_nondeterminism(self) -> None:
         """From now on an operation that is not deterministic raises an error that names it."""
+        ...
+
+    def holds_spread(self, values: Iterable[object]) -> bool:
+        """Whether one of `values` trains arrays of which each of the processes holds a part."""
+        ...
+
+    def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
+        """`states` with marks in the place of such arrays, and what this process holds of them.
+
+        Raises:
+            UnsavableStateError: one that cannot be stored as it is.
+        """
+        ...
+
+    def united(
+        self,
+        states: Mapping[str, Any],
+        saved: SavedShards | None,
+        here: Mapping[str, object],
+        objects: Mapping[str, object],
+    ) -> Mapping[str, Any]:
+        """`states` of a checkpoint with arrays as this process holds them, whoever saved them.
+
+        Args:
+            saved: the parts of the processes that made it, or None.
+            here: the same states as they are now.
+            objects: what they are states of.
+
+        Raises:
+            StateMismatchError: a part of an array is missing.
+        """
         ...
 
     def is_stop_debris(self, error: BaseException) -> bool:

@@ -43,6 +43,11 @@ class RunningAttempt(Protocol):
     wake: float
 
     @property
+    def copies_are_saves(self) -> bool:
+        """Whether a state cannot be copied here for the case that it is needed: other processes hold parts of it."""
+        ...
+
+    @property
     def run_id(self) -> str: ...
 
     @property

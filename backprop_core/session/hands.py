@@ -87,6 +87,8 @@ class SessionHands:
 
     def copy(self) -> float | None:
         session = self._session
+        if session.copies_are_saves:
+            return None
         began = session.clock.monotonic()
         try:
             self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
@@ -117,6 +119,8 @@ class SessionHands:
     def reserve(self) -> None:
         """Take the memory that copies of the state need, in a thread of its own."""
         session = self._session
+        if session.copies_are_saves:
+            return
         try:
             session.saver.reserve(self._state(SaveReason.PERIODIC)[0])
         except CheckpointError as error:

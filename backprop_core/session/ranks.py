@@ -7,12 +7,15 @@ collective is paid for each step.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
 from backprop_core.deadline.decision import BoundaryAction, Decision
@@ -27,6 +30,7 @@ from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
+from backprop_core.session.shard_writer import ShardWriter, parts_of_others
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_core.session.training_state import TrainingState
 
@@ -45,6 +49,15 @@ class SharedTrainingState(TrainingState, Protocol):
 
     processes: int
     other_ranks: Callable[[Mapping[str, object]], list[Any]] | None
+    other_shards: Callable[[], OtherParts] | None
+
+    def is_spread(self) -> bool:
+        """Whether arrays are trained of which each process holds a part."""
+        ...
+
+    def shards(self) -> Shards:
+        """What this process holds of them."""
+        ...
 
     def own_part(self) -> dict[str, object]:
         """What of the state is another in each process."""
@@ -75,6 +88,8 @@ class Opening:
         error: why it is not, or empty.
         resumed_from: the checkpoint to go on from.
         until: the deadline, in seconds since 1970.
+        directory: where checkpoints go.
+        name: of this attempt, where ranks leave word for each other.
     """
 
     error: str = ""
@@ -82,6 +97,8 @@ class Opening:
     run_id: str = ""
     until: float = 0.0
     governed: bool = False
+    directory: str = ""
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -136,6 +153,12 @@ class LeadingSession(Session):
         self._waiting_steps = 0
         self._notice = ""
         self._has_told = False
+        self._asked = 0
+        self._name = ""
+
+    @property
+    def copies_are_saves(self) -> bool:
+        return self._training_state.is_spread()
 
     def open(self) -> None:
         try:
@@ -144,7 +167,11 @@ class LeadingSession(Session):
             self._ranks.share(Opening(error=str(error) or type(error).__name__))
             raise
         until = self.clock.wall() + self.remaining_s()
-        self._ranks.share(Opening("", self.resumed_from, self.run_id, until, self.governed))
+        directory = str(self.enrolment.checkpoints.directory)
+        self._name = os.urandom(8).hex()
+        self._ranks.share(
+            Opening("", self.resumed_from, self.run_id, until, self.governed, directory, self._name)
+        )
         if why := self._ranks.agree(""):
             self.close(Outcome.FAILED, why)
             raise RankError(f"The box was not opened. {why}")
@@ -192,11 +219,11 @@ class LeadingSession(Session):
     @contextmanager
     def _others_give(self) -> Iterator[None]:
         """Inside, the others wait, and give their part of the state when it is asked for."""
-        self._training_state.other_ranks = self._ask
+        self._training_state.other_ranks, self._training_state.other_shards = self._ask, self._other_shards
         try:
             yield
         finally:
-            self._training_state.other_ranks = None
+            self._training_state.other_ranks = self._training_state.other_shards = None
 
     def complete(self, steps: int) -> None:
         self._ranks.hear(0)
@@ -212,7 +239,13 @@ class LeadingSession(Session):
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
+        self._asked += 1
         return self._ranks.gather(own)
+
+    def _other_shards(self) -> OtherParts:
+        """Waits for what the others write of the checkpoint that they were asked for last."""
+        number = self._asked
+        return lambda: parts_of_others(self._ranks, self._name, number, self.clock, self.remaining_s)
 
     def look(self) -> bool:
         """An evaluation is not left: not every rank may be in one."""
@@ -236,6 +269,8 @@ class FollowingSession(Session):
         self._countdown = _Countdown()
         self._opening = Opening()
         self._notice = ""
+        self._writer: ShardWriter | None = None
+        self._asked = 0
         self._signals = SignalWatch(clock.monotonic, lambda: None)
 
     def open(self) -> None:
@@ -290,12 +325,24 @@ class FollowingSession(Session):
         if not (over or self.recorder is not None):
             return False
         self._ranks.hear(_NOTICE if self._notice else int(self._signals.received or 0))
-        leave, self._countdown.left, outcome = self._ranks.follow(self._training_state.own_part)
+        leave, self._countdown.left, outcome = self._ranks.follow(self._give)
         if leave:
             self.leaving = Decision(
                 BoundaryAction.STOP, SaveReason.DEADLINE, outcome, "the first rank says so"
             )
         return leave
+
+    def _give(self) -> dict[str, object]:
+        """This rank's part of a checkpoint; what it holds of spread arrays it writes itself, in a thread."""
+        self._asked += 1
+        part, shards = self._training_state.own_part(), self._training_state.shards()
+        if self._training_state.is_spread():
+            if self._writer is None:
+                directory = Path(self._opening.directory)
+                translators = self.training_state.translators
+                self._writer = ShardWriter(directory, self._opening.name, self._ranks, translators)
+            self._writer.write(self._asked, shards)
+        return part
 
     def look(self) -> bool:
         """An evaluation is not left."""
@@ -318,10 +365,12 @@ class FollowingSession(Session):
 
     def complete(self, steps: int) -> None:
         self._ranks.hear(0)
-        self._ranks.follow(self._training_state.own_part)
+        self._ranks.follow(self._give)
         self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         self._signals.stop()
+        if self._writer is not None:
+            self._writer.wait()
         self.outcome, self.reason = outcome, reason
         self._signals.pass_on()

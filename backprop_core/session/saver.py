@@ -116,7 +116,11 @@ class Saver:
                 slot = 0
                 staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
             self._copied_to = slot
-            if self.survivor is not None and not any(one.in_place for one in staged.objects.values()):
+            if (
+                self.survivor is not None
+                and staged.shards is None
+                and not any(one.in_place for one in staged.objects.values())
+            ):
                 self.survivor.seal(slot, staged, facts)
             self.copy_s = self._clock.monotonic() - start
         return staged

@@ -177,6 +177,11 @@ class Session:
         if self.restored is not None:
             self.restored.states.clear()
 
+    @property
+    def copies_are_saves(self) -> bool:
+        """Whether a state cannot be copied here for the case that it is needed: other processes hold parts of it."""
+        return False
+
     # -- what users see ----------------------------------------------------------------------------------------
 
     @property

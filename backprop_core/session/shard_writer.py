@@ -1,0 +1,103 @@
+"""How the ranks that are not the first write what they hold of a checkpoint, and how the first hears of it.
+
+They copy what they hold at the boundary, and write it in a thread while training goes on. What was written is told through a
+board that all ranks see, so no rank waits in a collective for one that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backprop_core.checkpoints import leftovers
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture_shards
+from backprop_core.checkpoints.files import FileFacts
+from backprop_core.checkpoints.shards import Part, Shards, write_part
+from backprop_core.clock import Clock
+from backprop_core.errors import CheckpointWriteError
+from backprop_core.ports.framework import Ranks
+
+LOOK_EVERY_S = 0.005
+PATIENCE_S = 30.0
+"""A rank gets this long to write, and all the time that is left where that is more."""
+
+
+class ShardWriter:
+    """Writes the parts of one rank.
+
+    Args:
+        directory: of the run's checkpoints; all ranks see it.
+        name: of this attempt on the board.
+    """
+
+    def __init__(self, directory: Path, name: str, ranks: Ranks, translators: Sequence[Translator]) -> None:
+        self._directory = directory
+        self._name = name
+        self._ranks = ranks
+        self._translators = translators
+        self._buffers = StagingBuffers(translators)
+        self._thread: threading.Thread | None = None
+        self._newest: str | None = None
+
+    def write(self, number: int, shards: Shards) -> None:
+        """Copy `shards` and begin to write them, as part of the `number`-th checkpoint that was asked for.
+
+        Raises:
+            UnsavableStateError: one of them cannot be stored.
+        """
+        self.wait()
+        copied = capture_shards(shards, self._translators).staged(self._buffers)
+        self._thread = threading.Thread(
+            target=self._write, args=(number, copied), name="backprop-shards", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, number: int, copied: Snapshot) -> None:
+        if self._newest is not None:  # of a checkpoint that was not committed: else it has been moved
+            leftovers.remove(self._directory / self._newest)
+        try:
+            part = write_part(self._directory, copied, self._ranks.rank)
+            self._newest = part.folder
+            files = {name: [facts.nbytes, facts.digest] for name, facts in part.files.items()}
+            told = json.dumps({"folder": part.folder, "files": files})
+        except Exception as error:
+            told = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        self._ranks.post(_key(self._name, number, self._ranks.rank), told)
+
+
+def parts_of_others(
+    ranks: Ranks, name: str, number: int, clock: Clock, left_s: Callable[[], float]
+) -> Sequence[Part]:
+    """Wait for the parts of the `number`-th checkpoint that was asked for.
+
+    Raises:
+        CheckpointWriteError: one rank could not write its part, or has not in time.
+    """
+    until = clock.monotonic() + max(PATIENCE_S, left_s())
+    parts = []
+    for rank in range(1, ranks.count):
+        while (told := ranks.posted(_key(name, number, rank))) is None:
+            if clock.monotonic() > until:
+                raise CheckpointWriteError(f"Process {rank} has not written its part of the checkpoint.")
+            clock.sleep(LOOK_EVERY_S)
+        said = json.loads(told)
+        if "error" in said:
+            raise CheckpointWriteError(
+                f"Process {rank} could not write its part of the checkpoint: {said['error']}."
+            )
+        files = {file: FileFacts(nbytes, digest) for file, (nbytes, digest) in said["files"].items()}
+        parts.append(Part(rank, said["folder"], files))
+    return parts
+
+
+def _key(name: str, number: int, rank: int) -> str:
+    return f"{name}/{number}/{rank}"

@@ -1,0 +1,70 @@
+"""Models that are spread over ranks are saved by each rank, and come back in any number of ranks and any layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from backprop_core.checkpoints.export import export_checkpoint
+from backprop_core.checkpoints.store import open_store
+from backprop_core.clock import SYSTEM
+from tests.backprop_torch.on_two_ranks import TORCHRUN, made, trained
+
+SCRIPT = "tests.backprop_torch.sharded_ranks"
+pytestmark = pytest.mark.timeout(900)
+
+
+def piece(folder: Path, layout: str, count: int, run: str, stop: int, *fresh: str) -> dict[str, str]:
+    launcher = () if layout == "plain" else (*TORCHRUN[:-1], str(count))
+    trained(SCRIPT, folder, layout, run, str(stop), *fresh, launcher=launcher)
+    return made(folder, f"{run}-{stop}")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [("fsdp", 2), ("plain", 1)],
+        pytest.param([("fsdp", 4), ("fsdp", 2), ("plain", 1), ("fsdp", 3)], marks=pytest.mark.faults),
+        pytest.param(
+            [("tensor_parallel", 2), ("both", 4), ("hsdp", 4), ("plain", 1)], marks=pytest.mark.faults
+        ),
+    ],
+    ids=lambda pieces: "-".join(f"{layout}{count}" for layout, count in pieces),
+)
+def test_a_cut_training_comes_back_in_other_sizes_and_layouts(
+    tmp_path: Path, pieces: list[tuple[str, int]]
+) -> None:
+    """Model and optimizer, gathered, are those of one process at each cut; every part is verified, and exported as one."""
+    whole = {}
+    for number in range(1, len(pieces) + 1):
+        stop = 3 * number if number < len(pieces) else 0
+        whole[stop] = piece(tmp_path, "plain", 1, f"whole{number}", stop, "fresh")
+    for number, (layout, count) in enumerate(pieces, start=1):
+        stop = 3 * number if number < len(pieces) else 0
+        cut = piece(tmp_path, layout, count, "cut", stop, *["fresh"][: number == 1])
+        assert cut == whole[stop], (layout, count)
+    store = open_store(tmp_path / "home" / "runs" / "cut" / "checkpoints", clock=SYSTEM)
+    spread = next(info for info in store.list() if any(info.path.glob("rank-*")))
+    assert store.verify(spread) == []
+    export_checkpoint(spread, tmp_path / "exported")
+    exported = load_file(tmp_path / "exported" / "model.safetensors")
+    gathered = torch.load(tmp_path / f"cut-{spread.step}.pt", weights_only=True)
+    assert exported.keys() == gathered.keys()
+    assert all(torch.equal(exported[name], gathered[name]) for name in gathered)
+
+
+def test_one_flipped_bit_in_any_part_is_found(tmp_path: Path) -> None:
+    """Each rank's file has its digest in the manifest, and the part of a rank that is missing is damage, too."""
+    piece(tmp_path, "fsdp", 2, "cut", 3, "fresh")
+    store = open_store(tmp_path / "home" / "runs" / "cut" / "checkpoints", clock=SYSTEM)
+    (info,) = store.list()
+    path = info.path / "rank-00001" / "model.shards.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "rank-00001/model.shards.safetensors is damaged" in store.verify(info)[0]
+    path.unlink()
+    assert "is missing" in store.verify(info)[0]
