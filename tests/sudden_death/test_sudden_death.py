@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import re
 import shutil
@@ -40,7 +42,7 @@ def newest(backprop: CommandLine, run: str) -> dict[str, Any]:
     assert len(arrays) == 6
     for array in arrays.values():
         assert (np.asarray(array) == info.step).all(), f"a copy that mixes steps: step {info.step}"
-    return {"step": info.step, "reason": info.facts.reason.value}
+    return {"step": info.step, "reason": info.facts.reason.value, "path": info.path}
 
 
 def die(backprop: CommandLine, run: str, *arguments: object) -> tuple[int, Any]:
@@ -123,3 +125,28 @@ def test_an_exception_leaves_the_last_steps_too(backprop: CommandLine) -> None:
     assert "AssertionError" in done.stderr
     assert newest(backprop, "error")["reason"] == "survivor"
     assert len(backprop.record("error")["attempts"]) == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize("turn", range(100))
+def test_a_death_at_any_moment_leaves_a_whole_checkpoint(backprop: CommandLine, how: str, turn: int) -> None:
+    """At a hundred random moments each: while copies are made and written, with periodic saves and near the deadline."""
+    chance = random.Random(f"{how} {turn}")
+    box = backprop.box(12.0) if turn % 2 else "10"  # the end zone, or the middle of a long box
+    options = ("-m", box, "-c", "0.5s")
+    arguments = (
+        how,
+        chance.randrange(20, 120),
+        chance.random() * 0.05,
+        chance.choice((40_000, 4e6, 40e6)),
+        0.02,
+    )
+    done = start(backprop, "dies", *options, script=arguments)
+    left = newest(backprop, "dies")
+    assert store_of(backprop, "dies").verify(store_of(backprop, "dies").list()[0]) == []
+    if done.returncode:  # else the box was over before
+        assert done.returncode == 128 + getattr(signal, how), done.stderr
+        died_in = begun(done.stdout)
+        copy_s = json.loads((Path(left["path"]) / "manifest.json").read_text())["extra"]["copy_s"]
+        assert died_in - left["step"] <= 5 + math.ceil(2 * 100 * copy_s / 0.02)
