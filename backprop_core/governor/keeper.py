@@ -207,7 +207,7 @@ def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
 def _commit(remains: Remains, attempt_dir: Path, clock: Clock) -> None:
     """Save what a training has left; the governor, whose log this is written into, is dead."""
     survival = commit(remains, clock)
-    if survival is not None:
+    if survival is not None and (survival.path or survival.trouble):  # else the other keeper was faster
         EventLog(attempt_dir / GOVERNOR_FILE, clock).write(survival.event())
 
 
