@@ -291,3 +291,12 @@ def test_rooms_of_the_core_import_only_what_is_below_them() -> None:
         for other in {_room(one) for one in those} - {"", own} if own else ():
             assert {own, other} <= height.keys(), f"{own} or {other} is new: give it its place in LAYERS"
             assert height[other] < height[own], f"{module} imports {other}"
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    """The records in `docs/decisions` are numbered without a double, and each begins with its number."""
+    records = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert len(set(numbers)) == len(numbers), numbers
+    for record in records:
+        assert record.read_text(encoding="utf-8").startswith(f"# {int(record.name[:4])}. "), record.name

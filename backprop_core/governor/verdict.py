@@ -94,7 +94,7 @@ def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
     else:
         about = "" if survival.exact else "about "
         text = f"It had come to {about}step {died_at}; step {survival.step} was saved."
-    return replace(verdict, reason=f"{verdict.reason} {text}")
+    return replace(verdict, reason=f"{verdict.reason.rstrip('.')}. {text}")
 
 
 def _outcome(ending: Ending) -> tuple[Outcome, str]:
