@@ -68,3 +68,37 @@ def test_a_job_of_any_length_completes(tmp_path: Path, cluster: Cluster) -> None
     assert (outcomes[0], outcomes[-1]) == ("preempted", "completed")
     assert set(outcomes[1:-1]) == {"timeboxed"}
     assert "outcome completed whole True" in log.read_text()
+
+
+TWO_TASKS = """
+import os, time
+from pathlib import Path
+me = os.environ["SLURM_PROCID"]
+Path(f"told-{me}").write_text(os.environ["BACKPROP_RUN_ID"] + " " + os.environ["BACKPROP_ATTEMPT"])
+if me == "0":
+    import backprop
+    with backprop.timebox() as box:
+        for step in box.steps(20):
+            time.sleep(0.05)
+    while not Path("told-1").exists():
+        time.sleep(0.05)
+    Path("over").touch()
+while not Path("over").exists():
+    time.sleep(0.05)
+"""
+
+
+def test_tasks_of_one_srun_step_are_one_run(tmp_path: Path, cluster: Cluster) -> None:
+    """Two tasks on two nodes, each with a governor: one run, one attempt, and a status of 0 for the step."""
+    line = CommandLine(tmp_path)
+    line.script(TWO_TASKS)
+    command = f"srun -N2 -n2 {sys.executable} -m backprop_cli run train.py -m 4; echo status $? > ended"
+    cluster.submit(
+        "-N2", "-n2", "-t2", "-ojob.log", "--wrap", command, cwd=line.folder, environment=line.environment
+    )
+    ended = line.folder / "ended"
+    wait_for(lambda: ended.exists() and ended.read_text())
+    assert ended.read_text().split() == ["status", "0"], (line.folder / "job.log").read_text()
+    told = {(line.folder / f"told-{rank}").read_text() for rank in (0, 1)}
+    assert len(told) == 1
+    assert len(line.runs()) == 1
