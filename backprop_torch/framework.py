@@ -44,6 +44,7 @@ class TorchFramework:
 
     def adopt(self, value: object) -> Tracked | None:
         if isinstance(value, nn.Module):
+            sharded.refuse_flattened(value)
             return objects.ModuleTracked(value)
         if isinstance(value, Optimizer):
             return objects.OptimizerTracked(value)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from backprop_core.checkpoints.shards import SavedShards, Shards, mark, marked
-from backprop_core.errors import StateMismatchError, UnsavableStateError
+from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
 
 _MODULE = "torch.distributed.tensor"
 
@@ -39,6 +39,20 @@ def holds_spread(values: Iterable[object]) -> bool:
         ):
             return True
     return False
+
+
+def refuse_flattened(module: nn.Module) -> None:
+    """Refuse FSDP1, whose `state_dict` waits for all ranks although only the first one asks.
+
+    Raises:
+        UsageError: the module, or one inside it, is a FullyShardedDataParallel.
+    """
+    first = sys.modules.get("torch.distributed.fsdp.fully_sharded_data_parallel")
+    if first is not None and any(isinstance(one, first.FullyShardedDataParallel) for one in module.modules()):
+        raise UsageError(
+            "A model in FullyShardedDataParallel (FSDP1) cannot be saved and resumed.",
+            "Use torch.distributed.fsdp.fully_shard (FSDP2) instead: each rank saves what it holds.",
+        )
 
 
 # -- saving ------------------------------------------------------------------------------------------------------

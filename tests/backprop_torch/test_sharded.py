@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.fsdp import FullyShardedDataParallel
 
+import backprop
 from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.store import open_store
 from backprop_core.clock import SYSTEM
+from backprop_core.errors import UsageError
 from tests.backprop_torch.on_two_ranks import TORCHRUN, made, trained
 
 SCRIPT = "tests.backprop_torch.sharded_ranks"
@@ -54,6 +57,14 @@ def test_a_cut_training_comes_back_in_other_sizes_and_layouts(
     gathered = torch.load(tmp_path / f"cut-{spread.step}.pt", weights_only=True)
     assert exported.keys() == gathered.keys()
     assert all(torch.equal(exported[name], gathered[name]) for name in gathered)
+
+
+def test_fsdp1_is_refused_in_one_sentence() -> None:
+    """Its state would be asked for on one rank, and waited for by all: the box says so before it is entered."""
+    inner = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
+    torch.nn.Module.__init__(inner)
+    with pytest.raises(UsageError, match="FSDP1"), backprop.timebox("1m", model=torch.nn.Sequential(inner)):
+        raise AssertionError("not reached")
 
 
 def test_one_flipped_bit_in_any_part_is_found(tmp_path: Path) -> None:
