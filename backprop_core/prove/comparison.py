@@ -158,12 +158,19 @@ def _how_batches(
             and list(moments[after.step].batches) == list(after.batches)
         ):
             return f"are those of rank {number}"
-    mine = by_rank.get(rank, {})
-    for step in sorted(mine):
-        if list(mine[step].batches) == list(after.batches) and step != after.step:
-            apart = step - after.step
-            return f"are those of step {step}: {abs(apart)} {'ahead' if apart > 0 else 'behind'}"
+    apart = _shift(list(before.batches), list(after.batches), by_rank.get(rank, {}))
+    if apart:
+        return f"are shifted: {abs(apart)} {'ahead' if apart > 0 else 'behind'}"
     return "are others"
+
+
+def _shift(expected: list[str], given: list[str], moments: Mapping[int, Moment]) -> int:
+    """By how many batches `given` lies ahead of `expected` in all that the whole run was trained on; 0: it is not there."""
+    all_of_them = [batch for step in sorted(moments) for batch in moments[step].batches]
+    places = range(len(all_of_them) - len(given) + 1)
+    here = next((at for at in places if all_of_them[at : at + len(expected)] == expected), None)
+    there = [at for at in places if all_of_them[at : at + len(given)] == given]
+    return 0 if here is None or not there else min((at - here for at in there), key=abs)
 
 
 def _count(stream: Stream, steps: set[int], without: frozenset[str], into: dict[Group, int]) -> None:

@@ -68,7 +68,15 @@ def test_a_shifted_batch_goes_before_what_it_changes() -> None:
     cause = cause_of(compared)
     assert cause is not None
     assert cause.difference.group is Group.BATCH
-    assert "those of step 6: 1 ahead" in cause.sentence
+    assert "are shifted: 1 ahead" in cause.sentence
+
+
+def test_a_shift_within_a_window_is_told_in_batches() -> None:
+    """Steps of two batches each, resumed one batch too early, are one behind."""
+    whole = [Stream(moments=[_moment(step, batches=[f"{step} a", f"{step} b"]) for step in range(1, 6)])]
+    cause = cause_of(compare(whole, [Stream(2, moments=[_moment(4, batches=["3 b", "4 a"])], began_at=3)]))
+    assert cause is not None
+    assert "are shifted: 1 behind" in cause.sentence
 
 
 def test_another_number_of_batches_is_another_window() -> None:
