@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backprop_core.config.options import BY_NAME, FRAMEWORKS, PROBES, PROCESS, TRAINING, integer, minutes
+from backprop_core.config.options import (
+    FRAMEWORKS,
+    OPTIONS,
+    PROBES,
+    PROCESS,
+    TRAINING,
+    Option,
+    integer,
+    minutes,
+)
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import UsageError
 
@@ -20,39 +29,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem] | list[str]"]
-
-_SHORT = {
-    "max-run-minutes": "-m",
-    "framework": "-f",
-    "checkpoint-every-minutes": "-c",
-    "gpu-memory-limit": "-g",
-    "max-parallel": "-p",
-}
-_METAVARS = {
-    "max-run-minutes": "MINUTES",
-    "budget-from": "WHAT",
-    "framework": "NAME",
-    "checkpoint-every-minutes": "MINUTES",
-    "gpu-memory-limit": "LIMIT",
-    "max-parallel": "COUNT",
-    "min-free-ram": "GB",
-    "max-load": "LOAD",
-    "gpu-probe": "NAME",
-    "gpu-min-vram": "MB",
-    "gpu-max-temp": "CELSIUS",
-    "wait-minutes": "MINUTES",
-    "grace": "SECONDS",
-    "warning-signals": "NAMES",
-    "python": "PROGRAM",
-    "rewrite": "PACKAGE",
-    "timeboxed-exit-code": "N",
-    "resume-flag": "FLAG",
-    "checkpoint-glob": "GLOB",
-    "sink": "NAME",
-    "on-end": "COMMAND",
-    "on-event": "KIND=COMMAND",
-}
-_REPEATABLE = ("sink", "on-event")
 
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -77,44 +53,33 @@ _PROPOSALS: Mapping[str, Complete] = {
 def config_options(command: Command) -> Command:
     """Add every option that may also stand in a configuration file. Values arrive unchecked, as text."""
     command = click.option(
-        "--wait/--no-wait", "wait", default=None, help="Wait for resources (the default), or refuse at once."
-    )(command)
-    command = click.option(
-        "--provenance/--no-provenance", "provenance", default=None, help=BY_NAME["provenance"].help
-    )(command)
-    command = click.option(
-        "--tracker/--no-tracker",
-        "tracker",
-        default=None,
-        help="Go on in the script's run of W&B, MLflow or Comet on a resume (the default), or begin a new one.",
-    )(command)
-    command = click.option("--strict/--no-strict", "strict", default=None, help=BY_NAME["strict"].help)(
-        command
-    )
-    command = click.option(
-        "--keep-files/--no-keep-files", "keep_files", default=None, help=BY_NAME["keep-files"].help
-    )(command)
-    command = click.option(
         "--no-rewrite",
         "rewrite",
         flag_value="none",
         help="Run the script as it is: its loops are not counted.",
     )(command)
-    for name in reversed(_METAVARS):
-        option = BY_NAME[name]
-        flags = [_SHORT[name]] if name in _SHORT else []
-        default = "" if option.default in (None, []) else f"  [default: {_plain(option.default)}]"
-        decorate = click.option(
-            *flags,
-            f"--{name}",
-            default=None,
-            multiple=name in _REPEATABLE,
-            metavar=_METAVARS[name],
-            help=option.help + default,
-            shell_complete=_PROPOSALS.get(name),
-        )
-        command = decorate(command)
+    for option in reversed(OPTIONS):
+        command = _switch(option)(command) if not option.metavar else _valued(option)(command)
     return command
+
+
+def _switch(option: Option) -> Callable[[Command], Command]:
+    default = "" if option.default is False else "  [default: yes]"
+    flags = f"--{option.name}/--no-{option.name}"
+    return click.option(flags, option.name.replace("-", "_"), default=None, help=option.help + default)
+
+
+def _valued(option: Option) -> Callable[[Command], Command]:
+    default = "" if option.default in (None, []) else f"  [default: {_plain(option.default)}]"
+    return click.option(
+        *([option.short] if option.short else []),
+        f"--{option.name}",
+        default=None,
+        multiple=option.repeatable,
+        metavar=option.metavar,
+        help=option.help + default,
+        shell_complete=_PROPOSALS.get(option.name),
+    )
 
 
 def common_options(command: Command) -> Command:
@@ -206,8 +171,7 @@ def raw_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """The configuration options among a command's parameters, by option name; takes them out of
     `parameters`.
     """
-    names = [*_METAVARS, "wait", "strict", "keep-files", "provenance", "tracker"]
-    raw = {name: parameters.pop(name.replace("-", "_"), None) for name in names}
+    raw = {option.name: parameters.pop(option.name.replace("-", "_"), None) for option in OPTIONS}
     return {name: None if value == () else value for name, value in raw.items()}
 
 

@@ -45,6 +45,9 @@ class Option:
         allowed: what may be given, for messages.
         default: when nobody says anything.
         help: one line for people.
+        metavar: what stands for the value in the help; empty for a switch, which is `--name` or `--no-name`.
+        short: on the command line, such as `-m`; or empty.
+        repeatable: may be given more than once.
     """
 
     name: str
@@ -53,6 +56,15 @@ class Option:
     allowed: str
     default: Any
     help: str
+    metavar: str = ""
+    short: str = ""
+    repeatable: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.metavar and self.parse is not switch:
+            raise ValueError(
+                f"option {self.name} takes a value and does not say what stands for it in the help"
+            )
 
     @property
     def env(self) -> str:
@@ -213,35 +225,48 @@ _MINUTES = 'a number of minutes above 0 or a duration such as "90s" or "1h30m", 
 
 OPTIONS: tuple[Option, ...] = (
     Option("max-run-minutes", "maxRunMinutes", minutes(), _MINUTES, 10.0,
-           'Time box: minutes, fractions allowed, or a duration such as "90s" or "1h30m".'),
+           'Time box: minutes, fractions allowed, or a duration such as "90s" or "1h30m".',
+           metavar="MINUTES", short="-m"),
     Option("budget-from", "budgetFrom", choice(PROCESS, TRAINING), f"{PROCESS} or {TRAINING}", PROCESS,
-           "What the time box counts from: the start of the process, or the first step of the training."),
+           "What the time box counts from: the start of the process, or the first step of the training.",
+           metavar="WHAT"),
     Option("framework", "framework", choice(*FRAMEWORKS), "one of " + ", ".join(FRAMEWORKS), "auto",
-           "Framework of the script: " + ", ".join(FRAMEWORKS) + "."),
+           "Framework of the script: " + ", ".join(FRAMEWORKS) + ".",
+           metavar="NAME", short="-f"),
     Option("checkpoint-every-minutes", "checkpointEveryMinutes", optional(minutes()),
            _MINUTES, None,
-           "Minutes (or a duration) between periodic checkpoints; without it saving takes at most 2% of the time."),
+           "Minutes (or a duration) between periodic checkpoints; without it saving takes at most 2% of the time.",
+           metavar="MINUTES", short="-c"),
     Option("gpu-memory-limit", "gpuMemoryLimit", optional(memory_limit),
            'a share such as "80%" or a number of GB such as "8"', None,
-           'GPU memory that the run may use: "80%" or "8" (GB).'),
+           'GPU memory that the run may use: "80%" or "8" (GB).',
+           metavar="LIMIT", short="-g"),
     Option("max-parallel", "maxParallel", integer(1, 1024), "a whole number from 1 to 1024", 2,
-           "Runs at once on this machine."),
+           "Runs at once on this machine.",
+           metavar="COUNT", short="-p"),
     Option("min-free-ram", "minFreeRamGB", number(0, 65_536), "a number of GB, 0 or more", 4.0,
-           "Free memory in GB below which nothing starts."),
+           "Free memory in GB below which nothing starts.",
+           metavar="GB"),
     Option("max-load", "maxLoadPerCpu", number(0, 100_000, above=True), "a number above 0", 8.0,
-           "Load average per CPU above which nothing starts."),
+           "Load average per CPU above which nothing starts.",
+           metavar="LOAD"),
     Option("gpu-probe", "gpu.probe", choice(*PROBES), "one of " + ", ".join(PROBES), "auto",
-           "How GPUs are asked: " + ", ".join(PROBES) + "."),
+           "How GPUs are asked: " + ", ".join(PROBES) + ".",
+           metavar="NAME"),
     Option("gpu-min-vram", "gpu.minFreeVramMB", number(0, 4_194_304), "a number of MB, 0 or more", 2500.0,
-           "Free GPU memory in MB below which nothing starts on a GPU."),
+           "Free GPU memory in MB below which nothing starts on a GPU.",
+           metavar="MB"),
     Option("gpu-max-temp", "gpu.maxTempC", number(20, 150), "a temperature from 20 to 150 °C", 85.0,
-           "GPU temperature in °C above which nothing starts, and a run is paused."),
-    Option("wait", "wait", switch, "true or false", True, "Wait for resources, or refuse at once."),
+           "GPU temperature in °C above which nothing starts, and a run is paused.",
+           metavar="CELSIUS"),
+    Option("wait", "wait", switch, "true or false", True, "Wait for resources; --no-wait refuses at once."),
     Option("wait-minutes", "waitMinutes", minutes(above=False),
            'a number of minutes, 0 or more, or a duration such as "90s"', 10.0,
-           "Minutes (or a duration) to wait for resources at most."),
+           "Minutes (or a duration) to wait for resources at most.",
+           metavar="MINUTES"),
     Option("grace", "grace", seconds(86_400), 'a number of seconds from 0 to 86400, or a duration such as "2m"', 30.0,
-           "Seconds between the stop signal and the kill."),
+           "Seconds between the stop signal and the kill.",
+           metavar="SECONDS"),
     Option("provenance", "provenance", switch, "true or false", True,
            "Keep with each box what it was started from: git commit and changes, packages, host, GPU, seeds."),
     Option("strict", "strict", switch, "true or false", False,
@@ -250,25 +275,34 @@ OPTIONS: tuple[Option, ...] = (
            "On a resume leave the files that the script writes as they are, instead of as they were at the checkpoint."),
     Option("warning-signals", "warningSignals", warning_signals,
            'some of ' + ", ".join(WARNING_SIGNALS) + ', with commas between, or "none"', ",".join(WARNING_SIGNALS),
-           "Signals by which a scheduler warns: save and end. The others go to the script."),
+           "Signals by which a scheduler warns: save and end. The others go to the script.",
+           metavar="NAMES"),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
-           "Interpreter for the script; default: the one backprop runs under."),
+           "Interpreter for the script; default: the one backprop runs under.",
+           metavar="PROGRAM"),
     Option("rewrite", "rewrite", optional(packages), 'names of packages with commas between, or "none"', None,
-           "Installed packages whose loops are counted as the script's own are, so that training in them resumes exactly."),
+           "Installed packages whose loops are counted as the script's own are, so that training in them resumes exactly.",
+           metavar="PACKAGE"),
     Option("timeboxed-exit-code", "timeboxedExitCode", integer(0, 255), "a whole number from 0 to 255", 0,
-           "Exit status of an early end that can be resumed."),
+           "Exit status of an early end that can be resumed.",
+           metavar="N"),
     Option("resume-flag", "resumeFlag", optional(text), "a flag of the script, such as --resume", None,
-           "On a resume, append this flag and the checkpoint's path to the script's arguments."),
+           "On a resume, append this flag and the checkpoint's path to the script's arguments.",
+           metavar="FLAG"),
     Option("checkpoint-glob", "checkpointGlob", optional(text), 'a pattern such as "out/*.pt"', None,
-           "Files that the script itself saves; the newest is remembered as checkpoint."),
+           "Files that the script itself saves; the newest is remembered as checkpoint.",
+           metavar="GLOB"),
     Option("sink", "sinks", several, "names of sinks, such as tensorboard or wandb:PROJECT", [],
-           "Where events go beside the run's files: tensorboard, wandb, mlflow, or one that you installed. Repeatable."),
+           "Where events go beside the run's files: tensorboard, wandb, mlflow, or one that you installed. Repeatable.",
+           metavar="NAME", repeatable=True),
     Option("tracker", "tracker", switch, "true or false", True,
-           "A resumed script goes on in the run of its tracker: W&B, MLflow, Comet."),
+           "Go on in the script's run of W&B, MLflow or Comet on a resume; --no-tracker begins a new one."),
     Option("on-end", "onEnd", optional(text), "a command", None,
-           "Command for the end of each box; it reads the event as JSON on standard input."),
+           "Command for the end of each box; it reads the event as JSON on standard input.",
+           metavar="COMMAND"),
     Option("on-event", "onEvent", hooks, "KIND=COMMAND, such as checkpoint_saved=./copy.sh", [],
-           "Command for each event of a kind; see docs/events.md for the kinds. Repeatable."),
+           "Command for each event of a kind; see docs/events.md for the kinds. Repeatable.",
+           metavar="KIND=COMMAND", repeatable=True),
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}
