@@ -81,7 +81,9 @@ def _tensor(owner: str, *path: Any, change: Callable[[Any], Any]) -> Callable[[S
     def spoil(states: States) -> None:
         held = states[owner]
         for key in path[:-1]:
-            held = held[key]
+            held = held.get(key, {})
+        if path[-1] not in held:  # an optimizer that has not stepped yet has no slots
+            return
         held[path[-1]] = change(held[path[-1]])
 
     return spoil
