@@ -72,6 +72,8 @@ check: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing/api.py
+	$(BIN)/vulture
+	$(BIN)/python -m pytest tests/test_import_rules.py
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .

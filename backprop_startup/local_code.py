@@ -43,7 +43,6 @@ class LocalCode:
         ]
         self._script, self._module = script, module
         self._program: Program | None = None
-        self._trees: dict[str, object] = {}
         self._here: dict[str, bool] = {}
 
     def may_be_local(self, fullname: str) -> bool:

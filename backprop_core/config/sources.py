@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backprop_core.config.options import BY_NAME, OPTIONS, Option
+from backprop_core.config.options import OPTIONS, Option
 from backprop_core.errors import ConfigError
 
 JSON_NAMES = ("backprop.config.json", ".backprop.json")
@@ -190,8 +190,3 @@ def _parse(path: Path, parser: Any) -> Any:
     except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise ConfigError(f"{path} is not valid {kind}: {error}.", "Correct it or move it away.") from error
-
-
-def option_named(name: str) -> Option:
-    """The option of this name; KeyError if there is none."""
-    return BY_NAME[name]

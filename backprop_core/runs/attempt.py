@@ -62,8 +62,3 @@ class Attempt:
     def governor_log(self) -> Path:
         """Where the governor, and nobody else, writes its events."""
         return self.directory / GOVERNOR_FILE
-
-    @property
-    def output_log(self) -> Path:
-        """Where the governor keeps what the script printed."""
-        return self.directory / OUTPUT_FILE
