@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed check format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed check docs format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -74,6 +74,13 @@ check: $(VENV)/.dev-ready
 	$(BIN)/mypy --strict tests/typing/api.py
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_import_rules.py
+	$(DOCS) --quiet
+
+# All pages as a site, in build/site/; a dead link or a page that the navigation lacks fails it.
+DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+docs: $(VENV)/.dev-ready
+	$(DOCS)
+	@echo "Open build/site/index.html."
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .
