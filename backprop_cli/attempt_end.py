@@ -8,7 +8,7 @@ from typing import Any
 
 from backprop_cli.interpreter import missing_module_hint
 from backprop_cli.scripts import ScriptKind
-from backprop_core.deadline.budget import duration_text
+from backprop_core.deadline.budget import duration_text, stopped_text
 from backprop_core.events.kinds import AttemptEnded
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
@@ -52,12 +52,19 @@ def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: Last) 
 
 def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
     """The last line: how it ended, why, and how to go on."""
+    resume = f"Resume: backprop resume {record.id}"
+    finished = ending.session.finished
+    if verdict.outcome is Outcome.TIMEBOXED and resumable and finished is not None and not ending.killed:
+        step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
+        stale = step is not None and saved is not None and saved < step  # a save failed, or was left out
+        kept = f"The newest checkpoint is of step {saved}." if stale else "Checkpoint saved."
+        return f"{stopped_text(step, ending.unused_s)} {kept} {resume}"
     text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
     if verdict.outcome is Outcome.COMPLETED:
         return text
     if resumable:
-        return f"{text} Continue with: backprop resume {record.id}"
-    return f"{text} It left no checkpoint, so 'backprop resume {record.id}' would start afresh."
+        return f"{text} {resume}"
+    return f"{text} There is no checkpoint: 'backprop resume {record.id}' would start from scratch."
 
 
 def hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:

@@ -28,7 +28,7 @@ from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 
 LOOK_EVERY_S = 0.1
-_ENDED = "The {} was ended. Continue with: backprop resume {} --until-done"
+_ENDED = "The {} was ended. Resume: backprop resume {} --until-done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class _Boxes:
             return "The total time is used up."
         job = job_end(again=True) if in_job else None
         if job is not None and job.at(self.clock) - MARGIN_S - now < LEAST_BOX_S:
-            how = "" if self.chain.job else f" Continue with: backprop resume {record.id} --until-done"
+            how = "" if self.chain.job else f" Resume: backprop resume {record.id} --until-done"
             return f"No further box is begun before {job.text}.{how}"
         return ""
 

@@ -247,3 +247,16 @@ def _add_job_end(text: str, source: str, clock: Clock, limits: list[Limit], note
     else:
         instant = local_text(datetime.fromtimestamp(end, tz=UTC).timestamp())
         limits.append(Limit(clock.monotonic() + left, f"{source} ({instant})", fixed=True))
+
+
+def stopped_text(step: int | None, left_s: float | None) -> str:
+    """Such as `Stopped at step 139, 0.4 s before the deadline.`
+
+    Args:
+        step: the last, or None where it is not known.
+        left_s: seconds to the deadline; below 0 behind it.
+    """
+    text = "Stopped" if step is None else f"Stopped at step {step}"
+    if left_s is None:
+        return f"{text} for the deadline."
+    return f"{text}, {duration_text(abs(left_s))} {'before' if left_s >= 0 else 'after'} the deadline."

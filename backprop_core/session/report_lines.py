@@ -8,7 +8,7 @@ from typing import Any
 
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
-from backprop_core.deadline.budget import duration_text
+from backprop_core.deadline.budget import duration_text, stopped_text
 from backprop_core.events.kinds import (
     CheckpointRestored,
     Ended,
@@ -280,7 +280,7 @@ class Reporter:
         )
 
     def end(self) -> Ended:
-        """The last line and the last event: steps, time used, reserve kept, slack left, checkpoint; for the record, too."""
+        """The last event, for the record too; and the last line, of which a governor says all but what went wrong."""
         session = self._session
         newest, position = session.checkpoint, session.training_state.position()
         made = session.steps_made()
@@ -293,22 +293,28 @@ class Reporter:
             values=session.logged.numbers(),
             checked=self._forecast_and_what_came(position.step),
         )
-        parts = [f"{session.outcome} at step {position.step} after {made} step{'s' * (made != 1)}"]
-        if not session.enrolment.governed:  # the governor tells how long the whole attempt took
-            parts[0] += f" and {duration_text(ended.used_s or 0.0)}"
-        parts[0] += f" ({session.reason})" if session.reason else ""
-        parts += self._what_a_box_missed(made, position.step)
-        if session.reserve_kept_s is not None:
-            parts.append(f"reserve kept {duration_text(session.reserve_kept_s)}")
-        parts.append(f"slack left {duration_text(ended.slack_s or 0.0)}")
-        older = (
-            self.age(newest) if newest and newest.step < position.step else ""
-        )  # a save failed, or was left out
-        parts.append(f"checkpoint {newest.address}{older}" if newest else "no checkpoint")
-        if session.outcome is not Outcome.COMPLETED:
-            governed = session.enrolment.governed
-            how = f"backprop resume {session.run_id}" if governed else f"run={session.run_id!r}"
-            parts.append(f"{'go on' if newest else 'start again'} with {how}")
-        session.messages.say("; ".join(parts) + ".")
+        missed = [f"{one[0].upper()}{one[1:]}." for one in self._what_a_box_missed(made, position.step)]
+        stale = newest is not None and newest.step < position.step  # a save failed, or was left out
+        saved = f"The newest checkpoint is{self.age(newest)}." if newest and stale else ""
+        if session.enrolment.governed:  # the governor tells how it ended, and how to go on
+            told = missed
+        else:
+            told = [self._how_it_ended(ended), *missed, saved, *self._what_is_left(newest)]
+        if text := " ".join(filter(None, told)):
+            session.messages.say(text)
         session.messages.event(ended)
         return ended
+
+    def _how_it_ended(self, ended: Ended) -> str:
+        """Such as `Stopped at step 139, 0.4 s before the deadline.`"""
+        session = self._session
+        if session.outcome is Outcome.TIMEBOXED:
+            return stopped_text(ended.step, ended.slack_s)
+        text = f"{session.outcome.value.capitalize()} at step {ended.step} after {duration_text(ended.used_s or 0.0)}"
+        return f"{text}: {session.reason.rstrip('.')}." if session.reason else f"{text}."
+
+    def _what_is_left(self, newest: CheckpointInfo | None) -> list[str]:
+        left = f"Checkpoint: {newest.address}." if newest else "There is no checkpoint."
+        if self._session.outcome is Outcome.COMPLETED:
+            return [left]
+        return [left, f"{'Resume' if newest else 'Start again'}: run={self._session.run_id!r}"]

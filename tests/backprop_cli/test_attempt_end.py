@@ -1,0 +1,68 @@
+"""The last line of an attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backprop_cli.attempt_end import farewell
+from backprop_core.governor.observed import Cause, Ending
+from backprop_core.governor.verdict import judge
+from backprop_core.outcome import Outcome
+from backprop_core.runs.record import RunRecord
+from tests.backprop_core.governor.test_verdict import ending
+
+STOPPED = {
+    "outcome": "timeboxed",
+    "reason": "the budget of 10.0 s is used up",
+    "step": 139,
+    "checkpoint_step": 139,
+}
+
+
+def last_line(ended: Ending, *, resumable: bool = True) -> str:
+    record = RunRecord("x", None, Outcome.RUNNING, 0.0, ("train.py",), "/", "python")
+    return farewell(record, judge(ended, resumable=resumable), ended, resumable)
+
+
+@pytest.mark.parametrize(
+    ("changed", "unused_s", "line"),
+    [
+        (
+            {},
+            0.4,
+            "Stopped at step 139, 0.4 s before the deadline. Checkpoint saved. Resume: backprop resume x",
+        ),
+        (
+            {},
+            -0.2,
+            "Stopped at step 139, 0.2 s after the deadline. Checkpoint saved. Resume: backprop resume x",
+        ),
+        (
+            {"checkpoint_step": 120},
+            0.4,
+            "Stopped at step 139, 0.4 s before the deadline. The newest checkpoint is of step 120. "
+            "Resume: backprop resume x",
+        ),
+        (
+            {"step": "?"},
+            0.4,
+            "Stopped, 0.4 s before the deadline. Checkpoint saved. Resume: backprop resume x",
+        ),
+    ],
+)
+def test_a_training_that_was_stopped_in_time(changed: dict[str, Any], unused_s: float, line: str) -> None:
+    """One line has the step, the time left, whether that step is saved, and the command that goes on."""
+    assert last_line(ending(cause=Cause.DEADLINE, finished={**STOPPED, **changed}, unused_s=unused_s)) == line
+
+
+def test_other_ends_say_why() -> None:
+    """Whoever was killed, stopped by somebody or left without a checkpoint is not said to have stopped with one."""
+    killed = last_line(ending(returncode=-9, cause=Cause.DEADLINE, killed=True))
+    assert killed.startswith("timeboxed after 10.0 s. ")
+    assert killed.endswith("was killed. Resume: backprop resume x")
+    asked = last_line(ending(cause=Cause.USER, finished={**STOPPED, "outcome": "stopped"}))
+    assert asked.startswith("stopped after 10.0 s. ")
+    empty = last_line(ending(cause=Cause.DEADLINE, finished=STOPPED), resumable=False)
+    assert empty.endswith("There is no checkpoint: 'backprop resume x' would start from scratch.")
