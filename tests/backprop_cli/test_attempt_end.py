@@ -13,6 +13,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
 from tests.backprop_core.governor.test_verdict import ending
 
+RESUME = "Resume: backprop resume x"
 STOPPED = {
     "outcome": "timeboxed",
     "reason": "the budget of 10.0 s is used up",
@@ -42,8 +43,7 @@ def last_line(ended: Ending, *, resumable: bool = True) -> str:
         (
             {"checkpoint_step": 120},
             0.4,
-            "Stopped at step 139, 0.4 s before the deadline. The newest checkpoint is of step 120. "
-            "Resume: backprop resume x",
+            "Stopped at step 139, 0.4 s before the deadline. The newest checkpoint is of step 120. {}",
         ),
         (
             {"step": "?"},
@@ -54,7 +54,9 @@ def last_line(ended: Ending, *, resumable: bool = True) -> str:
 )
 def test_a_training_that_was_stopped_in_time(changed: dict[str, Any], unused_s: float, line: str) -> None:
     """One line has the step, the time left, whether that step is saved, and the command that goes on."""
-    assert last_line(ending(cause=Cause.DEADLINE, finished={**STOPPED, **changed}, unused_s=unused_s)) == line
+    assert last_line(
+        ending(cause=Cause.DEADLINE, finished={**STOPPED, **changed}, unused_s=unused_s)
+    ) == line.format(RESUME)
 
 
 def test_other_ends_say_why() -> None:
