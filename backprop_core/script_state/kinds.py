@@ -222,6 +222,10 @@ def is_script_file(path: str) -> bool:
     """Whether a source file is the user's own, and neither of an installed package nor of Python."""
     if "site-packages" in path or "dist-packages" in path or path.startswith("<frozen"):
         return False
+    if (
+        path == "sys"
+    ):  # the call of the script by `backprop_startup.ending`, which warnings name as Python's own
+        return False
     return not path.startswith(_LIBRARY)
 
 

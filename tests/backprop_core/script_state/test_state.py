@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from backprop_core.errors import StateMismatchError
+from backprop_core.loop.script_watch import script_namespaces
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, InstanceNamespace
 from backprop_core.script_state.state import Restored, ScriptState, names_in
 from tests.backprop_core.script_state.graphs import through_a_file
@@ -366,3 +367,13 @@ def test_an_object_that_the_running_loop_makes_is_named_at_once() -> None:
     lately.add(id(names["booster"]))
     state.changed()
     assert [one.name for one in state.unkept()] == ["main.booster"]
+
+
+def test_the_call_of_the_main_script_is_none_of_its_frames() -> None:
+    """`backprop run` calls the script from code that is named as Python names itself; its variables are ours."""
+    found: list[str] = []
+    script = compile("found.extend(one.name for one in look())", "train.py", "exec")
+    names = {"__name__": "__main__", "found": found, "look": lambda: script_namespaces(sys._getframe(1))}
+    exec(compile("exec(code, names)", "sys", "exec"), {"__name__": "ours", "code": script, "names": names})
+    assert "main" in found
+    assert "ours" not in found
