@@ -154,7 +154,9 @@ class _Boxes:
         if self.inbox.told_to_leave():
             raise NotAdmittedError("Not started: backprop was asked to end.", "Start it again.", None)
         while True:
-            verdict = self.launch.attempt(record, start, end=end, missed=self.inbox.take)
+            verdict = self.launch.attempt(
+                record, start, end=end, total_s=chain.total_s, missed=self.inbox.take
+            )
             deaths = deaths + 1 if verdict.sudden else 0
             if not chain.until_done or not (verdict.sudden or verdict.outcome is Outcome.TIMEBOXED):
                 return verdict

@@ -47,6 +47,7 @@ class Contract:
         start: how it begins.
         deadline: instant on the monotonic clock.
         budget_s: seconds from its beginning to the deadline.
+        total: seconds of `--total`, and the instant on the monotonic clock at which they are over; None without it.
         job: when the scheduler will end all of it, which no pause puts off; or None.
     """
 
@@ -59,6 +60,7 @@ class Contract:
     deadline: float
     budget_s: float
     job: JobEnd | None = None
+    total: tuple[float, float] | None = None
 
     def _packages(self, settings: Settings) -> str | None:
         """Installed packages whose loops are counted: those that the user named, and that of the module that is run."""
@@ -92,6 +94,11 @@ class Contract:
             contract.JOB_END_WALL: None if self.job is None else repr(self.job.wall - MARGIN_S),
             contract.JOB_END_SOURCE: None if self.job is None else f"{MARGIN_S:g} s before {self.job.source}",
             contract.BUDGET_S: repr(self.budget_s),
+            contract.TOTAL_S: None if self.total is None else repr(self.total[0]),
+            contract.TOTAL_UNTIL_WALL: (
+                None if self.total is None else repr(clock.wall() + self.total[1] - clock.monotonic())
+            ),
+            contract.REPLAY_SCHEDULE: settings["replay-schedule"],
             contract.GRACE_S: repr(settings["grace"]),
             contract.STRICT: "1" if settings["strict"] else None,
             contract.CHECKPOINT_EVERY_S: None if every is None else repr(every * 60.0),

@@ -90,6 +90,7 @@ class Launch:
         self._sinks: SinkProcesses | None = None
         self._allowance: StartUpAllowance | None = None
         self._end = math.inf
+        self._total: tuple[float, float] | None = None
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
 
@@ -99,18 +100,21 @@ class Launch:
         start: Start,
         *,
         end: float | None = None,
+        total_s: float | None = None,
         missed: Callable[[], Sequence[signal.Signals]] = tuple,
     ) -> Verdict:
         """One attempt, from the start of the script to the record of its end.
 
         Args:
             end: monotonic instant at which it has to be over, its wait for resources included; None for no such instant.
+            total_s: seconds of the whole chain that `end` is the end of; None for one without a total.
             missed: gives the signals that came before the script's own watch for them began.
 
         Raises:
             NotAdmittedError: resources did not come free; nothing was begun.
             UsageError: the script could not be started.
         """
+        self._total = None if end is None or total_s is None else (total_s, end)
         job = job_end(again=bool(record.attempts))
         if job is not None and job.wall > self._clock.wall():
             job_at = job.at(self._clock) - MARGIN_S
@@ -171,6 +175,7 @@ class Launch:
             deadline=deadline,
             budget_s=budget_s,
             job=job,
+            total=self._total,
         )
         order = Order(
             argv=start.argv,

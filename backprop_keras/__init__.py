@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from backprop_keras.budget_lr import BudgetLR
     from backprop_keras.callback import BackpropCallback
 
-__all__ = ["BackpropCallback"]
+__all__ = ["BackpropCallback", "BudgetLR"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +22,11 @@ def __getattr__(name: str) -> object:
             from backprop_keras.callback import BackpropCallback
 
             return BackpropCallback
+    if name == "BudgetLR":
+        from backprop_core.ports.installed import needs
+
+        with needs("Keras 3", by="backprop_keras", extra="keras"):
+            from backprop_keras.budget_lr import BudgetLR
+
+            return BudgetLR
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

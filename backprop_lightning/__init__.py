@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backprop_lightning.callback import BackpropCallback
+    from backprop_torch.budget_lr import BudgetLR
 
-__all__ = ["BackpropCallback"]
+__all__ = ["BackpropCallback", "BudgetLR"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
             from backprop_lightning.callback import BackpropCallback
 
             return BackpropCallback
+    if name == "BudgetLR":
+        from backprop_torch import BudgetLR
+
+        return BudgetLR
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -110,6 +110,17 @@ class BackpropCallback(Callback):
         return None if self._fit is None else self._fit.remaining_s()
 
     @property
+    def progress(self) -> float:
+        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before a training begins."""
+        return 0.0 if self._fit is None else self._fit.progress()
+
+    def progress_at(
+        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
+    ) -> float:
+        """The progress that step `step` of a schedule has, recorded in the run; see `TimeBox.progress_at`."""
+        return 0.0 if self._fit is None else self._fit.progress_at(step, name, replay, owner)
+
+    @property
     def run_id(self) -> str | None:
         """The id of the run; None before a fit has begun."""
         return None if self._fit is None else self._fit.run_id

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
+from backprop_core.deadline.budget_progress import budget_progress
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
@@ -58,6 +60,16 @@ class FollowingFit(PatchedFit):
 
     def remaining_s(self) -> float:
         return max(0.0, self._opening.until - self.clock.wall())
+
+    def progress(self) -> float:
+        """As far as this rank knows: the first one keeps a reserve besides."""
+        return budget_progress(self._opening.budget_s, os.environ, self.clock).share(
+            self.clock.monotonic(), self.remaining_s()
+        )
+
+    def progress_at(self, step: int, name: str, replay: str | None, owner: object = None) -> float:
+        """The first rank records."""
+        return self.progress()
 
     def restored(self) -> Loaded | None:
         return self._loaded

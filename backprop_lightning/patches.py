@@ -76,6 +76,12 @@ class PatchedFit(ABC):
     def remaining_s(self) -> float: ...
 
     @abstractmethod
+    def progress(self) -> float: ...
+
+    @abstractmethod
+    def progress_at(self, step: int, name: str, replay: str | None, owner: object = None) -> float: ...
+
+    @abstractmethod
     def open(self) -> None:
         """Find the run and what to go on from, and put our replacements in place."""
 

@@ -70,6 +70,12 @@ class BoxedFit(PatchedFit):
     def remaining_s(self) -> float:
         return self.session.remaining_s()
 
+    def progress(self) -> float:
+        return self.session.progress()
+
+    def progress_at(self, step: int, name: str, replay: str | None, owner: object = None) -> float:
+        return self.session.progress_at(step, name, replay, owner)
+
     def restored(self) -> Any:
         return self.session.restored
 
@@ -96,7 +102,16 @@ class BoxedFit(PatchedFit):
         atexit.register(self._forgotten)
         if self._together is not None:
             until = self.clock.wall() + self.remaining_s()
-            self._together.share(Opening("", self.session.resumed_from, self.run_id, until, self.governed))
+            session = self.session
+            self._together.share(
+                Opening(
+                    resumed_from=session.resumed_from,
+                    run_id=self.run_id,
+                    until=until,
+                    governed=self.governed,
+                    budget_s=session.deadlines.budget_s,
+                )
+            )
             if why := self._together.agree(""):
                 self.close(Outcome.FAILED, why)
                 raise RankError(f"The box was not opened. {why}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from backprop_torch.budget_lr import BudgetLR
     from backprop_transformers.callback import BackpropCallback
 
-__all__ = ["BackpropCallback"]
+__all__ = ["BackpropCallback", "BudgetLR"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> object:
             from backprop_transformers.callback import BackpropCallback
 
             return BackpropCallback
+    if name == "BudgetLR":
+        from backprop_torch import BudgetLR
+
+        return BudgetLR
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

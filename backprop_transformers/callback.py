@@ -103,6 +103,19 @@ class BackpropCallback(TrainerCallback):
         return None if self._training is None else self._training.session.remaining_s()
 
     @property
+    def progress(self) -> float:
+        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before a training begins."""
+        return 0.0 if self._training is None else self._training.session.progress()
+
+    def progress_at(
+        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
+    ) -> float:
+        """The progress that step `step` of a schedule has, recorded in the run; see `TimeBox.progress_at`."""
+        return (
+            0.0 if self._training is None else self._training.session.progress_at(step, name, replay, owner)
+        )
+
+    @property
     def run_id(self) -> str | None:
         """The id of the run; None before a training has begun."""
         return None if self._training is None else self._training.session.run_id

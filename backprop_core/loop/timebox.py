@@ -63,6 +63,30 @@ class TimeBox:
         return self._running().remaining_s()
 
     @property
+    def progress(self) -> float:
+        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before the box is entered.
+
+        It is 1 where the time that is kept back for the last save begins: no step is taken after that.
+        """
+        return 0.0 if self._session is None else self._session.progress()
+
+    def progress_at(
+        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
+    ) -> float:
+        """The progress that step `step` of a schedule has, recorded in the run; a run that replays it gets the same.
+
+        Args:
+            step: steps that the schedule has seen, from 0.
+            name: of the schedule, where a training has several.
+            replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
+            owner: stands for the schedule; another one must not use the same name.
+
+        Raises:
+            UsageError: nothing is recorded there, or the name is taken.
+        """
+        return 0.0 if self._session is None else self._session.progress_at(step, name, replay, owner)
+
+    @property
     def run_id(self) -> str:
         """The id of the run."""
         return self._running().run_id
@@ -216,12 +240,15 @@ class TimeBox:
         self._running().log(values)
 
     def track(self, **objects: object) -> None:
-        """Keep these objects, too; on a resume they are restored at once.
+        """Keep these objects, too; on a resume they are restored at once, or when the box is entered.
 
         Raises:
             UsageError: nothing is known about an object of this kind, or its name is taken.
             StateMismatchError: what was saved does not fit; nothing was restored.
         """
+        if self._session is None:
+            self._named.update(objects)
+            return
         session, loop_state = self._running(), self._inside().loop_state
         loop_state.track(objects)
         if session.restored is not None:

@@ -18,6 +18,7 @@ from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import Clock
+from backprop_core.deadline.budget_progress import BudgetProgress, budget_progress
 from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError, UsageError
@@ -90,6 +91,7 @@ class Opening:
         until: the deadline, in seconds since 1970.
         directory: where checkpoints go.
         name: of this attempt, where ranks leave word for each other.
+        budget_s: seconds of the whole box.
     """
 
     error: str = ""
@@ -99,6 +101,7 @@ class Opening:
     governed: bool = False
     directory: str = ""
     name: str = ""
+    budget_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -169,8 +172,9 @@ class LeadingSession(Session):
         until = self.clock.wall() + self.remaining_s()
         directory = str(self.enrolment.checkpoints.directory)
         self._name = os.urandom(8).hex()
+        budget_s = self.deadlines.budget_s
         self._ranks.share(
-            Opening("", self.resumed_from, self.run_id, until, self.governed, directory, self._name)
+            Opening("", self.resumed_from, self.run_id, until, self.governed, directory, self._name, budget_s)
         )
         if why := self._ranks.agree(""):
             self.close(Outcome.FAILED, why)
@@ -268,6 +272,7 @@ class FollowingSession(Session):
         self._ranks = ranks
         self._countdown = _Countdown()
         self._opening = Opening()
+        self._shares: BudgetProgress | None = None
         self._notice = ""
         self._writer: ShardWriter | None = None
         self._asked = 0
@@ -312,6 +317,14 @@ class FollowingSession(Session):
 
     def remaining_s(self) -> float:
         return max(0.0, self._opening.until - self.clock.wall())
+
+    def progress(self) -> float:
+        """As far as this rank knows: the first one keeps a reserve besides."""
+        left_s = self.remaining_s()
+        if self._shares is None:
+            budget_s = max(self._opening.budget_s, left_s)
+            self._shares = budget_progress(budget_s, self.settings.environ, self.clock)
+        return self._shares.share(self.clock.monotonic(), left_s)
 
     def weigh(self) -> None:
         """The first rank does."""

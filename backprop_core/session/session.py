@@ -15,6 +15,7 @@ from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import JOB_VARIABLES, duration_text, resolve_deadlines
+from backprop_core.deadline.budget_progress import budget_progress
 from backprop_core.deadline.decision import BoundaryAction, Decision, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import Pacer
@@ -36,6 +37,7 @@ from backprop_core.session.ranks_error import RankError
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
+from backprop_core.session.schedules import Schedules
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.survivor import join_survivor
@@ -93,6 +95,7 @@ class Session:
         self.scripts_checkpoint: ScriptsCheckpoint | None = None
         self.recorder = recorder_of(settings.environ)
         self.is_cut = False
+        self.schedules = Schedules(self)
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -151,6 +154,7 @@ class Session:
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )
+        self.budget_progress = budget_progress(self.deadlines.budget_s, self.settings.environ, clock)
         self.hands = SessionHands(self, self.guard, self.reporter)
         self.conduct = Conduct(self.pacer, self.hands)
         self.opened = True
@@ -228,6 +232,34 @@ class Session:
         if not self.opened:
             return 0.0
         return max(0.0, self.deadlines.earliest.at - self.clock.monotonic())
+
+    def progress(self) -> float:
+        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 1 where the reserve begins."""
+        if not self.opened:
+            return 0.0
+        pacer = self.pacer
+        reserve_s = pacer.save_s() + pacer.exit_s() + self.forecast.longest_step_s()
+        return self.budget_progress.share(self.clock.monotonic(), self.remaining_s(), reserve_s)
+
+    def progress_at(
+        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
+    ) -> float:
+        """The share of the budget that step `step` of a schedule has: as recorded or replayed, else as it is now.
+
+        What is given is recorded in the run, so the same step gets the same share again after a kill.
+
+        Args:
+            step: steps that the schedule has seen, from 0.
+            name: of the schedule, where a training has several.
+            replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
+            owner: stands for the schedule; another one must not use the same name.
+
+        Raises:
+            UsageError: nothing is recorded there, or the name is taken.
+        """
+        if not self.opened or self.outcome is not Outcome.RUNNING:
+            return self.progress()
+        return self.schedules.share_at(step, name, replay, owner)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Values of the running step; scalars of any framework, read only when they are shown."""
@@ -326,6 +358,7 @@ class Session:
         if paused_s or extended_s:
             self.deadlines.shift(paused_s + extended_s)
             self.pacer.budget_s += paused_s + extended_s
+            self.budget_progress.extend(extended_s - self.requests.slept_s)
             self.requests.applied(extended_s)
         return slept_s
 
@@ -477,6 +510,7 @@ class Session:
             self.saver.close(completed=outcome is Outcome.COMPLETED)
             self.hands.collect()
         finally:
+            self.schedules.close()
             self.requests.stop()
             self.guard.stop()
             self.outcome, self.reason = outcome, reason or (self.leaving.text if self.leaving else "")

@@ -58,6 +58,8 @@ with backprop.timebox(
     path = box.checkpoint
     path = box.resumed_from
     seconds = box.remaining
+    seconds = box.progress
+    seconds = box.progress_at(3)
     text = box.run_id
 
 for budget in (None, "90s", "1h30m", "00:10:00", timedelta(seconds=90), 90, 90.0):

@@ -27,6 +27,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "grace": (5, 5.0, -5),
     "strict": (True, True, "perhaps"),
     "keep-files": (True, True, "perhaps"),
+    "replay-schedule": ("blue-fox", "blue-fox", 3),
     "provenance": (False, False, "perhaps"),
     "warning-signals": ("SIGXCPU, usr1", "USR1,XCPU", "KILL"),
     "python": ("python3", "python3", ""),

@@ -1,0 +1,122 @@
+"""A learning rate that runs to its end exactly when the budget does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from backprop_core.deadline.schedule_shapes import BudgetShape
+from backprop_core.errors import BackpropError
+from backprop_torch.ranks import knows_ranks
+
+
+class Budget(Protocol):
+    """A `TimeBox` or a `BackpropCallback`."""
+
+    def progress_at(
+        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
+    ) -> float: ...
+
+
+class BudgetLR(LRScheduler):
+    """Stretches a learning rate schedule over the time budget, whatever the machine's speed.
+
+        box = backprop.timebox("20m", model=model, optimizer=optimizer)
+        scheduler = BudgetLR(optimizer, box)   # scheduler.step() behind every optimizer.step()
+
+    Call `step` behind each optimizer step, not each epoch. The share of the budget of every step is recorded in the run: a
+    resume uses what was recorded, and `replay=RUN` (`--replay-schedule RUN`) gives the same learning rates again.
+    Linear decay to zero is what works best under a budget: M. Li, E. Yumer, D. Ramanan, "Budgeted Training", ICLR 2020.
+
+    Args:
+        optimizer: its learning rates are the highest ones.
+        box: a time box or a BackpropCallback; it need not have begun yet.
+        warmup: share of the budget in which the learning rate rises, from 0 to less than 1.
+        shape: "linear", "cosine", "sqrt", "trapezoid" (constant, then linear over the last fifth), "constant", or a function
+            from the share behind the warm-up (0 to 1) to a factor.
+        name: of the schedule, where a training has several.
+        replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
+
+    Raises:
+        UsageError: a value that cannot be meant; nothing is recorded in `replay`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        box: Budget,
+        warmup: float = 0.05,
+        shape: str | Callable[[float], float] = "linear",
+        *,
+        name: str = "schedule",
+        replay: str | None = None,
+    ) -> None:
+        self._shape = BudgetShape(warmup, shape)
+        self._box = box
+        self._name, self._replay = name, replay
+        self._token = object()
+        self._begin: float | None = None
+        self._group: Any = None
+        track = getattr(box, "track", None)
+        super().__init__(optimizer)
+        if track is not None:
+            track(**{name: self})
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """The learning rates of the coming step."""
+        if self.last_epoch <= 0:
+            factor = self._shape.factor(0.0)
+        else:
+            begin, share = self._agreed()
+            factor = self._shape.factor(share, begin)
+        return [base * factor for base in self.base_lrs]
+
+    def _agreed(self) -> tuple[float, float]:
+        """The share of the budget at the first step and at this one, the same on every rank: the first reads the clock."""
+        if not knows_ranks():
+            return self._shares()
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        given = torch.full((2,), math.nan, dtype=torch.float64)
+        error: BackpropError | None = None
+        if dist.get_rank() == 0:
+            try:
+                given = torch.tensor(self._shares(), dtype=torch.float64)
+            except BackpropError as raised:
+                error = raised
+        dist.broadcast(given, src=0, group=self._group)
+        if error is not None:
+            raise error
+        begin, share = given.tolist()
+        if math.isnan(share):
+            raise RuntimeError("The first process could not tell the learning rate: see its message.")
+        return begin, share
+
+    def _shares(self) -> tuple[float, float]:
+        if self._begin is None:
+            self._begin = self._box.progress_at(0, self._name, self._replay, self._token)
+        return self._begin, self._box.progress_at(self.last_epoch, self._name, self._replay, self._token)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps so far; the schedule itself is recorded in the run."""
+        return {
+            "last_epoch": self.last_epoch,
+            "step_count": self._step_count,
+            "base_lrs": list(self.base_lrs),
+            "last_lr": [float(rate) for rate in self._last_lr],
+            "begin": self._begin,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind these steps."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._step_count = state_dict["step_count"]
+        self.base_lrs = list(state_dict["base_lrs"])
+        self._last_lr = list(state_dict["last_lr"])
+        self._begin = state_dict["begin"]
