@@ -191,9 +191,3 @@ def recorder() -> Recorder | None:
         orders = orders_here()
         _recorder = None if orders is None else Recorder(orders)
     return _recorder
-
-
-def forget_recorder() -> None:
-    """A process that was forked has a stream of its own."""
-    global _recorder
-    _recorder = None
