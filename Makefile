@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed check docs format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check docs format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -53,6 +53,13 @@ FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
 	$(if $(filter tests tests/faults,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
+
+# On a machine with CUDA, never in CI: a table in less than eight minutes, then tests/gpu. GPU_PYTHON is an interpreter whose torch
+# finds the GPU, with `pip install --editable '.[torch,test]'`; without it .venv's. Without a GPU it says so and stops.
+GPU_PYTHON ?= $(BIN)/python
+test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.quick-ready)
+	@$(GPU_PYTHON) benchmarks/gpu.py; table=$$?; test $$table -le 1 || exit $$table; \
+	  $(GPU_PYTHON) -m pytest tests/gpu && exit $$table
 
 # The oldest and the newest Lightning, Keras, transformers and accelerate that pyproject.toml allows; VERSIONS=--all also runs their
 # adapters' behaviour, VERSIONS=--quick the oldest alone. Some 100 MB in .versions/; a minute or two.

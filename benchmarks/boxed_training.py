@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.2, help="a step takes step-ms times 1 +- this")
     parser.add_argument("--spikes", type=float, default=0.0, help="share of steps that take 20 times as long")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="where the state lies")
     parser.add_argument("--budget", default=None)
     parser.add_argument("--save-to", help="without backprop: torch.save there every --save-every seconds")
     parser.add_argument("--save-every", type=float, default=3.0)
@@ -43,7 +44,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     elements = int(options.state_mb * 1e6 / 4 / 3)  # Adam keeps two more tensors of the same size
-    model = nn.ParameterList([nn.Parameter(torch.zeros(max(1, elements // 4))) for _ in range(4)])
+    zeros = [torch.zeros(max(1, elements // 4), device=options.device) for _ in range(4)]
+    model = nn.ParameterList([nn.Parameter(part) for part in zeros])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     rng = random.Random(options.seed)
     for parameter in model:
