@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,14 +21,19 @@ LOOK = """
     Path("seen.json").write_text(json.dumps(here))
 """
 HOLD = """
-    import sys, time, torch, backprop
-    from pathlib import Path
-    kept = torch.ones(int(sys.argv[1]) * 2**20, dtype=torch.uint8, device="cuda")
+    import time, torch, backprop
+    kept = torch.ones(100 * 2**20, dtype=torch.uint8, device="cuda")
     model = torch.nn.Linear(8, 8).to("cuda")
     with backprop.timebox(model=model) as box:
-        for step in box.steps(int(sys.argv[2])):
+        for step in box.steps(300):
             time.sleep(0.02)
-            if step == 5: Path(sys.argv[3]).write_text("on")
+"""
+WARM_UP = """
+    import sys, time, torch
+    from pathlib import Path
+    kept = torch.ones(10 * 2**20, dtype=torch.uint8, device="cuda")
+    Path(sys.argv[1]).write_text("on")
+    time.sleep(300)
 """
 TAKE = """
     import torch
@@ -126,10 +130,7 @@ def test_two_runs_share_a_card(backprop: CommandLine, card: GpuSample) -> None:
     """Two trainings on one card, side by side, both come to their end."""
     backprop.environment["CUDA_VISIBLE_DEVICES"] = card.uuid
     backprop.script(HOLD)
-    runs = [
-        backprop.start("run", "train.py", "-m", "5", "--run-id", name, "--", "100", "300", f"{name}.on")
-        for name in ("one", "two")
-    ]
+    runs = [backprop.start("run", "train.py", "-m", "5", "--run-id", name) for name in ("one", "two")]
     try:
         for run in runs:
             _, said = run.communicate(timeout=240)
@@ -143,16 +144,16 @@ def test_two_runs_share_a_card(backprop: CommandLine, card: GpuSample) -> None:
 def test_memory_that_one_run_was_promised_is_not_promised_to_another(
     backprop: CommandLine, card: GpuSample
 ) -> None:
-    """While the first warms up, having taken little, more than half of what is free is nobody else's."""
+    """Before the first one's first step, when it has taken little, more than half of what is free is nobody else's."""
     backprop.environment["CUDA_VISIBLE_DEVICES"] = card.uuid
     asked = ("--gpu-min-vram", str(int(0.6 * (card.memory_free_bytes or 0) / MIB)))
-    backprop.script(HOLD)
-    first = backprop.start("run", "train.py", "-m", "5", *asked, "--", "10", "100000", "first.on")
+    backprop.script(WARM_UP)
+    first = backprop.start("run", "train.py", "-m", "5", *asked, "--", "first.on")
     try:
-        wait_for(lambda: Path(backprop.folder / "first.on").exists() or first.poll() is not None)
+        wait_for(lambda: (backprop.folder / "first.on").exists() or first.poll() is not None)
         assert first.poll() is None
-        second = backprop("run", "train.py", "-m", "5", *asked, "--no-wait", "--", "10", "5", "second.on")
+        second = backprop("run", "train.py", "-m", "5", *asked, "--no-wait", "--", "second.on")
     finally:
         end(first, signal.SIGTERM)
     assert second.returncode == 75, second.stderr
-    assert "GPU" in second.stderr
+    assert "free GPU memory" in second.stderr
