@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check docs format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check docs dist format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -88,6 +88,11 @@ DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 docs: $(VENV)/.dev-ready
 	$(DOCS)
 	@echo "Open build/site/index.html."
+
+# The wheel and the source distribution, in dist/: the same commit gives the same bytes. Nothing is uploaded.
+dist: $(VENV)/.dev-ready
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist .
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .

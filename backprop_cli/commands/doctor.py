@@ -15,6 +15,7 @@ import click
 
 from backprop_cli.detection import lacks_backprop
 from backprop_cli.interpreter import find_interpreter
+from backprop_cli.namesake import namesake
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
 from backprop_core import __version__, contract
@@ -78,6 +79,8 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
         "ok",
         f"backprop {__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}",
     )
+    if other := namesake():
+        yield "wrong", other
     yield from _libraries()
     yield from _adapters()
     if not quick:

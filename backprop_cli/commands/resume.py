@@ -17,6 +17,7 @@ from backprop_cli.display import Display
 from backprop_cli.following import first_of_tasks, follow_first_task, follows
 from backprop_cli.interpreter import find_interpreter
 from backprop_cli.launch import Launch
+from backprop_cli.namesake import namesake
 from backprop_cli.opening import (
     box_of,
     box_text,
@@ -120,6 +121,8 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
         record = replace(record, interpreter=interpreter.path)
     start = resumed_start(store, record, settings, asked, told=tell)
     _warn_of_changes(record, cwd)
+    if other := namesake():
+        tell(other)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)

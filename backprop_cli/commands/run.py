@@ -12,6 +12,7 @@ import click
 from backprop_cli.checkpoints import asked_for
 from backprop_cli.following import first_of_tasks, follow_first_task, follows
 from backprop_cli.interpreter import find_interpreter
+from backprop_cli.namesake import namesake
 from backprop_cli.opening import (
     box_of,
     box_text,
@@ -110,6 +111,8 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
         argv += [settings["resume-flag"], resume_from]
     if kind is not ScriptKind.PROGRAM and (chosen := interpreter.sentence()):
         tell(chosen)
+    if other := namesake():
+        tell(other)
     if parameters["verbose"] or parameters["dry_run"]:
         tell("settings, and where each came from:")
         show_settings(settings)
