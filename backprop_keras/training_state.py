@@ -29,7 +29,7 @@ from backprop_keras.script_watch import CallbackWatch, is_stored
 
 _OWN = "backprop."
 _CALLBACKS, _RANDOM, _SCRIPT = (_OWN + part for part in ("callbacks", "random", "script"))
-_HINT = "Run the script as it was, or start afresh with resume=False (a new run)."
+_HINT = "Run the script as it was, or start from scratch with resume=False (a new run)."
 
 
 class FitState:

@@ -212,7 +212,7 @@ class PatchedFit(ABC):
         if not is_ours(loaded.states):
             raise StateMismatchError(
                 f"Checkpoint {source} was not made by a Lightning training.",
-                "Resume it with the script that made it, or start afresh with resume=False (a new run).",
+                "Resume it with the script that made it, or start from scratch with resume=False (a new run).",
             )
         data: Any = loaded.states[checkpoint_file.NAME]
         self._ours = loaded.states[OURS]

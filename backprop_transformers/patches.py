@@ -100,7 +100,7 @@ class TrainPatches:
         if not is_ours(states):
             raise StateMismatchError(
                 f"Checkpoint {source} was not made by a training of transformers.Trainer.",
-                "Resume it with the script that made it, or start afresh with resume=False (a new run).",
+                "Resume it with the script that made it, or start from scratch with resume=False (a new run).",
             )
         own: Any = states[OURS]
         before, now = own.get("processes", 1), self._train_state.processes

@@ -11,7 +11,7 @@ export BACKPROP_HOME OMP_NUM_THREADS=1
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 
 say "backprop run -m 0.25 --run-id digits examples/digits_pytorch.py -- --pause 0.02   # 15 seconds of a training of about 22"
-# 124: a machine so busy that 15 seconds were over before training began; the resume below then starts afresh.
+# 124: a machine so busy that 15 seconds were over before training began; the resume below then starts from scratch.
 "$BIN/backprop" run -m 0.25 --min-free-ram 0.5 --run-id digits --name demo examples/digits_pytorch.py -- --pause 0.02 ||
     [ $? -eq 124 ]
 

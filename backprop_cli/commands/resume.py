@@ -164,7 +164,7 @@ def _continue(
         )
         tell_warnings(store)
         if start.checkpoint is None:
-            display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS AFRESH.")
+            display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS FROM SCRATCH.")
         display.say(
             f"run {record.id}, attempt {len(record.attempts) + 1}, {box_text(settings['max-run-minutes'])}"
             + (f", from {start.checkpoint}." if start.checkpoint else ".")

@@ -262,7 +262,7 @@ def _checkpoints(store: RunStore, record: RunRecord) -> list[str]:
     lines = [f"  {one_line(path)}" for path in shown]
     gone = len(known) - len(present)
     if gone:
-        lines.append(f"  ({gone} older ones are not there any more)")
+        lines.append(f"  ({gone} older checkpoint{'s were' if gone != 1 else ' was'} removed)")
     return lines or ["  none"]
 
 

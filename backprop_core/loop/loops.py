@@ -110,7 +110,7 @@ class Loops:
     def _does_not_fit(self, error: CursorMismatch) -> StateMismatchError:
         return StateMismatchError(
             f"{self._restorer.source} does not fit this script: {error}.",
-            "Run the script as it was, or start afresh with resume=False (a new run).",
+            "Run the script as it was, or start from scratch with resume=False (a new run).",
         )
 
     def _moved_on(self, frame: Frame) -> None:

@@ -176,7 +176,7 @@ class LoopRestorer:
             raise StateMismatchError(
                 f"{self.source} does not fit this script: it holds {', '.join(sorted(wanted))}, which training does "
                 "not use. Nothing was restored.",
-                "Run the script as it was, or start afresh with resume=False (a new run).",
+                "Run the script as it was, or start from scratch with resume=False (a new run).",
             )
         self.restore_states()
         self.behind_first_step = True

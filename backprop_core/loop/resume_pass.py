@@ -32,7 +32,7 @@ class ResumedPasses:
         except PlaceMismatch as error:
             raise StateMismatchError(
                 f"{self._restorer.source} does not fit this script: {error}.",
-                f"Give the loader {saved.batch_size} samples a batch again, or start afresh with resume=False (a new run).",
+                f"Give the loader {saved.batch_size} samples a batch, or start from scratch with resume=False (a new run).",
             ) from None
         if note:
             self._session.messages.say_once(f"{self._restorer.source}: {note}.", "warning")

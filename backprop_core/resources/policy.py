@@ -78,6 +78,10 @@ class Check:
         """
         if self.trouble:
             return f"{self.detail} {_CANNOT} ({self.trouble})"
+        if self.name == SLOTS and self.value is not None:  # counted with the run that asks
+            active = round(self.value) - 1
+            runs = "1 run is" if active == 1 else f"{active} runs are"
+            return f"{runs} active (limit {quantity(self.need, '')}, --max-parallel)"
         value = "unknown" if self.value is None else quantity(self.value, self.unit)
         need = quantity(self.need, self.unit)
         bound = f"at most {need} allowed" if self.name in _UPPER else f"at least {need} needed"

@@ -197,7 +197,7 @@ class Restoring:
                 raise StateMismatchError(
                     f"The checkpoint does not fit this script: {entry.name}.load_state_dict failed with "
                     f"{type(error).__name__}: {error}. Nothing was restored.",
-                    "Run the script as it was, or start afresh with resume=False (a new run).",
+                    "Run the script as it was, or start from scratch with resume=False (a new run).",
                 ) from error
             self._put(entry.name)
 

@@ -214,7 +214,7 @@ def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], so
             if why is not None:
                 raise StateMismatchError(
                     f"{source} does not fit this script: what was saved as {name!r} {why}. Nothing was restored.",
-                    "Run the script as it was, or start afresh with resume=False (a new run).",
+                    "Run the script as it was, or start from scratch with resume=False (a new run).",
                 )
     undo: list[Callable[[], None]] = []
     for name, holder in tracked.items():
@@ -230,5 +230,5 @@ def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], so
             raise StateMismatchError(
                 f"{source} does not fit this script: restoring {name!r} failed with "
                 f"{type(error).__name__}: {error}. Nothing was restored.",
-                "Run the script as it was, or start afresh with resume=False (a new run).",
+                "Run the script as it was, or start from scratch with resume=False (a new run).",
             ) from error

@@ -34,7 +34,7 @@ def load_for(
                 f"Run {enrolment.run_id} is already completed, and none of its checkpoints can be restored.",
                 "Give another run=, or resume=False to begin it anew.",
             )
-        warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS AFRESH.")
+        warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS FROM SCRATCH.")
     return loaded
 
 

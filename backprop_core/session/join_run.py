@@ -154,7 +154,7 @@ def _find_or_create(
             if settings.resume is True and not left_behind:
                 raise
             if isinstance(error, _RunRemovedError) and not left_behind:
-                notes.append(f"{error.what} So it STARTS AFRESH.")
+                notes.append(f"{error.what} So it STARTS FROM SCRATCH.")
         else:
             return record, settings.resume in ("auto", True)
     elif settings.resume is True:

@@ -50,7 +50,7 @@ class OwnFaults:
             if self.restoring is not None:
                 raise StateMismatchError(
                     f"{self.restoring} could not be put back: {type(error).__name__}: {error}.",
-                    "Resume it with the versions that made it, or start afresh with resume=False (a new run).",
+                    "Resume it with the versions that made it, or start from scratch with resume=False (a new run).",
                 ) from error
             self.aside = True
             self._withdraw(error)

@@ -64,7 +64,7 @@ class Reporter:
         left_s = limit.at - session.clock.monotonic()
         deadline_wall = session.clock.wall() + left_s
         loaded = session.restored
-        where = "starting afresh"
+        where = "starting from scratch"
         if loaded is not None:
             facts = loaded.info.facts
             where = f"resumed from step {facts.step}"

@@ -68,7 +68,7 @@ def test_max_parallel_lets_only_so_many_run(backprop: CommandLine) -> None:
     wait_for(lambda: number_in(backprop.folder / "pid"))
     refused = backprop("run", "train.py", "-p", "1", "--no-wait")
     assert refused.returncode == 75
-    assert "number of runs at once" in refused.stderr
+    assert "1 run is active (limit 1, --max-parallel)" in refused.stderr
     backprop.script("print('second')", "other.py")
     second = backprop.start("run", "other.py", "-p", "1")
     assert second.stderr is not None

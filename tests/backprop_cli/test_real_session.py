@@ -156,7 +156,7 @@ def test_a_file_that_the_script_has_announced_is_not_taken_for_the_sessions(back
     work.write_text(work.read_text().replace('"100000"', '"100"'))
     ran = backprop("resume", "own")
     assert ran.returncode == 0, ran.stderr
-    assert "STARTS AFRESH" in ran.stderr
+    assert "STARTS FROM SCRATCH" in ran.stderr
     assert hash_in(ran.stdout) == whole
 
 

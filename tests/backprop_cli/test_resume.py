@@ -65,7 +65,7 @@ def test_resume_restores_arguments_folder_interpreter_and_options(
     second = backprop("resume", "kept")
     assert second.returncode == 124
     assert second.stdout == first.stdout == f"{work} ['a b'] yes 11.0\n"
-    assert "STARTS AFRESH" in second.stderr
+    assert "STARTS FROM SCRATCH" in second.stderr
 
 
 def test_the_resume_flag_hands_the_announced_checkpoint_to_the_script(backprop: CommandLine) -> None:
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_is_gone_starts_afresh_loudly(backprop: CommandLine) -
     backprop("run", "train.py", "-m", backprop.box(1.2), "--resume-flag", "--resume", "--run-id", "lost")
     (backprop.folder / "model.pt").unlink()
     ran = backprop("resume", "lost", "-m", backprop.box(1.2))
-    assert "STARTS AFRESH" in ran.stderr
+    assert "STARTS FROM SCRATCH" in ran.stderr
 
 
 def test_a_running_run_is_not_resumed(backprop: CommandLine) -> None:
@@ -210,7 +210,7 @@ def test_a_run_whose_governor_was_killed_is_resumed(backprop: CommandLine) -> No
     wait_for(lambda: backprop.runs()[0]["status"] == "lost")
     ran = backprop("resume", "k")
     assert ran.returncode == 0, ran.stderr
-    assert "STARTS AFRESH" not in ran.stderr
+    assert "STARTS FROM SCRATCH" not in ran.stderr
     record = backprop.record("k")
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["lost", "completed"]
     assert record["last_step"] == 100
@@ -305,7 +305,7 @@ def test_the_resume_flag_hands_over_the_newest_checkpoint_that_is_whole(
     spoil(older)
     ran = backprop("resume", "d")
     assert ran.stdout == "[]\n"
-    assert "STARTS AFRESH" in ran.stderr
+    assert "STARTS FROM SCRATCH" in ran.stderr
 
 
 def test_a_damaged_checkpoint_that_was_asked_for_is_not_handed_over(

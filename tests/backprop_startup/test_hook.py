@@ -143,7 +143,7 @@ def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: Comm
     assert done.returncode == 0, done.stderr
     kinds = [e["kind"] for e in events(backprop, "workers")]
     assert (kinds.count("session_started"), kinds.count("session_finished")) == (1, 1)
-    assert done.stderr.count("attached to a PyTorch loop, starting afresh") == 1
+    assert done.stderr.count("attached to a PyTorch loop, starting from scratch") == 1
 
 
 def test_an_interpreter_without_backprop_is_governed_from_outside(

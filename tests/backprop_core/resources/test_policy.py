@@ -82,7 +82,7 @@ def test_a_quiet_machine_admits() -> None:
         (sample(gpu(), load=40.0), 0, "load per CPU", "20, at most 8 allowed"),
         (sample(gpu(free_mib=2499)), 0, "free GPU memory", "2499 MB, at least 2500 MB needed (GPU 0, Fake)"),
         (sample(gpu(heat=85.5)), 0, "GPU temperature", "85.5 °C, at most 85 °C allowed"),
-        (sample(gpu()), 2, "number of runs at once", "3, at most 2 allowed"),
+        (sample(gpu()), 2, "number of runs at once", "2 runs are active (limit 2, --max-parallel)"),
     ],
 )
 def test_each_limit_refuses_with_value_and_need(seen: Sample, running: int, name: str, words: str) -> None:

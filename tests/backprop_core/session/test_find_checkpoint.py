@@ -27,7 +27,7 @@ def test_only_a_training_that_had_begun_is_said_to_start_afresh(tmp_path: Path) 
     assert said == []
     assert load_for(resumed(tmp_path), (), said.append) is None
     assert len(said) == 1
-    assert "STARTS AFRESH" in said[0]
+    assert "STARTS FROM SCRATCH" in said[0]
     assert load_for(resumed(tmp_path, resuming=False), (), said.append) is None
     assert len(said) == 1
 

@@ -106,7 +106,7 @@ def test_a_run_folder_that_was_removed_by_hand_is_made_anew(
         shutil.rmtree(home / "runs/tidied")
         seen, box = piece(2, run="tidied")
         assert seen == [0, 1, 2]
-        assert "STARTS AFRESH" in capsys.readouterr().err
+        assert "STARTS FROM SCRATCH" in capsys.readouterr().err
     seen, box = piece(None, run="tidied")
     assert seen == list(range(10))
     assert str(box.outcome) == "completed"

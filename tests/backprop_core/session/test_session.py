@@ -392,7 +392,7 @@ def test_the_first_and_the_last_line(
     box.train(10_000)
     box.session.close(Outcome.TIMEBOXED)
     said = capsys.readouterr().err
-    assert "run counted, starting afresh: 1 min 00 s until" in said
+    assert "run counted, starting from scratch: 1 min 00 s until" in said
     assert "timebox('60s')" in said
     assert "more steps fit into this box; the training has 5000, so it needs about" in said
     last = said.splitlines()[-1]
