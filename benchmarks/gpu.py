@@ -184,7 +184,8 @@ def deadline(place: Place) -> Iterator[Row]:
     what = f"a box of {budget_s:.0f} s with {place.nbytes / 2e9:.3g} GB"
     yield row("deadline", f"{what}: s left at its end", made["slack_s"], "0 or more", made["slack_s"] >= 0)
     joined = f"{made['outcome']}{'' if made['joined'] else ', before the box was open'}"
-    ended = f"{joined}{', killed' if made.get('killed') else ''}"
+    last = "" if "steps" in made else ", without the session's last word"  # it was ended from outside
+    ended = f"{joined}{last}{', killed' if made.get('killed') else ''}"
     yield row("deadline", "how it ended", ended, "timeboxed", ended == "timeboxed")
     yield row("deadline", "a checkpoint is there", made["checkpoint"], "True", made["checkpoint"])
     if made.get("save_s") is not None:
