@@ -92,6 +92,7 @@ def measured_in(
             attached=bool(started.get("attached")),
             slack_s=as_number(facts.get("slack_s")),
             used_s=as_number(facts.get("used_s")),
+            reserve_s=as_number(facts.get("reserve_s")),
         ),
         GovernorFacts(
             waited_s=waited_s,

@@ -239,6 +239,8 @@ def _measured(attempt: AttemptRecord) -> list[str]:
         details.append(f"{one_line(session.framework)} session, {joined}")
     if session.slack_s is not None:
         details.append(f"{session.slack_s:.2f} s left after the last save")
+    if session.reserve_s is not None:
+        details.append(f"{session.reserve_s:.2f} s had been kept back for it")
     if governor.peak_rss_bytes:
         details.append(f"{governor.peak_rss_bytes / 1024**3:.2f} GB of memory at most")
     if governor.killed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from backprop_core.strict_json import as_list, as_number, as_object, as_text, as_whole
 
-_SESSION = ("framework", "attached", "slack_s", "used_s")
+_SESSION = ("framework", "attached", "slack_s", "used_s", "reserve_s")
 _PEAKS = ("peak_rss_bytes", "peak_gpu_bytes")
 
 
@@ -25,12 +25,14 @@ class SessionFacts:
         attached: the script did not ask for it.
         slack_s: seconds that were left until the deadline when it was over.
         used_s: seconds since its box began.
+        reserve_s: seconds that were kept back for a last step, the save and the exit; None in records of older versions.
     """
 
     framework: str | None = None
     attached: bool = False
     slack_s: float | None = None
     used_s: float | None = None
+    reserve_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,7 @@ class Measured:
         content = dict(self.priors)
         if session.framework is not None or session.attached:
             content |= {"framework": session.framework, "attached": session.attached}
-        content |= {
-            name: value for name in ("slack_s", "used_s") if (value := getattr(session, name)) is not None
-        }
+        content |= {name: value for name in _SESSION[2:] if (value := getattr(session, name)) is not None}
         if governor is not None:
             content |= {name: value for name in _PEAKS if (value := getattr(governor, name)) is not None}
             content["governor"] = {
@@ -117,6 +117,7 @@ def read_measured(content: Mapping[str, Any]) -> Measured:
         attached=content.get("attached") is True,
         slack_s=as_number(content.get("slack_s")),
         used_s=as_number(content.get("used_s")),
+        reserve_s=as_number(content.get("reserve_s")),
     )
     known = {*_SESSION, *_PEAKS, "governor"}
     priors = {key: value for key, value in content.items() if key not in known}

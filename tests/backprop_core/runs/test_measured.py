@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts, read_measured
 
-OLD = {
+OLD: dict[str, Any] = {
     "longest_s": {"plain": 0.1},
     "saves": [[100, 0.5]],
     "steps_forecast": 40,
@@ -21,6 +23,7 @@ OLD = {
     },
 }  # fmt: skip
 """As version 0.1 wrote it."""
+REWRITTEN: dict[str, Any] = OLD | {"governor": {"waited_s": None, **OLD["governor"]}}
 
 
 def test_a_record_of_the_first_version_is_three_records() -> None:
@@ -29,9 +32,21 @@ def test_a_record_of_the_first_version_is_three_records() -> None:
     assert set(measured.priors) == {"longest_s", "saves", "steps_forecast", "steps_that_came", "exit_s"}
     assert measured.session == SessionFacts("pytorch", True, 0.4, 9.0)
     assert measured.governor == GovernorFacts(
-        10.0, 0.1, cause="deadline", leftovers=1, pauses=(PauseFacts("hot", 2.0),), peak_rss_bytes=300
+        used_s=10.0,
+        unused_s=0.1,
+        cause="deadline",
+        leftovers=1,
+        pauses=(PauseFacts("hot", 2.0),),
+        peak_rss_bytes=300,
     )
-    assert measured.written() == OLD
+    assert measured.written() == REWRITTEN
+
+
+def test_the_reserve_is_kept_in_the_record() -> None:
+    """What newer versions note beside the first one's facts is read, and written again."""
+    newer = OLD | {"reserve_s": 0.7}
+    assert read_measured(newer).session.reserve_s == 0.7
+    assert read_measured(newer).written() == REWRITTEN | {"reserve_s": 0.7}
 
 
 def test_anything_is_read() -> None:
