@@ -189,7 +189,7 @@ class LoopRestorer:
         session, loop_state = self.session, self.loop_state
         fresh = loop_state.find()
         if fresh:
-            session.messages.say_once(f"found {_described(loop_state.objects, fresh)}.")
+            session.messages.say_once(f"Checkpointing: {_described(loop_state.objects, fresh)}.")
 
 
 def _described(objects: Mapping[str, object], names: Iterable[str]) -> str:

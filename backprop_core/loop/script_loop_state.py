@@ -162,7 +162,7 @@ class ScriptLoopState(LoopState):
         self._said |= set(new)
         if not new:
             return ""
-        return f"found {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
+        return f"Checkpointing: {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
 
     def _unknown(self, found: Mapping[str, object]) -> dict[str, object]:
         there = self.objects

@@ -96,10 +96,13 @@ class Reporter:
     def _long_start(self) -> None:
         session = self._session
         started_s, budget_s = session.clock.monotonic() - session.deadlines.start, session.deadlines.budget_s
-        if started_s > LONG_START_SHARE * budget_s:
+        if (
+            LONG_START_SHARE * budget_s < started_s < budget_s
+        ):  # behind it the box counts from the first step, or nothing trains
+            left, gone = duration_text(budget_s - started_s), duration_text(started_s)
             session.messages.say(
-                f"Starting up has taken {duration_text(started_s)} of this box of {duration_text(budget_s)}, and will "
-                "in each box: longer ones train more.",
+                f"Training starts with {left} left of {duration_text(budget_s)}: {gone} went to start-up, "
+                "as it will in each box. A longer box trains more.",
                 "warning",
             )
 

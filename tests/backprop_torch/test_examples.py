@@ -41,7 +41,7 @@ def test_the_explicit_examples_end_with_the_uncut_digest(name: str, tmp_path: Pa
 def test_the_unchanged_example_goes_on_where_it_was(tmp_path: Path) -> None:
     """It is cut, says what it found and how to be exact, and trains the rest of the epoch and its two epochs anew."""
     out, said = _run(tmp_path, "digits_unchanged.py", "--run", "cut", "--budget", "0.8s", "--pause", "0.03")
-    assert "found model (Sequential), optimizer (AdamW), scheduler (CosineAnnealingLR)" in said
+    assert "Checkpointing: model (Sequential), optimizer (AdamW), scheduler (CosineAnnealingLR)" in said
     done = int(re.findall(r"timeboxed after (\d+) steps", out)[0])
     out, said = _run(tmp_path, "digits_unchanged.py", "--run", "cut")
     assert said.count("Two lines make it exact") == 1

@@ -444,7 +444,7 @@ def test_the_forecast_of_boxes_counts_start_up_and_reserve_and_learns_from_what_
     assert number >= 3
     assert forecast == [number + 1] * number
     said = capsys.readouterr().err
-    assert "Starting up has taken 20.0 s of this box of 1 min 00 s" in said
+    assert "Training starts with 40.0 s left of 1 min 00 s: 20.0 s went to start-up" in said
     assert f"so it needs about {number} more boxes like this" in said
     assert "so it needs about 1 more box like this" in said
     assert "the training ends at 1500, so it should end in this one" in said
@@ -479,7 +479,7 @@ def test_a_box_without_a_step_says_what_was_gone_before_it(
     assert box.session.boundary(0)
     box.session.close(Outcome.TIMEBOXED)
     said = capsys.readouterr().err
-    assert "Starting up has taken 59.9 s of this box of 1 min 00 s" in said
+    assert "Training starts with 0.1 s left of 1 min 00 s: 59.9 s went to start-up" in said
     assert "No step was made, and 59.9 s of the box were gone when it opened" in said
 
 
