@@ -135,12 +135,10 @@ class LocalPlace:
         rename(2) never replaces a folder with something in it, and every committed one holds its manifest: so
         the plain call is the atomic "only if it does not exist" that is needed, on network file systems too.
         """
-        again = 0
+        again = names.next_again((path.name for path in self.directory.iterdir()), step)
         while True:
             path = self.directory / names.step_folder(step, again)
             again += 1
-            if os.path.lexists(path):
-                continue
             try:
                 saving.rename(path)
             except OSError:

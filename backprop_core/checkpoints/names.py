@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,14 @@ def parse_step_folder(name: str) -> tuple[int, int] | None:
     """(step, again) of a committed checkpoint's folder name; None for any other name."""
     match = _STEP.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2] or 0))
+
+
+def next_again(taken: Iterable[str], step: int) -> int:
+    """The `again` of the next save of `step` among folders of these names: behind all that are there, so that it counts as
+    the newest also where an older save of the same step is gone.
+    """
+    places = [place for place in map(parse_step_folder, taken) if place is not None]
+    return max((again + 1 for of, again in places if of == step), default=0)
 
 
 @dataclass(frozen=True, slots=True)

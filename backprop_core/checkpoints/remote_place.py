@@ -23,7 +23,7 @@ from .files import PIECE_BYTES, FileFacts, digest_of_all, memory_bytes, pieces
 from .folder import FolderPlan
 from .leftovers import ABANDONED_AFTER_S
 from .manifest import MANIFEST_NAME
-from .names import Owner, parse_saving_folder, parse_step_folder, step_folder
+from .names import Owner, next_again, parse_saving_folder, parse_step_folder, step_folder
 from .place import Seal
 
 _DAMAGED: Final = "damaged"
@@ -87,11 +87,7 @@ class RemotePlace:
                 f"{self.directory} is an object store."
             )
         with _as_os_errors():
-            taken = set(self._list(""))
-            again = 0
-            while step_folder(step, again) in taken:
-                again += 1
-            name = step_folder(step, again)
+            name = step_folder(step, next_again(self._list(""), step))
             marker = Owner.this_process().saving_folder()
             try:
                 self._fs.makedirs(self._path(name), exist_ok=True)

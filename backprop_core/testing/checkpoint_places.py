@@ -164,6 +164,15 @@ class PlaceContract:
             "step-000000000002.1",
         ]
 
+    def test_saves_of_one_step_stay_in_their_order(self) -> None:
+        """However often a step is saved, the last save is the newest, also where older ones of that step are gone."""
+        store = self.store()
+        for seed in range(6):
+            store.commit(blobs(seed), replace(FACTS, step=2))
+            newest = self.store().list()[0]
+            loaded = store.load(newest.path, BLOBS)
+            assert loaded.states["optimizer"]["n"] == seed  # type: ignore[index]
+
     def test_damage_is_found_and_set_aside(self) -> None:
         """A changed byte is found, said, and the checkpoint before it is restored, now and afterwards."""
         store = self.store()
