@@ -78,5 +78,12 @@ def __getattr__(name: str) -> object:
     return value
 
 
+def load_ipython_extension(shell: object) -> None:
+    """`%load_ext backprop` in a notebook: the magic `%%timebox`; see docs/notebooks.md."""
+    from backprop_notebook.extension import load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

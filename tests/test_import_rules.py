@@ -101,6 +101,7 @@ def test_every_package_is_under_these_rules() -> None:
         "backprop",
         "backprop_core",
         "backprop_cli",
+        "backprop_notebook",
         "backprop_sinks",
         "backprop_startup",
     }

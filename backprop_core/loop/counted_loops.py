@@ -260,6 +260,18 @@ class CountedLoops:
 
         self.training = ScriptTraining(self)
 
+    def begin_anew(self, training: Training | None) -> None:
+        """Nothing is running: what comes next is told to `training`. For a cell of a notebook, which has a training of its own."""
+        self._owner, self._thread = os.getpid(), threading.get_ident()
+        self.stack.clear()
+        self._opening.clear()
+        self._left_by_break.clear()
+        self.root = RunningLoop(Site("", "", trains=True))
+        self.way_back, self.step_awaited = [], None
+        self.stepped = self.steps_seen = self.iterations_are_steps = self.evaluating = False
+        self.steps = 0
+        self.training, self.dormant = training, False
+
     def forked(self) -> None:
         """In a child that was forked: a training may begin there, unless the parent's has begun. Never raises."""
         if self.training is not None and not self.training.may_begin_in_a_child():

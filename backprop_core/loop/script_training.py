@@ -19,7 +19,7 @@ from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.earlier_attempt import may_go_back
-from backprop_core.errors import StateMismatchError, UnkeptStateError
+from backprop_core.errors import BackpropError, StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.loop_readings import LoopReadings
 from backprop_core.loop.script_frames import has_an_adapter
@@ -39,7 +39,7 @@ from backprop_core.session.proof import noted, recorder_of
 from backprop_core.session.ranks import described, session_among
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
-from backprop_core.session.settings import attached_settings
+from backprop_core.session.settings import SessionSettings, attached_settings
 
 _UPDATES_FOR_S = 1.0
 """A loop of which nobody knows whether it trains has run so long before a session opens for it."""
@@ -238,12 +238,39 @@ class ScriptTraining:
                 return
         self._guarded(lambda: self._at_boundary(loop, frame))
 
+    # -- what is another in a cell of a notebook -------------------------------------------------------------------
+
+    def may_begin(self) -> bool:
+        """Whether the loop that is about to begin is this training's."""
+        own_box = "backprop" in sys.modules  # the package that only users import
+        return not (own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop())
+
+    def may_resume(self) -> bool:
+        """Whether there may be something to go back to, so that a session is opened before the first step."""
+        return may_go_back() and not os.environ.get(contract.SCRIPT_RESUMES)
+
+    def settings_for(self, label: str) -> SessionSettings:
+        """Those of the session that opens."""
+        return attached_settings(label)
+
+    def when_over(self) -> Callable[[], None]:
+        """Have the end of the script noticed; what is returned takes that back."""
+        return when_process_ends(self._process_ends)
+
+    def go_away(self) -> None:
+        """Leave the script: everything is saved."""
+        leave_process()
+
+    def refuse(self, error: BackpropError) -> None:
+        """End the script with a sentence: it would go on wrongly."""
+        print(f"backprop: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
     # -- from beginning to end -----------------------------------------------------------------------------------
 
     def _begin(self, frame: FrameType) -> None:
         """The first loop that trains begins: from here on what changes is known."""
-        own_box = "backprop" in sys.modules  # the package that only users import
-        if own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop():
+        if not self.may_begin():
             self._step_aside()
             return
         frameworks = frameworks_in_use()
@@ -251,7 +278,7 @@ class ScriptTraining:
             self._hand_over()  # the ranks have to begin in one loop, when they know of each other
             return
         self.loop_state = loop_state = ScriptLoopState(frameworks, self.loops)
-        resuming = may_go_back() and not os.environ.get(contract.SCRIPT_RESUMES)
+        resuming = self.may_resume()
         for framework in loop_state.frameworks:
             passes = framework.loader_passes()
             if passes is not None:
@@ -345,7 +372,7 @@ class ScriptTraining:
         ranks = ranks_among(loop_state.frameworks)
         try:
             self.session = session_among(
-                ranks, attached_settings(loop_state.label()), loop_state, self._clock
+                ranks, self.settings_for(loop_state.label()), loop_state, self._clock
             )
             self.session.open()
         except (NotJoinedError, RankError):
@@ -355,7 +382,7 @@ class ScriptTraining:
         except BaseException:
             self.session = None
             raise
-        self._stay = when_process_ends(self._process_ends)
+        self._stay = self.when_over()
         attach_rules.stand_by(self._step_aside)
         self._set_up(self.session, loop_state, frame)
 
@@ -454,15 +481,14 @@ class ScriptTraining:
         assert session is not None
         leaving = session.leaving
         self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
-        leave_process()
+        self.go_away()
 
     def _guarded(self, what: Callable[[], None]) -> None:
         try:
             what()
         except (StateMismatchError, UnkeptStateError) as error:
             self._close(Outcome.FAILED, str(error))
-            print(f"backprop: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(1) from None
+            self.refuse(error)
         except RankError:  # said by the process that it failed in
             self._step_aside()
         except Exception as error:

@@ -91,13 +91,18 @@ def rewrite(source: str | bytes, filename: str, module: str, program: Program) -
     Raises:
         SyntaxError, ValueError: as `compile` does.
     """
-    tree = ast.parse(source, filename)
+    counted, sites, asks = count_loops(ast.parse(source, filename), filename, module, program)
+    return Rewritten(compile(counted, filename, "exec", dont_inherit=True), sites, asks)
+
+
+def count_loops(
+    tree: ast.Module, filename: str, module: str, program: Program
+) -> tuple[ast.Module, list[Site], bool]:
+    """`tree`, which is changed, with its training loops counted; those loops; whether iterators are asked in it."""
     transformer = _Counting(filename, module, program, _names_given(tree))
     counted = transformer.visit(tree)
     assert isinstance(counted, ast.Module)
-    return Rewritten(
-        compile(counted, filename, "exec", dont_inherit=True), transformer.sites, transformer.asks
-    )
+    return counted, transformer.sites, transformer.asks
 
 
 class _Counting(ast.NodeTransformer):

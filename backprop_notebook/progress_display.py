@@ -1,0 +1,100 @@
+"""What a cell shows while it trains: a bar of the time, the step, and the curve of the loss; plain text without HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backprop_core.clock import Clock
+from backprop_core.deadline.budget import duration_text
+from backprop_core.session.session import Session
+
+EVERY_S = 1.0
+_MOST_POINTS = 240
+_WIDTH, _HEIGHT = 480, 90
+
+
+@dataclass(slots=True)
+class ProgressDisplay:
+    """The display of one cell.
+
+    Args:
+        names: the notebook's variables; `loss` is read from there, about once a second.
+    """
+
+    names: Mapping[str, Any]
+    clock: Clock
+    share: float = 0.0
+    text: str = "starting"
+    losses: list[float] = field(default_factory=list)
+    _handle: Any = None
+    _next: float = 0.0
+
+    def look(self, session: Session) -> None:
+        """At a boundary: about once a second the display is brought up to date."""
+        now = self.clock.monotonic()
+        if now >= self._next:
+            self._next = now + EVERY_S
+            self.update(session)
+
+    def update(self, session: Session) -> None:
+        """Show where the training is."""
+        from IPython.display import display
+
+        self.share = session.progress()
+        parts = [f"step {session.training_state.position().step}"]
+        loss = _number(self.names.get("loss"))
+        if loss is not None:
+            self._remember(loss)
+            parts.append(f"loss {loss:.4g}")
+        running = session.outcome.value == "running"
+        parts.append(f"{duration_text(session.remaining_s())} left" if running else session.outcome.value)
+        self.text = ", ".join(parts)
+        if self._handle is None:
+            self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(self)
+
+    def _remember(self, loss: float) -> None:
+        self.losses.append(loss)
+        if len(self.losses) > _MOST_POINTS:
+            self.losses[:] = self.losses[::2]
+
+    def __repr__(self) -> str:
+        full = round(30 * self.share)
+        return f"[{'#' * full}{'.' * (30 - full)}] {self.share:4.0%} of the time, {self.text}"
+
+    def _repr_html_(self) -> str:
+        told = html.escape(self.text)
+        bar = f'<progress value="{self.share:.4f}" max="1" style="width:{_WIDTH}px" aria-label="time used"></progress>'
+        return f'<div style="font-family:monospace">{bar} {self.share:.0%}<br>{told}{self._curve()}</div>'
+
+    def _curve(self) -> str:
+        points = [loss for loss in self.losses if math.isfinite(loss)]
+        if len(points) < 2:
+            return ""
+        low, high = min(points), max(points)
+        span = (high - low) or 1.0
+        places = " ".join(
+            f"{number * _WIDTH / (len(points) - 1):.1f},{_HEIGHT - (loss - low) / span * (_HEIGHT - 4) - 2:.1f}"
+            for number, loss in enumerate(points)
+        )
+        label = f"loss from {points[0]:.4g} to {points[-1]:.4g}"
+        return (
+            f'<br><svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{label}">'
+            f'<polyline fill="none" stroke="currentColor" stroke-width="1.5" points="{places}"/></svg>'
+        )
+
+
+def _number(value: object) -> float | None:
+    """`value` as a number: a plain one, or an array with one element; None for all else."""
+    item = getattr(value, "item", None)
+    try:
+        if callable(item) and getattr(value, "ndim", None) == 0:
+            value = item()
+    except Exception:
+        return None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
