@@ -261,7 +261,7 @@ class CountedLoops:
         self.training = ScriptTraining(self)
 
     def begin_anew(self, training: Training | None) -> None:
-        """Nothing is running: what comes next is told to `training`. For a cell of a notebook, which has a training of its own."""
+        """Nothing is running, and what comes next is told to `training`: each cell of a notebook has its own."""
         self._owner, self._thread = os.getpid(), threading.get_ident()
         self.stack.clear()
         self._opening.clear()
