@@ -106,8 +106,8 @@ class Cells:
     def timebox(self, line: str, cell: str) -> None:
         """Train in the cell for a time: `%%timebox 20m`. Run the cell again to go on where it stopped.
 
-        Options: --run ID names the run (else the cell's own code does), --name NAME labels it, --checkpoint-every 2m saves so
-        often, --fresh trains anew.
+        Options: --run ID names the run (else the cell's own code does), --name NAME labels it, --checkpoint-every 2m saves
+        so often, --fresh trains anew.
         """
         began = SYSTEM.monotonic()
         try:
