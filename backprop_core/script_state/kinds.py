@@ -77,7 +77,7 @@ _HANDLES: Final = (
 )  # fmt: skip
 _HANDLE_PACKAGES: Final = frozenset(
     {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "ray",
-     "_pytest", "pluggy", "hypothesis",
+     "_pytest", "pluggy", "hypothesis", "ipykernel", "traitlets", "zmq", "jupyter_client",
      "backprop", "backprop_core", "backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers",
      "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
 )  # fmt: skip

