@@ -157,6 +157,9 @@ class Session:
         self.budget_progress = budget_progress(self.deadlines.budget_s, self.settings.environ, clock)
         self.hands = SessionHands(self, self.guard, self.reporter)
         self.conduct = Conduct(self.pacer, self.hands)
+        if enrolment.governed and self.deadlines.earliest.at <= clock.monotonic():
+            # with --budget-from training the box was put off while the script started
+            self._obey(clock.monotonic())
         self.opened = True
         self.reporter.start()
 
