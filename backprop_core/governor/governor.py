@@ -482,4 +482,5 @@ class Governor:
             lost_bytes=self._streams.log.lost_bytes,
             tail=bytes(self._tail),
             survival=self.survival,
+            pid=self._process.pid,
         )

@@ -150,6 +150,7 @@ class Ending:
         lost_bytes: of its output that could not be kept.
         tail: the last of what it printed.
         survival: what came of the copy that a training which died without a word had left in memory; None for no such death.
+        pid: of the process that was started, which may be a launcher.
     """
 
     returncode: int
@@ -166,3 +167,4 @@ class Ending:
     lost_bytes: int
     tail: bytes
     survival: Survival | None = None
+    pid: int | None = None

@@ -10,7 +10,7 @@ from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import Cause, Ending
 from backprop_core.governor.survivor_commit import Survival
 from backprop_core.outcome import Outcome
-from backprop_core.strict_json import as_text, as_word
+from backprop_core.strict_json import as_text, as_whole, as_word
 
 EXIT_NOTHING_TO_RESUME = 124
 EXIT_UNFINISHED = 124
@@ -24,6 +24,8 @@ _EXCEPTION = re.compile(r"[^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*(?::.*)?")
 """The line that names an exception. Python 3.11 prints lines of carets at column 0 in front of it."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
+_ENDS_WITH_SCRIPT = ("pytorch", "pytorch loop", "keras loop", "loop")
+"""Adapters of plain loops: that their session has completed says that the script has run to its end."""
 _OUTCOMES = {
     Cause.DEADLINE: Outcome.TIMEBOXED,
     Cause.USER: Outcome.STOPPED,
@@ -107,10 +109,10 @@ def _outcome(ending: Ending) -> tuple[Outcome, str]:
 
 
 def _was_exiting(ending: Ending) -> bool:
-    """The time box ended while the interpreter was being taken down: a plain loop's session ends with the script."""
+    """A signal came while the interpreter was being taken down: a plain loop's session ends with the script."""
     started = ending.session.started or {}
-    plain = bool(started.get("attached")) and started.get("framework") == "pytorch"
-    return plain and ending.cause is Cause.DEADLINE and ending.returncode < 0
+    plain = bool(started.get("attached")) and started.get("framework") in _ENDS_WITH_SCRIPT
+    return plain and ending.returncode < 0 and as_whole(started.get("pid")) == ending.pid
 
 
 def _by_itself(ending: Ending, told: tuple[Outcome, str] | None) -> tuple[Outcome, str]:

@@ -153,10 +153,24 @@ def test_the_scripts_own_exit_is_told_with_its_last_word(status: int, tail: byte
 
 
 @pytest.mark.parametrize(
-    ("framework", "outcome"), [("pytorch", Outcome.COMPLETED), ("lightning", Outcome.TIMEBOXED)]
+    ("cause", "cut"), [(Cause.DEADLINE, Outcome.TIMEBOXED), (Cause.REQUEST, Outcome.STOPPED)]
 )
-def test_a_script_that_was_killed_while_it_exited_has_completed(framework: str, outcome: Outcome) -> None:
-    """A plain loop's session ends when its script has come to its end; a `fit`'s says nothing of the code behind it."""
-    seen = ending(-15, Cause.DEADLINE, finished={"outcome": "completed"})
-    seen.session.started = {"kind": "session_started", "attached": True, "framework": framework}
-    assert judge(seen, resumable=True).outcome is outcome
+@pytest.mark.parametrize(
+    ("framework", "pid", "ran_to_its_end"),
+    [
+        ("pytorch", 7, True),
+        ("pytorch loop", 7, True),
+        ("loop", 7, True),
+        ("lightning", 7, False),
+        ("pytorch loop", 8, False),
+    ],
+)
+def test_a_script_that_was_ended_while_it_exited_has_completed(
+    cause: Cause, cut: Outcome, framework: str, pid: int, ran_to_its_end: bool
+) -> None:
+    """A plain loop's session ends when its script has come to its end; a `fit`'s, or that of another process than the
+    one that was started, says nothing of the code behind it.
+    """
+    seen = ending(-15, cause, finished={"outcome": "completed"}, pid=7)
+    seen.session.started = {"attached": True, "framework": framework, "pid": pid}
+    assert judge(seen, resumable=True).outcome is (Outcome.COMPLETED if ran_to_its_end else cut)
