@@ -86,7 +86,8 @@ done = int(place.read_text()) if place.exists() else 0
 while done < {steps}:
     time.sleep(0.02)
     done += 1
-    place.write_text(str(done))
+    pathlib.Path("new").write_text(str(done))  # whole or not at all: the signal may come in the middle of a write
+    pathlib.Path("new").replace(place)
     {said}
 """
 ANNOUNCES = 'print(json.dumps({"event": "checkpoint_saved", "path": "last.pt"}), flush=True)'
