@@ -31,7 +31,7 @@ SCRIPT = """
         for step in box.steps(100_000):
             time.sleep(0.02)
             for array in model.arrays: array += 1
-            if step > 40: hoard.append(np.ones(2_000_000))
+            if step > 200: hoard.append(np.ones(2_000_000))
 """
 
 
