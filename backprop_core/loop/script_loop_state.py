@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -156,13 +157,24 @@ class ScriptLoopState(LoopState):
     def find(self, frame: FrameType | None = None) -> str:  # type: ignore[override]
         """Track what trains now; a sentence about what is new."""
         for trained in self.trained:
-            self.remember(trained.objects(self._at[1]))
+            self.remember(self._in_use_with(trained))
         there = self.objects
         new = [name for name in there if name not in self._said]
         self._said |= set(new)
         if not new:
             return ""
         return f"Checkpointing: {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
+
+    def _in_use_with(self, trained: TrainedObjects) -> Mapping[str, object]:
+        """What trains now. An optimizer that the script has replaced may linger, held by us or by a cycle of references."""
+        self.kept.release_dropped()
+        objects = trained.objects(self._at[1])
+        if self.kept.displaced_by(objects):
+            objects = {}
+            gc.collect()
+            self.kept.release_dropped()
+            objects = trained.objects(self._at[1])
+        return objects
 
     def _unknown(self, found: Mapping[str, object]) -> dict[str, object]:
         there = self.objects

@@ -83,10 +83,23 @@ class TrackedObjects:
                     self.all_dropped = not found and not self._named
 
     def replace_found(self, present: Mapping[str, object]) -> None:
-        """Forget what was found and is not among `present` any more, where another thing has its name now."""
+        """Forget what was found and is not among `present` any more, where another thing has its name now.
+
+        Where what was found is still there, too, all go by the names that the script has for them now, as they would in a
+        process that resumes here.
+        """
         for name, value in present.items():
             if name in self._found and all(self._found[name] is not one for one in present.values()):
                 self._found[name] = value
+        if self.displaced_by(present):
+            there = {id(value) for value in present.values()}
+            self._found = {name: value for name, value in self._found.items() if id(value) not in there}
+            self._found |= {name: value for name, value in present.items() if name not in self._named}
+
+    def displaced_by(self, present: Mapping[str, object]) -> bool:
+        """Whether something new among `present` has the name of another thing that was found."""
+        known = {id(value) for value in self.objects.values()}
+        return any(name in self._found and id(value) not in known for name, value in present.items())
 
     @contextmanager
     def released_when_collected(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from _thread import get_ident
+from contextlib import suppress
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ class OpenedFiles:
         self._inside: set[int] = set()
         self.opens: dict[str, int] = {}
         self.appended: dict[str, None] = {}
-        self.fault: Exception | None = None
 
     def listen(self) -> None:
         """Hear of files from now on; a hook of Python's cannot be taken out again."""
@@ -62,20 +62,22 @@ class OpenedFiles:
             return
         self._inside.add(thread)
         try:
-            if event == "open":
-                self._opens(args[0], args[2])
-            elif event == "os.rename":
-                self._renames(*args)
-            elif event == "os.remove":
-                self._loses(_absolute(args[0], args[1]), in_place=False)
-            elif event == "os.truncate":
-                self._loses(_absolute(args[0]), in_place=True)
-            else:
-                self._scope.add(_absolute(args[0], args[2]))
-        except Exception as error:
-            self.fault = self.fault or error
+            with suppress(Exception):  # kept, it would keep the script's frames, and all that is in them
+                self._take(event, args)
         finally:
             self._inside.discard(thread)
+
+    def _take(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            self._opens(args[0], args[2])
+        elif event == "os.rename":
+            self._renames(*args)
+        elif event == "os.remove":
+            self._loses(_absolute(args[0], args[1]), in_place=False)
+        elif event == "os.truncate":
+            self._loses(_absolute(args[0]), in_place=True)
+        else:
+            self._scope.add(_absolute(args[0], args[2]))
 
     def _opens(self, name: Any, flags: int) -> None:
         path = _absolute(name)

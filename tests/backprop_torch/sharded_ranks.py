@@ -1,7 +1,8 @@
 """A training whose model is spread over ranks: `-m tests.backprop_torch.sharded_ranks FOLDER LAYOUT RUN STOP`.
 
 LAYOUT is one of LAYOUTS. Behind step STOP (0: never) the last rank sends itself a SIGTERM. Every rank computes the same
-batches, so that any number of ranks trains the same; the first writes digests of the gathered state to FOLDER/RUN-STOP.json.
+batches, so that shards over two or four ranks train the same; the mean of three equal gradients may be another in its last
+bit. The first rank writes digests of the gathered state, as it was found and after each step, to FOLDER/RUN-STOP.json.
 """
 
 from __future__ import annotations
@@ -85,6 +86,12 @@ def gathered(state: Any) -> Any:
     return state.full_tensor() if hasattr(state, "full_tensor") else state
 
 
+def digests(net: Net, optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    """Of the gathered state; every rank has to ask."""
+    state = {"model": dict(net.state_dict()), "optimizer": optimizer.state_dict()["state"]}
+    return {name: digest(gathered(part)) for name, part in state.items()}
+
+
 def main() -> None:
     folder, layout, run, stop = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
     torch.set_num_threads(1)
@@ -97,22 +104,20 @@ def main() -> None:
     LAYOUTS[layout](net, count)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     with backprop.timebox("10h", run=run, grace=0, model=net, optimizer=optimizer) as box:
+        found, after = digests(net, optimizer), {}
         for step in box.steps(STEPS):
             torch.manual_seed(step)
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(net(torch.randn(8, 7)), torch.arange(8))
             torch.autograd.backward(loss)
             optimizer.step()
+            after[step + 1] = digests(net, optimizer)
             if step + 1 == stop and rank == count - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-    state = gathered({"model": dict(net.state_dict()), "optimizer": optimizer.state_dict()["state"]})
-    made = {
-        "outcome": str(box.outcome),
-        "model": digest(state["model"]),
-        "optimizer": digest(state["optimizer"]),
-    }
+    made = {"outcome": str(box.outcome), "found": found, "after": after}
+    model = gathered(dict(net.state_dict()))
     if rank == 0:
-        torch.save(state["model"], folder / f"{run}-{stop}.pt")
+        torch.save(model, folder / f"{run}-{stop}.pt")
         (folder / f"{run}-{stop}.json").write_text(json.dumps(made))
     if dist.is_initialized():
         dist.destroy_process_group()
