@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -111,13 +112,21 @@ def _add_globals(found: dict[str, Namespace], values: dict[str, Any]) -> None:
     module = values.get("__name__")
     name = "main" if module in ("__main__", "__mp_main__") else str(module)
     if name not in found:
-        skip = _NOTEBOOK if "get_ipython" in values else frozenset()
+        skip = _notebooks_own(values) if "get_ipython" in values else frozenset()
         found[name] = DictNamespace(values, name, skip=skip)
 
 
 _NOTEBOOK = frozenset(
     {"In", "Out", "_ih", "_oh", "_dh", "_", "__", "___", "_i", "_ii", "_iii", "get_ipython", "exit", "quit"}
 )
+
+
+_NUMBERED = re.compile(r"_i?\d+")
+
+
+def _notebooks_own(values: Mapping[str, Any]) -> frozenset[str]:
+    """Names that are IPython's own: its history, and `_7` or `_i7` for each cell, which another kernel numbers anew."""
+    return _NOTEBOOK.union(name for name in list(values) if _NUMBERED.fullmatch(name))
 
 
 def _script_modules() -> list[ModuleType]:

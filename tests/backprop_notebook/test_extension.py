@@ -99,7 +99,7 @@ def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_
 @pytest.mark.faults
 def test_a_kernel_that_dies_goes_on_in_a_new_one() -> None:
     """SIGKILL inside the training: the next kernel resumes, to the same bits as a training that was never cut."""
-    train = TRAIN.format(run="killed")
+    train = TRAIN.format(run="killed").replace("10m", "10m --checkpoint-every 1s")
     dying = _notebook("%load_ext backprop", SETUP, "cuts, cut_by = [110], signal.SIGKILL", train)
     with pytest.raises(DeadKernelError):
         _execute(dying)
