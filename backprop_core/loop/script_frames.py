@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
+from backprop_core.loop.script_watch import notebooks_own
 from backprop_core.script_state.liveness import live_names
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
 
@@ -35,7 +36,10 @@ class ScriptFrames:
             if module is not None:
                 called = "main" if name == "__main__" else name
                 running = _module_frame(module, frame)
-                if running is None:
+                if "get_ipython" in vars(module):  # what no cell reads now, another may read later
+                    skip = notebooks_own(vars(module))
+                    found.append(DictNamespace(vars(module), called, skip=skip))
+                elif running is None:
                     found.append(DictNamespace(vars(module), called))
                 else:
                     found.append(_LiveModule(vars(module), called, self._live_in(running)))

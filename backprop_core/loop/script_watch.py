@@ -112,7 +112,7 @@ def _add_globals(found: dict[str, Namespace], values: dict[str, Any]) -> None:
     module = values.get("__name__")
     name = "main" if module in ("__main__", "__mp_main__") else str(module)
     if name not in found:
-        skip = _notebooks_own(values) if "get_ipython" in values else frozenset()
+        skip = notebooks_own(values) if "get_ipython" in values else frozenset()
         found[name] = DictNamespace(values, name, skip=skip)
 
 
@@ -124,7 +124,7 @@ _NOTEBOOK = frozenset(
 _NUMBERED = re.compile(r"_i?\d+")
 
 
-def _notebooks_own(values: Mapping[str, Any]) -> frozenset[str]:
+def notebooks_own(values: Mapping[str, Any]) -> frozenset[str]:
     """Names that are IPython's own: its history, and `_7` or `_i7` for each cell, which another kernel numbers anew."""
     return _NOTEBOOK.union(name for name in list(values) if _NUMBERED.fullmatch(name))
 
