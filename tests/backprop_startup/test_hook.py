@@ -174,7 +174,7 @@ def test_another_model_than_the_saved_one_is_refused_in_one_sentence(backprop: C
 
 
 def test_without_backprop_run_nothing_is_attached() -> None:
-    """Importing torch, Lightning's factory and the hook in an ordinary process loads nothing of the core but its variables' names."""
+    """An ordinary process with torch, Lightning's factory and the hook loads nothing of the core but names of variables."""
     code = (
         "import torch, sys, backprop_lightning.attach as lightning, backprop_startup.hook as hook\n"
         "hook.install(); assert lightning.callbacks() == []\n"
