@@ -21,7 +21,9 @@ SAYS_ALL = """
 
 
 def test_a_script_sees_what_it_sees_without_backprop(backprop: CommandLine) -> None:
-    """argv, folder, stdin, sys.path and environment (BACKPROP_* and our PYTHONPATH entry aside) are as in a bare start."""
+    """argv, folder, stdin, sys.path and environment are as in a bare start, but for BACKPROP_*, our PYTHONPATH entry and the
+    run's hash seed.
+    """
     backprop.environment["PYTHONPATH"] = str(backprop.folder / "lib")
     backprop.script(SAYS_ALL)
     bare = subprocess.run(
@@ -37,6 +39,8 @@ def test_a_script_sees_what_it_sees_without_backprop(backprop: CommandLine) -> N
     assert ran.returncode == 0, ran.stderr
     with_us, without = json.loads(ran.stdout), json.loads(bare.stdout)
     without["env"]["PYTHONPATH"] = os.pathsep.join([FOLDER, without["env"]["PYTHONPATH"]])
+    assert int(with_us["env"].pop("PYTHONHASHSEED")) >= 0
+    assert "PYTHONHASHSEED" not in without["env"]
     assert with_us == without
 
 
