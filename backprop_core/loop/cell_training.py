@@ -93,16 +93,8 @@ class CellTraining(ScriptTraining):
         """The cell has ended: by itself, or by `error`."""
         if self.session is None:
             return
-        if error is None:
-            if self.loops.going_back:
-                with suppress(CellOver):
-                    self.lost(self.loops.awaited)
-                return
-            self.loops.steps += self.loops.stepped
-            if self.loop_state is not None:
-                self.loop_state.at(None, None)
-            self._close(Outcome.COMPLETED, "")
-        elif isinstance(error, KeyboardInterrupt):
-            self._close(Outcome.STOPPED, "interrupted by the keyboard")
-        else:
-            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        if error is None and self.loops.going_back:
+            with suppress(CellOver):
+                self.lost(self.loops.awaited)
+            return
+        self._close_after(error)

@@ -535,15 +535,19 @@ class ScriptTraining:
                     stream.flush()
             os._exit(1)
         with suppress(Exception):
-            if error is None:
-                self.loops.steps += self.loops.stepped
-                if self.loop_state is not None:
-                    self.loop_state.at(None, None)
-                self._close(Outcome.COMPLETED, "")
-            elif isinstance(error, KeyboardInterrupt):
-                self._close(Outcome.STOPPED, "interrupted by the keyboard")
-            else:
-                self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            self._close_after(error)
+
+    def _close_after(self, error: BaseException | None) -> None:
+        """Close the session of a script, or a cell, that has come to its end, or was ended by `error`."""
+        if error is None:
+            self.loops.steps += self.loops.stepped
+            if self.loop_state is not None:
+                self.loop_state.at(None, None)
+            self._close(Outcome.COMPLETED, "")
+        elif isinstance(error, KeyboardInterrupt):
+            self._close(Outcome.STOPPED, "interrupted by the keyboard")
+        else:
+            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         session, self.session = self.session, None

@@ -5,12 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
-
 import nbformat
+import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -20,7 +16,7 @@ from backprop_notebook.extension import Asked, parse_line
 from backprop_notebook.hosts import host_of
 
 SETUP = """
-import hashlib, os, signal, torch
+import hashlib, os, signal, time, torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 torch.manual_seed(0)
@@ -38,9 +34,10 @@ def train_epoch():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+        time.sleep(pause)
         if cuts and len(losses) == cuts[0]:
             os.kill(os.getpid(), cut_by)
-cuts, cut_by = [], signal.SIGTERM
+cuts, cut_by, pause = [], signal.SIGTERM, 0.0
 """
 TRAIN = """%%timebox 10m --run {run}
 for epoch in range(4):
@@ -74,7 +71,7 @@ def _digest(text: str) -> str:
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKPROP_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("BACKPROP_GRACE_S", "1")
+    monkeypatch.setenv("BACKPROP_GRACE_S", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
@@ -100,7 +97,8 @@ def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_
 def test_a_kernel_that_dies_goes_on_in_a_new_one() -> None:
     """SIGKILL inside the training: the next kernel resumes, to the same bits as a training that was never cut."""
     train = TRAIN.format(run="killed").replace("10m", "10m --checkpoint-every 1s")
-    dying = _notebook("%load_ext backprop", SETUP, "cuts, cut_by = [110], signal.SIGKILL", train)
+    slow = "cuts, cut_by, pause = [110], signal.SIGKILL, 0.04"  # a checkpoint is due long before the kill
+    dying = _notebook("%load_ext backprop", SETUP, slow, train)
     with pytest.raises(DeadKernelError):
         _execute(dying)
     told = _execute(
