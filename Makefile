@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check docs dist format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check messages docs dist format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -82,6 +82,10 @@ check: $(VENV)/.dev-ready
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_import_rules.py
 	$(DOCS) --quiet
+
+# tests/messages.txt: every sentence that people can read, so that a review sees each change of a word.
+messages:
+	@$(PYTHON) -m tests.messages
 
 # All pages as a site, in build/site/; a dead link or a page that the navigation lacks fails it.
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
