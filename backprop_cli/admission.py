@@ -110,7 +110,7 @@ def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Obs
     others = [gpu.name for gpu in verdict.gpus if gpu.name and gpu.name != limits.gpu_name]
     if limits.gpu_name is not None and others:
         observer.say(
-            f"this run began on {limits.gpu_name}, and now there is only {others[0]}: the same bits are not promised."
+            f"this run started on {limits.gpu_name}, and now there is only {others[0]}: results may not be bit-identical."
         )
     missing = unheld(limits.gpu_memory, verdict.gpus)
     if missing and any(check.name == GPU_MEMORY for check in verdict.checks):  # else there is no GPU

@@ -13,13 +13,13 @@ COMMANDS = {
     "resume": "Continue a run from its newest checkpoint.",
     "prove": "Prove that interrupting a script changes no bit.",
     "list": "Show all runs (also: ls).",
-    "status": "Show the machine's resources, or tell the story of a run.",
-    "report": "Write a report of a run on one page.",
-    "diff": "Show what is different between two runs.",
-    "tag": "Add tags to a run, remove or show them.",
-    "note": "Write a note about a run, or show its notes.",
+    "status": "Show the machine's resources, or one run's history.",
+    "report": "Write a report of a run on one HTML page.",
+    "diff": "Compare two runs.",
+    "tag": "Add, remove or show the tags of a run.",
+    "note": "Add a note to a run, or show its notes.",
     "logs": "Show a run's output.",
-    "stop": "End a run with a checkpoint.",
+    "stop": "Stop a run; it saves a checkpoint first.",
     "pause": "Pause a run; its time box waits.",
     "continue": "Continue a paused run.",
     "checkpoint": "Save a checkpoint now.",
@@ -28,7 +28,7 @@ COMMANDS = {
     "verify": "Verify the checkpoints, byte by byte.",
     "export": "Write plain model.safetensors and .pt files.",
     "prune": "Remove old runs, or older checkpoints.",
-    "config": "Show every setting and where it comes from.",
+    "config": "Show every setting and its source.",
     "doctor": "Check the installation, the settings and the machine.",
     "completion": "Print the completion script for a shell.",
 }
@@ -99,7 +99,7 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
         if flag in known:
             words += [flag] if value is True else [flag, value]
         elif name in ("dry_run", "json") and command is not None:
-            raise click.UsageError(f"'backprop {command.name}' has no {flag}, so nothing was done.", ctx=ctx)
+            raise click.UsageError(f"'backprop {command.name}' has no {flag}; nothing was done.", ctx=ctx)
     return words
 
 
@@ -109,9 +109,9 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
     epilog="Begin with:  backprop run train.py --name my-first-run",
 )
 @click.version_option(__version__, prog_name="backprop")
-@click.option("--config", metavar="PATH", help="Configuration file to use instead of the one that is found.")
-@click.option("--verbose", is_flag=True, help="Show every setting, and where something goes wrong.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--json", is_flag=True, help="Print JSON, where a table would be printed.")
+@click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
+@click.option("--verbose", is_flag=True, help="Show every setting, and a traceback for our own faults.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
+@click.option("--json", is_flag=True, help="Print JSON instead of a table.")
 def cli(**options: object) -> None:
-    """Give a training run a time budget: it ends in time with a checkpoint, and goes on where it was."""
+    """Give a training run a time budget: it stops in time with a checkpoint, and resumes exactly where it stopped."""

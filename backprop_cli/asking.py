@@ -46,8 +46,8 @@ def ask(
     folder = store.attempt_dir(record.id, attempt.number)
     if action is Action.CHECKPOINT and attempt.governor is not None and not _has_session(folder):
         raise UsageError(
-            f"Run {record.id} cannot be asked to save: no session of backprop is in its script, or not yet.",
-            "Ask again once it trains. What a script saves by itself is remembered with --checkpoint-glob.",
+            f"Run {record.id} cannot save now: backprop is not attached to its script, or not yet.",
+            "Try again once it trains. --checkpoint-glob records files that a script saves itself.",
         )
     send_control(
         folder,
@@ -78,11 +78,11 @@ def _ask_idle(record: RunRecord, action: Action, holder: ProcessIdentity) -> Non
     """Nothing of the run goes on, but a backprop process waits to begin its next box: it can only be told to leave."""
     if action is not Action.STOP:
         raise UsageError(
-            f"Run {record.id} waits to begin a box, so there is nothing to {action.value}.",
+            f"Run {record.id} is waiting to start a box, so there is nothing to {action.value}.",
             f"'backprop stop {record.id}' ends the wait.",
         )
     os.kill(holder.pid, signal.SIGTERM)
-    tell(f"run {record.id} was waiting to begin a box; asked process {holder.pid} to leave it at that.")
+    tell(f"run {record.id} was waiting to start a box; told process {holder.pid} to stop waiting.")
 
 
 def _hint(record: RunRecord) -> str:

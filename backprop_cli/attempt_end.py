@@ -57,7 +57,7 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
     if verdict.outcome is Outcome.TIMEBOXED and resumable and finished is not None and not ending.killed:
         step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
         stale = step is not None and saved is not None and saved < step  # a save failed, or was left out
-        kept = f"The newest checkpoint is of step {saved}." if stale else "Checkpoint saved."
+        kept = f"The newest checkpoint is from step {saved}." if stale else "Checkpoint saved."
         return f"{stopped_text(step, ending.unused_s)} {kept} {resume}"
     text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
     if verdict.outcome is Outcome.COMPLETED:

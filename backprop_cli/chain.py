@@ -69,7 +69,7 @@ def resumed_start(
     """
     flag = settings["resume-flag"]
     if asked and flag and (damage := damage_in(asked)):
-        raise UsageError(damage, "Leave out --resume-from: then the newest one that is whole is taken.")
+        raise UsageError(damage, "Leave out --resume-from to use the newest intact checkpoint.")
     if asked is not None:
         checkpoint: str | None = asked
     elif flag:  # the script restores itself, from what it has saved itself if there is such a thing
@@ -152,7 +152,7 @@ class _Boxes:
         in_job = job is not None and job.wall > self.clock.wall()  # else it is left over in the environment
         deaths = 0
         if self.inbox.told_to_leave():
-            raise NotAdmittedError("Not started: backprop was asked to end.", "Start it again.", None)
+            raise NotAdmittedError("Not started: backprop was asked to stop.", "Start it again.", None)
         while True:
             verdict = self.launch.attempt(
                 record, start, end=end, total_s=chain.total_s, missed=self.inbox.take
@@ -172,7 +172,7 @@ class _Boxes:
                     return verdict
                 start = resumed_start(self.store, record, self.settings, told=say)
             except BackpropError as error:
-                say(f"No further box is begun: {error}")
+                say(f"No further box starts: {error}")
                 return verdict
 
     def _too_many(self, deaths: int) -> str:
@@ -180,16 +180,16 @@ class _Boxes:
         most = self.chain.deaths
         if deaths > most:
             often = "once" if deaths == 1 else "twice in a row" if deaths == 2 else f"{deaths} times in a row"
-            return f"The script has died suddenly {often}, so no further box is begun; --deaths {deaths} would begin one."
+            return f"The script died suddenly {often}, so no further box starts; --deaths {deaths} would start one."
         if deaths:
-            self.observer.say("The script has died suddenly; the chain goes on from what was saved.")
+            self.observer.say("The script died suddenly; the chain continues from what was saved.")
         return ""
 
     def _why_not(self, record: RunRecord, end: float | None, in_job: bool) -> str:
         if end is None and _counts_anew(record):
             return (
-                "The loops of this script count anew on each resume, so a chain of boxes might never end: give it --total, "
-                "or a box long enough for the rest. With backprop.timebox() in the script it ends by itself."
+                "The loops of this script start over on each resume, so a chain of boxes might never end: set --total, "
+                "or make the box long enough for the rest. With backprop.timebox() in the script, it ends by itself."
             )
         now = self.clock.monotonic() + self.chain.rest_s
         if end is not None and end - now < LEAST_BOX_S:
@@ -197,7 +197,7 @@ class _Boxes:
         job = job_end(again=True) if in_job else None
         if job is not None and job.at(self.clock) - MARGIN_S - now < LEAST_BOX_S:
             how = "" if self.chain.job else f" Resume: backprop resume {record.id} --until-done"
-            return f"No further box is begun before {job.text}.{how}"
+            return f"No further box starts before {job.text}.{how}"
         return ""
 
     def _rested(self) -> bool:

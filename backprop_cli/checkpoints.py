@@ -36,7 +36,7 @@ def whole(store: RunStore, record: RunRecord, told: Callable[[str], None]) -> st
         damage = damage_in(place)
         if not damage:
             return place
-        told(f"{damage} Going back to the checkpoint before it.")
+        told(f"{damage} Falling back to the previous checkpoint.")
     return None
 
 
@@ -78,14 +78,14 @@ def asked_for(path: str | None, cwd: Path, settings: Settings) -> str | None:
         return str(place)
     elif not (inside := committed(place)):
         raise UsageError(
-            f"{place} is not a checkpoint of backprop, nor a folder that holds some.",
-            "For a file of the script's own say how the script takes it: --resume-flag FLAG.",
+            f"{place} is neither a backprop checkpoint nor a folder that holds some.",
+            "For a file that the script saved itself, give the flag by which it resumes: --resume-flag FLAG.",
         )
     else:
         problems = [damage_in(str(one)) for one in reversed(inside)]
         damage = "" if "" in problems else problems[0]
     if damage:
-        raise UsageError(damage, "Leave out --resume-from: then the newest one that is whole is taken.")
+        raise UsageError(damage, "Leave out --resume-from to use the newest intact checkpoint.")
     return str(place)
 
 

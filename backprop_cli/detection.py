@@ -17,8 +17,8 @@ from backprop_cli.scripts import ScriptKind
 
 KINDS = "PyTorch, Lightning, Keras or transformers"
 SAVE_ITSELF = (
-    "Put its loop into a 'with backprop.timebox():' block, or, where it saves files itself, name them and how it takes one "
-    "back: --checkpoint-glob 'out/*.pt' --resume-flag FLAG."
+    "Put its loop into a 'with backprop.timebox():' block. If it saves files itself, name them and the flag by which it "
+    "resumes: --checkpoint-glob 'out/*.pt' --resume-flag FLAG."
 )
 """What to do for a script that backprop cannot attach to."""
 MOST_FILES = 200
@@ -120,23 +120,23 @@ def described(kind: ScriptKind, detected: Detected, asked: str, interpreter: str
         return "framework none: the script is governed from outside."
     if kind is not ScriptKind.PROGRAM and lacks_backprop(interpreter):
         return (
-            f"{interpreter} has no backprop: the script is governed from outside. For checkpoints and an exact resume: "
+            f"{interpreter} has no backprop: the script is only governed from outside. For checkpoints and an exact resume: "
             f"{interpreter} -m pip install backprop-timebox"
         )
     if detected.uses_us:
         return "the script imports backprop, so its time box is its own."
-    return f"framework {asked}, as asked." if asked != "auto" else _expected(detected)
+    return f"framework {asked}, as requested." if asked != "auto" else _expected(detected)
 
 
 def _expected(detected: Detected) -> str:
     if detected.framework == "fastai":
         return (
-            f"{detected.because}, whose optimizers and loaders are its own: backprop cannot save such a training from "
+            f"{detected.because}, which has its own optimizers and loaders: backprop cannot save such a training from "
             f"outside. {SAVE_ITSELF}"
         )
     if detected.framework is None:
-        return f"no framework was seen in the script: governed from outside, unless a process of it trains with {KINDS}."
-    return f"{detected.framework} is expected ({detected.because}); a line says what was attached when training begins."
+        return f"no framework found in the script: governed from outside, unless one of its processes trains with {KINDS}."
+    return f"{detected.framework} expected ({detected.because}); a line will say what is attached when training begins."
 
 
 def script_file(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Path | None:

@@ -50,7 +50,7 @@ class Interpreter:
         if not self.source:
             return ""
         return (
-            f"backprop has an environment of its own, so the script runs with {self.path} (from {self.source}); "
+            f"backprop is installed in its own environment, so the script runs with {self.path} (from {self.source}); "
             "--python chooses another."
         )
 
@@ -71,7 +71,7 @@ def find_interpreter(
         found = shutil.which(wanted)
         if found is None:
             raise UsageError(
-                f"There is no interpreter {wanted}.", "Give --python the path of one that can be executed."
+                f"There is no interpreter {wanted}.", "Give --python the path of an executable one."
             )
         return Interpreter(str(Path(found).absolute()))
     own = Interpreter(sys.executable)

@@ -20,7 +20,7 @@ def labelled_folder(run: str) -> tuple[str, Path]:
     tell_warnings(store)
     if record.foreign:
         raise UsageError(
-            f"Run {record.id} is the npm tool's and has no folder of its own for tags and notes.",
+            f"Run {record.id} was made by the npm tool and has no folder for tags and notes.",
             f"It gets one when it is resumed: backprop resume {record.id}",
         )
     return record.id, store.run_dir(record.id)

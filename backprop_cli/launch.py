@@ -120,7 +120,7 @@ class Launch:
             job_at = job.at(self._clock) - MARGIN_S
             if job_at - self._clock.monotonic() < LEAST_BOX_S:
                 raise NotAdmittedError(
-                    f"Not started: {job.text} comes too soon.", "Start it in another job.", None
+                    f"Not started: {job.text} is too close.", "Start it in another job.", None
                 )
             end = job_at if end is None else min(end, job_at)
         else:

@@ -137,9 +137,7 @@ class LiveRecord:
             except BackpropError as error:  # a full disk: the run goes on
                 self._troubles.append(str(error))
             except Exception as error:  # our own fault, which must not end the writing of what comes
-                self._troubles.append(
-                    f"The record of the run could not be brought up to date: {error!r:.300}."
-                )
+                self._troubles.append(f"The record of the run could not be updated: {error!r:.300}.")
 
     def _catch_up(self) -> None:
         began = self._clock.monotonic()

@@ -56,7 +56,7 @@ def config_options(command: Command) -> Command:
         "--no-rewrite",
         "rewrite",
         flag_value="none",
-        help="Run the script as it is: its loops are not counted.",
+        help="Run the script as it is, without counting its loops.",
     )(command)
     for option in reversed(OPTIONS):
         command = _switch(option)(command) if not option.metavar else _valued(option)(command)
@@ -84,15 +84,15 @@ def _valued(option: Option) -> Callable[[Command], Command]:
 
 def common_options(command: Command) -> Command:
     """Add --config, --verbose and --dry-run."""
-    command = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(command)
-    command = click.option("--verbose", is_flag=True, help="Also show every setting and where it came from.")(
+    command = click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")(
         command
     )
+    command = click.option("--verbose", is_flag=True, help="Also show every setting and its source.")(command)
     return click.option(
         "--config",
         metavar="PATH",
         default=None,
-        help="Configuration file to use instead of the one that is found.",
+        help="Configuration file [default: the one in this folder].",
         shell_complete=complete_files,
     )(command)
 
@@ -102,7 +102,7 @@ def result_options(command: Command) -> Command:
     command = click.option(
         "--json-to",
         metavar="PATH",
-        help="Write the object of --json into this file, pipe or /dev/fd/N, and leave standard output to SCRIPT.",
+        help="Write the --json object to this file, pipe or /dev/fd/N, and leave standard output to SCRIPT.",
         shell_complete=complete_files,
     )(command)
     return json_option(command)
@@ -118,22 +118,22 @@ def chain_options(command: Command) -> Command:
     command = click.option(
         "--requeue",
         is_flag=True,
-        help="In a SLURM job: train until it ends, requeue it, and go on, until the script completes.",
+        help="In a SLURM job: train until the job ends, requeue it and continue, until the script completes.",
     )(command)
     command = click.option(
         "--deaths",
         metavar="N",
-        help="Sudden deaths in a row (out of memory, a segmentation fault) that a chain goes on after.  [default: 1]",
+        help="How many sudden deaths in a row (out of memory, segmentation fault) a chain survives.  [default: 1]",
     )(command)
     command = click.option("--rest", metavar="MINUTES", help="Minutes to rest between two boxes.")(command)
     command = click.option(
         "--total",
         metavar="DURATION",
-        help='Time for all boxes together, such as "8h"; the last one is cut to fit.',
+        help='Time for all boxes together, such as "8h"; the last one is shortened to fit.',
     )(command)
-    return click.option(
-        "--until-done", is_flag=True, help="One box after another until the script completes."
-    )(command)
+    return click.option("--until-done", is_flag=True, help="Run box after box until the script completes.")(
+        command
+    )
 
 
 def chain_plan(parameters: Mapping[str, Any]) -> Chain:
@@ -145,7 +145,7 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
         parameters["total"] or parameters["rest"] or parameters["deaths"]
     ):
         raise UsageError(
-            "--total, --rest and --deaths only mean something with --until-done.",
+            "--total, --rest and --deaths need --until-done.",
             "Add it, or leave them out.",
         )
     total, rest = parameters["total"], parameters["rest"]
@@ -153,15 +153,15 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
         rest_s = 0.0 if rest is None else minutes(above=False)(rest) * 60.0
     except ValueError as error:
         raise UsageError(
-            f"--rest {rest} is not allowed.",
-            'Give a number of minutes, 0 or more, or a duration such as "90s".',
+            f"--rest is {rest}.",
+            'It must be a number of minutes, 0 or more, or a duration such as "90s".',
         ) from error
     total_s = None if total is None else parse_duration(total, "--total")
     try:
         deaths = 1 if parameters["deaths"] is None else integer(0, 1_000_000)(parameters["deaths"])
     except ValueError as error:
         raise UsageError(
-            f"--deaths {parameters['deaths']} is not allowed.", "Give a whole number, 0 or more."
+            f"--deaths is {parameters['deaths']}.", "It must be a whole number, 0 or more."
         ) from error
     job = SlurmJob.of_process() if parameters["requeue"] else None
     return Chain(parameters["until_done"] or job is not None, total_s, rest_s, job, deaths)
@@ -192,7 +192,7 @@ def working_folder() -> Path:
     try:
         here = Path.cwd()
     except FileNotFoundError:
-        raise UsageError("The current folder does not exist any more.", "Change to one that does.") from None
+        raise UsageError("The current folder no longer exists.", "Change to another folder.") from None
     if named.startswith("/") and Path(named).is_dir() and Path(named).samefile(here):
         return Path(named)
     return here

@@ -18,7 +18,7 @@ BOXES_FROM_ONE_PLACE = 3
 that trains twice counts anew the second time.
 """
 
-_VAIN = "This box gained nothing, so another would not either: make it longer with -m."
+_VAIN = "This box made no progress, and another would not either: make it longer with -m."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class ChainProgress:
         if len(self._began) < BOXES_FROM_ONE_PLACE:
             return ""
         return (
-            f"The last {len(self._began)} boxes all began at step {began}, so this chain gets nowhere: the script begins "
-            "anew each time, or needs longer than a box to come to its next checkpoint (make the boxes longer with -m)."
+            f"The last {len(self._began)} boxes all started at step {began}, so this chain makes no progress: the script "
+            "starts over each time, or needs longer than a box to reach its next checkpoint (make the boxes longer with -m)."
         )
 
 

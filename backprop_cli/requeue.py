@@ -58,12 +58,12 @@ class SlurmJob:
         if verdict.outcome not in _ENDS:
             return verdict
         if verdict.exit_status == EXIT_NOTHING_TO_RESUME and not gained:
-            observer.say(f"Job {self.number} is not requeued: it has left nothing to go on from.")
+            observer.say(f"Job {self.number} is not requeued: it left nothing to resume from.")
             return verdict
         verdict = replace(verdict, exit_status=EXIT_UNFINISHED)
         if not gained:
             observer.say(
-                f"Job {self.number} is not requeued: it gained nothing, so the next would not either."
+                f"Job {self.number} is not requeued: it made no progress, and the next would not either."
             )
             return verdict
         state = _said_by("squeue", "-h", "-j", self.number, "-o", "%T")
@@ -72,7 +72,7 @@ class SlurmJob:
             return verdict
         done = _said_by("scontrol", "requeue", self.number)
         if done.ok:
-            observer.say(f"Job {self.number} was put into the queue again and goes on there.")
+            observer.say(f"Job {self.number} was requeued and continues there.")
         else:
             observer.say(
                 f"Job {self.number} could not be requeued: {done.text} It needs '#SBATCH --requeue', or submit the same "

@@ -29,7 +29,7 @@ class ScriptCommand(click.Command):
         except click.NoSuchOption as error:
             if "--" in args:
                 raise
-            hint = "If it is meant for the script, put it behind --: backprop run train.py -- --lr 0.1"
+            hint = "If it is meant for the script, put it after --: backprop run train.py -- --lr 0.1"
             raise click.UsageError(f"{error.format_message()} {hint}", ctx=ctx) from error
 
 
@@ -59,7 +59,7 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
     """
     if kind is ScriptKind.MODULE:
         if not all(part.isidentifier() for part in script.split(".")):
-            raise UsageError(f"{script!r} is not a module's name.", "Write it with dots: package.train")
+            raise UsageError(f"{script!r} is not a module name.", "Write it with dots: package.train")
         return
     if kind is ScriptKind.PROGRAM:
         if shutil.which(script, path=None if "/" not in script else str(cwd)) is None and not _is_file(

@@ -34,7 +34,7 @@ def tracker_variables(
         return {}, ""
     variables[contract.TRACKERS] = ",".join(tracker for tracker, _ in told)
     runs = " and ".join(f"{_NAMES[tracker]} run {run_id}" for tracker, run_id in told)
-    return variables, f"the script goes on in {runs} (--no-tracker begins anew)."
+    return variables, f"the script continues {runs} (--no-tracker starts a new one)."
 
 
 def _used(store: RunStore, record: RunRecord) -> dict[str, list[str]]:

@@ -44,7 +44,7 @@ def build_without_data(model: Any, epoch_iterator: Any, *, metrics: bool, optimi
         model._symbolic_build(data_batch=specification)
     except Exception as error:
         raise StateMismatchError(
-            f"The model has no variables yet, and they could not be made to receive the checkpoint: {error}",
+            f"The model has no variables yet, and creating them for the checkpoint failed: {error}",
             "Build the model before fit, with model.build(input_shape) or by calling it on a batch.",
         ) from error
     finally:
@@ -110,7 +110,7 @@ def _build(name: str, build: Any, of: Any) -> None:
         build(of)
     except Exception as error:
         raise StateMismatchError(
-            f"{name!r} has no variables yet, and they could not be made to receive the checkpoint: {error}",
+            f"{name!r} has no variables yet, and creating them for the checkpoint failed: {error}",
             "Build it before fit, as its first batch would.",
         ) from error
 

@@ -108,7 +108,8 @@ class BackpropCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _opened(self) -> Session:
         if self._box is None:
             raise BoxError(
-                "This BackpropCallback has not been used in a fit.", "Pass it to model.fit(callbacks=[...])."
+                "This BackpropCallback has not been used in a fit yet.",
+                "Pass it to model.fit(callbacks=[...]).",
             )
         return self._box.session
 

@@ -29,8 +29,8 @@ from backprop_keras.sources import (
 )
 
 _REPLAY = (
-    "The data comes from a Python generator: on a resume its batches are made again and thrown away, which is exact if it "
-    "gives the same batches in each process. A keras.utils.PyDataset skips them for free."
+    "The data comes from a Python generator: a resume draws and discards the batches that were trained, which is exact if "
+    "each process gives the same batches. A keras.utils.PyDataset skips them for free."
 )
 
 _TRAINING, _VALIDATION = 0, 1
@@ -166,7 +166,7 @@ class DataPlace:
         if batch and saved["length"] != self.length and None not in (saved["length"], self.length):
             return f"stopped in an epoch of {saved['length']} batches, but here an epoch has {self.length}"
         if batch % self.executions and batch != self.length:
-            return f"stopped behind batch {batch}, which steps_per_execution={self.executions} cannot find"
+            return f"stopped after batch {batch}, which steps_per_execution={self.executions} cannot find"
         return None
 
     def resume(self, saved: Any, batch: int, boundary: Any) -> None:
@@ -256,8 +256,8 @@ class DataPlace:
             taken = sum(1 for _ in islice(iterator, self._prefix))
             if taken < self._prefix:
                 raise StateMismatchError(
-                    f"The data ended behind {taken} batches, but {self._prefix} had been trained.",
-                    "Give the data that the run was begun with.",
+                    f"The data ended after {taken} batches, but {self._prefix} had been trained.",
+                    "Give the data that the run started with.",
                 )
         self._to_correct = self._prefix
         if not self.to_pass:

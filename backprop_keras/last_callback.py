@@ -92,7 +92,7 @@ def running_fit(callback: Any, frame: FrameType | None) -> Fit:
             )
         frame = frame.f_back
     raise UsageError(
-        "BackpropCallback was called by something else than model.fit.",
+        "BackpropCallback was called by something other than model.fit.",
         "Pass it as model.fit(..., callbacks=[BackpropCallback()]); for a loop of your own use backprop.timebox().",
     )
 

@@ -18,8 +18,8 @@ from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 
 UNSEEDED = (
-    "The tf.data pipeline shuffles without a seed, so its order cannot come back after a cut. Give it one, "
-    "shuffle(n, seed=1), or begin the script with keras.utils.set_random_seed(1)."
+    "The tf.data pipeline shuffles without a seed, so a resume cannot restore its order. Give it a seed, "
+    "shuffle(n, seed=1), or start the script with keras.utils.set_random_seed(1)."
 )
 
 

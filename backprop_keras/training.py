@@ -188,7 +188,7 @@ class FitBox:
             leave_process()
 
     def abandoned(self) -> None:
-        self._close(Outcome.FAILED, "fit was left by an exception")
+        self._close(Outcome.FAILED, "an exception ended fit")
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

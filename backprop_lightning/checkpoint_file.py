@@ -96,7 +96,7 @@ def read(
         elif key in _LIGHTNINGS_OWN or script.reads_entries:
             raise _unreadable(source, f"{key!r} holds {', '.join(missing)}.")
         else:
-            say(f"{key!r} of {source}/{NAME} is left out: it holds {', '.join(missing)}.")
+            say(f"{key!r} of {source}/{NAME} was left out: it holds {', '.join(missing)}.")
     return loaded
 
 

@@ -267,7 +267,7 @@ class PatchedFit(ABC):
             return parts[self.ranks.rank]
         self.tell(
             f"The checkpoint was made by {len(parts)} processes and now there are {self.ranks.count}: weights, optimizers "
-            "and counters go on, but the order of samples and the random numbers are not the same."
+            "and counters continue, but the order of samples and the random numbers differ."
         )
         return {**parts[0], "loaders": None, "random": None}
 
@@ -307,7 +307,7 @@ class PatchedFit(ABC):
     def torn_down_by_others(self) -> None:
         """Lightning's teardown hook: a fit that somebody else left by the early exit ends here."""
         if not self.left:
-            self.close(Outcome.STOPPED, "fit was left before the training began")
+            self.close(Outcome.STOPPED, "fit ended before the training began")
 
     def _outlive_finders(self, connector: Any) -> None:
         """Finders of learning rates and batch sizes load a checkpoint of their own, and leave none for the fit itself."""

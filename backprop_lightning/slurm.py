@@ -20,10 +20,10 @@ def who_saves(number: signal.Signals) -> str:
     """The sentence for people."""
     if number is signal.SIGTERM:
         return (
-            "SIGTERM is answered by backprop and not by Lightning's SLURM plugin: a checkpoint is saved, and the job is "
+            "SIGTERM is handled by backprop, not by Lightning's SLURM plugin: a checkpoint is saved, and the job is "
             "not requeued. Give the plugin another requeue_signal to have both."
         )
     return (
-        f"{number.name} is answered by Lightning's SLURM plugin, which saves and requeues the job; SIGTERM and the deadline "
-        "by backprop. The next attempt goes on from the newer of the two checkpoints."
+        f"{number.name} is handled by Lightning's SLURM plugin, which saves and requeues the job; SIGTERM and the deadline "
+        "by backprop. The next attempt continues from the newer of the two checkpoints."
     )

@@ -19,9 +19,9 @@ def check_strategy(trainer: Any) -> None:
     name = _lightnings_own(type(trainer.strategy))
     if name not in WHOLE_ON_EACH_RANK:
         raise UsageError(
-            f"Trainings with Lightning's {name} cannot be saved and resumed yet: the state of each rank is not that of the "
-            "others.",
-            "Use strategy='ddp', or train without a time box of backprop's.",
+            f"Trainings with Lightning's {name} cannot be saved and resumed yet: each rank has a "
+            "state of its own.",
+            "Use strategy='ddp', or train without a time box.",
         )
 
 

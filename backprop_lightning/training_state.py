@@ -74,7 +74,7 @@ class LightningState:
             if self._hard:
                 names = ", ".join(sorted(name for names in self._hard.values() for name in names))
                 self.warn(
-                    f"Hyper-parameters that torch cannot read again are left out of {checkpoint_file.NAME}: {names}."
+                    f"Hyper-parameters that torch cannot read back are left out of {checkpoint_file.NAME}: {names}."
                 )
                 refusal = checkpoint_file.refused(checkpoint, script)
             if refusal:

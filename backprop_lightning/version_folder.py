@@ -46,7 +46,7 @@ def restore(trainer: Any, saved: Sequence[dict[str, Any]]) -> list[str]:
             if trainer.is_global_zero:
                 _bring_configuration(trainer, made, old)
                 _remove(made)
-            told.append(f"Logs go on in {old}, as in the attempts before.")
+            told.append(f"Logs continue in {old}, as in earlier attempts.")
     return told
 
 

@@ -38,7 +38,7 @@ def hooks_in(argument: str) -> list[tuple[str, str]]:
         kind, found, command = line.partition("=")
         kind, command = kind.strip(), command.strip()
         if not found or not command:
-            raise UsageError(f"{line!r} is no KIND=COMMAND.", "Such as: checkpoint_saved='./copy.sh'.")
+            raise UsageError(f"{line!r} is not KIND=COMMAND.", "For example: checkpoint_saved='./copy.sh'.")
         if kind not in KINDS:
             raise UsageError(f"There is no event {kind!r}.", f"Events are: {', '.join(sorted(KINDS))}.")
         hooks.append((kind, command))
@@ -100,7 +100,7 @@ class CommandSink:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return f"{shown!r} took longer than {self._patience_s:g} s and was ended."
+            return f"{shown!r} took longer than {self._patience_s:g} s and was stopped."
         return f"{shown!r} ended with status {process.returncode}." if process.returncode else ""
 
 

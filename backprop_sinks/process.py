@@ -59,7 +59,7 @@ class SinkProcess:
         self._tails: list[EventTail] = []
         self._attempt = 0
         self._sink: Sink | None = None
-        self._unharmed("could not begin", lambda: setattr(self, "_sink", make()))
+        self._unharmed("could not start", lambda: setattr(self, "_sink", make()))
 
     def begin(self, attempt: int) -> None:
         """An attempt has begun: what is left of the one before is told first."""
@@ -90,7 +90,7 @@ class SinkProcess:
         """Nothing more comes."""
         self.look()
         if self._sink is not None:
-            self._unharmed("could not end well", self._sink.close)
+            self._unharmed("did not end cleanly", self._sink.close)
 
     def _tell(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
@@ -114,9 +114,7 @@ class SinkProcess:
             print(text, file=sys.stderr, flush=True)
             if self._in_a_row >= GIVES_UP_AFTER:
                 self._sink = None
-                self._say(
-                    f"The sink {self._name} is given up: it has failed {GIVES_UP_AFTER} times in a row."
-                )
+                self._say(f"The sink {self._name} is disabled: it failed {GIVES_UP_AFTER} times in a row.")
         else:
             self._in_a_row = 0
 

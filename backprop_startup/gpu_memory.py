@@ -59,7 +59,7 @@ def _hold_tensorflow(config: Any, environ: Mapping[str, str]) -> None:
         return
     limit, total = environ[contract.GPU_MEMORY_LIMIT], environ.get(contract.GPU_MEMORY_TOTAL, "")
     if limit.endswith("%") and not total:
-        raise ValueError("the size of the GPU's memory is not known, so give a number of GB.")
+        raise ValueError("the GPU's memory size is unknown, so give a number of GB.")
     allowed = share_of(limit, float(total)) * float(total) if total else float(limit) * _GB
     configuration = [config.LogicalDeviceConfiguration(memory_limit=int(allowed / _MB))]
     for gpu in gpus:

@@ -151,7 +151,7 @@ class Together:
             dist.broadcast(message, src=0, group=self._group)
             word, batches, outcome = (int(number) for number in message)
             if word == _ASIDE:
-                raise RankError(f"The first process goes on without a box: {self.share(None)}")
+                raise RankError(f"The first process continues without a box: {self.share(None)}")
             if word != _GIVE:
                 return word == _LEAVE, batches, _OUTCOMES[outcome]
             dist.gather_object(_packed(give), None, dst=0, group=self._group)

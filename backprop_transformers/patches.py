@@ -107,7 +107,7 @@ class TrainPatches:
         if before != now:
             raise StateMismatchError(
                 f"Checkpoint {source} was made by {before} processes and now there are {now}: Trainer's steps, epochs and "
-                "schedule would mean something else.",
+                "schedule would mean something different.",
                 f"Resume with {before} (torchrun --nproc-per-node {before}), or take the weights alone: backprop export.",
             )
         self._own, self._rest = own, rest_of(states)
@@ -144,7 +144,8 @@ class TrainPatches:
         self._train_state.loader = watch = LoaderWatch(loader, self._train_state.randomness)
         if not watch.watching and not watch.dispatches:
             self._session.messages.say_once(
-                f"The training loader, a {type(loader).__name__}, cannot be watched: a resumed epoch begins its data anew.",
+                f"The training loader, a {type(loader).__name__}, cannot be watched: "
+                "a resumed epoch starts its data again from the beginning.",
                 "warning",
             )
 

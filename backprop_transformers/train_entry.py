@@ -88,9 +88,7 @@ def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwar
     if reason is None:
         return _opened(callback, trainer)
     if trainer.is_world_process_zero():
-        Messages().say(
-            f"{reason}: BackpropCallback does not save such a training, and does not end it.", "warning"
-        )
+        Messages().say(f"{reason}: BackpropCallback neither saves nor stops such a training.", "warning")
     return None
 
 

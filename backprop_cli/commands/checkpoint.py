@@ -13,7 +13,7 @@ from backprop_core.runs.control import Action
 @click.argument("run", shell_complete=complete_runs)
 @json_option
 def command(run: str, as_json: bool) -> int:
-    """Ask RUN to make a checkpoint at its next safe point, and to go on.
+    """Save a checkpoint of RUN at its next safe point, without stopping it.
 
     \b
     Example:

@@ -19,11 +19,9 @@ _COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
 
 @click.command("checkpoints")
 @click.argument("run_or_path", metavar="RUN|PATH")
-@click.option("--verify/--no-verify", default=True, help="Read every byte back  [default: verify]")
+@click.option("--verify/--no-verify", default=True, help="Verify every byte  [default: verify]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--state", is_flag=True, help="Show the names of what the newest holds of the script's own state."
-)
+@click.option("--state", is_flag=True, help="List the script state in the newest checkpoint, by name.")
 def command(run_or_path: str, verify: bool, as_json: bool, state: bool) -> int:
     """Show the checkpoints of RUN, or in the folder PATH, newest first.
 
@@ -52,7 +50,7 @@ def command(run_or_path: str, verify: bool, as_json: bool, state: bool) -> int:
     for path in _without_manifest(found, {info.path for _, info in infos}):
         tell(f"{address_of(path)} is damaged: its manifest cannot be read. 'backprop verify' says more.")
     for other in found.others:
-        click.echo(f"made by the script itself: {one_line(other)}")
+        click.echo(f"saved by the script itself: {one_line(other)}")
     return 0
 
 
@@ -72,7 +70,7 @@ def _show_state(infos: list[CheckpointInfo], *, as_json: bool) -> int:
     for name in names:
         click.echo(one_line(name))
     if not names:
-        tell(f"{infos[0].address} holds nothing of the script's own state.")
+        tell(f"{infos[0].address} holds no script state.")
     return 0
 
 

@@ -13,11 +13,11 @@ from backprop_core.runs.control import Action
 @click.argument("run", shell_complete=complete_runs)
 @json_option
 def command(run: str, as_json: bool) -> int:
-    """Let RUN go on after 'backprop pause'.
+    """Continue RUN after 'backprop pause'.
 
     \b
     Example:
       backprop continue 20261123-154248-k3f9
     """
-    ask(run, Action.CONTINUE, "asked run {0} to go on.", as_json=as_json)
+    ask(run, Action.CONTINUE, "asked run {0} to continue.", as_json=as_json)
     return 0

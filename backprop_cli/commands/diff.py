@@ -40,9 +40,9 @@ _LONGEST = 60
 @click.argument("other", shell_complete=complete_runs)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: str, other: str, as_json: bool) -> int:
-    """Show what is different between two runs: arguments, settings, environment, packages, changed code, results, curves.
+    """Compare two runs: arguments, settings, environment, packages, changed code, results, curves.
 
-    Only what differs is shown. Code and packages are those of the last box of each.
+    Only differences are shown. Code and packages are those of the last box of each.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def command(run: str, other: str, as_json: bool) -> int:
         return 0
     for history, provenance in zip(histories, started, strict=True):
         if provenance is None:
-            tell(f"of run {history.record.id} it was not kept what code and packages it was started from.")
+            tell(f"run {history.record.id} has no record of its code and packages.")
     _show(ids, found)
     return 0
 
@@ -91,7 +91,7 @@ def _show(ids: Sequence[str], found: RunDifference) -> None:
                 ("", *ids), [(row.what, _cell(row.before), _cell(row.after)) for row in rows], folded=ids[1]
             )
     if found.git_diff:
-        shown = _heading("what each had changed since its commit", shown)
+        shown = _heading("uncommitted changes of each", shown)
         for line in found.git_diff:
             click.echo(one_line(line))
     if found.curves:
@@ -99,7 +99,7 @@ def _show(ids: Sequence[str], found: RunDifference) -> None:
         for curve in found.curves:
             _show_curve(ids, curve)
     if not shown:
-        tell("There is no difference.")
+        tell("No differences.")
 
 
 def _heading(title: str, behind: bool) -> bool:
@@ -111,11 +111,11 @@ def _show_curve(ids: Sequence[str], curve: CurveDifference) -> None:
     name = one_line(curve.name)
     if curve.first is not None:
         first = curve.first
-        click.echo(f"{name}: they differ first at step {first.step}: {first.before!r} and {first.after!r}")
+        click.echo(f"{name}: first difference at step {first.step}: {first.before!r} and {first.after!r}")
     elif curve.common_steps:
-        click.echo(f"{name}: the same at each of the {curve.common_steps} steps at which both are known")
+        click.echo(f"{name}: identical at all {curve.common_steps} steps that both runs recorded")
     else:
-        click.echo(f"{name}: at no step both are known")
+        click.echo(f"{name}: no step was recorded by both runs")
     if curve.places and (curve.first is not None or not curve.common_steps):
         show_table(("step", *ids), [_place(place) for place in curve.places])
 

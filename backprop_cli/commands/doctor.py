@@ -53,9 +53,9 @@ Finding = tuple[str, str]
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quick", is_flag=True, help="Do not import the frameworks, which takes seconds.")
+@click.option("--quick", is_flag=True, help="Skip importing the frameworks, which takes seconds.")
 def command(as_json: bool, quick: bool) -> int:
-    """Look at the installation, the settings and the machine. The status is 1 if something is wrong.
+    """Check the installation, the settings and the machine. The exit status is 1 if something is wrong.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
         return
     yield (
         "ok",
-        f"settings: {len(settings.stated())} chosen, the others default ('backprop config' shows them)",
+        f"settings: {len(settings.stated())} set, the rest at their defaults ('backprop config' shows them)",
     )
     yield from _interpreter(settings)
     yield from _machine(settings)
@@ -113,8 +113,8 @@ def _interpreter(settings: Settings) -> Iterator[Finding]:
         yield (
             "note",
             (
-                f"Scripts run with {interpreter.path}{why}, which has no backprop, and are governed from outside. For "
-                f"checkpoints and an exact resume: {interpreter.path} -m pip install backprop-timebox"
+                f"Scripts run with {interpreter.path}{why}, which has no backprop, so they are only governed from outside. "
+                f"For checkpoints and an exact resume: {interpreter.path} -m pip install backprop-timebox"
             ),
         )
     else:
@@ -128,7 +128,7 @@ def _libraries() -> Iterator[Finding]:
         except PackageNotFoundError:
             continue
         if name in ("lightning", "pytorch-lightning") and found in _BROKEN_LIGHTNING:
-            yield "wrong", f"{name} {found} was tampered with by an attacker: install another version."
+            yield "wrong", f"{name} {found} was compromised by an attacker: install another version."
         else:
             yield "ok", f"{name} {found}"
 
@@ -212,8 +212,8 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     if not kernel.LINUX:
         yield (
             "note",
-            "Not Linux: orphans of orphans cannot be swept, and a killed governor is noticed by its keeper alone.",
+            "Not Linux: daemonized children of a run cannot be cleaned up, and only the keeper notices a killed governor.",
         )
     drift = abs(SYSTEM.wall()) < 1.6e9
     if drift:
-        yield "wrong", "The clock stands before 2020: fixed deadlines will be wrong."
+        yield "wrong", "The system clock is before 2020: fixed deadlines will be wrong."

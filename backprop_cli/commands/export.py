@@ -16,11 +16,11 @@ from backprop_core.checkpoints.manifest import address_of
 
 @click.command("export")
 @click.argument("run_or_path", metavar="RUN|PATH")
-@click.option("--to", "directory", required=True, metavar="DIR", help="Where to; made if it does not exist.")
+@click.option("--to", "directory", required=True, metavar="DIR", help="Target folder; created if missing.")
 @click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")
 @json_option
 def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -> int:
-    """Write the newest whole checkpoint of RUN, or the one at PATH, as plain files into DIR.
+    """Write the newest intact checkpoint of RUN, or the one at PATH, as plain files into DIR.
 
     Each tracked object becomes a .safetensors file and a .pt file that torch.load opens with
     weights_only=True.
@@ -49,8 +49,8 @@ def _chosen(found: Found, step: int | None) -> Path:
         damage = store_of[info.path].verify(info)
         if not damage:
             return info.path
-        tell(f"{address_of(info.path)} is damaged and is passed over: {damage[0]}")
+        tell(f"{address_of(info.path)} is damaged and was skipped: {damage[0]}")
     which = "" if step is None else f" of step {step}"
     raise click.UsageError(
-        f"There is no whole checkpoint{which}; 'backprop checkpoints' shows what there is."
+        f"There is no intact checkpoint{which}; 'backprop checkpoints' lists what there is."
     )

@@ -15,13 +15,13 @@ from backprop_core.runs.control import Action
 @click.argument("duration")
 @json_option
 def command(run: str, duration: str, as_json: bool) -> int:
-    """Make the time box of RUN longer by DURATION, such as 5m or 1h30m.
+    """Extend the time box of RUN by DURATION, such as 5m or 1h30m.
 
     \b
     Example:
       backprop extend 20261123-154248-k3f9 5m
     """
     seconds = parse_duration(duration, "DURATION")
-    done = f"asked run {{0}} to go on for {duration_text(seconds)} more."
+    done = f"asked run {{0}} to train for {duration_text(seconds)} more."
     ask(run, Action.EXTEND, done, extend_s=seconds, as_json=as_json)
     return 0

@@ -27,26 +27,28 @@ _COLUMNS = ("id", "name", "status", "duration", "step", "loss", "checkpoints", "
 
 @click.command("list")
 @click.option(
-    "--status", "wanted", type=click.Choice([str(s) for s in Outcome]), multiple=True, help="Only these."
+    "--status",
+    "wanted",
+    type=click.Choice([str(s) for s in Outcome]),
+    multiple=True,
+    help="Only runs with this status. Repeatable.",
 )
 @click.option("-n", "--name", metavar="TEXT", help="Only runs whose name or id contains this.")
-@click.option(
-    "--tag", "tags", metavar="TAG", multiple=True, help="Only runs with this tag; again for another."
-)
-@click.option("--newer-than", metavar="DURATION", help='Only runs begun within this time, such as "2d".')
-@click.option("--older-than", metavar="DURATION", help="Only runs begun before that.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only runs with this tag. Repeatable.")
+@click.option("--newer-than", metavar="DURATION", help='Only runs started within this time, such as "2d".')
+@click.option("--older-than", metavar="DURATION", help="Only runs started longer ago than this.")
 @click.option(
     "--where",
     metavar="CONDITION",
     multiple=True,
-    help="Only runs whose step, loss, duration (seconds) or last logged value is so: 'loss<0.5'.",
+    help="Only runs whose step, loss, duration (seconds) or last logged value meets a condition: 'loss<0.5'.",
 )
-@click.option("--sort", metavar="KEY", help="By a column or a logged value, instead of newest first.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--sort", metavar="KEY", help="Sort by a column or a logged value [default: newest first].")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="At most this many, the first ones  [default: 50 on a terminal]",
+    help="Show at most this many  [default: 50 on a terminal]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(**asked: Any) -> int:
@@ -73,9 +75,9 @@ def command(**asked: Any) -> int:
         return 0
     if not rows:
         tell(
-            "No run matches."
+            "No matching runs."
             if selection.narrows
-            else "There are no runs yet. Begin with: backprop run train.py"
+            else "There are no runs yet. Start with: backprop run train.py"
         )
         return 0
     _show(store, shown, selection)
@@ -125,7 +127,7 @@ class _Selection:
         if rows and not is_column(self._sort) and all(self.value(row, self._sort) is None for row in rows):
             known = ", ".join(sorted({*_COLUMNS} | metrics.names()))
             raise UsageError(
-                f"No run has logged {self._sort!r}, so --sort cannot go by it.", f"There is: {known}."
+                f"No run has logged {self._sort!r}, so --sort cannot use it.", f"There is: {known}."
             )
         return found
 

@@ -23,12 +23,12 @@ _LOOK_EVERY_S = 0.1
 
 @click.command("logs")
 @click.argument("run", shell_complete=complete_runs)
-@click.option("-f", "--follow", is_flag=True, help="Go on showing until the run ends.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines.")
-@click.option("--attempt", "number", type=click.IntRange(min=1), help="Another attempt than the last.")
+@click.option("-f", "--follow", is_flag=True, help="Keep showing new output until the run ends.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only this many of the last lines.")
+@click.option("--attempt", "number", type=click.IntRange(min=1), help="Attempt to show [default: the last].")
 @json_option
 def command(run: str, follow: bool, lines: int | None, number: int | None, as_json: bool) -> int:
-    """Show what RUN has printed.
+    """Show the output of RUN.
 
     \b
     Examples:
@@ -36,13 +36,13 @@ def command(run: str, follow: bool, lines: int | None, number: int | None, as_js
       backprop logs 2026112 -f
     """
     if as_json and follow:
-        raise UsageError("--json shows one object, and --follow has no end.", "Leave out one of them.")
+        raise UsageError("--json prints one object, and --follow never ends.", "Leave out one of them.")
     store = open_store(write=False)
     record = store.load(run)
     last = len(record.attempts)
     if number is None and not last:
         if not follow:
-            tell(f"Run {record.id} has not begun yet.")
+            tell(f"Run {record.id} has not started yet.")
             return 0
         number = 1
     number = number or last
@@ -50,7 +50,7 @@ def command(run: str, follow: bool, lines: int | None, number: int | None, as_js
         raise UsageError(f"Run {record.id} has no attempt {number}.", f"It has {last}.")
     path = store.attempt_dir(record.id, number) / OUTPUT_FILE
     if not path.is_file() and not follow:
-        tell("Nothing was kept: without 'backprop run' a script's output goes only where it is printed.")
+        tell("No output was kept: only 'backprop run' keeps it.")
         return 0
     offset = _offset_of_last_lines(path, lines) if lines is not None and path.is_file() else 0
     if as_json:

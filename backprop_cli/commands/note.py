@@ -15,9 +15,9 @@ from backprop_core.clock import SYSTEM, local_text
 @click.argument("text", nargs=-1, metavar="[TEXT]")
 @json_option
 def command(run: str, text: tuple[str, ...], as_json: bool) -> int:
-    """Write TEXT down as a note about RUN; without one, show its notes, oldest first.
+    """Add TEXT to RUN as a note; without TEXT, show its notes, oldest first.
 
-    A run that trains can get notes, too. 'backprop status RUN' and 'backprop report RUN' show them.
+    This works while RUN trains, too. 'backprop status RUN' and 'backprop report RUN' show them.
 
     \b
     Examples:

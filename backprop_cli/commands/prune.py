@@ -24,21 +24,31 @@ _ENDED = [str(status) for status in Outcome if status is not Outcome.RUNNING]
 
 @click.command("prune")
 @click.option(
-    "--older-than", default="30d", metavar="DURATION", show_default=True, help="Runs that ended before that."
+    "--older-than",
+    default="30d",
+    metavar="DURATION",
+    show_default=True,
+    help="Only runs that ended longer ago than this.",
 )
-@click.option("--status", "wanted", type=click.Choice(_ENDED), multiple=True, help="Only runs that ended so.")
+@click.option(
+    "--status",
+    "wanted",
+    type=click.Choice(_ENDED),
+    multiple=True,
+    help="Only runs with this status. Repeatable.",
+)
 @click.option("--checkpoints", "only_checkpoints", is_flag=True,
-              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} checkpoints that are whole.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} intact checkpoints.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, without removing it.")
+@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @json_option
 def command(
     older_than: str, wanted: tuple[str, ...], only_checkpoints: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
     """Remove runs that ended long ago, with the checkpoints in their folders.
 
-    Runs that go on are never touched, nor are checkpoints outside of $BACKPROP_HOME. With --checkpoints every
-    byte of those that stay is read first: one that is damaged does not count.
+    Active runs and checkpoints outside of $BACKPROP_HOME are never touched. With --checkpoints those that stay
+    are verified first: a damaged one does not count.
 
     \b
     Examples:
@@ -83,7 +93,7 @@ def _wanted(question: str) -> bool:
     except click.Abort:  # Ctrl-C, or nobody is there to ask
         click.echo(err=True)
         raise UsageError(
-            "Nothing was removed, because nobody answered.", "Say --yes to be not asked."
+            "Nothing was removed: nobody answered the question.", "Add --yes to remove without asking."
         ) from None
 
 
@@ -122,7 +132,7 @@ def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpo
                 else:
                     store.remove(hold)
         except (BackpropError, OSError) as error:
-            tell(f"{row.id} was left: {error}")
+            tell(f"run {row.id} was kept: {error}")
             left.append(row.id)
     tell_warnings(store)
     tell(f"removed from {len(plan) - len(left)} runs.")

@@ -25,18 +25,16 @@ from backprop_core.runs.store import RunStore
     "-o",
     "--output",
     metavar="FILE",
-    help="Where the page goes; - is standard output  [default: backprop-RUN.html here]",
+    help="Output file; - is standard output  [default: ./backprop-RUN.html]",
     shell_complete=complete_files,
 )
 @click.option("--text", "as_text", is_flag=True, help="Draw the curves in the terminal instead.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
-@click.option(
-    "--verify", is_flag=True, help="Read every byte of the checkpoints back, and show which are whole."
-)
+@click.option("--verify", is_flag=True, help="Verify every byte of the checkpoints, and show the result.")
 def command(run: str, output: str | None, as_text: bool, opens: bool, verify: bool) -> int:
-    """Put everything about RUN on one page: curves, time, boxes, checkpoints, pauses, environment.
+    """Write a report of RUN on one page: curves, time, boxes, checkpoints, pauses, environment.
 
-    The page is one HTML file that needs nothing else, no network either.
+    The page is one self-contained HTML file; it needs no network.
 
     \b
     Examples:
@@ -48,7 +46,7 @@ def command(run: str, output: str | None, as_text: bool, opens: bool, verify: bo
 
     if as_text and (opens or output):
         raise UsageError(
-            "--text writes no page, so --output and --open mean nothing.", "Leave one of them out."
+            "--text writes no page, so --output and --open have no effect.", "Leave one of them out."
         )
     if opens and output == "-":
         raise UsageError("--open needs a file.", "Give --output its name, or leave it out.")
@@ -89,7 +87,7 @@ def _write(path: Path, content: str) -> None:
         replace_file(path, content.encode("utf-8"), lasting=False)
     except StoreError as error:
         raise StoreError(
-            error.what, "Give --output a file in a folder that is there and yours.", path=path
+            error.what, "Give --output a file in an existing folder that you can write to.", path=path
         ) from error
 
 
@@ -97,7 +95,7 @@ def _open(path: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(path.as_uri()):
-        tell("There is no browser here that could be opened; the page is where the line above says.")
+        tell("No browser could be opened; the line above says where the page is.")
 
 
 def _verified(store: RunStore, record: RunRecord) -> dict[str, str]:

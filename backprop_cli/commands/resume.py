@@ -51,7 +51,7 @@ from backprop_core.runs.store import RunStore
 _EXAMPLES = """\b
 Examples:
   backprop resume 20261123-154248-k3f9
-  backprop resume 2026112 -m 60                the beginning of an id is enough where only one run has it
+  backprop resume 2026112 -m 60                a unique beginning of the id is enough
   backprop resume baseline --until-done --total 8h
 """
 
@@ -72,8 +72,8 @@ Examples:
 def command(run: str, **parameters: Any) -> int:
     """Continue RUN from its newest checkpoint.
 
-    The script is started as the first time: with its arguments, folder, interpreter and options. Options
-    given here hold over the remembered ones.
+    The script starts as it did the first time: with its arguments, folder, interpreter and options. Options
+    given here override the remembered ones.
     """
     store = open_store()
     record = store.load(run)
@@ -102,14 +102,12 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
         )
     if not record.command and not record.foreign:
         raise UsageError(
-            f"What run {record.id} was started with is not known any more: its run.json is damaged.",
-            f"Start the script as the first time, with: backprop run SCRIPT --resume-from {usable(store, record) or 'PATH'}",
+            f"The command of run {record.id} is lost: its run.json is damaged.",
+            f"Start the script again with: backprop run SCRIPT --resume-from {usable(store, record) or 'PATH'}",
         )
     cwd = Path(record.cwd)
     if not cwd.is_dir():
-        raise UsageError(
-            f"The folder of run {record.id}, {cwd}, does not exist any more.", "Start a new run."
-        )
+        raise UsageError(f"The folder of run {record.id}, {cwd}, no longer exists.", "Start a new run.")
     settings = settings_for(raw, cwd=cwd, config=parameters["config"], remembered=record.options)
     settings = box_of(settings, parameters)
     chain_plan(parameters)
@@ -124,7 +122,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     if other := namesake():
         tell(other)
     if parameters["verbose"] or parameters["dry_run"]:
-        tell("settings, and where each came from:")
+        tell("settings and their sources:")
         show_settings(settings)
     if parameters["dry_run"]:
         minutes = settings["max-run-minutes"]
@@ -143,7 +141,7 @@ def _follow(record: RunRecord, raw: dict[str, Any], parameters: dict[str, Any]) 
     argv = argv_of(kind_of(record), record.interpreter, record.command)
     status = follow_first_task(argv, record.cwd, settings, record.id)
     if status is None:
-        raise UsageError(f"Task 0 resumes another run than {record.id}.", "Name the same run in each task.")
+        raise UsageError(f"Task 0 resumes a run other than {record.id}.", "Name the same run in each task.")
     return status
 
 
@@ -164,7 +162,7 @@ def _continue(
         )
         tell_warnings(store)
         if start.checkpoint is None:
-            display.say(f"run {record.id} has no checkpoint that is still there: IT STARTS FROM SCRATCH.")
+            display.say(f"run {record.id} has no checkpoint left: IT STARTS FROM SCRATCH.")
         display.say(
             f"run {record.id}, attempt {len(record.attempts) + 1}, {box_text(settings['max-run-minutes'])}"
             + (f", from {start.checkpoint}." if start.checkpoint else ".")

@@ -64,23 +64,23 @@ Examples:
 @config_options
 @chain_options
 @click.option(
-    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m."
+    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as with python -m."
 )
 @click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @click.option(
     "-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.", shell_complete=complete_files
 )
-@click.option("--run-id", metavar="ID", help="Id of the run; one is made up without it.")
+@click.option("--run-id", metavar="ID", help="Id of the run [default: generated].")
 @click.option(
-    "--resume-or-start", is_flag=True, help="Resume the run of --run-id where there is one, else start it."
+    "--resume-or-start", is_flag=True, help="Resume the run named by --run-id if it exists, else start it."
 )
-@click.option("-n", "--name", metavar="NAME", help="Label for people.")
+@click.option("-n", "--name", metavar="NAME", help="Name for people to read; need not be unique.")
 @result_options
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
     """Run SCRIPT inside a time box.
 
-    What SCRIPT prints is passed through and kept. When the time box ends, SCRIPT has saved a checkpoint and
-    is gone; 'backprop resume' continues it. Arguments behind -- are SCRIPT's own.
+    The output of SCRIPT is passed through and kept. Before the time box ends, SCRIPT saves a
+    checkpoint and exits; 'backprop resume' continues it. Everything after -- goes to SCRIPT.
     """
     cwd = working_folder()
     raw = raw_settings(parameters)
@@ -114,7 +114,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     if other := namesake():
         tell(other)
     if parameters["verbose"] or parameters["dry_run"]:
-        tell("settings, and where each came from:")
+        tell("settings and their sources:")
         show_settings(settings)
     if parameters["dry_run"]:
         _show_dry(argv, cwd, settings, parameters)
@@ -140,7 +140,7 @@ def _known_run(run_id: str | None) -> RunRecord | None:
     """The run of exactly this id, None where there is none yet."""
     if run_id is None:
         raise UsageError(
-            "--resume-or-start does not know which run to resume.",
+            "--resume-or-start needs a run to resume.",
             "Name it, the same each time: --run-id ID.",
         )
     try:

@@ -30,12 +30,12 @@ CURVE_COLUMNS = 40
 @click.command("status")
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @click.option(
-    "--config", metavar="PATH", help="Configuration file with the limits, instead of the one that is found."
+    "--config", metavar="PATH", help="Configuration file with the limits [default: the one in this folder]."
 )
 def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> int:
-    """Show the machine's resources and what a run would be refused for; with RUN, tell its story.
+    """Show the machine's resources and what would keep a run from starting; with RUN, show its history.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
     lines += _labels(store, record)
     holder = store.holder(record)
     if holder is not None:
-        lines.append(f"  waits        process {holder.pid}, to begin a box")
+        lines.append(f"  waits        process {holder.pid}, to start a box")
     lines.append("attempts")
     for attempt in record.attempts:
         lines += _attempt(attempt, pauses)
@@ -224,7 +224,7 @@ def _paused_so_far(pauses: Pauses, now: float) -> list[str]:
 def _steps(attempt: AttemptRecord) -> str | None:
     """The steps that an attempt has made; that there was none left to make is no mistake of the count."""
     if attempt.steps == 0 and attempt.outcome is Outcome.COMPLETED:
-        return "no step was left to make"
+        return "no steps were left"
     if attempt.steps is None:
         return None
     return "1 step" if attempt.steps == 1 else f"{attempt.steps} steps"
@@ -235,18 +235,18 @@ def _measured(attempt: AttemptRecord) -> list[str]:
     session, governor = measured.session, measured.governor or GovernorFacts()
     details = []
     if session.framework:
-        joined = "attached by backprop" if session.attached else "asked for by the script"
+        joined = "attached by backprop" if session.attached else "opened by the script"
         details.append(f"{one_line(session.framework)} session, {joined}")
     if session.slack_s is not None:
         details.append(f"{session.slack_s:.2f} s left after the last save")
     if session.reserve_s is not None:
-        details.append(f"{session.reserve_s:.2f} s had been kept back for it")
+        details.append(f"{session.reserve_s:.2f} s had been reserved for it")
     if governor.peak_rss_bytes:
-        details.append(f"{governor.peak_rss_bytes / 1024**3:.2f} GB of memory at most")
+        details.append(f"{governor.peak_rss_bytes / 1024**3:.2f} GB of memory at its peak")
     if governor.killed:
-        # A session that has said its last word has lost nothing: only its process did not leave by itself.
+        # A session that has said its last word has lost nothing: only its process did not exit by itself.
         told = session.slack_s is not None or attempt.outcome is Outcome.COMPLETED
-        details.append("its process did not leave by itself" if told else "killed")
+        details.append("its process did not exit by itself" if told else "killed")
     return details
 
 

@@ -13,7 +13,7 @@ from backprop_core.runs.control import Action
 @click.argument("run", shell_complete=complete_runs)
 @json_option
 def command(run: str, as_json: bool) -> int:
-    """Ask RUN to save and end. It has the grace of its options to do so.
+    """Ask RUN to save a checkpoint and stop. It has --grace seconds to do so.
 
     \b
     Example:
@@ -22,7 +22,7 @@ def command(run: str, as_json: bool) -> int:
     ask(
         run,
         Action.STOP,
-        "asked run {0} to save and end; 'backprop status {0}' tells when it has.",
+        "asked run {0} to save and stop; 'backprop status {0}' shows when it has.",
         as_json=as_json,
     )
     return 0

@@ -27,9 +27,9 @@ class _TagCommand(click.Command):
 @click.argument("changes", nargs=-1, metavar="[+TAG|-TAG...]")
 @json_option
 def command(run: str, changes: tuple[str, ...], as_json: bool) -> int:
-    """Add tags to RUN (+TAG, or just TAG) and remove others (-TAG); without any, show what it has.
+    """Add tags to RUN (+TAG or TAG) and remove tags (-TAG); without any, show its tags.
 
-    A run that trains can be tagged, too. 'backprop list --tag TAG' finds it.
+    This works while RUN trains, too. 'backprop list --tag TAG' finds it.
 
     \b
     Examples:
@@ -42,7 +42,7 @@ def command(run: str, changes: tuple[str, ...], as_json: bool) -> int:
     added = [word.removeprefix("+") for word in changes if not word.startswith("-")]
     removed = [word[1:] for word in changes if word.startswith("-")]
     if both := sorted({*added} & {*removed}):
-        raise UsageError(f"{both[0]!r} is both to be added and to be removed.", "Say one of them.")
+        raise UsageError(f"{both[0]!r} is both added and removed.", "Choose one.")
     run_id, folder = labelled_folder(run)
     labels = change_tags(folder, added, removed, SYSTEM) if changes else read_labels(folder)
     if as_json:

@@ -46,7 +46,7 @@ def command(run_or_path: str, as_json: bool) -> int:
     else:
         _show(results, damaged)
     for other in found.others:
-        tell(f"{other} was made by the script itself; backprop keeps no digests of it.")
+        tell(f"{other} was saved by the script itself; backprop has no digests of it.")
     return EXIT_DAMAGED if damaged or not (results or found.others) else 0
 
 
@@ -64,7 +64,7 @@ def _show(results: list[tuple[Path, list[str]]], damaged: int) -> None:
             click.echo(f"         {one_line(problem)}")
     good = [path for path, problems in results if not problems and not path.name.startswith(DAMAGED_PREFIX)]
     if not results:
-        tell("There are no checkpoints, so there is nothing that could be restored.")
+        tell("There are no checkpoints, so nothing can be restored.")
     elif good:
         tell(f"{len(good)} of {len(results)} can be restored; the newest is {address_of(good[0])}.")
     else:

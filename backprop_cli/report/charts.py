@@ -32,7 +32,7 @@ _OF_EACH_GPU = tuple(name for name in _UNITS if name.startswith("GPU"))
 def logged_charts(history: RunHistory) -> list[tuple[Chart | None, Chart]]:
     """A chart by step and one by time for each logged value and for the speed; None where it belongs to no step."""
     names = [*history.logged_names()[:MOST_CHARTS]]
-    names += [name for name in history.machine_names() if name == "steps a second"]
+    names += [name for name in history.machine_names() if name == "steps per second"]
     found = []
     for number, name in enumerate(names):
         by_step = history.by_step(name)
@@ -46,7 +46,7 @@ def logged_charts(history: RunHistory) -> list[tuple[Chart | None, Chart]]:
 
 def machine_charts(history: RunHistory) -> list[Chart]:
     """What was measured of the machine, over time; the GPUs together in one chart for each thing."""
-    names = [name for name in history.machine_names() if name != "steps a second"]
+    names = [name for name in history.machine_names() if name != "steps per second"]
     charts = []
     for number, name in enumerate(name for name in names if not name.startswith(_OF_EACH_GPU)):
         charts.append(_chart(history, f"m{number}", name, Axis.TIME, [(name, history.by_time(name))]))
@@ -114,5 +114,5 @@ def _marks(history: RunHistory, axis: Axis) -> tuple[Mark, ...]:
             continue
         step = "" if made.step is None else f" of step {made.step}"
         kind = "survivor" if made.why == "survivor" else "checkpoint"
-        marks.append(Mark(float(at), kind, f"checkpoint{step} ({made.why or 'made by the script'})"))
+        marks.append(Mark(float(at), kind, f"checkpoint{step} ({made.why or 'saved by the script'})"))
     return tuple(marks)

@@ -25,7 +25,7 @@ PART_TEXTS: Mapping[str, str] = {
     "waiting": "waiting for resources",
     "starting": "starting up",
     "training": "training",
-    "saving": "standing still for a checkpoint",
+    "saving": "waiting for a checkpoint",
     "paused": "paused",
     "leaving": "leaving",
 }
@@ -55,11 +55,11 @@ def headline(report: Report) -> list[tuple[str, str]]:
     history, record = report.history, report.history.record
     spent = [time_spent(attempt) for attempt in history.attempts]
     rows = [
-        ("last step", "not known" if record.last_step is None else str(record.last_step)),
-        ("last loss", "not known" if record.last_loss is None else f"{record.last_loss:.6g}"),
+        ("last step", "unknown" if record.last_step is None else str(record.last_step)),
+        ("last loss", "unknown" if record.last_loss is None else f"{record.last_loss:.6g}"),
         ("time boxes", str(len(history.attempts))),
-        ("time in them", duration_text(history.total_s)),
-        ("of it training", duration_text(sum(part.training_s for part in spent))),
+        ("time used", duration_text(history.total_s)),
+        ("time training", duration_text(sum(part.training_s for part in spent))),
         ("checkpoints", str(len(checkpoint_rows(report)))),
     ]
     peak = max(
@@ -70,7 +70,7 @@ def headline(report: Report) -> list[tuple[str, str]]:
     rows += (
         [] if cpus is None else [("energy of the machine's CPUs", f"{cpus.watt_hours:.3g} Wh, {cpus.word}")]
     )
-    return rows + ([("most memory", size_text(peak))] if peak else [])
+    return rows + ([("peak memory", size_text(peak))] if peak else [])
 
 
 def spent_rows(report: Report) -> list[tuple[int, dict[str, float | None], float]]:
@@ -93,8 +93,8 @@ def box_rows(report: Report) -> list[tuple[str, str, Outcome, str, str, str]]:
         box = "" if record.budget_s is None else f" of {duration_text(record.budget_s)}"
         steps = [] if record.steps is None else [str(record.steps)]
         steps += [f"from step {attempt.resumed_step}"] if attempt.resumed_step is not None else []
-        steps += [f"{again} of them made again"] if again else []
-        why = record.reason or ("it goes on" if record.outcome is Outcome.RUNNING else "not known")
+        steps += [f"{again} of them repeated"] if again else []
+        why = record.reason or ("still running" if record.outcome is Outcome.RUNNING else "unknown")
         if record.exit_status:
             why = f"{why.rstrip('.')}; exit status {record.exit_status}."
         rows.append(
@@ -103,7 +103,7 @@ def box_rows(report: Report) -> list[tuple[str, str, Outcome, str, str, str]]:
                 local_text(record.started_wall),
                 record.outcome,
                 duration_text(attempt.total_s) + box,
-                ", ".join(steps) or "not known",
+                ", ".join(steps) or "unknown",
                 why,
             )
         )
@@ -111,7 +111,7 @@ def box_rows(report: Report) -> list[tuple[str, str, Outcome, str, str, str]]:
 
 
 def forecast_rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """For each box that forecast anything: number, steps that were said to fit, steps that came, boxes needed."""
+    """For each box that forecast anything: number, steps expected, steps that came, boxes needed."""
     rows = []
     for attempt in report.history.attempts:
         forecast = forecast_of(attempt)
@@ -123,8 +123,8 @@ def forecast_rows(report: Report) -> list[tuple[str, str, str, str]]:
             (
                 str(attempt.record.number),
                 str(forecast.fit_steps),
-                "not known" if came is None else f"{came}{share}",
-                "not known" if forecast.boxes is None else str(forecast.boxes),
+                "unknown" if came is None else f"{came}{share}",
+                "unknown" if forecast.boxes is None else str(forecast.boxes),
             )
         )
     return rows
@@ -140,7 +140,7 @@ def checkpoint_rows(report: Report) -> list[tuple[str, str, str, str, str, str, 
             (
                 "-" if made.step is None else str(made.step),
                 "-" if made.wall is None else local_text(made.wall),
-                made.why or "made by the script",
+                made.why or "saved by the script",
                 "-" if made.nbytes is None else size_text(made.nbytes),
                 "-" if made.seconds is None else f"{made.seconds:.2f} s",
                 _state(report, made.path),
@@ -148,7 +148,7 @@ def checkpoint_rows(report: Report) -> list[tuple[str, str, str, str, str, str, 
             )
         )
     others = [path for path in reversed(history.record.checkpoints) if path not in seen]
-    return rows + [("-", "-", "made by the script", "-", "-", _state(report, path), path) for path in others]
+    return rows + [("-", "-", "saved by the script", "-", "-", _state(report, path), path) for path in others]
 
 
 def pause_rows(report: Report) -> list[tuple[str, str, str, str]]:
@@ -157,8 +157,8 @@ def pause_rows(report: Report) -> list[tuple[str, str, str, str]]:
         (
             str(attempt.record.number),
             duration_text(pause.at_s),
-            "lasts still" if pause.seconds is None else duration_text(pause.seconds),
-            pause.why or "a pause was asked for",
+            "not over yet" if pause.seconds is None else duration_text(pause.seconds),
+            pause.why or "requested",
         )
         for attempt in report.history.attempts
         for pause in attempt.pauses
@@ -175,16 +175,16 @@ def warning_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def environment_rows(report: Report) -> list[tuple[str, str]]:
-    """What the last box ran with, as far as it was kept."""
+    """Environment of the last box, as far as it was kept."""
     record = report.history.record
     rows = [("folder", record.cwd), ("interpreter", record.interpreter), ("Python", record.python_version)]
     rows += [(name, version) for name, version in record.versions.items()]
     last = newest_provenance(report)
     if last is not None:
-        rows += [("host", last.host), ("system", last.system), ("CPUs", str(last.cpus or "not known"))]
+        rows += [("host", last.host), ("system", last.system), ("CPUs", str(last.cpus or "unknown"))]
         rows += [(f"seed {name}", value) for name, value in last.seeds.items()]
     gpus = ", ".join(last.gpus) if last is not None and last.gpus else record.gpu
-    rows += [("GPUs", gpus or "none was given"), ("git commit", record.git_commit or "not in a git checkout")]
+    rows += [("GPUs", gpus or "none"), ("git commit", record.git_commit or "not in a git checkout")]
     return [*rows, *((f"option {name}", str(value)) for name, value in record.options.items())]
 
 
@@ -205,7 +205,7 @@ def changed_rows(report: Report) -> list[tuple[str, str, str, str]]:
 
 def _state(report: Report, path: str) -> str:
     if path in report.verified:
-        return report.verified[path] or "read back, whole"
+        return report.verified[path] or "verified"
     if is_remote(path):
         return "in an object store"
     return "there" if is_there(Path(path)) else "gone"

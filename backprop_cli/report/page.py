@@ -136,7 +136,7 @@ def _time(report: Report) -> Markup:
             f'<span class="{name}" style="width:{width:.2f}%"></span>' for name, width in widths if width
         )
         cells = [
-            "not known" if parts[name] is None else duration_text(parts[name] or 0.0)
+            "unknown" if parts[name] is None else duration_text(parts[name] or 0.0)
             for name in ("waiting", *PARTS)
         ]
         rows.append((number, *cells, Markup(f'<div class="bar" aria-hidden="true">{bar}</div>')))
@@ -145,13 +145,13 @@ def _time(report: Report) -> Markup:
     shown = table(
         columns,
         rows,
-        caption="Where the time of each box went; the waiting comes before it",
+        caption="Where the time of each box went; waiting comes before the box",
         numbers=columns[1:-1],
     )
     told = []
     if forecasts := facts.forecast_rows(report):
-        columns = ("box", "steps that were said to fit", "steps that came from then on", "boxes needed")
-        told.append(table(columns, forecasts, caption="Forecast, and what came", numbers=columns[1:]))
+        columns = ("box", "steps expected", "steps made", "boxes needed")
+        told.append(table(columns, forecasts, caption="Forecast and outcome", numbers=columns[1:]))
     return section("time", "Time spent", Markup(f'<p aria-hidden="true">{legend}</p>'), shown, *told)
 
 
@@ -191,15 +191,13 @@ def _pauses(report: Report) -> Markup:
     rows = facts.pause_rows(report)
     if not rows:
         return Markup()
-    shown = table(
-        ("box", "at", "for", "why"), rows[-MOST_ROWS:], caption="Pauses; the time box waits meanwhile"
-    )
+    shown = table(("box", "at", "for", "why"), rows[-MOST_ROWS:], caption="Pauses (the time box waits)")
     return section("pauses", "Pauses", shown)
 
 
 def _environment(report: Report) -> Markup:
     rows = [(name, code(value)) for name, value in facts.environment_rows(report)]
-    told = [pairs(rows, caption="What the last box ran with")]
+    told = [pairs(rows, caption="Environment of the last box")]
     if changed := facts.changed_rows(report):
         columns = ("box", "what", "before", "from then on")
         told.append(Markup("<h3>What was not the same in every box</h3>"))
@@ -208,7 +206,7 @@ def _environment(report: Report) -> Markup:
         told.append(Markup("<p>Code, packages, machine and arguments were the same in every box.</p>"))
     last = facts.newest_provenance(report)
     if last is None:
-        told.append(Markup("<p>It was not kept what code and packages this was started from.</p>"))
+        told.append(Markup("<p>There is no record of the code and packages that this was started from.</p>"))
         return section("environment", "Environment", *told)
     if last.git is not None:
         told += _git(last.git)
@@ -227,9 +225,7 @@ def _git(git: GitState) -> list[Markup]:
         told.append(Markup("<p>Nothing that git knows had been changed since the commit.</p>"))
     if git.untracked:
         names = text("\n".join(git.untracked))
-        told.append(
-            folded(f"{len(git.untracked)} files that git does not know", Markup(f"<pre>{names}</pre>"))
-        )
+        told.append(folded(f"{len(git.untracked)} untracked files", Markup(f"<pre>{names}</pre>")))
     return told
 
 

@@ -165,7 +165,7 @@ def allocate_ram(nbytes: int, *, staging: bool = True) -> memoryview:
     try:
         memory = mmap.mmap(-1, nbytes, **_PRIVATE)
     except (OSError, OverflowError, ValueError) as error:
-        raise MemoryError(f"{nbytes} bytes of memory are not to be had") from error
+        raise MemoryError(f"{nbytes} bytes of memory are not available") from error
     if nbytes >= 1 << 21:
         _advise(memory, getattr(mmap, "MADV_HUGEPAGE", None))
     view = memoryview(memory)

@@ -251,8 +251,8 @@ def rebuild(tree: JSON, arrays: Mapping[str, memoryview], translators: Sequence[
         translator = by_name.get(node["by"])
         if translator is None:
             raise StateMismatchError(
-                f"The checkpoint holds values of {str(node['by'])[:40]!r}, which is not in use here.",
-                f"It can be loaded by a program that uses {str(node['by'])[:40]}.",
+                f"The checkpoint holds values of {str(node['by'])[:40]!r}, which this program does not use.",
+                f"Load it in a program that uses {str(node['by'])[:40]}.",
             )
         parts = {part: arrays[name] for part, name in node.get("arrays", {}).items()}
         value = translator.build(node["tag"], node["meta"], parts)

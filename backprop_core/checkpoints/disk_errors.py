@@ -12,8 +12,8 @@ from backprop_core.errors import CheckpointWriteError
 from .manifest import address_of
 
 _MEANING: Final[Mapping[int, tuple[str, str]]] = {
-    errno.ENOSPC: ("the disk is full", "Make room: the next save tries again."),
-    errno.EDQUOT: ("your disk quota is used up", "Make room: the next save tries again."),
+    errno.ENOSPC: ("the disk is full", "Free some space; the next save tries again."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space; the next save tries again."),
     errno.EIO: ("the disk reported an input/output error", "The disk or its connection may be failing."),
     errno.EROFS: (
         "the file system is read-only",
@@ -21,7 +21,7 @@ _MEANING: Final[Mapping[int, tuple[str, str]]] = {
     ),
     errno.ENOENT: (
         "the folder has vanished",
-        "Something removed it while the save was under way; the next save tries again.",
+        "Something removed it during the save; the next save tries again.",
     ),
     errno.ESTALE: ("the network file system lost the folder", "The next save tries again."),
     errno.EACCES: ("permission was denied", "Check who owns the folder."),
@@ -45,8 +45,8 @@ def write_error(directory: Path, step: int, error: OSError) -> CheckpointWriteEr
 def no_room(directory: Path, step: int, *, needed: int, free: int) -> CheckpointWriteError:
     """The error for a save that would not fit, found before a byte was written. Sizes in bytes."""
     return CheckpointWriteError(
-        f"The checkpoint of step {step} was not saved in {address_of(directory)}: it takes {needed / 1e6:,.1f} MB and"
+        f"The checkpoint of step {step} was not saved in {address_of(directory)}: it needs {needed / 1e6:,.1f} MB, and"
         f" only {free / 1e6:,.1f} MB are free.",
-        "Make room: the next save tries again.",
+        "Free some space; the next save tries again.",
         path=directory,
     )

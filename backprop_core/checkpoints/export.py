@@ -81,7 +81,7 @@ def export_checkpoint(
         planned |= exporter(states, directory)
     if not planned:
         raise UsageError(
-            f"{path} holds nothing that could be exported without torch.", "Install torch and try again."
+            f"{path} holds nothing that can be exported without torch.", "Install torch and try again."
         )
     return _write(planned, directory)
 
@@ -101,7 +101,7 @@ def _whole(states: Mapping[str, object]) -> dict[str, Any]:
 def _write(planned: Mapping[Path, Callable[[Path], None]], directory: Path) -> list[Path]:
     taken = [path for path in planned if os.path.lexists(path)]
     if taken:
-        raise UsageError(f"{taken[0]} is there already.", "Choose an empty folder.")
+        raise UsageError(f"{taken[0]} already exists.", "Choose an empty folder.")
     done: list[Path] = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _saver(torch: Any, name: str, state: object, told: Callable[[str], None]) ->
         torch.load(path, weights_only=True, map_location="cpu", mmap=False)
         if changed:
             told(
-                f"{path.name}: torch.load does not trust {', '.join(sorted(changed))}; {name} has plain values instead."
+                f"{path.name}: torch.load refuses {', '.join(sorted(changed))}; {name} has plain values instead."
             )
 
     return write

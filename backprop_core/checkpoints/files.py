@@ -135,7 +135,7 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flushe
     """Write a new file and return its size and digest; `flusher` brings it to the disk.
 
     Raises:
-        OSError: anything that went wrong; FileExistsError if the file is there already.
+        OSError: anything that went wrong; FileExistsError if the file already exists.
     """
     import xxhash
 
@@ -228,7 +228,7 @@ def read_file(path: Path, *, limit_bytes: int | None = None, expected: FileFacts
     limit = memory_bytes() if limit_bytes is None else limit_bytes
     with _opened(path, expected) as (fd, nbytes):
         if nbytes > limit:
-            raise ValueError(f"it has {nbytes} bytes, more than the {limit} that can be taken in here")
+            raise ValueError(f"it has {nbytes} bytes, more than the {limit} allowed here")
         return _read_hashed(fd, nbytes, expected, keep=True)
 
 
@@ -243,7 +243,7 @@ def _check_sparse(fd: int, nbytes: int) -> None:
     """A file that is larger than all memory and hardly there was not written by a save, and would be read for hours."""
     on_disk = getattr(os.fstat(fd), "st_blocks", nbytes) * 512
     if nbytes > memory_bytes() and on_disk < nbytes / MOST_HOLES:
-        raise ValueError(f"it claims {nbytes} bytes, of which only {on_disk} are on the disk")
+        raise ValueError(f"it claims to have {nbytes} bytes, of which only {on_disk} are on the disk")
 
 
 @contextlib.contextmanager
@@ -253,7 +253,7 @@ def _opened(path: Path, expected: FileFacts | None) -> Iterator[tuple[int, int]]
         fd = os.open(path, os.O_RDONLY | _BINARY | _CAREFUL)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise ValueError("it is a link, which may lead anywhere") from None
+            raise ValueError("it is a symbolic link, which is not followed") from None
         raise
     try:
         facts = os.fstat(fd)
@@ -295,7 +295,5 @@ def _read_hashed(fd: int, nbytes: int, expected: FileFacts | None, *, keep: bool
                 digest.update(piece[:count])
             done += count
     if expected is not None and digest.hexdigest() != expected.digest:
-        raise ValueError(
-            "its digest is not the one that was recorded: the bytes have changed since they were written"
-        )
+        raise ValueError("its digest does not match: the bytes have changed since they were written")
     return data

@@ -81,7 +81,9 @@ def _parts_of(snapshot: Snapshot) -> Callable[[Path], Sequence[Part]] | None:
     if own is None:
         return None
     if others is None:
-        raise ValueError("its arrays are spread over several processes, and the others are not here")
+        raise ValueError(
+            "its arrays are spread over several processes, and the parts of the others are missing"
+        )
 
     def parts(directory: Path) -> Sequence[Part]:
         part = write_part(directory, own, 0)
@@ -97,7 +99,7 @@ def _parts_of(snapshot: Snapshot) -> Callable[[Path], Sequence[Part]] | None:
 def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile]) -> PlannedFile:
     (content,) = state.arrays.values()
     if not re.fullmatch(RAW_NAME, name) or name in taken or name.endswith((".json", ".safetensors")):
-        raise ValueError(f"{name[:80]!r} is not a name for a file in a checkpoint")
+        raise ValueError(f"{name[:80]!r} is not a valid file name in a checkpoint")
     return PlannedFile(content.nbytes, lambda: iter((content.view(),)))
 
 

@@ -178,14 +178,14 @@ def parse_manifest(text: bytes) -> Manifest:
         raise ValueError("the manifest has no digest of its own")
     start, end = seals[-1].span(1)
     if digest_of(text[:start] + _OPEN_SEAL.encode() + text[end:]) != seals[-1].group(1).decode():
-        raise ValueError("the manifest is not what was written: its own digest does not fit")
+        raise ValueError("the manifest has changed since it was written: its own digest does not match")
     fields = decode_exactly(text)
     version = fields.get("backprop_checkpoint") if isinstance(fields, dict) else None
     if type(version) is not int or version < 1:
-        raise ValueError("the manifest is not one of backprop's")
+        raise ValueError("the manifest was not written by backprop")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
-            f"The checkpoint has format version {version}; this backprop knows those up to {FORMAT_VERSION}.",
+            f"The checkpoint has format version {version}; this backprop reads versions up to {FORMAT_VERSION}.",
             "Update backprop-timebox to read it.",
         )
     try:
@@ -253,5 +253,5 @@ def _digest(value: Any) -> str:
 
 def _file_name(name: str) -> str:
     if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
-        raise ValueError(f"{name[:80]!r} is not the name of a file in a checkpoint")
+        raise ValueError(f"{name[:80]!r} is not a valid file name in a checkpoint")
     return name

@@ -61,7 +61,7 @@ class NumpyTranslator:
             )
         if type(value) is not np.ndarray:
             raise TypeError(
-                f"{type(value).__name__} is a kind of numpy array that is not stored; use a plain ndarray"
+                f"{type(value).__name__} is a kind of numpy array that cannot be stored; use a plain ndarray"
             )
         dtype = _storable(value.dtype)
         meta: dict[str, JSON] = {"dtype": dtype, "shape": list(value.shape)}
@@ -138,7 +138,7 @@ def _storable(dtype: np.dtype[Any]) -> str:
         dtype.kind in "fc" and dtype.itemsize > 8 and dtype.str[1:] != "c16"
     )  # long double differs by machine
     if name not in _EXTENSIONS and (dtype.kind not in _PORTABLE_KINDS or wide):
-        raise TypeError(f"numpy's dtype {dtype} has no portable form; convert the array before it is saved")
+        raise TypeError(f"numpy's dtype {dtype} has no portable form; convert the array before the save")
     return name
 
 
@@ -150,7 +150,7 @@ def _dtype(name: str) -> np.dtype[Any]:
 
         return np.dtype(cast("type[Any]", getattr(ml_dtypes, name)))
     if name not in _SAFE_NAMES and not _CODE.fullmatch(name):  # numpy evaluates some of what it is given
-        raise ValueError(f"{name[:40]!r} is not a dtype that is ever stored")
+        raise ValueError(f"{name[:40]!r} is not a dtype that checkpoints hold")
     dtype = np.dtype(name)
     if (
         dtype.hasobject
@@ -158,7 +158,7 @@ def _dtype(name: str) -> np.dtype[Any]:
         or dtype.subdtype is not None
         or dtype.kind not in _PORTABLE_KINDS
     ):
-        raise ValueError(f"the dtype {name!r} is not one that is ever stored")
+        raise ValueError(f"the dtype {name!r} is not one that checkpoints hold")
     return dtype
 
 

@@ -110,7 +110,7 @@ class PlainEncoder:
         """The error for the value at `place`."""
         return UnsavableStateError(
             f"{where(self._root, place)} {problem}",
-            "Leave it out of state_dict(), or put numbers, text, arrays or tensors in its place.",
+            "Leave it out of state_dict(), or replace it by numbers, text, arrays or tensors.",
         )
 
 

@@ -55,7 +55,7 @@ class RemotePlace:
                 "Install backprop-timebox[remote] and the library it names.",
             ) from error
         except ValueError as error:
-            raise UsageError(f"{url} cannot be used as a place for checkpoints: {error}.") from error
+            raise UsageError(f"{url} cannot hold checkpoints: {error}.") from error
         self._root = str(root).rstrip("/")
         self._copies = True
 
@@ -159,7 +159,7 @@ class RemotePlace:
             nbytes = self._size(name, file, expected)
             limit = memory_bytes() if limit_bytes is None else limit_bytes
             if nbytes > limit:
-                raise ValueError(f"it has {nbytes} bytes, more than the {limit} that can be taken in here")
+                raise ValueError(f"it has {nbytes} bytes, more than the {limit} allowed here")
             data = allocate_ram(nbytes, staging=False)
             done = 0
             for piece in self._download(name, file, nbytes, expected):
@@ -194,10 +194,10 @@ class RemotePlace:
                 digest.update(piece)
                 done += len(piece)
                 if done == nbytes and expected is not None and digest.hexdigest() != expected.digest:
-                    raise ValueError("its digest is not the one that was recorded: the bytes have changed")
+                    raise ValueError("its digest does not match: the bytes have changed")
                 yield piece
         if not nbytes and expected is not None and digest.hexdigest() != expected.digest:
-            raise ValueError("its digest is not the one that was recorded")
+            raise ValueError("its digest does not match")
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(Exception):

@@ -62,7 +62,7 @@ class SharedMemory:
             os.posix_fallocate(self.fd, offset, size)
             memory = mmap.mmap(self.fd, size, offset=offset)
         except (OSError, OverflowError, ValueError) as error:
-            raise MemoryError(f"{nbytes} bytes of shared memory are not to be had") from error
+            raise MemoryError(f"{nbytes} bytes of shared memory are not available") from error
         view = memoryview(memory)
         touch(view)
         place = bisect.bisect(self._starts, address_of(view))

@@ -153,7 +153,7 @@ class CheckpointStore:
             changed = [name for name in expected or () if files[name] != (expected or {})[name]]
             if changed:
                 raise CheckpointDamagedError(
-                    f"{changed[0]} of step {facts.step} is not what was sealed.", path=self.directory
+                    f"{changed[0]} of step {facts.step} has changed since it was sealed.", path=self.directory
                 )
             save_s = self._clock.monotonic() - started
             manifests.append(Manifest(facts, files, plan.objects, save_s, self._clock.wall()))
@@ -189,8 +189,8 @@ class CheckpointStore:
             self._place.set_aside(newest.path.name)
             self.unchanged.forget()  # the next one has every byte written anew
             raise CheckpointWriteError(
-                f"The checkpoint of step {newest.step} was damaged on its way to the disk: {checked.damaged[0]}",
-                "The ones before it were kept.",
+                f"The checkpoint of step {newest.step} was damaged while it was written: {checked.damaged[0]}",
+                "The older ones were kept.",
                 path=newest.path,
             )
         if not checked.unreadable:  # else it may well be whole, but nothing is removed on a guess
@@ -264,11 +264,11 @@ class CheckpointStore:
                 return self.load(self.directory / name, translators)
             except CheckpointDamagedError as error:
                 aside = self._place.set_aside(name)
-                told(f"{error} It was set aside as {aside}; going back to the checkpoint before it.")
+                told(f"{error} It was set aside as {aside}; falling back to the previous checkpoint.")
             except CheckpointError as error:
                 if type(error) is not CheckpointError:
                     raise
-                told(f"{error} Going back to the checkpoint before it.")
+                told(f"{error} Falling back to the previous checkpoint.")
         return None
 
     def _is_of_another(self, name: str, run_id: str) -> bool:

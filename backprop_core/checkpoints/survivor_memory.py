@@ -69,7 +69,7 @@ def _half(fd: int, record: Record) -> Half:
         raise ValueError("its description lies outside the memory")
     text = os.pread(fd, record.nbytes, record.offset)
     if digest_of(text) != record.digest:
-        raise ValueError("its description is not what was sealed")
+        raise ValueError("its description has changed since it was sealed")
     fields = decode_exactly(text)
     if not isinstance(fields, dict) or not isinstance(fields.get("manifest"), str):
         raise ValueError("its description is malformed")

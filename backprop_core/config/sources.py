@@ -110,7 +110,7 @@ def load_file(path: Path) -> dict[str, Setting]:
     settings = {}
     for key, raw in _flat(content, {name.partition(".")[0] for name in known if "." in name}):
         if key not in known:
-            raise ConfigError(f"{path}: {key!r} is not a key of backprop.", _near(key, known))
+            raise ConfigError(f"{path}: {key!r} is not a known key.", _near(key, known))
         option = known[key]
         settings[option.name] = Setting(_checked(option, raw, f"{path}: {key}"), f"{path} ({key})")
     return settings
@@ -154,9 +154,7 @@ def _checked(option: Option, raw: Any, where: str) -> Any:
     try:
         return option.parse(raw)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(
-            f"{where} is {_shown(raw)}, which is not allowed.", f"Give {option.allowed}."
-        ) from error
+        raise ConfigError(f"{where} is {_shown(raw)}.", f"It must be {option.allowed}.") from error
 
 
 def _shown(raw: Any) -> str:

@@ -41,7 +41,7 @@ def parse_duration(value: Duration, name: str = "budget", *, zero_allowed: bool 
     """
     seconds = _seconds(value, name)
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero_allowed):
-        least = "zero or more" if zero_allowed else "more than zero"
+        least = "zero or more" if zero_allowed else "greater than zero"
         raise BudgetError(
             f"{name}={value!r} is not a usable duration: it must be finite and {least}.", _NOTATIONS
         )
@@ -214,14 +214,14 @@ def _number(text: str | None, default: float) -> float:
 def _from_until(until: datetime, clock: Clock) -> Limit:
     if not isinstance(until, datetime) or until.tzinfo is None or until.utcoffset() is None:
         raise BudgetError(
-            f"until={until!r} is not an aware datetime, so it names no instant.",
+            f"until={until!r} is not an aware datetime, so it names no point in time.",
             "Give it a time zone: datetime(..., tzinfo=timezone.utc) or datetime.now().astimezone().",
         )
     left = until.timestamp() - clock.wall()
     if left <= 0:
         raise BudgetError(
             f"until={until.isoformat()} has already passed: it was {duration_text(-left)} ago.",
-            "Give an instant that is still to come.",
+            "Give one in the future.",
         )
     return Limit(clock.monotonic() + left, f"until {until.isoformat(timespec='seconds')}", fixed=True)
 
@@ -241,9 +241,9 @@ def _add_job_end(text: str, source: str, clock: Clock, limits: list[Limit], note
     end = _number(text, math.nan)
     left = end - clock.wall()
     if not math.isfinite(end):
-        notes.append(f"{source}={text!r} is not a number of seconds since 1970, so it is left out.")
+        notes.append(f"{source}={text!r} is not a number of seconds since 1970, so it is ignored.")
     elif left <= 0:
-        notes.append(f"{source} passed {duration_text(-left)} ago, so it is left out.")
+        notes.append(f"{source} passed {duration_text(-left)} ago, so it is ignored.")
     else:
         instant = local_text(datetime.fromtimestamp(end, tz=UTC).timestamp())
         limits.append(Limit(clock.monotonic() + left, f"{source} ({instant})", fixed=True))

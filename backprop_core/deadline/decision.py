@@ -117,7 +117,7 @@ def _save(facts: BoundaryFacts) -> Decision:
         return Decision(
             BoundaryAction.SAVE_AND_WAIT,
             SaveReason.PREEMPTED,
-            text="a signal came: what is trained is saved first",
+            text="a signal arrived: saving first",
         )
     if not (facts.save_asked or facts.save_due) or facts.save_in_flight:
         return _CONTINUE
@@ -139,7 +139,7 @@ def _no_room(facts: BoundaryFacts) -> Decision:
         SaveReason.DEADLINE,
         Outcome.TIMEBOXED,
         f"{facts.deadline}: {duration_text(facts.remaining_s)} left, "
-        f"a further step and the save need {duration_text(facts.reserve_s)}",
+        f"another step and the save need {duration_text(facts.reserve_s)}",
     )
 
 

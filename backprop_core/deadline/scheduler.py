@@ -155,7 +155,7 @@ def _instant(text: str) -> float:
         found = None
     if found is None or found.tzinfo is None:
         raise BudgetError(
-            f"{contract.DEADLINE}={text!r} is not an instant.",
+            f"{contract.DEADLINE}={text!r} is not a point in time.",
             'Give seconds since 1970 ("date -d ... +%s") or a time with its zone, such as 2026-11-29T18:00:00+01:00.',
         )
     return found.timestamp()

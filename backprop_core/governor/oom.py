@@ -64,10 +64,10 @@ def explain(before: KillCounts, after: KillCounts, own_bytes: int, *, itself: bo
     if not group and not _rose(before.machine, after.machine):
         return None
     where = "its container or job (cgroup)" if group else "the machine"
-    facts = f"the script had {own_bytes / 1024**3:.2f} GB{_largest(_group_members() if group else None)}"
+    facts = f"the script used {own_bytes / 1024**3:.2f} GB{_largest(_group_members() if group else None)}"
     if itself:
         return f"The kernel killed it because {where} was out of memory; {facts}."
-    return f"Likely why: the kernel killed a process because {where} was out of memory; {facts}."
+    return f"Likely cause: the kernel killed a process because {where} was out of memory; {facts}."
 
 
 def _rose(before: int | None, after: int | None) -> bool:

@@ -88,7 +88,7 @@ class SinkProcesses:
     def _tell_lost(self, sink: _Running) -> None:
         if not sink.lost:
             sink.lost = True
-            self._say(f"The process of the sink {sink.name} has ended before its time; {self._where(sink)}.")
+            self._say(f"The process of the sink {sink.name} ended early; {self._where(sink)}.")
 
     def close(self, *, by: float | None = None) -> None:
         """No more attempts: let the sinks finish, and end those that do not.
@@ -152,7 +152,7 @@ class SinkProcesses:
         if not hung and sink.process.returncode != 0:
             self._tell_lost(sink)
         if hung:
-            self._say(f"The sink {sink.name} did not finish in time and was ended; {self._where(sink)}.")
+            self._say(f"The sink {sink.name} did not finish in time and was stopped; {self._where(sink)}.")
 
     def _where(self, sink: _Running) -> str:
         return f"what it printed is in {self._run_dir / SINKS_FOLDER / sink.name}"

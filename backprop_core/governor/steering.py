@@ -36,7 +36,7 @@ _CAUSES = {
     signal.SIGHUP: Cause.HANGUP,
 }
 
-SUSPENDED = "You put it to sleep (Ctrl-Z)."
+SUSPENDED = "You suspended it (Ctrl-Z)."
 _CAUSES_IN_CHILD = {"timeboxed": Cause.DEADLINE, "stopped": Cause.REQUEST}
 
 
@@ -104,7 +104,7 @@ class Steering:
             if self.cause is Cause.WARNED:
                 self.detail = number.name
         elif self._interrupts:
-            self._say("It has been asked to end already (Ctrl-C again: at once).")
+            self._say("It is already stopping (Ctrl-C again: at once).")
         return False
 
     def pass_on(self, number: signal.Signals) -> None:
@@ -112,14 +112,14 @@ class Steering:
         if kernel.catches(self._family.root, number):
             send(self._family.root, number)
         else:
-            self._say(f"{number.name} came; the script has no handler for it, so nothing was done.")
+            self._say(f"{number.name} received; the script has no handler for it, so nothing was done.")
 
     def stop(self, cause: Cause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask the script to save and end: one request, one signal to its main process."""
         self.cause, self.detail = self.cause or cause, detail
         why = f"{detail} " if detail else ""
         again = " (Ctrl-C again: at once)" if cause is Cause.USER else ""
-        self._say(f"{why}Asked the script to save and end; it has {self._grace_s:g} s{again}.")
+        self._say(f"{why}Asked the script to save and stop; it has {self._grace_s:g} s{again}.")
         self._request(Action.STOP, why=detail)
         self.ask(self._gentlest(number))
 
@@ -192,14 +192,14 @@ class Steering:
                 self._say(f"The time box was extended by {by_s:g} s{end}.")
         elif action is Action.STOP and self.asked_at is None:
             self.cause, self.detail = Cause.REQUEST, request.why
-            self._say("Asked from outside to stop.")
+            self._say("A stop was requested.")
             self.ask()
         elif action is Action.PAUSE and not self.paused and self.asked_at is None:
-            self._pause(request.why or "asked from outside")
+            self._pause(request.why or "requested")
         elif action is Action.CONTINUE and self.paused:
             self._go_on()
         elif action is Action.CHECKPOINT and not self._session.ends_itself:
-            self._say("A checkpoint was asked for, but this script has no session of backprop to make one.")
+            self._say("A checkpoint was requested, but backprop is not attached to this script.")
 
     def _request(self, action: Action, extend_s: float | None = None, why: str = "") -> bool:
         try:

@@ -56,9 +56,7 @@ def commit(remains: Remains, clock: Clock) -> Survival | None:
             return _commit(remains, clock)
     except Exception as error:
         what = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
-        return Survival(
-            trouble=f"What the training had left in memory could not be saved: {what.rstrip('.')}."
-        )
+        return Survival(trouble=f"The copy of the training in memory could not be saved: {what.rstrip('.')}.")
 
 
 @contextmanager
@@ -104,7 +102,7 @@ def _commit(remains: Remains, clock: Clock) -> Survival | None:
 
 
 def _refusal(why: str) -> str:
-    return f"A copy that the training had left in memory was refused: {why}."
+    return f"A copy of the training in memory was refused: {why}."
 
 
 def forget(remains: Remains) -> None:

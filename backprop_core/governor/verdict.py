@@ -92,10 +92,10 @@ def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
         return verdict
     died_at = survival.died_at
     if died_at is None or died_at == survival.step:
-        text = f"Step {survival.step}, the last that it had finished, was saved."
+        text = f"Step {survival.step}, the last complete one, was saved."
     else:
         about = "" if survival.exact else "about "
-        text = f"It had come to {about}step {died_at}; step {survival.step} was saved."
+        text = f"It had reached {about}step {died_at}; step {survival.step} was saved."
     return replace(verdict, reason=f"{verdict.reason.rstrip('.')}. {text}")
 
 
@@ -123,8 +123,8 @@ def _by_itself(ending: Ending, told: tuple[Outcome, str] | None) -> tuple[Outcom
     if told is not None:
         return told
     if ending.session.started is not None and ending.session.finished is None:
-        return Outcome.COMPLETED, "The script ended with status 0 before its time box was left."
-    return Outcome.COMPLETED, "The script ended by itself with status 0."
+        return Outcome.COMPLETED, "The script exited with status 0 inside its time box."
+    return Outcome.COMPLETED, "The script exited with status 0."
 
 
 def _told_by_session(ending: Ending) -> tuple[Outcome, str] | None:
@@ -135,7 +135,7 @@ def _told_by_session(ending: Ending) -> tuple[Outcome, str] | None:
     if outcome in (None, Outcome.FAILED, Outcome.LOST, Outcome.RUNNING):
         return None  # the exit status tells: a script may catch what its box let through
     reason = (as_text(finished.get("reason")) or "").strip()
-    return outcome, reason or f"The training says: {outcome}."
+    return outcome, reason or f"The training reports: {outcome}."
 
 
 def _sentence_for_cause(ending: Ending) -> str:
@@ -151,9 +151,9 @@ def _sentence_for_cause(ending: Ending) -> str:
     if reason and cause is Cause.DEADLINE:
         return reason
     if ending.killed:
-        return f"{text}; the script did not end by itself and was killed."
+        return f"{text}; the script did not exit and was killed."
     if ending.returncode == -signal.SIGTERM and ending.session.started is None:
-        return f"{text}; the script does not catch SIGTERM and ended at once."
+        return f"{text}; the script does not catch SIGTERM and exited at once."
     return f"{text}."
 
 
@@ -164,7 +164,7 @@ def _sentence_for_leftovers(commands: tuple[str, ...]) -> str:
     several = len(commands) > 1
     named = ", ".join(commands[:MOST_NAMED]) + (", ..." if len(commands) > MOST_NAMED else "")
     return (
-        f" It had left {len(commands)} process{'es' if several else ''} running, which {'were' if several else 'was'} ended "
+        f" It left {len(commands)} process{'es' if several else ''} running, which {'were' if several else 'was'} ended "
         f"with it: {named}. If that is the training, start it in the foreground, without '&' or nohup."
     )
 
@@ -177,9 +177,7 @@ def _sentence_for_signal(ending: Ending) -> str:
         name = f"signal {number}"
     after = duration_text(ending.used_s)
     if number == signal.SIGKILL:
-        return (
-            f"The script was killed from outside ({name}) after {after}: often by the kernel, out of memory."
-        )
+        return f"The script was killed from outside ({name}) after {after}, often by the kernel because memory ran out."
     return f"The script was ended by {name} after {after}."
 
 
@@ -193,7 +191,7 @@ def _sentence_for_status(ending: Ending) -> str:
     if line and ending.returncode == 1:  # what Python ends with for an exception that nobody caught
         said = f": {line}"
     elif last:
-        said = f"; the last that it printed: {last}"
+        said = f"; last line of its output: {last}"
     return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
 
 

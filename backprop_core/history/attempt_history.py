@@ -229,7 +229,7 @@ class _Reader:
                 self._add(self._history.logged, name, Point(step, at_s, number))
         rate = as_number(event.get("rate"))
         if rate is not None:
-            self._add(self._history.machine, "steps a second", Point(step, at_s, rate))
+            self._add(self._history.machine, "steps per second", Point(step, at_s, rate))
 
     def _sample(self, event: Line, at_s: float) -> None:
         machine = self._history.machine

@@ -139,7 +139,7 @@ def _started(started: Provenance) -> dict[str, str]:
 
 def _changed(diff: str | None) -> str:
     if diff is None:
-        return "not known"
+        return "unknown"
     if not diff:
         return "nothing"
     import xxhash

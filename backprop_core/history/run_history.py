@@ -42,7 +42,7 @@ class TimeSpent:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What an attempt expected and what came. `fit_steps` are the steps that were said to fit still, `came_steps` those
+    """What an attempt expected and what came. `fit_steps` are the steps expected still, `came_steps` those
     that were made from then on; None where the attempt did not get so far.
     """
 

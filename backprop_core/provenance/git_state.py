@@ -25,7 +25,7 @@ class GitState:
     Attributes:
         commit: in hex; None where it has none yet.
         diff: what tracked files differ in from it; empty where they do not. None where that is not known.
-        untracked: files that git does not know and does not ignore, the first `MOST_UNTRACKED`.
+        untracked: untracked files and does not ignore, the first `MOST_UNTRACKED`.
         note: what is missing here and why; empty where nothing is.
     """
 
@@ -41,11 +41,9 @@ def git_state(folder: Path, clock: Clock) -> GitState | None:
         return None
     commit, program = git_commit(folder), shutil.which("git")
     if program is None:
-        return GitState(
-            commit, note="There is no git here that could tell what has changed since the commit."
-        )
+        return GitState(commit, note="git is not installed, so changes since the commit are unknown.")
     if commit is None:
-        return GitState(None, note="The checkout has no commit yet.")
+        return GitState(None, note="The repository has no commit yet.")
     deadline = clock.monotonic() + PATIENCE_S
     compare = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
     diff = _ask(program, folder, compare, MOST_DIFF_BYTES, deadline, clock)
@@ -54,9 +52,9 @@ def git_state(folder: Path, clock: Clock) -> GitState | None:
     untracked = [name.decode("utf-8", "replace") for name in names.data.split(b"\0") if name]
     notes = [f"{what} is not known: {asked.trouble}." for what, asked in _both(diff, names) if asked.trouble]
     if not diff.whole:
-        notes.append(f"Only the first {MOST_DIFF_BYTES // 1024} KiB of the diff are here.")
+        notes.append(f"Only the first {MOST_DIFF_BYTES // 1024} KiB of the diff are kept.")
     if len(untracked) > MOST_UNTRACKED or not names.whole:
-        notes.append(f"Only {MOST_UNTRACKED} of the untracked files are named.")
+        notes.append(f"Only {MOST_UNTRACKED} of the untracked files are listed.")
     return GitState(
         commit,
         None if diff.trouble else diff.data.decode("utf-8", "replace"),

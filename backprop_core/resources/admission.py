@@ -112,7 +112,7 @@ def _queue_that_moves() -> Iterator[None]:
         yield
     except LockTimeoutError as error:
         raise NotAdmittedError(
-            f"Not started: the queue of runs does not move. {error.what}", error.hint, None
+            f"Not started: the queue of runs is stuck. {error.what}", error.hint, None
         ) from error
 
 
@@ -176,6 +176,6 @@ def _refusal(waiting: Waiting, *, stopped: bool) -> NotAdmittedError:
         how = "Not started"
     return NotAdmittedError(
         f"{how}: {waiting.sentence}.",
-        "Free what is named, wait longer with --wait, or change the limit.",
+        "Free the resource, wait longer with --wait-minutes, or change the limit.",
         waiting.verdict,
     )

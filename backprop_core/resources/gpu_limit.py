@@ -37,7 +37,7 @@ def unheld(limit: str | None, gpus: Sequence[GpuSample]) -> str:
     if limit is None or limit_environ(limit, gpus, {}).get(contract.GPU_MEMORY_TOTAL):
         return ""
     whom = "TensorFlow" if limit.endswith("%") else "JAX"
-    return f"the size of the GPU's memory is not known, so -g {limit} cannot be enforced in {whom}."
+    return f"the GPU's memory size is unknown, so -g {limit} cannot be enforced in {whom}."
 
 
 def _share(limit: str, total_bytes: int | None) -> float | None:

@@ -40,7 +40,7 @@ def allowed(gpus: Sequence[GpuSample], environ: Mapping[str, str]) -> Allowed:
         return Allowed(
             tuple(gpus),
             fixed=True,
-            note=f"{name}={environ[name]} counts GPUs in an order that cannot be told from outside; "
+            note=f"{name}={environ[name]} counts GPUs in an order that is unknown from outside; "
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID or name them by UUID.",
         )
     chosen: list[GpuSample] = []

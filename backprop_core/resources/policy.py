@@ -130,7 +130,7 @@ class StartVerdict:
     @property
     def sentence(self) -> str:
         """Every failed limit with value and need, in one sentence."""
-        return "; ".join(check.sentence for check in self.failed) or "nothing stands in the way"
+        return "; ".join(check.sentence for check in self.failed) or "all limits are met"
 
 
 def admit(

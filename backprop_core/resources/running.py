@@ -87,7 +87,7 @@ def over_gpu_limit(limits: Limits, gpu: GpuSample, used_bytes: int | None) -> st
     allowance = gpu_allowance_bytes(limits.gpu_memory, gpu.memory_total_bytes)
     if allowance is None or used_bytes is None or used_bytes <= allowance * _OVER_SHARE:
         return None
-    return f"The run uses {used_bytes / GIB:.2f} GB of GPU memory, and {allowance / GIB:.2f} GB were allowed."
+    return f"The run uses {used_bytes / GIB:.2f} GB of GPU memory, and {allowance / GIB:.2f} GB are allowed."
 
 
 def gpu_allowance_bytes(limit: str | None, total_bytes: int | None) -> int | None:
@@ -122,7 +122,7 @@ def _memory(state: RunningState, sample: Sample, save_s: float) -> Judgement:
     if state.last_free_bytes is not None and free < floor * _HEADROOM:
         speed = (state.last_free_bytes - free) / (now - state.last_at_s)
         if speed > 0 and free / speed < save_s:
-            lasts = f"and at this speed it lasts {free / speed:.0f} s"
+            lasts = f"and at this rate it lasts {free / speed:.0f} s"
             return Judgement(Course.STOP, f"Memory is running out: {left}, {lasts}.", after)
     return Judgement(Course.GO_ON, "", after)
 
@@ -141,7 +141,7 @@ def _heat(state: RunningState, limits: Limits, sample: Sample, gpus: Sequence[Gp
     if heat is None:
         if now - state.seen_heat_at_s < BLIND_PAUSE_S:
             return Judgement(Course.GO_ON, "", state)
-        reason = f"The temperature has not been known for {BLIND_PAUSE_S:g} s: going on."
+        reason = f"The temperature has been unknown for {BLIND_PAUSE_S:g} s: continuing."
         return Judgement(Course.CONTINUE, reason, replace(state, paused_at_s=None))
     if paused_s >= MIN_PAUSE_S and heat <= limits.max_gpu_temp_c - COOLER_BY_C:
         reason = f"The GPU has cooled down to {heat:g} °C in {paused_s:.0f} s."

@@ -28,7 +28,7 @@ from backprop_core.strict_json import (
 )
 
 CONTROL_FILE = "control.json"
-SLEPT = "the script was stopped for as long"
+SLEPT = "the script was stopped for that long"
 """Why a budget is extended by the time that the process was held by SIGSTOP: no step took that long."""
 STARTED_UP = "starting up does not count"
 """Why a budget that counts from the first step is extended by what came before it."""
@@ -110,7 +110,9 @@ def send_control(
         StoreError: the file cannot be written.
     """
     if action not in list(Action):
-        raise UsageError(f"{action!r} cannot be asked of a run.", f"Choose one of {', '.join(Action)}.")
+        raise UsageError(
+            f"{action!r} is not a request that a run understands.", f"Choose one of {', '.join(Action)}."
+        )
     if (action == Action.EXTEND) != (extend_s is not None):
         raise UsageError("An extension needs a duration, and nothing else takes one.", "For example: 5m.")
     if extend_s is not None and not 0 < extend_s <= MAX_EXTEND_S:

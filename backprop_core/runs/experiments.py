@@ -184,7 +184,7 @@ def _set_aside(path: Path, damage: str, clock: Clock) -> str:
     except OSError as error:
         raise StoreError(
             f"{path} is damaged ({damage}) and cannot be moved aside: {error.strerror or error}.",
-            "Move it away by hand; it is rebuilt from the runs.",
+            "Move it away by hand; backprop rebuilds it from the runs.",
             path=path,
         ) from error
     return f"{path} was damaged ({damage}): it is kept as {aside.name} and was rebuilt from the runs."

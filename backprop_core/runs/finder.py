@@ -127,14 +127,12 @@ class RunFinder:
             return found[0]
         if found:
             shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            raise RunNotFoundError(
-                f"{prefix!r} is the beginning of {len(found)} runs: {shown}.", "Give more of the id."
-            )
+            raise RunNotFoundError(f"{prefix!r} matches {len(found)} runs: {shown}.", "Give more of the id.")
         raise self._not_found(prefix, names)
 
     def _not_found(self, run_id: str, known: Iterable[str]) -> RunNotFoundError:
         import difflib
 
         near = difflib.get_close_matches(run_id[:80], list(known), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "'backprop list' shows the runs there are."
+        hint = f"Did you mean {' or '.join(near)}?" if near else "'backprop list' shows all runs."
         return RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.home}.", hint)

@@ -27,8 +27,8 @@ def backprop_home(environ: Mapping[str, str] = os.environ, *, write: bool = True
     try:
         if path.is_symlink() and not path.exists():
             raise StoreError(
-                f"{path} is a symbolic link that leads nowhere ({path.readlink()}).",
-                f"Remove the link or make its target. {_HINT}",
+                f"{path} is a dangling symbolic link ({path.readlink()}).",
+                f"Remove the link or create its target. {_HINT}",
                 path=path,
             )
         if not path.exists():
@@ -40,7 +40,7 @@ def backprop_home(environ: Mapping[str, str] = os.environ, *, write: bool = True
             raise StoreError(f"{path} is a file, not a folder.", f"Move it away. {_HINT}", path=path)
     except OSError as error:
         raise StoreError(
-            f"Cannot use {path} as the home of backprop: {error.strerror or error}.", _HINT, path=path
+            f"Cannot use {path} as backprop's home: {error.strerror or error}.", _HINT, path=path
         ) from error
     _check_access(path, write)
     return path

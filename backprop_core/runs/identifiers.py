@@ -34,7 +34,7 @@ def valid_run_id(text: str) -> str:
     if not _ALLOWED.fullmatch(text):
         raise UsageError(f"{shown} is not a run id.", _HINT)
     if ".." in text or text.endswith("."):
-        raise UsageError(f"{shown} is not a run id: it must not hold '..' nor end with a dot.", _HINT)
+        raise UsageError(f"{shown} is not a run id: it must not contain '..' or end with a dot.", _HINT)
     if _DEVICES.fullmatch(text):
         raise UsageError(f"{shown} is not a run id: Windows reserves that name.", _HINT)
     return text

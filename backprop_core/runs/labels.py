@@ -100,7 +100,9 @@ def change_tags(run_dir: Path, add: Iterable[str], remove: Iterable[str], clock:
     def change(labels: Labels) -> Labels:
         tags = ({*labels.tags} | added) - removed
         if len(tags) > MOST_TAGS:
-            raise UsageError(f"A run has {MOST_TAGS} tags at most.", "Remove one with: backprop tag RUN -TAG")
+            raise UsageError(
+                f"A run can have at most {MOST_TAGS} tags.", "Remove one with: backprop tag RUN -TAG"
+            )
         return replace(labels, tags=tuple(sorted(tags)))
 
     return _change(run_dir, change, clock)
@@ -117,12 +119,12 @@ def add_note(run_dir: Path, text: str, clock: Clock) -> Labels:
     if not said:
         raise UsageError("A note needs a text.", 'For example: backprop note RUN "learning rate halved"')
     if len(said) > LONGEST_NOTE:
-        raise UsageError(f"A note has {LONGEST_NOTE} characters at most, and this one has {len(said)}.")
+        raise UsageError(f"A note can have at most {LONGEST_NOTE} characters, and this one has {len(said)}.")
 
     def change(labels: Labels) -> Labels:
         if len(labels.notes) >= MOST_NOTES:
             raise UsageError(
-                f"A run has {MOST_NOTES} notes at most.", f"They are in {run_dir / LABELS_FILE}."
+                f"A run can have at most {MOST_NOTES} notes.", f"They are in {run_dir / LABELS_FILE}."
             )
         return replace(labels, notes=(*labels.notes, Note(clock.wall(), said)))
 
@@ -137,7 +139,7 @@ def _change(run_dir: Path, change: Callable[[Labels], Labels], clock: Clock) -> 
         if labels.damage is not None:
             raise StoreError(
                 f"{path} is damaged ({labels.damage}), so nothing was changed in it.",
-                "Move it away; tags and notes then begin anew.",
+                "Move it away to start with new tags and notes.",
                 path=path,
             )
         changed = change(labels)

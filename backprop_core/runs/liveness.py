@@ -82,11 +82,9 @@ def as_lost(record: RunRecord, run_dir: Path) -> RunRecord:
 def _reason(pid: int, finished: Line) -> str:
     """Why a lost attempt ended, as far as it could still say so itself."""
     if not finished:
-        return f"Its process ({pid}) ended without a word: killed, or the machine went down."
+        return f"Its process ({pid}) ended without recording why: it was killed, or the machine went down."
     said = f"{str(finished.get('outcome'))[:40]}: {str(finished.get('reason'))[:200]}".rstrip(".: ")
-    return (
-        f"Nobody was left to write down its end (the governor was killed?); the last that it said was {said}."
-    )
+    return f"Nothing recorded its end (was the governor killed?); its last word was {said}."
 
 
 def _last_sign_wall(folder: Path) -> float | None:

@@ -83,9 +83,7 @@ class RunStore(RunFinder):
         for _ in range(_TRIES):
             with contextlib.suppress(UsageError):  # made up in the same second by somebody else
                 return self._create_as(replace(record, id=new_run_id(self._clock)))
-        raise StoreError(
-            f"Could not make up a run id that is free in {self.home}.", "Give one with --run-id."
-        )
+        raise StoreError(f"Could not generate a free run id in {self.home}.", "Give one with --run-id.")
 
     def adopt(self, record: RunRecord) -> RunRecord:
         """Make a run of our own from one of the npm tool, so that it can be held and resumed.
@@ -95,7 +93,7 @@ class RunStore(RunFinder):
         """
         if not record.command:
             raise UsageError(
-                f"Run {record.id} of the npm tool has no script path.", "Start it anew with 'backprop run'."
+                f"Run {record.id} of the npm tool has no script path.", "Start it with 'backprop run'."
             )
         return self._create_as(replace(record, id=valid_run_id(record.id), foreign=False))
 
@@ -250,7 +248,7 @@ class RunStore(RunFinder):
         with RunHold.take(record.id, folder, self._clock):
             if is_run_folder(folder):
                 raise UsageError(
-                    f"Run {record.id} exists already.",
+                    f"Run {record.id} already exists.",
                     f"Continue it with 'backprop resume {record.id}', or choose another --run-id.",
                 )
             return self._write(record)
@@ -288,7 +286,5 @@ class RunStore(RunFinder):
         record = self._held(hold)
         attempt = record.last_attempt
         if attempt is None or attempt.number != number or attempt.outcome is not Outcome.RUNNING:
-            raise IllegalMoveError(
-                f"Attempt {number} of run {hold.run_id} is not going on, so it cannot change."
-            )
+            raise IllegalMoveError(f"Attempt {number} of run {hold.run_id} has ended, so it cannot change.")
         return record, attempt

@@ -146,13 +146,14 @@ class ScriptFiles:
             except OSError as error:
                 problem = f"it could not be written: {error.strerror or error}"
             if problem:
-                said.append(f"{self._named(path)} is not as it was at the checkpoint: {problem}.")
+                said.append(f"{self._named(path)} differs from the checkpoint: {problem}.")
         opened.appended.update(dict.fromkeys(self._before if saved is None else lengths))
         for fd, path in held.items():
             if path in lengths or path in self._aside.kept:
                 self._found_handles().go_to_end(fd)
         said += [
-            f"{self._named(p)} was written over on the way: {why}." for p, why in self._aside.lost.items()
+            f"{self._named(p)} was overwritten during the resume: {why}."
+            for p, why in self._aside.lost.items()
         ]
         self._aside.drop()
         return [*self._sentences(cut, "at the checkpoint"), *said]
@@ -177,8 +178,8 @@ class ScriptFiles:
                 self._keep_rest(copy, path, 0)
                 del self._aside.kept[path]
                 said.append(
-                    f"{self._named(path)} is compressed and cannot be written on from the middle: it begins anew, and what "
-                    f"it held is in {self._cut_folder}."
+                    f"{self._named(path)} is compressed and cannot be continued from the middle: it starts empty, and its "
+                    f"old content is in {self._cut_folder}."
                 )
         return said
 
@@ -194,7 +195,7 @@ class ScriptFiles:
             and ending is not None
             and not _ends_so(source, length, ending)
         ):
-            problem, length = "somebody has written it anew since", None
+            problem, length = "something has rewritten it since", None
         elif length is not None and there < length:
             if ending is not None:
                 problem = "it is gone" if there < 0 else "it is shorter now"
@@ -231,7 +232,7 @@ class ScriptFiles:
         names = [self._named(path) for path in cut[:_MOST_NAMED]]
         more = f" and {len(cut) - _MOST_NAMED} more" if len(cut) > _MOST_NAMED else ""
         sentence = (
-            f"Cut back to where they stood {where}: {', '.join(names)}{more}. What followed is in {self._cut_folder}; "
+            f"Rewound to where they stood {where}: {', '.join(names)}{more}. The removed parts are in {self._cut_folder}; "
             "--keep-files leaves files as they are."
         )
         return [sentence]

@@ -47,7 +47,7 @@ class Contents:
                 node.refs.clear()
                 continue
             return
-        node.trouble = "another thread changes it all the time"
+        node.trouble = "another thread keeps changing it"
 
     def close(self) -> None:
         """Let go of the walk."""
@@ -95,7 +95,7 @@ class Contents:
             keys.append(key if plain else place(node, key, (KEY_AT, number)))
             values.append(place(node, value, (KEY, key) if plain else (VALUE_AT, number)))
             if not plain and not _hashes_by_itself(type(key)):
-                node.trouble = f"its keys are {type(key).__name__} objects, which hash by code of their own"
+                node.trouble = f"its keys are {type(key).__name__} objects with a hash function of their own"
         return {"keys": keys, "values": values}
 
     def _set(self, node: Node) -> Any:
@@ -105,9 +105,7 @@ class Contents:
                 self._walk.place(node, one, (KEY_AT, n)) for n, one in enumerate(members) if _is_plain(one)
             ]
             if len(placed) < len(members):
-                node.trouble = (
-                    "it is a set of objects, which have no order by which they could be found again"
-                )
+                node.trouble = "it is a set of objects, which have no order to find them again by"
                 return {"items": sorted(id(one) for one in members)}
             return {"items": placed}
         return self._with_attributes(node, {"items": members})

@@ -90,7 +90,7 @@ class Restoring:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise StateMismatchError(
                 f"The script's state in the checkpoint cannot be read: {type(error).__name__}: {error}.",
-                "Start from another checkpoint, or afresh with resume=False (a new run).",
+                "Start from another checkpoint, or from scratch with resume=False (a new run).",
             ) from error
         for entry in self._entries:
             self._provide(entry)

@@ -50,8 +50,8 @@ def new_instance(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "it was made during training, and to make it again would be to run the script's code",
-        f"Make it before training begins, keep plain values in its place, or give it state_dict() and load_state_dict() "
+        "it was created during training, and creating it again would run the script's code",
+        f"Create it before training begins, keep plain values instead, or give it state_dict() and load_state_dict() "
         f"and call box.track({_last(name)}=...).",
     )
 
@@ -61,8 +61,8 @@ def replaced(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "another object has taken its place, and nothing can be seen of it from outside",
-        f"Keep what matters of it in plain values, or call box.track({_last(name)}=...) with an object that has "
+        "another object has replaced it, and its state cannot be read",
+        f"Keep what matters in plain values, or call box.track({_last(name)}=...) with an object that has "
         "state_dict() and load_state_dict().",
     )
 
@@ -73,7 +73,7 @@ def cannot_store(name: str, kind: str, why: str) -> Unkept:
         name,
         kind,
         why.rstrip("."),
-        f"Put numbers, text, arrays or tensors in its place, or call box.track({_last(name)}=...) with an object that has "
+        f"Replace it by numbers, text, arrays or tensors, or call box.track({_last(name)}=...) with an object that has "
         "state_dict() and load_state_dict().",
     )
 
@@ -83,8 +83,8 @@ def part_of_a_graph(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "gradients are still to be taken through it, and only its numbers can be stored",
-        "Detach it (x.detach()) if no gradient goes that way, or call backward() before the step ends.",
+        "gradients still flow through it, and only its numbers can be stored",
+        "Detach it (x.detach()) if no gradient is needed, or call backward() before the step ends.",
     )
 
 
@@ -93,6 +93,6 @@ def cut_short(name: str) -> Unkept:
     return Unkept(
         name,
         "object",
-        "so many objects lie before it that it is not watched",
+        "it lies behind too many objects to be watched",
         f"Call box.track({_last(name)}=...) if it changes.",
     )

@@ -150,7 +150,7 @@ def trains_beside(pid: int, more: str = "") -> None:
 def give_up(framework: str, error: BaseException) -> None:
     """One line about what kept backprop from attaching itself; the script goes on, governed from outside."""
     again = os.environ.get(contract.RESUME) == "1"
-    how = "begins anew, its checkpoints are left as they are" if again else "goes on"
+    how = "starts from scratch, its checkpoints are left as they are" if again else "goes on"
     _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
 
 

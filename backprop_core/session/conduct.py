@@ -115,8 +115,8 @@ class Conduct:
             verdict = decide(facts)
         if pacer.fits_no_box_s:
             hands.warn(
-                f"What comes next took up to {duration_text(pacer.fits_no_box_s)} before: with the save that is more "
-                f"than this whole box of {duration_text(pacer.budget_s)}. Give it more time."
+                f"The next part of the training took up to {duration_text(pacer.fits_no_box_s)} before; with the save "
+                f"that is more than this whole box of {duration_text(pacer.budget_s)}. Give it more time."
             )
         if verdict.action is BoundaryAction.SAVE:
             began = hands.now()
@@ -158,10 +158,10 @@ class Conduct:
         hands.stopping(verdict)
         hurried = hands.asks().leave is None and not pacer.save_is_worth_trying(self.reserve_kept_s)
         if not saved and hands.copy_is_saved and hurried:
-            hands.warn("The step that took too long is left out: its beginning is saved.")
+            hands.warn("The step that took too long is dropped: the state before it is saved.")
         elif not saved and pacer.save_is_hopeless() and pacer.governed:
             hands.warn(
-                f"No checkpoint is made now: a save takes {duration_text(pacer.save_s())}, longer than the box."
+                f"No checkpoint is saved now: a save takes {duration_text(pacer.save_s())}, longer than the box."
             )
         elif not saved:
             self.save_now(verdict.reason)

@@ -32,7 +32,7 @@ def load_for(
         if enrolment.completed:
             raise UsageError(
                 f"Run {enrolment.run_id} is already completed, and none of its checkpoints can be restored.",
-                "Give another run=, or resume=False to begin it anew.",
+                "Give another run=, or resume=False to start it from scratch.",
             )
         warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS FROM SCRATCH.")
     return loaded

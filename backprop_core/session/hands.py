@@ -93,7 +93,7 @@ class SessionHands:
         try:
             self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
         except CheckpointError as error:
-            session.messages.say_once(f"The guard has no copy of the state: {error}", "warning")
+            session.messages.say_once(f"The hang guard has no copy of the state: {error}", "warning")
             return None
         session.pacer.survives = session.saver.survivor is not None
         return max(
@@ -174,4 +174,4 @@ class SessionHands:
         older, kept = session.checkpoint, "There is no older checkpoint."
         if older is not None:
             kept = f"The newest good checkpoint is {older.address},{self._reporter.age(older)}."
-        session.messages.say(f"A checkpoint could not be saved: {error} {kept}", "warning")
+        session.messages.say(f"{error} {kept}", "warning")

@@ -146,21 +146,21 @@ class Guard:
                 return  # the main thread came to a boundary meanwhile
             session, copy = self._session, self._copy
             stacks = self._write_stacks()
-            saved = "no copy of its beginning was made, so the last checkpoint is what there is"
+            saved = "there is no copy of the state before it, so the last checkpoint has to do"
             if copy is not None:
-                saved = "its beginning is saved now"
+                saved = "the state before it is being saved"
                 newest = session.saver.newest
                 if newest is None or newest.facts.step < copy[1].step:
                     try:
                         session.saver.commit_copy(*copy)
                         self.saved_copy = True
                     except CheckpointError as error:
-                        saved = f"saving its beginning failed: {str(error).rstrip('.')}"
+                        saved = f"saving the state before it failed: {str(error).rstrip('.')}"
                         session.pacer.failed(self._clock.monotonic())
             self.committed = True
             session.wake = 0.0
         session.messages.say(
-            f"The running step takes longer than the deadline allows; {saved}. What every thread does is in {stacks}.",
+            f"The running step takes longer than the deadline allows; {saved}. The stack of every thread is in {stacks}.",
             "warning",
         )
 
@@ -176,13 +176,13 @@ class Guard:
         newest = session.checkpoint
         ended = self._reporter.ended(
             Outcome.TIMEBOXED,
-            "a step did not end in time, so the process was ended",
+            "a step did not finish in time, so the process was ended",
             steps=session.steps,
             step=None if newest is None else newest.step,
         )
         session.messages.event(ended)
         kept = f"the last checkpoint is{self._reporter.age(newest)}" if newest else "there is no checkpoint"
-        session.messages.say(f"The step did not end in time, so the process ends now; {kept}.", "warning")
+        session.messages.say(f"The step did not finish in time, so the process exits now; {kept}.", "warning")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

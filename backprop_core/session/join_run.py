@@ -109,7 +109,7 @@ def _join_governor(settings: SessionSettings, clock: Clock) -> Enrolment | None:
     if at_once:
         enrolment.notes.append(RESTORES_NOTHING)
     if settings.run is not None and settings.run != run_id:
-        enrolment.notes.append(f"Under backprop run this is run {run_id}; run={settings.run!r} is left out.")
+        enrolment.notes.append(f"Under backprop run this is run {run_id}; run={settings.run!r} is ignored.")
     return enrolment
 
 
@@ -211,7 +211,7 @@ def _load_exactly(store: RunStore, run_id: str) -> RunRecord:
         if record.id == run_id and not record.foreign:
             return record
         if record.id == run_id:
-            raise _RunRemovedError(f"Run {run_id} is in the list, but its folder is not there.")
+            raise _RunRemovedError(f"Run {run_id} is in the list, but its folder is missing.")
     raise RunNotFoundError(f"There is no run {run_id!r} in {store.home}.", "See 'backprop list'.")
 
 
@@ -244,13 +244,15 @@ def _begin(
     )
     if whole.stranger and not whole.own:
         notes.append(
-            f"{whole.directory} is used, because the folder above it holds run {whole.stranger}. To go on with that one, "
+            f"{whole.directory} is used, because the folder above it holds run {whole.stranger}. To continue that one, "
             f"name it: run={whole.stranger!r}."
         )
     if folder.own and not continuing:
         aside = set_aside(folder, len(record.attempts) + 1)
         asked = None if asked is None else moved(asked, folder, aside)
-        notes.append(f"Starting afresh: the earlier checkpoints of {record.id} were set aside in {aside}.")
+        notes.append(
+            f"Starting from scratch: the earlier checkpoints of {record.id} were set aside in {aside}."
+        )
     if whole.directory != place:
         store.amend(hold, checkpoint_dir=whole.directory)
     attempt = store.begin_attempt(

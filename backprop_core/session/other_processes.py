@@ -68,7 +68,8 @@ def note_taken(attempt: Attempt, environ: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError):
         (attempt.directory / SEVERAL_FILE).touch()
     attach_rules.trains_beside(
-        pid, " They are not the ranks of one training, so a resume could not tell them apart: it begins anew."
+        pid,
+        " They are not ranks of one training, so a resume could not tell them apart: it starts from scratch.",
     )
 
 

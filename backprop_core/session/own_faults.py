@@ -49,7 +49,7 @@ class OwnFaults:
                 raise
             if self.restoring is not None:
                 raise StateMismatchError(
-                    f"{self.restoring} could not be put back: {type(error).__name__}: {error}.",
+                    f"{self.restoring} could not be restored: {type(error).__name__}: {error}.",
                     "Resume it with the versions that made it, or start from scratch with resume=False (a new run).",
                 ) from error
             self.aside = True

@@ -198,8 +198,8 @@ class LeadingSession(Session):
         talked_s = self.clock.monotonic() - began
         if self._notice or number >= _NOTICE:
             self._has_told = True
-            ranks.step_aside(self._notice or "another process cannot go on")
-            raise RankError(self._notice or "Another process cannot go on in the box.")
+            ranks.step_aside(self._notice or "another process cannot continue")
+            raise RankError(self._notice or "Another process cannot continue in the box.")
         if number:
             self.requests.hear_of(number)
         try:

@@ -101,8 +101,8 @@ class Reporter:
         ):  # behind it the box counts from the first step, or nothing trains
             left, gone = duration_text(budget_s - started_s), duration_text(started_s)
             session.messages.say(
-                f"Training starts with {left} left of {duration_text(budget_s)}: {gone} went to start-up, "
-                "as it will in each box. A longer box trains more.",
+                f"Training starts with {left} left of {duration_text(budget_s)} ({gone} went to start-up, "
+                "as it will in each box). A longer box trains more.",
                 "warning",
             )
 
@@ -113,7 +113,7 @@ class Reporter:
         if changed:
             told = "; ".join(changed)
             self._session.messages.say_once(
-                f"The same bits are not promised, because this has changed: {told}.", "warning"
+                f"Results may not be bit-identical, because this has changed: {told}.", "warning"
             )
 
     def size(self) -> None:
@@ -122,14 +122,14 @@ class Reporter:
         save_s, budget_s = session.pacer.save_s(), session.deadlines.budget_s
         if save_s <= budget_s / 2:
             return
-        known = "as measured before" if session.forecast.prior_saves else "a guess until the first save"
+        known = "as measured" if session.forecast.prior_saves else "estimated until the first save"
         session.messages.say(
-            f"The state has {session.saver.state_bytes / 1e9:.2f} GB; saving it takes about {duration_text(save_s)} "
+            f"The state is {session.saver.state_bytes / 1e9:.2f} GB; saving it takes about {duration_text(save_s)} "
             f"({known}) of a box of {duration_text(budget_s)}. "
             + (
-                "Training stops early enough to save it; a longer box would waste less."
+                "Training stops early enough to save it; a longer box wastes less."
                 if save_s < budget_s
-                else "If that is so, no checkpoint fits into this box: give it more time."
+                else "If so, no checkpoint fits into this box: give it more time."
             ),
             "warning",
         )
@@ -212,12 +212,12 @@ class Reporter:
         if made == 0:
             gone_s = session.pacer.began - session.deadlines.start
             return [
-                f"no step was made, and {duration_text(gone_s)} of the box were gone when it opened: give it more time"
+                f"no step was made: {duration_text(gone_s)} of the box had passed when it opened. Give it more time"
             ]
         checked = self._forecast_and_what_came(step)
         if checked and checked["steps_that_came"] < FORECAST_IS_FAR_OFF * checked["steps_forecast"]:
             return [
-                f"{checked['steps_that_came']} more steps came where {checked['steps_forecast']} were expected"
+                f"{checked['steps_that_came']} more steps were made where {checked['steps_forecast']} were expected"
             ]
         return []
 
@@ -232,10 +232,10 @@ class Reporter:
             session.pacer.asked_every_s,
         )
         session.messages.event(SavesPutOff(times=OFTEN, save_s=save_s, asked_every_s=asked_s))
-        asked = "" if asked_s is None else f", and one was asked for every {duration_text(asked_s)}"
+        asked = "" if asked_s is None else f", and one was due every {duration_text(asked_s)}"
         session.messages.say(
-            f"{OFTEN} periodic checkpoints had to wait: the one before was still being written when they were due (a save "
-            f"has taken up to {duration_text(save_s)} here{asked}). They are made as often as the disk allows.",
+            f"{OFTEN} periodic checkpoints had to wait: the previous one was still being written (a save "
+            f"took up to {duration_text(save_s)} here{asked}). They are saved as often as the disk allows.",
             "warning",
         )
 

@@ -108,7 +108,9 @@ class Requests:
         assert number is not None
         if number is signal.SIGINT:
             self.leave = self.leave or Leave(Outcome.STOPPED, "stopped by Ctrl-C", at_once=True)
-            messages.say("Ctrl-C: saving a checkpoint and leaving. Press it again to leave now, without one.")
+            messages.say(
+                "Ctrl-C: saving a checkpoint, then exiting. Press it again to exit now, without one."
+            )
             return
         deadlines.shrink(self._gone_at(), f"{number.name} with a grace of {self._grace_s:g} s")
         if self.leave is None:
@@ -124,7 +126,7 @@ class Requests:
         for request in self._control.poll():
             match request.action:
                 case Action.STOP:
-                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was asked for", at_once=True)
+                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was requested", at_once=True)
                 case Action.CHECKPOINT:
                     self.save_asked = True
                 case Action.EXTEND:
@@ -148,7 +150,7 @@ class Requests:
         if request.why == STARTED_UP:
             return extended_s  # the governor tells it, once
         messages.say(
-            f"Held for {text}: the budget waited." if slept else f"The budget was extended by {text}."
+            f"Paused for {text}: the budget waited." if slept else f"The budget was extended by {text}."
         )
         return extended_s
 
@@ -161,7 +163,7 @@ class Requests:
             waiting = True
             for request in self._control.poll():
                 if request.action is Action.STOP:
-                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was asked for", at_once=True)
+                    self.leave = Leave(Outcome.STOPPED, request.why or "a stop was requested", at_once=True)
                 elif request.action is Action.CHECKPOINT:
                     self.save_asked = True
                 elif request.action is Action.EXTEND:

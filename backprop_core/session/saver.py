@@ -145,7 +145,7 @@ class Saver:
     def _nothing_survives(self, error: MemoryError) -> None:
         """There is no memory to be had that another process could hold: copies are this one's own from now on."""
         assert self.survivor is not None
-        self.notes.append(f"{error}, so nothing of this training survives a sudden death.")
+        self.notes.append(f"{error}, so a sudden death costs everything since the last checkpoint.")
         self.survivor.close(leave=False)
         self.survivor = None
         self._slots = [StagingBuffers(self._translators)]

@@ -50,7 +50,7 @@ class Schedules:
         value = self._session.progress()
         if before is not None and value < before - _A_FALL:
             self._session.messages.say_once(
-                f"The schedule stood at {before:.0%} of the budget and begins again at {value:.0%}: this box has a budget "
+                f"The schedule stood at {before:.0%} of the budget and starts again at {value:.0%}: this box has a budget "
                 "of its own. One budget over several boxes is --until-done --total.",
                 "warning",
             )
@@ -66,7 +66,7 @@ class Schedules:
             raise UsageError(f"name={name!r} is not a name for a schedule.", "Use letters, digits, - and _.")
         if self._owners.setdefault(name, owner) is not owner:
             raise UsageError(
-                f"Another schedule of this box is already called {name!r}.",
+                f"This box already has a schedule called {name!r}.",
                 "Give each a name of its own: name=.",
             )
 
@@ -94,7 +94,7 @@ class Schedules:
         if step < len(values) and values[step] == values[step]:  # a NaN is a hole
             return values[step]
         self._session.messages.say_once(
-            f"The schedule that is replayed has no step {step}: from here the schedule follows this run's own clock, so "
+            f"The replayed schedule has no step {step}: from here the schedule follows this run's own clock, so "
             "the runs differ.",
             "warning",
         )
@@ -104,7 +104,7 @@ class Schedules:
         try:
             record.put(step, value)
         except BackpropError as error:
-            self._session.messages.say_once(f"The schedule is not recorded any more: {error}", "warning")
+            self._session.messages.say_once(f"The schedule is no longer recorded: {error}", "warning")
 
 
 def _recorded(replay: str, name: str, box: int, session: Session) -> list[float]:

@@ -33,10 +33,10 @@ class ScriptsCheckpoint:
         theirs = self.path if self.step is None else f"{self.path} of step {self.step}"
         mine = f"{ours.address} of step {ours.step}"
         if taken:
-            return f"Training goes on from the script's own {theirs}, which is newer than {mine}."
+            return f"Training continues from the script's own {theirs}, which is newer than {mine}."
         return (
-            f"Training goes on from {mine}, which is newer than the script's own {theirs}. To go on from that one, begin a "
-            "new run."
+            f"Training continues from {mine}, which is newer than the script's own {theirs}. To use that one, start "
+            "a new run."
         )
 
 

@@ -171,8 +171,8 @@ class Session:
         self.passes_over = settings.resume == "auto" and not settings.attached
         if self.passes_over:
             self.messages.say(
-                f"This training of run {restored.info.facts.run_id} is already completed: its final state is restored and "
-                "it is passed over. To train on from there give resume=True, to begin it anew resume=False."
+                f"This training of run {restored.info.facts.run_id} is already completed: its final state is restored, and "
+                "it is skipped. To continue training from there, give resume=True; to start from scratch, resume=False."
             )
 
     def _warn(self, text: str) -> None:
@@ -339,7 +339,7 @@ class Session:
         for one in unkept[:_MOST_NAMED]:
             self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
-            self.messages.say_once(f"There are more that cannot be kept: {_MOST_NAMED} are named.", "warning")
+            self.messages.say_once(f"More cannot be kept: {_MOST_NAMED} are listed.", "warning")
         self._first_unkept = unkept[0] if unkept else None
 
     def _insist(self) -> None:

@@ -84,7 +84,7 @@ def make_settings(
         parse_duration(budget, "budget")
     if not isinstance(keep, int) or isinstance(keep, bool) or keep < 2:
         raise UsageError(
-            f"keep={keep!r} is not allowed.", "Keep 2 or more checkpoints: the newest may be damaged."
+            f"keep={keep!r} is not valid.", "It must be 2 or more: the newest checkpoint may be damaged."
         )
     if keep_every is not None and (
         not isinstance(keep_every, int) or isinstance(keep_every, bool) or keep_every < 1
@@ -155,5 +155,5 @@ def attached_settings(framework: str, environ: Mapping[str, str] | None = None) 
 def _directory_text(value: str | os.PathLike[str]) -> str:
     text = os.fspath(value)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise UsageError(f"checkpoint_dir={value!r} is not a folder's name.", "Give a path, or leave it out.")
+        raise UsageError(f"checkpoint_dir={value!r} is not a folder name.", "Give a path, or leave it out.")
     return text if "://" in text else str(Path(text).expanduser().absolute())

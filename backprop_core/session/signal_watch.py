@@ -61,10 +61,10 @@ class SignalWatch:
             if before == self._heard or _library_of(before) in _REQUEUING:
                 continue
             if before is None or (name == "SIGUSR1" and before is not signal.SIG_DFL):
-                self.notes.append(f"{name} has a handler of its own, so it is left alone.")
+                self.notes.append(f"{name} has a handler of the script's own, which stays.")
                 continue
             if name == "SIGTERM" and callable(before):
-                self.notes.append("Your own SIGTERM handler rests until the block is left.")
+                self.notes.append("Your own SIGTERM handler is inactive until the block ends.")
             if name == "SIGINT" and before is signal.SIG_IGN:
                 continue
             self._before[number] = before

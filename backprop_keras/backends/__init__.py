@@ -74,7 +74,7 @@ def active() -> Backend:
     name = keras.backend.backend()
     if name not in ("tensorflow", "torch", "jax"):
         raise UsageError(
-            f"Keras runs on the backend {name!r}, which does not train.",
+            f"Keras runs on the backend {name!r}, which cannot train.",
             "Set KERAS_BACKEND to tensorflow, torch or jax.",
         )
     module: Any = import_module(f"backprop_keras.backends.on_{name}")

@@ -12,8 +12,8 @@ import tensorflow as tf
 from backprop_keras.rng_state import python_from_array, python_to_array
 
 _UNSEEDED = (
-    "TensorFlow shuffles arrays with an unseeded tf.random.shuffle, so their order cannot come back after a cut. One line "
-    "before the model is made lets it: keras.utils.set_random_seed(1)"
+    "TensorFlow shuffles arrays with an unseeded tf.random.shuffle, so a resume cannot restore their order. One line "
+    "before the model is made mends that: keras.utils.set_random_seed(1)"
 )
 
 

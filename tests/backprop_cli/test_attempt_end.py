@@ -43,7 +43,7 @@ def last_line(ended: Ending, *, resumable: bool = True) -> str:
         (
             {"checkpoint_step": 120},
             0.4,
-            "Stopped at step 139, 0.4 s before the deadline. The newest checkpoint is of step 120. {}",
+            "Stopped at step 139, 0.4 s before the deadline. The newest checkpoint is from step 120. {}",
         ),
         (
             {"step": "?"},

@@ -74,7 +74,7 @@ def test_a_box_that_gains_nothing_ends_the_chain(backprop: CommandLine) -> None:
     backprop.script("import time; time.sleep(600)")
     ran = backprop("run", "train.py", "-m", backprop.box(0.6), "--until-done", "--run-id", "vain")
     assert ran.returncode == 124
-    assert "gained nothing" in ran.stderr
+    assert "made no progress" in ran.stderr
     assert len(backprop.record("vain")["attempts"]) == 1
 
 
@@ -114,7 +114,7 @@ def test_boxes_that_all_begin_at_one_place_end_the_chain(backprop: CommandLine) 
     chain = ("--until-done", "--checkpoint-glob", "*.pt", "--run-id", "anew")
     ran = backprop("run", "train.py", "-m", backprop.box(1.2), *chain)
     assert ran.returncode == 124
-    assert "3 boxes all began at step 0" in ran.stderr
+    assert "3 boxes all started at step 0" in ran.stderr
     assert len(backprop.record("anew")["attempts"]) == 3
 
 
@@ -164,7 +164,7 @@ def test_a_rest_is_ended_from_outside(backprop: CommandLine, how: str) -> None:
     )
     assert process.stderr is not None
     wait_for(lambda: "resting" in process.stderr.readline())  # type: ignore[union-attr]
-    assert f"process {process.pid}, to begin a box" in backprop("status", "r").stdout
+    assert f"process {process.pid}, to start a box" in backprop("status", "r").stdout
     assert backprop("pause", "r").returncode == 2
     if how == "stop":
         assert backprop("stop", "r").returncode == 0

@@ -76,7 +76,7 @@ def test_verify_tells_good_from_damaged(backprop: CommandLine) -> None:
     for target in ("r1", str(folder), str(file.parent)):
         shown = backprop("verify", target)
         assert shown.returncode == 1
-        assert f"{file} is damaged: its digest is not" in shown.stdout
+        assert f"{file} is damaged: its digest does not match" in shown.stdout
     assert backprop("verify", str(folder / "step-000000000010")).returncode == 0
     entries = json.loads(backprop("verify", "r1", "--json").stdout)
     assert [bool(entry["damage"]) for entry in entries] == [True, False]
@@ -117,7 +117,7 @@ def test_export_takes_the_newest_whole_checkpoint(backprop: CommandLine) -> None
     assert torch.load(backprop.folder / "out" / "model.pt", weights_only=True)["w"][0] == 20.0
     (folder / "step-000000000020" / "model.json").write_text("{}")
     shown = backprop("export", "r1", "--to", "older")
-    assert "step-000000000020 is damaged and is passed over" in shown.stderr
+    assert "step-000000000020 is damaged and was skipped" in shown.stderr
     assert torch.load(backprop.folder / "older" / "model.pt", weights_only=True)["w"][0] == 10.0
     assert backprop("export", "r1", "--to", "older").returncode == 2
     assert backprop("export", "r1", "--step", "11", "--to", "x").returncode == 2

@@ -75,7 +75,7 @@ def test_an_import_inside_a_function_counts_for_little(tmp_path: Path) -> None:
     seen = detect(ScriptKind.SCRIPT, ["train.py"], tmp_path)
     assert (seen.framework, seen.because) == ("pytorch", "train.py imports torch")
     said = described(ScriptKind.SCRIPT, seen, "auto", sys.executable)
-    assert said.startswith("pytorch is expected (train.py imports torch)")
+    assert said.startswith("pytorch expected (train.py imports torch)")
 
 
 def test_what_is_not_known_is_told_once_and_in_time() -> None:

@@ -62,8 +62,8 @@ def test_curves_are_compared_step_by_step(backprop: CommandLine) -> None:
     make_run(backprop.home, "fast", seconds=60, decay=3.0)
     make_run(backprop.home, "again", seconds=60, decay=1.0)
     shown = backprop("diff", "slow", "fast").stdout
-    assert "loss: they differ first at step 1: 1.96" in shown
-    assert "lr: the same at each of the 160 steps at which both are known" in shown
+    assert "loss: first difference at step 1: 1.96" in shown
+    assert "lr: identical at all 160 steps that both runs recorded" in shown
     assert "they differ" not in backprop("diff", "slow", "again").stdout
 
 
@@ -87,8 +87,8 @@ def test_nothing_is_kept_where_it_is_not_wanted(backprop: CommandLine) -> None:
         subprocess.run([sys.executable, "train.py", run], cwd=backprop.folder, env=environment, check=True)
         assert (backprop.attempt_dir(run) / "provenance.json").exists() is (run == "alone")
     shown = backprop("diff", "quiet", "told")
-    assert "of run quiet it was not kept" in shown.stderr
-    assert "It was not kept what code" in backprop("report", "quiet", "-o", "-").stdout
+    assert "run quiet has no record of its code" in shown.stderr
+    assert "There is no record of the code" in backprop("report", "quiet", "-o", "-").stdout
     for words in (["diff", "told", "told"], ["diff", "told"], ["diff", "told", "nothing"]):
         done = backprop(*words)
         assert done.returncode == 2, words

@@ -112,7 +112,7 @@ def test_ctrl_z_puts_both_to_sleep_and_fg_wakes_both(backprop: CommandLine, shel
     shell.see("before the deadline. Checkpoint saved.")
     governor = backprop.record("z")["attempts"][0]["measured"]["governor"]
     assert governor["used_s"] > 9.0 - 0.7 + 2.0
-    assert [pause["why"] for pause in governor["pauses"]] == ["You put it to sleep (Ctrl-Z)."]
+    assert [pause["why"] for pause in governor["pauses"]] == ["You suspended it (Ctrl-Z)."]
     assert '"action": "extend"' in events.read_text()
 
 

@@ -51,7 +51,7 @@ def test_a_job_puts_itself_into_the_queue_until_the_script_completes(backprop: C
     ("state", "script", "said"),
     [
         ("COMPLETING", STANDIN, "Job 7 is COMPLETING, so it is not requeued"),
-        ("RUNNING", "import time; time.sleep(600)", "left nothing to go on from"),
+        ("RUNNING", "import time; time.sleep(600)", "left nothing to resume from"),
     ],
 )
 def test_what_was_cancelled_or_gained_nothing_is_not_requeued(

@@ -301,7 +301,7 @@ def test_the_resume_flag_hands_over_the_newest_checkpoint_that_is_whole(
     ran = backprop("resume", "d", "--dry-run")
     assert f"--from {older}" in ran.stderr
     assert f"{newest}/" in ran.stderr
-    assert "Going back to the checkpoint before it." in ran.stderr
+    assert "Falling back to the previous checkpoint." in ran.stderr
     spoil(older)
     ran = backprop("resume", "d")
     assert ran.stdout == "[]\n"

@@ -47,7 +47,7 @@ def test_everything_is_over_before_the_job_is(backprop: CommandLine, how: str, s
     source = "SLURM_JOB_END_TIME" if how == "variable" else "the end of SLURM job 7"
     assert f"set by {source}" in ran.stderr
     if script is STANDIN:
-        assert "No further box is begun before" in ran.stderr
+        assert "No further box starts before" in ran.stderr
 
 
 def test_a_job_that_is_about_to_end_starts_nothing(backprop: CommandLine) -> None:
@@ -134,5 +134,5 @@ def test_a_deadline_that_the_user_names_holds_for_all(backprop: CommandLine) -> 
     backprop.environment["BACKPROP_DEADLINE"] = "tomorrow"
     refused = backprop("run", "train.py")
     assert refused.returncode == 2
-    assert "is not an instant" in refused.stderr
+    assert "is not a point in time" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -32,7 +32,7 @@ def test_tags_and_notes_are_kept_shown_and_found(backprop: CommandLine) -> None:
     shown = backprop("list", "--where", "loss<1", "--sort", "loss", "--reverse").stdout.splitlines()
     assert [line.split()[0] for line in shown] == ["id", "worse", "good"]
     assert shown[0].split()[-1] == "tags"
-    assert "No run matches" in backprop("list", "--older-than", "1h").stderr
+    assert "No matching runs" in backprop("list", "--older-than", "1h").stderr
     assert len(backprop("list", "--newer-than", "1h", "--where", "step>=12").stdout.splitlines()) == 2
 
 

@@ -54,7 +54,7 @@ def test_two_boxes_are_one_run_of_each_tracker(
     second = backprop("resume", "t", "-m", "10")
     assert backprop.record("t")["status"] == "completed", second.stderr
     runs = readers.wandb_runs(backprop.folder / "wandb")
-    assert f"the script goes on in W&B run {runs[0]} and MLflow run " in second.stderr
+    assert f"the script continues W&B run {runs[0]} and MLflow run " in second.stderr
     assert runs[:2] == [runs[0], runs[0]]
     assert len(runs) == 3
     assert runs[2] != runs[0]
@@ -88,7 +88,7 @@ def test_what_the_user_has_set_and_several_runs_are_left_alone(backprop: Command
     one = [TrackerRun("wandb", "abc"), TrackerRun("mlflow", "def")]
     set_by_us, said = resumed(one)
     assert set_by_us == {"WANDB_RUN_ID": "abc", "WANDB_RESUME": "allow", "MLFLOW_RUN_ID": "def"}
-    assert "the script goes on in W&B run abc and MLflow run def (--no-tracker begins anew)." in said
+    assert "the script continues W&B run abc and MLflow run def (--no-tracker starts a new one)." in said
     assert resumed(one, WANDB_RUN_ID="mine")[0] == {"WANDB_RUN_ID": "mine", "MLFLOW_RUN_ID": "def"}
     assert resumed(one, "--no-tracker")[0] == {}
     folds = [*one, TrackerRun("wandb", "ghi")]

@@ -46,7 +46,7 @@ from tests.backprop_cli.commandline import CommandLine
         (["train.py", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", ""], "run id"),
         (["train.py", "--config", "nowhere.json"], "nowhere.json"),
-        (["train.py", "--lr", "0.1"], "behind --"),
+        (["train.py", "--lr", "0.1"], "after --"),
         ([], "SCRIPT"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_folder_that_was_removed_under_the_shell_is_named(
     """Status 2 and a sentence; what needs no folder works there."""
     ran = backprop(*command, preexec_fn=lambda: _into_a_removed_folder(backprop))
     assert ran.returncode == 2
-    assert "current folder does not exist" in ran.stderr
+    assert "current folder no longer exists" in ran.stderr
     assert backprop("list", preexec_fn=lambda: _into_a_removed_folder(backprop)).returncode == 0
 
 

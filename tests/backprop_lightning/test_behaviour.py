@@ -112,7 +112,7 @@ def test_entries_of_on_save_checkpoint_of_any_type(made: dict[str, Any]) -> None
     outcome, resumed, said = odd["unread"]
     assert (outcome, resumed) == ("completed", True)
     assert "'size' of" in said
-    assert "is left out: it holds" in said
+    assert "was left out: it holds" in said
     assert "could not be resumed as it is" in odd["warned"]
     assert "add_safe_globals" in odd["warned"]
     assert odd["error"].startswith("StateMismatchError")
@@ -214,9 +214,9 @@ def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
     assert slurm["fits"] == [
         ["preempted", 0, 12, 1], ["preempted", 12, 20, 1], ["failed", 20, 24, 2], ["completed", 22, 30, 2],
     ]  # fmt: skip
-    assert "SIGUSR1 is answered by Lightning's SLURM plugin" in slurm["said"][0]
+    assert "SIGUSR1 is handled by Lightning's SLURM plugin" in slurm["said"][0]
     assert "hpc_ckpt_1.ckpt" in slurm["said"][1]
     assert "hpc_ckpt_1.ckpt of step 5." in slurm["said"][1]
     assert "hpc_ckpt_2.ckpt of step 22, which is newer than" in slurm["said"][2]
-    assert "SIGTERM is answered by backprop" in slurm["said"][3]
+    assert "SIGTERM is handled by backprop" in slurm["said"][3]
     assert slurm["alone"] == ["preempted", False]

@@ -107,7 +107,7 @@ def test_a_command_is_told_of_the_event(run: SinkRun, tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_ended_with_its_children(run: SinkRun, tmp_path: Path) -> None:
     """After its time the whole group is killed, and that is an error with the command's name."""
     sink = _hook(run, "checkpoint_saved=sleep 1000 & echo $! > child; sleep 1000", patience_s=0.5)
-    with pytest.raises(HookError, match=r"took longer than 0\.5 s and was ended"):
+    with pytest.raises(HookError, match=r"took longer than 0\.5 s and was stopped"):
         sink.take(SAVED)
     wait_for(lambda: gone(int((tmp_path / "child").read_text())))
 

@@ -91,9 +91,9 @@ def test_a_faulty_sink_harms_no_other_and_is_told_once(stage: Stage) -> None:
     sinks.close()
     assert len(stage.of("good", "told").read_text().splitlines()) == 4
     assert sorted(line.split(";")[0] for line in stage.said) == [
-        "The process of the sink dies has ended before its time",
+        "The process of the sink dies ended early",
         "The sink fails failed: RuntimeError: no such server at all",
-        "The sink never could not begin: OSError: no licence",
+        "The sink never could not start: OSError: no licence",
     ]
     assert stage.of("floods", OUTPUT_FILE).stat().st_size <= MOST_OUTPUT_BYTES + 65_536
     assert stage.of("floods", "closed").exists()
@@ -113,7 +113,7 @@ def test_a_sink_that_hangs_is_ended_with_all_it_has_started(stage: Stage) -> Non
     sinks.close()
     assert SYSTEM.monotonic() - began < 30.0
     wait_for(lambda: gone(pid) and gone(child))
-    assert "The sink hangs did not finish in time and was ended" in stage.said[0]
+    assert "The sink hangs did not finish in time and was stopped" in stage.said[0]
 
 
 def test_an_end_that_is_near_is_kept(stage: Stage) -> None:

@@ -107,7 +107,7 @@ def test_a_box_with_a_budget_of_its_own_is_told_to_begin_again(capsys: pytest.Ca
                 _train(model, optimizer, scheduler)
                 if budget == "5m" and number == 2:
                     break
-    assert "begins again at" in capsys.readouterr().err
+    assert "starts again at" in capsys.readouterr().err
 
 
 def test_two_schedules_need_two_names() -> None:

@@ -91,9 +91,9 @@ def _steps_lost_at_most(manifest: dict[str, Any]) -> int:
 
 def _copied(said: str, manifest: dict[str, Any], trained_s: float) -> bool:
     """Whether the stuck step's beginning was copied. Where it was not, 1% of the time allowed no copy, and that is said."""
-    if "its beginning is saved now" in said:
+    if "the state before it is being saved" in said:
         return True
-    assert "no copy of its beginning was made, so the last checkpoint is what there is" in said
+    assert "there is no copy of the state before it, so the last checkpoint has to do" in said
     assert 100 * manifest["extra"]["copy_s"] > trained_s / 2
     return False
 
@@ -147,4 +147,4 @@ def test_without_a_governor_the_block_is_left_when_the_step_returns(tmp_path: Pa
     begun = _begun(done.stdout)
     assert begun - _steps_lost_at_most(manifest) <= manifest["step"] <= begun
     assert manifest["slack_s"] > 0
-    assert "is left out: its beginning is saved" in done.stderr
+    assert "is dropped: the state before it is saved" in done.stderr

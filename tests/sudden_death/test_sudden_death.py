@@ -74,7 +74,7 @@ def test_a_death_leaves_the_last_steps(backprop: CommandLine, how: str) -> None:
         assert left["reason"] == "survivor"
         assert 3 <= left["step"] <= died_in
         assert f"step {left['step']} was saved" in done.stderr.replace("Step", "step").replace(
-            ", the last that it had finished,", ""
+            ", the last complete one,", ""
         )
         assert backprop.record(run)["last_checkpoint"] == str(store_of(backprop, run).list()[0].path)
     shown = backprop("checkpoints", run)
@@ -105,7 +105,7 @@ def test_a_chain_goes_on_after_one_death_and_ends_after_two(backprop: CommandLin
     done = start(backprop, "once", *chain, script=("SIGKILL", 40, 0.0, 40_000, 0.02, 60))
     assert done.returncode == 0, done.stderr
     assert [attempt["outcome"] for attempt in backprop.record("once")["attempts"]] == ["failed", "completed"]
-    assert "the chain goes on from what was saved" in done.stderr
+    assert "the chain continues from what was saved" in done.stderr
     backprop.environment["DYING_ATTEMPTS"] = "2"
     done = start(backprop, "twice", *chain, script=("SIGSEGV", 20, 0.0, 40_000, 0.02, 60))
     assert done.returncode == 128 + signal.SIGSEGV, done.stderr

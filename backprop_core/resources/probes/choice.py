@@ -25,7 +25,7 @@ def gpu_probe(name: str) -> GpuProbe:
         return Auto()
     makers = {"nvml": Nvml, "nvidia-smi": NvidiaSmi, "rocm": Rocm, "none": NoGpus}
     if name not in makers:
-        raise UsageError(f"{name!r} is no GPU probe.", f"Choose one of {', '.join(NAMES)}.")
+        raise UsageError(f"{name!r} is not a GPU probe.", f"Choose one of {', '.join(NAMES)}.")
     probe: GpuProbe = makers[name]()
     return probe
 

@@ -52,7 +52,7 @@ class NvidiaSmi:
         rows = [_with_whole_name(row, len(fields)) for row in _rows(answer.text)]
         found = [gpu for gpu in map(_gpu, rows) if gpu is not None]
         if not found:
-            return GpuReading(None, self.name, ("nvidia-smi printed something that is no table of GPUs.",))
+            return GpuReading(None, self.name, ("nvidia-smi printed something other than a table of GPUs.",))
         cut_up = {row[1] for row in rows if len(row) > len(_FIELDS) and row[-1] == "Enabled"}
         if cut_up:
             found = self._with_instances(found, cut_up)

@@ -55,7 +55,7 @@ class Rocm:
         answer = ask(_AMD_METRIC, timeout_s=self._timeout_s)
         items = _items(_json(answer))
         if items is None:
-            return None, answer.trouble or "amd-smi printed something that is no list of GPUs."
+            return None, answer.trouble or "amd-smi printed something other than a list of GPUs."
         known = {
             str(item.get("gpu")): item
             for item in _items(_json(ask(_AMD_LIST, timeout_s=self._timeout_s))) or []
@@ -67,10 +67,10 @@ class Rocm:
         answer = ask(_ROCM, timeout_s=self._timeout_s)
         content = _json(answer)
         if not isinstance(content, dict):
-            return None, answer.trouble or "rocm-smi printed something that is no table of GPUs."
+            return None, answer.trouble or "rocm-smi printed something other than a table of GPUs."
         cards = [(int(m[1]), card) for key, card in content.items() if (m := _CARD.fullmatch(str(key)))]
         if not cards and content:
-            return None, "rocm-smi printed something that is no table of GPUs."
+            return None, "rocm-smi printed something other than a table of GPUs."
         return [_from_rocm_smi(index, card) for index, card in sorted(cards, key=lambda item: item[0])
                 if isinstance(card, dict)], ""  # fmt: skip
 

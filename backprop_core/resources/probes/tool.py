@@ -58,7 +58,7 @@ def ask(argv: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Answer:
     text = output.decode("utf-8", "replace")
     if process.returncode != 0:
         said = (errors.decode("utf-8", "replace").strip() or text.strip()).splitlines()
-        word = said[0][:200] if said else "no word"
+        word = said[0][:200] if said else "no message"
         return Answer(trouble=f"{name} failed with status {process.returncode}: {word}")
     return Answer(text) if text.strip() else Answer(trouble=f"{name} printed nothing.")
 
@@ -81,7 +81,7 @@ def _collect(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes,
                 if not chunk:
                     selector.unregister(key.fileobj)
                 if len(parts[key.fd]) > _LIMIT_BYTES:
-                    return b"", b"", "printed more than any answer can be"
+                    return b"", b"", "printed too much"
             if SYSTEM.monotonic() >= end:
                 return b"", b"", late
     try:

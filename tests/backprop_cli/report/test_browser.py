@@ -52,7 +52,7 @@ def test_a_browser_shows_the_page_without_a_complaint_and_without_asking_for_any
             "The machine",
             "GPU 0 has 86 °C",
             "It was lost.",
-            "20 of them made again",
+            "20 of them repeated",
         ):
             assert told in words, told
         assert page.value("document.querySelectorAll('header script, figcaption b').length") == 0

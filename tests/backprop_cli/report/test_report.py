@@ -57,7 +57,7 @@ def test_the_page_tells_everything_and_needs_nothing(backprop: CommandLine) -> N
     assert not re.search(r"https?:|@import|url\(", content)
     for words in (
         "It was lost.",
-        "20 of them made again",
+        "20 of them repeated",
         "GPU 0 has 86 °C",
         "290 (97%)",
         "The disk is slow.",

@@ -96,11 +96,11 @@ def test_what_torch_does_not_trust_becomes_plain_and_is_said(tmp_path: Path) -> 
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    """A file that is there already stops the export before anything is written."""
+    """A file that already exists stops the export before anything is written."""
     path = saved(tmp_path, {"model": {"w": torch.ones(2)}})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.pt").write_text("mine")
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         export_checkpoint(path, tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["model.pt"]
 

@@ -56,7 +56,7 @@ def test_a_raw_file_is_staged_in_reused_memory() -> None:
 )
 def test_names_that_could_not_be_a_file_of_their_own_are_refused(tmp_path: Path, name: str) -> None:
     """A raw file never leaves the folder and never takes the place of one of ours."""
-    with pytest.raises(CheckpointWriteError, match="not a name for a file"):
+    with pytest.raises(CheckpointWriteError, match="not a valid file name"):
         store_at(tmp_path).commit(capture({name: raw(b"x")}, NUMPY), facts(1))
     assert not list(tmp_path.glob("step-*"))
 

@@ -163,7 +163,7 @@ def test_old_ones_go_only_after_the_new_one_is_verified(
             flip(path, -1)
 
     monkeypatch.setattr(os, "fsync", damaging_sync)
-    with pytest.raises(CheckpointWriteError, match="damaged on its way"):
+    with pytest.raises(CheckpointWriteError, match="damaged while it was written"):
         store.commit(small_snapshot(3), facts(3))
     monkeypatch.undo()
     assert [info.step for info in store.list()] == [2, 1]
@@ -244,7 +244,7 @@ def test_a_save_that_cannot_fit_is_refused_before_a_byte_is_written(
     fields = list(real)
     fields[4] = 0  # f_bavail
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
-    with pytest.raises(CheckpointWriteError, match=r"takes 0\.0 MB and only 0\.0 MB are free"):
+    with pytest.raises(CheckpointWriteError, match=r"needs 0\.0 MB, and only 0\.0 MB are free"):
         store_at(tmp_path).commit(small_snapshot(), facts(1))
     assert list(tmp_path.iterdir()) == []
 

@@ -129,7 +129,7 @@ def test_memory_that_was_scribbled_over_is_refused(left: Left) -> None:
     survival = commit(left.remains, SYSTEM)
     assert survival is not None
     assert survival.step == 1
-    assert "not what was sealed" in survival.trouble
+    assert "has changed since it was sealed" in survival.trouble
     assert left.committed() == [(1, SaveReason.SURVIVOR)]
     assert [path.name for path in left.store.directory.iterdir()] == ["step-000000000001"]
 

@@ -230,7 +230,7 @@ def test_a_damaged_shared_file_is_found_and_written_anew(tmp_path: Path) -> None
         file.seek(BASE)
         file.write(b"\xff")
     adapted.train()
-    with pytest.raises(CheckpointWriteError, match="damaged on its way"):
+    with pytest.raises(CheckpointWriteError, match="damaged while it was written"):
         adapted.save()
     adapted.train()
     info = adapted.save()

@@ -13,7 +13,7 @@ from backprop_core.outcome import Outcome, SaveReason
 
 PLENTY = BoundaryFacts(remaining_s=100.0, gap_s=1.0, save_s=2.0, exit_s=0.3)
 SOON = Leave(Outcome.PREEMPTED, "SIGTERM was received", at_once=False)
-NOW = Leave(Outcome.STOPPED, "a stop was asked for", at_once=True)
+NOW = Leave(Outcome.STOPPED, "a stop was requested", at_once=True)
 
 
 @given(

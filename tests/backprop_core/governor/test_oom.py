@@ -40,8 +40,8 @@ def test_the_largest_process_is_never_ourselves() -> None:
     [
         ({"returncode": -9}, "The kernel killed it because its container or job"),
         ({"returncode": -9, "cause": Cause.MEMORY}, "The kernel killed it because its container or job"),
-        ({"returncode": 1}, "It failed. Likely why: the kernel killed a process because its container"),
-        ({"returncode": 137}, "It failed. Likely why: the kernel killed a process because its container"),
+        ({"returncode": 1}, "It failed. Likely cause: the kernel killed a process because its container"),
+        ({"returncode": 137}, "It failed. Likely cause: the kernel killed a process because its container"),
         ({"returncode": -9, "killed": True}, "It failed."),
         ({"returncode": -15, "cause": Cause.DEADLINE}, "It failed."),
         ({"returncode": 1, "cause": Cause.USER}, "It failed."),

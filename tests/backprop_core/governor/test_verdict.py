@@ -139,11 +139,11 @@ def test_the_last_error_line_is_found(tail: bytes, line: str) -> None:
         (
             2,
             b"usage: t.py\nt.py: error: no --lr\n",
-            "exit status 2; the last that it printed: t.py: error: no --lr.",
+            "exit status 2; last line of its output: t.py: error: no --lr.",
         ),
-        (1, b"a message\n\n", "exit status 1; the last that it printed: a message."),
-        (3, b"Traceback (most recent call last):\n  x\nValueError: logged\nbye\x1b[0m\n", "printed: bye."),
-        (3, b"why\n-----\n^^^^^\n", "printed: why."),
+        (1, b"a message\n\n", "exit status 1; last line of its output: a message."),
+        (3, b"Traceback (most recent call last):\n  x\nValueError: logged\nbye\x1b[0m\n", "output: bye."),
+        (3, b"why\n-----\n^^^^^\n", "output: why."),
         (4, b"", "The script failed with exit status 4."),
     ],
 )

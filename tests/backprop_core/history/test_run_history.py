@@ -97,7 +97,7 @@ def test_curves_run_on_over_the_boxes_without_overlap(tmp_path: Path) -> None:
     second = AttemptRecord(2, began, NOBODY, None, Outcome.RUNNING)
     history = run_history(tmp_path, _record(first, second), clock.wall())
     assert history.logged_names() == ["loss", "lr"]
-    assert history.machine_names() == ["steps a second", "memory", "load", "GPU power GPU-a"]
+    assert history.machine_names() == ["steps per second", "memory", "load", "GPU power GPU-a"]
     assert [len(points) for points in history.by_time("loss")] == [60, 1]
     assert [len(points) for points in history.by_step("loss")] == [30, 1]
     assert history.by_step("loss")[1][0].at_s == 106.0

@@ -455,5 +455,5 @@ def test_a_folder_that_others_can_write_or_own_is_refused(
         with pytest.raises(StoreError, match="BACKPROP_RUNTIME_DIR"):
             runtime_dir({"BACKPROP_RUNTIME_DIR": str(tmp_path / name)})
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
-    with pytest.raises(StoreError, match="not a folder of this user"):
+    with pytest.raises(StoreError, match="not a folder of yours"):
         runtime_dir({"BACKPROP_RUNTIME_DIR": str(tmp_path / "mine")})

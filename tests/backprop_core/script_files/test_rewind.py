@@ -75,7 +75,7 @@ def test_a_log_that_nobody_flushed_loses_no_row_and_has_none_twice(tmp_path: Pat
         "log = open('log', 'w'); log.write('header '); arrives(); log.write('c'); log.close()"
     )
     assert runs.text("log") == "a b c"
-    assert said.count("Cut back") == 1
+    assert said.count("Rewound") == 1
 
 
 def test_a_file_is_put_back_where_the_next_attempt_died_on_its_way(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_nothing_is_cut_from_a_file_that_is_another_now(tmp_path: Path) -> None:
     (runs.folder / "short").write_text("a")
     said = runs.attempt("arrives()")
     assert (runs.text("log"), runs.text("short")) == ("of somebody else", "a")
-    assert "log is not as it was at the checkpoint: somebody has written it anew since." in said
-    assert "short is not as it was at the checkpoint: it is shorter now." in said
+    assert "log differs from the checkpoint: something has rewritten it since." in said
+    assert "short differs from the checkpoint: it is shorter now." in said
 
 
 def test_what_is_cut_off_is_kept(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_compressed_log_is_named_and_its_rows_kept(tmp_path: Path) -> None:
     said = runs.attempt(
         "import gzip; log = gzip.open('log.gz', 'wt'); arrives(); log.write('b'); log.close()"
     )
-    assert "log.gz is compressed and cannot be written on from the middle" in said
+    assert "log.gz is compressed and cannot be continued from the middle" in said
     runs.attempt("import gzip; assert gzip.open('log.gz', 'rt').read() == 'b'")
 
 

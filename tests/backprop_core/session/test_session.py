@@ -366,7 +366,7 @@ def test_a_disk_slower_than_the_interval_is_told_once(
         assert not box.train(30)
     said = [line for line in capsys.readouterr().err.splitlines() if "checkpoints had to wait" in line]
     assert len(said) == 1
-    assert "one was asked for every 1.0 s" in said[0]
+    assert "one was due every 1.0 s" in said[0]
 
 
 def test_time_in_which_the_process_was_held_is_no_long_step(tmp_path: Path, clock: FakeClock) -> None:
@@ -444,7 +444,7 @@ def test_the_forecast_of_boxes_counts_start_up_and_reserve_and_learns_from_what_
     assert number >= 3
     assert forecast == [number + 1] * number
     said = capsys.readouterr().err
-    assert "Training starts with 40.0 s left of 1 min 00 s: 20.0 s went to start-up" in said
+    assert "Training starts with 40.0 s left of 1 min 00 s (20.0 s went to start-up" in said
     assert f"so it needs about {number} more boxes like this" in said
     assert "so it needs about 1 more box like this" in said
     assert "the training ends at 1500, so it should end in this one" in said
@@ -460,13 +460,13 @@ def test_a_forecast_that_was_far_off_is_told_and_the_next_is_smaller(
     first.session.close(Outcome.TIMEBOXED)
     came = first.training_state.step
     told = _told(first)["steps_that_fit"]
-    assert "more steps came where" in capsys.readouterr().err
+    assert "more steps were made where" in capsys.readouterr().err
     second = Box(tmp_path, clock).open()
     assert not second.train(30)
     assert _told(second)["steps_that_fit"] < 0.5 * told
     assert came < told
     second.session.close(Outcome.STOPPED)
-    assert "more steps came where" not in capsys.readouterr().err  # somebody ended it
+    assert "more steps were made where" not in capsys.readouterr().err  # somebody ended it
 
 
 def test_a_box_without_a_step_says_what_was_gone_before_it(
@@ -479,8 +479,8 @@ def test_a_box_without_a_step_says_what_was_gone_before_it(
     assert box.session.boundary(0)
     box.session.close(Outcome.TIMEBOXED)
     said = capsys.readouterr().err
-    assert "Training starts with 0.1 s left of 1 min 00 s: 59.9 s went to start-up" in said
-    assert "No step was made, and 59.9 s of the box were gone when it opened" in said
+    assert "Training starts with 0.1 s left of 1 min 00 s (59.9 s went to start-up" in said
+    assert "No step was made: 59.9 s of the box had passed when it opened" in said
 
 
 def test_steps_that_no_boundary_was_told_of_count(
