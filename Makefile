@@ -83,9 +83,10 @@ check: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest tests/test_import_rules.py
 	$(DOCS) --quiet
 
-# tests/messages.txt: every sentence that people can read, so that a review sees each change of a word.
-messages:
-	@$(PYTHON) -m tests.messages
+# What is made from the words in the code: tests/messages.txt, where a review sees each change of a word, and the man page.
+messages: $(VENV)/.demo-ready
+	@$(BIN)/python -m tests.messages
+	@$(BIN)/python docs/reference/generated.py
 
 # All pages as a site, in build/site/; a dead link or a page that the navigation lacks fails it.
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

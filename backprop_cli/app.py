@@ -30,6 +30,7 @@ COMMANDS = {
     "prune": "Remove old runs, or older checkpoints.",
     "config": "Show every setting and its source.",
     "doctor": "Check the installation, the settings and the machine.",
+    "docs": "Show the documentation.",
     "completion": "Print the completion script for a shell.",
 }
 """What each command does. It stands here, so that `--help` imports none of them.
@@ -106,7 +107,7 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with:  backprop run train.py --name my-first-run",
+    epilog="Start with:  backprop run train.py --name my-first-run",
 )
 @click.version_option(__version__, prog_name="backprop")
 @click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
