@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed test-gpu check messages docs dist format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed test-first-hour test-gpu check messages docs dist release format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -27,7 +27,7 @@ $(VENV)/.dev-ready: $(VENV)/.quick-ready
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-# The main job on real data: stopped in time with a checkpoint, resumed to the end, listed.
+# The main job on real data: a plain script stopped in time, resumed to the end, compared, proven, and its report. A minute.
 demo: $(VENV)/.demo-ready
 	BIN=$(BIN) DEMO_HOME=$(DEMO_HOME) sh examples/demo.sh
 
@@ -53,6 +53,11 @@ FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
 	$(if $(filter tests tests/faults,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
+
+# The first hour of five people, each from a fresh clone: a student, Kaggle, a lab, a cluster, an agent. What is committed is tried.
+# PEOPLE="student lab" tries some of them.
+test-first-hour: $(VENV)/.demo-ready
+	@PYTHON=$(BIN)/python bash tests/first_hour/run.sh
 
 # On a machine with CUDA, never in CI: a table in less than eight minutes, then tests/gpu. GPU_PYTHON is an interpreter whose torch
 # finds the GPU, with `pip install --editable '.[torch,test]'`; without it .venv's. Without a GPU it says so and stops.
@@ -98,6 +103,12 @@ docs: $(VENV)/.dev-ready
 dist: $(VENV)/.dev-ready
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist .
+
+# All of a release but the upload: it checks versions and changelog, builds twice, tries the wheel in an empty environment, and writes
+# notes and digests into dist/.
+release: $(VENV)/.dev-ready
+	@$(PIP) twine
+	@$(BIN)/python packaging/release.py
 
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def build(source: Path, target: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.iterdir()}
 
 
+@pytest.mark.faults
 def test_two_builds_are_the_same_bytes(source: Path, tmp_path: Path) -> None:
     """Files with new times in another folder give the same wheel and the same source distribution."""
     first = build(source, tmp_path / "first")
@@ -47,6 +50,7 @@ def test_two_builds_are_the_same_bytes(source: Path, tmp_path: Path) -> None:
     assert build(again, tmp_path / "second") == first
 
 
+@pytest.mark.faults
 def test_the_wheel_works_in_an_empty_environment_and_leaves_nothing_behind(
     source: Path, tmp_path: Path
 ) -> None:
@@ -75,3 +79,37 @@ def test_the_wheel_works_in_an_empty_environment_and_leaves_nothing_behind(
     subprocess.run([*pip, "uninstall", "--yes", "backprop-timebox"], check=True)
     assert not list((tmp_path / "venv").rglob("*backprop*"))
     assert [path.name for path in work.iterdir()] == ["train.py"]
+
+
+def test_the_conda_recipe_asks_for_what_the_package_asks_for() -> None:
+    """Version, Python, requirements and the command of the recipe are those of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / "packaging" / "conda" / "meta.yaml").read_text()
+    needs = [f"python {project['requires-python']}", *(_of_conda(one) for one in project["dependencies"])]
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    assert sorted(line.strip("- ") for line in run.splitlines()) == sorted(needs)
+    assert f'{{% set version = "{project["version"]}" %}}' in recipe
+    assert [f"- {name} = {where}" in recipe for name, where in project["scripts"].items()] == [True]
+
+
+def _of_conda(requirement: str) -> str:
+    name, bound = requirement.split(">=")
+    return f"{ {'xxhash': 'python-xxhash'}.get(name, name) } >={bound}"
+
+
+def test_the_readme_of_the_package_leads_nowhere_wrong() -> None:
+    """On the page of a package index no link is relative: it is absolute, or the line for `backprop docs`."""
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    readme = (ROOT / "README.md").read_text()
+    links = re.compile(r"\]\((?!https:)")
+    assert links.search(readme)
+    for source in (None, "https://example.org/backprop"):
+        assert not links.search(module.without_relative_links(readme, source))
+    assert "`backprop docs scale`" in module.without_relative_links(readme, None)
+    assert "https://example.org/backprop/blob/main/docs/scale.md" in module.without_relative_links(
+        readme, "https://example.org/backprop"
+    )

@@ -22,7 +22,9 @@ def _pages() -> dict[str, Path]:
     found = {
         path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.md"))
     }
-    return {name: path for name, path in found.items() if not name.startswith("decisions/")}
+    beside = folder.parent / "AGENTS.md"
+    agents = {"agents": beside} if beside.is_file() else {}
+    return {name: path for name, path in found.items() if not name.startswith("decisions/")} | agents
 
 
 def _title(path: Path) -> str:
