@@ -162,7 +162,7 @@ def test_a_frozen_script_can_be_given_more_time(backprop: CommandLine) -> None:
     assert backprop("extend", "u", "2s").returncode == 0
     asked = backprop("checkpoint", "u")
     assert asked.returncode == 2
-    assert "backprop is not attached to this script" in asked.stderr
+    assert "backprop is not attached to its script" in asked.stderr
     assert state(pid) == "T"
     assert backprop("continue", "u").returncode == 0
     process.communicate(timeout=240)
