@@ -18,7 +18,7 @@ from backprop_core import contract
 from backprop_core.clock import SYSTEM
 from backprop_core.deadline.budget import parse_duration
 from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
-from backprop_core.loop import counted_loops
+from backprop_core.loop import counted_loops, rewritten_names
 from backprop_core.loop.cell_training import CellOver, CellTraining
 from backprop_core.outcome import Outcome
 from backprop_core.runs.home import backprop_home
@@ -99,7 +99,7 @@ class Cells:
         if sites or asks:
             loops = counted_loops.loops()
             training = loops.training
-            counted_loops.install(sites, main=True)
+            rewritten_names.install(sites)
             loops.training, loops.dormant = training, False
         return ast.fix_missing_locations(counted), sites
 

@@ -27,10 +27,9 @@ class LocalCode:
 
     Args:
         script: the main file, or empty where a module is run.
-        module: the module that is run, or None.
     """
 
-    def __init__(self, script: str, module: str | None) -> None:
+    def __init__(self, script: str) -> None:
         self._named = {
             name for name in os.environ.get(contract.REWRITE_PACKAGES, "").split(",") if name
         } - _NEVER_LOCAL
@@ -41,7 +40,7 @@ class LocalCode:
             os.path.join(os.path.realpath(paths[key]), "")
             for key in ("stdlib", "platstdlib", "purelib", "platlib")
         ]
-        self._script, self._module = script, module
+        self._script = script
         self._program: Program | None = None
         self._here: dict[str, bool] = {}
 
@@ -90,9 +89,9 @@ class LocalCode:
             made = rewrite(source, path, fullname, program)
             if not made.sites and not (made.asks and program.may_train):
                 return None
-            from backprop_core.loop import counted_loops
+            from backprop_core.loop import rewritten_names
 
-            counted_loops.install(made.sites, main=fullname in ("__main__", self._module))
+            rewritten_names.install(made.sites)
         except (SyntaxError, ValueError):
             return None  # Python tells of it in its own words
         except Exception as error:

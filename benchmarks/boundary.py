@@ -72,7 +72,7 @@ class _Quiet:
 
 def counted_form() -> Callable[[range], None]:
     """The bare loop of an unmodified script as `backprop run` compiles it."""
-    from backprop_core.loop import counted_loops
+    from backprop_core.loop import counted_loops, rewritten_names
     from backprop_core.script_state.program import Program
     from backprop_core.script_state.rewrite import rewrite
 
@@ -81,7 +81,7 @@ def counted_form() -> Callable[[range], None]:
             return True
 
     made = rewrite("def loop(items):\n    for _ in items:\n        pass\n", "bench.py", "bench", EveryLoop())
-    counted_loops.install(made.sites, main=True)
+    rewritten_names.install(made.sites)
     counted_loops.loops().dormant = False
     counted_loops.loops().training = _Quiet()
     names: dict[str, Any] = {}

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import BackpropError
-from backprop_core.loop.counted_loops import CountedLoops, RunningLoop
+from backprop_core.loop.counted_loops import CountedLoops
+from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_training import ScriptTraining
 from backprop_core.outcome import Outcome
 from backprop_core.session.session import Session

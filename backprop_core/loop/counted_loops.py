@@ -2,161 +2,23 @@
 
 A loop that begins is matched with the position of an earlier attempt, if there is one to go back to: a loop that was over
 is passed over, one that was running begins where it stood, and with the innermost of those the script is where it was.
-What a boundary means is none of this file's business: it asks its `Training`, see `script_training.py`.
+What a boundary means is none of this file's business: it asks its `CountedTraining`, such as that in `script_training.py`.
 """
 
 from __future__ import annotations
 
-import builtins
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from backprop_core.clock import SYSTEM
-from backprop_core.loop.asked_iterators import asked_iterators
+from backprop_core.loop.counted_training import CountedTraining
+from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop, SavedStep
 from backprop_core.script_state import rewrite
 from backprop_core.script_state.rewrite import Site
-
-if TYPE_CHECKING:
-    from backprop_core.loop.script_steps import SavedStep
-
-
-@dataclass(slots=True)
-class EndedLoop:
-    """A loop that ended inside the running iteration of the loop around it.
-
-    Attributes:
-        by_itself: it came to its end, so its `else` was run; otherwise it was left.
-        effect: the state just behind it: all of it where more training may follow in the same iteration, else the small
-            variables; None where that was not worth taking.
-        again: an evaluation: what it gives is used by the code behind it, so it runs again on the way back.
-    """
-
-    key: str
-    by_itself: bool = False
-    effect: Any = None
-    again: bool = False
-
-
-@dataclass(slots=True)
-class SavedLoop:
-    """A running loop as a checkpoint remembers it.
-
-    Attributes:
-        index: iterations that are over.
-        opening: what its iterable needs to be begun again.
-        entry: small state at the start of the iteration that was running; None for the innermost.
-        steps_before: training steps that had been taken when it began; None where a checkpoint does not say.
-    """
-
-    key: str
-    index: int
-    ended: list[EndedLoop] = field(default_factory=list)
-    opening: Any = None
-    entry: Any = None
-    steps_before: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class RunningLoop:
-    """A loop that is running.
-
-    Attributes:
-        index: iterations begun.
-        length: how many there will be, where it is known.
-        ended: loops that have ended inside the running iteration.
-        over_before: those that had when the checkpoint was made and have not come by yet.
-        readings: the loaders that it goes over, in the order in which they were begun.
-        asked: the generators and other iterators that it asks.
-        entry: small state as it was when the running iteration began; None where it was not worth taking.
-        on_the_way: it was running around the innermost one when the checkpoint was made; stepped_over: its interrupted
-            iteration has begun again.
-        late: its items from the first one on: what is to be restored is made by its first iteration, which runs once more.
-        stepped_inside: a loop inside has counted a step in the running iteration.
-        since: when the running iteration began.
-        began: when the loop began.
-        there: what the script's variables held then, by identity; None where it was not worth looking.
-        steps_before: training steps that had been taken when it began in all attempts; None where that is not known.
-    """
-
-    site: Site
-    index: int = 0
-    length: int | None = None
-    ended: list[EndedLoop] = field(default_factory=list)
-    over_before: list[EndedLoop] = field(default_factory=list)
-    random: Any = field(default=None, repr=False)
-    readings: list[Any] = field(default_factory=list, repr=False)
-    asked: list[Any] = field(default_factory=list, repr=False)
-    saved: SavedLoop | None = None
-    innermost: bool = False
-    on_the_way: bool = False
-    stepped_over: bool = False
-    late: Iterator[Any] | None = field(default=None, repr=False)
-    entry: Any = field(default=None, repr=False)
-    stepped_inside: bool = False
-    since: float = 0.0
-    began: float = 0.0
-    there: frozenset[int] | None = field(default=None, repr=False)
-    steps_before: int | None = None
-
-
-class Training(Protocol):
-    """Who is told what the loops do."""
-
-    alarm: Any
-    """Its `wake` is the instant (monotonic) from which on a boundary must be told."""
-
-    def loop_is_met(self, site: Site, frame: FrameType) -> None:
-        """A loop is about to begin; it has not been matched with an earlier attempt's yet."""
-        ...
-
-    def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
-        """Before the iterable of `loop` is made."""
-        ...
-
-    def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
-        """The items of `loop`, from where it is to begin."""
-        ...
-
-    def entered(self, loop: RunningLoop, frame: FrameType) -> None:
-        """Just before the first item; a loop that goes on from a checkpoint is in the stack now."""
-        ...
-
-    def entered_late(self, loop: RunningLoop, frame: FrameType) -> None:
-        """Behind the first iteration of a loop that is `late`."""
-        ...
-
-    def boundary(self, loop: RunningLoop, frame: FrameType) -> None:
-        """Between two iterations of `loop`, when it is time."""
-        ...
-
-    def iteration_begins(self, loop: RunningLoop, frame: FrameType) -> None:
-        """The next iteration of a loop that holds other training loops."""
-        ...
-
-    def passed_over(self, ended: EndedLoop, frame: FrameType) -> None:
-        """A loop that was over is left out."""
-        ...
-
-    def ended(self, loop: RunningLoop, frame: FrameType | None) -> Any:
-        """A loop has ended; what is to be kept of its effect."""
-        ...
-
-    def may_begin_in_a_child(self) -> bool:
-        """Whether no session is open here, so that a child that is forked may train."""
-        ...
-
-    def takes_turns(self, loop: RunningLoop) -> None:
-        """`loop` goes on although another one that is not inside it has gone on in the meantime."""
-        ...
-
-    def lost(self, key: str) -> None:
-        """The loop that was to go on did not begin."""
-        ...
 
 
 class CountedLoops:
@@ -184,7 +46,7 @@ class CountedLoops:
         self.steps = 0
         self.steps_seen = False
         self.iterations_are_steps = False
-        self.training: Training | None = None
+        self.training: CountedTraining | None = None
         self.dormant = False
         self._opening: list[RunningLoop | None] = []
         self._left_by_break: set[str] = set()
@@ -260,7 +122,7 @@ class CountedLoops:
 
         self.training = ScriptTraining(self)
 
-    def begin_anew(self, training: Training | None) -> None:
+    def begin_anew(self, training: CountedTraining | None) -> None:
         """Nothing is running, and what comes next is told to `training`: each cell of a notebook has its own."""
         self._owner, self._thread = os.getpid(), threading.get_ident()
         self.stack.clear()
@@ -335,7 +197,7 @@ class CountedLoops:
             around.stepped_inside = True
         loop.stepped_inside = False
 
-    def _next_iteration(self, loop: RunningLoop, training: Training, frame: FrameType) -> None:
+    def _next_iteration(self, loop: RunningLoop, training: CountedTraining, frame: FrameType) -> None:
         if loop.on_the_way:
             if self.going_back and loop.stepped_over:
                 training.lost(self.awaited)
@@ -412,37 +274,3 @@ _loops = CountedLoops()
 def loops() -> CountedLoops:
     """The loops of this process."""
     return _loops
-
-
-def install(sites: Iterable[Site], *, main: bool) -> None:
-    """Make the names that rewritten code calls known to it, and `sites` to the loops."""
-    _loops.sites.update({site.key: site for site in sites})
-    if hasattr(builtins, rewrite.TICKS):
-        return
-    asked = asked_iterators()
-    names: Mapping[str, Any] = {
-        rewrite.TICKS: _loops.ticks,
-        rewrite.OVER: _loops.over,
-        rewrite.ITEMS: _loops.items,
-        rewrite.ELSE: _loops.ended_by_itself,
-        rewrite.MAP: map,
-        rewrite.GET: {}.get,
-        rewrite.SINK: _Sink(),
-        rewrite.ASKED: asked.ask,
-        rewrite.LOOPED: asked.counted,
-        rewrite.OTHER: asked.other,
-    }
-    for name, value in names.items():
-        setattr(builtins, name, value)
-    from backprop_core.session import attach_rules
-
-    attach_rules.loops_are_counted()
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_loops.forked)
-    _loops.dormant = True
-
-
-class _Sink:
-    """Takes the target of a loop that has none: a `while` loop."""
-
-    __slots__ = ("tick",)

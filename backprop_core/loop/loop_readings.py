@@ -9,8 +9,8 @@ from typing import Any
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_iterators import asked_iterators
 from backprop_core.loop.asked_state import AskedState
-from backprop_core.loop.counted_loops import RunningLoop
 from backprop_core.loop.loop_state import LoopState
+from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.ports.framework import LoaderPasses
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backprop_core.loop.counted_loops import RunningLoop
+from backprop_core.loop.running_loop import RunningLoop
 
 
 def steps_at_end(running: Sequence[RunningLoop], step: int) -> int | None:

@@ -13,11 +13,12 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.copied import copied
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_state import AskedState
-from backprop_core.loop.counted_loops import CountedLoops, EndedLoop, RunningLoop, SavedLoop
+from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import SCRIPT, LoopState
 from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.rank_places import check_places
+from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import ScriptWatch

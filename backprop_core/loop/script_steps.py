@@ -6,37 +6,21 @@ are kept as they were just before it. On a resume the script is led to the step 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backprop_core.clock import Clock
-from backprop_core.loop.counted_loops import CountedLoops, RunningLoop
+from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.loop_state import RANDOM, SCRIPT
+from backprop_core.loop.running_loop import RunningLoop, SavedStep
 from backprop_core.script_state.restore import IN_PLACE
-
-if TYPE_CHECKING:
-    from backprop_core.loop.script_loop_state import ScriptLoopState
 
 _SHARE = 0.01
 """Of the time of such a step, at most this part goes into looking at the script before it."""
 COUNTED = "backprop.counted"
 """Under this name the loops of a rewritten script are in a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class SavedStep:
-    """An optimizer step that a checkpoint was made inside.
-
-    Attributes:
-        depth: loops that were running around it.
-        number: steps of its kind before it, in the same iteration and behind the same loop.
-    """
-
-    depth: int
-    number: int
 
 
 @dataclass(slots=True, eq=False)
@@ -95,12 +79,12 @@ class LongSteps:
         loops.stepped = False
         return True
 
-    def begin(self, loop_state: ScriptLoopState, frame: FrameType, *, seldom: bool) -> None:
-        """Remember how things are, where the step may be a whole training or that costs next to nothing."""
+    def begin(self, look: Callable[[int], StepBegun | None], *, seldom: bool) -> None:
+        """Remember how things are, if the step may be a whole training, or `look`, given its number, costs little."""
         now = self._clock.monotonic()
         took_s, self._since = now - self._since, now
         if not self._loops.going_back and (seldom or self._look_s <= took_s * _SHARE):
-            self.begun = loop_state.step_begins(frame, self._number)
+            self.begun = look(self._number)
             self._look_s = self._clock.monotonic() - now
 
     @contextmanager

@@ -20,8 +20,9 @@ import torch
 import torch._dynamo
 
 from backprop_core.clock import SYSTEM
-from backprop_core.loop import script_training
-from backprop_core.loop.counted_loops import RunningLoop, loops
+from backprop_core.loop import iteration_starts
+from backprop_core.loop.counted_loops import loops
+from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_training import ScriptTraining
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.store import RunStore
@@ -64,7 +65,7 @@ def _in_the_fork(place: Path, attempt: int, cut: int) -> NoReturn:
             _join(place, attempt)
             _cut_at(cut, place)
             attach()
-            _MainFile(str(SCRIPT), LocalCode(str(SCRIPT), None)).run(vars(main))
+            _MainFile(str(SCRIPT), LocalCode(str(SCRIPT))).run(vars(main))
         else:
             exec(compile(SCRIPT.read_bytes(), str(SCRIPT), "exec", dont_inherit=True), vars(main))
     except SystemExit as error:
@@ -103,7 +104,7 @@ def _join(place: Path, attempt: int) -> None:
 def _cut_at(cut: int, place: Path) -> None:
     """Have every boundary told, and the session leave at this one; how many there were is written down."""
     set_up, at_boundary, count = ScriptTraining._set_up, ScriptTraining._at_boundary, [0]
-    script_training._ENTRY_SHARE = float("inf")
+    iteration_starts._SHARE = float("inf")
 
     def awake(self: ScriptTraining, *arguments: object) -> None:
         set_up(self, *arguments)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backprop_core.loop.counted_loops import RunningLoop
 from backprop_core.loop.planned_steps import steps_at_end
+from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.script_state.rewrite import Site
 
 
