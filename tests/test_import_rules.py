@@ -308,14 +308,12 @@ LONG_FILES = {
     "backprop_core/ports/framework.py": "one port: what a framework package tells the core, each method with its contract",
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",
     "backprop_core/governor/governor.py": "wants a split: the loop of the governor, and the end of a script",
-    "backprop_core/loop/script_loop_state.py": "wants a split: what is taken at a boundary, and how it is put back",
     "backprop_torch/pass_watch.py": "wants a split: watched loaders, and their iterators",
     "backprop_torch/dataloader_state.py": "wants a split: positions of loaders, and of their workers",
     "backprop_core/session/ranks.py": "wants a split: the first rank's session, and a follower's",
     "backprop_cli/launch.py": "wants a split: one attempt, and the boxes of a chain",
     "backprop_core/checkpoints/store.py": "wants a split: commits, and restores",
     "backprop_core/script_state/baseline.py": "wants a split: the baseline, and the comparison with it",
-    "backprop_core/loop/loop_state.py": "wants a split: what is kept, and how it is taken",
     "backprop_core/script_state/rewrite.py": "one visitor over Python's grammar",
 }
 """Files over 350 lines, and why. None is added without a reason that a reader accepts; a split takes its line away."""

@@ -6,13 +6,14 @@ import platform
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.shards import SHARDS, OtherParts, Shards
 from backprop_core.errors import StateMismatchError, UnsavableStateError, UsageError
+from backprop_core.loop.accumulation_window import AccumulationWindow
 from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_to_state
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.loop.spread_arrays import SpreadArrays
@@ -31,29 +32,6 @@ from backprop_core.session.session import Position
 
 _OWN = "backprop."
 RANDOM, LOOPS, _RAW, SCRIPT = (_OWN + part for part in ("random", "loops", "raw", "script"))
-
-
-@dataclass(slots=True)
-class _Window:
-    """Gradient accumulation, seen from outside: how many batches lie between two optimizer steps.
-
-    `stepped_at` is told the number of batches that were over when a step was taken, so the step belongs to the next one.
-    """
-
-    last: int | None = None
-    length: int = 1
-
-    def stepped_at(self, batches: int) -> None:
-        if self.last is not None and batches > self.last:
-            self.length = batches - self.last
-        self.last = batches
-
-    def rest(self, batches: int) -> int:
-        """Batches until the next optimizer step, if gradients of some batches are pending; else 0."""
-        if self.last is None or self.length <= 1:
-            return 0
-        pending = batches - 1 - self.last
-        return max(0, self.length - pending) if pending > 0 else 0
 
 
 class LoopState:
@@ -89,7 +67,7 @@ class LoopState:
         self.other_shards: Callable[[], OtherParts] | None = None
         self.count_steps: Callable[[], None] = lambda: None
         self.script = ScriptWatch(self.frameworks, self.translators, lambda: self.kept.objects)
-        self._window = _Window()
+        self._window = AccumulationWindow()
         self._randomness: dict[str, Tracked] = {
             "python": PythonRandomTracked(random),
             "numpy": NumpyGlobalRandomTracked(),

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.copied import copied
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.counted_loops import CountedLoops
+from backprop_core.loop.found_objects import FoundObjects
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import SCRIPT, LoopState
 from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.rank_places import check_places
-from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop
+from backprop_core.loop.running_loop import RunningLoop
+from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loop_from_state, loop_to_state
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
-from backprop_core.loop.script_watch import ScriptWatch
-from backprop_core.ports.framework import Framework, LoaderPasses, TrainedObjects
+from backprop_core.loop.script_watch import CountedScriptWatch
+from backprop_core.ports.framework import Framework, LoaderPasses
 from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
+from backprop_core.script_state.large_arrays import without_large
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
-from backprop_core.script_state.unkept import Unkept, part_of_a_graph
+from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 
 FILES = "backprop.files"
-_SMALL_BYTES = 1 << 16
-"""Arrays up to this size are remembered at the beginning of each iteration of an outer loop."""
 
 
 class ScriptLoopState(LoopState):
     """All state of a rewritten script. It is the session's `TrainingState`.
 
     Attributes:
-        trained: what frameworks know of the objects that train.
+        found_objects: the objects that train.
         passes: what they remember of passes over loaders.
         inside: the optimizer step that the script is in, while a checkpoint is made inside it.
     """
@@ -48,7 +47,7 @@ class ScriptLoopState(LoopState):
     def __init__(self, frameworks: Sequence[Framework], loops: CountedLoops) -> None:
         super().__init__(frameworks)
         self.found = True
-        self.trained: list[TrainedObjects] = []
+        self.found_objects = FoundObjects(self)
         self.passes: list[LoaderPasses] = []
         self.inside: StepBegun | None = None
         self._loops = loops
@@ -63,9 +62,8 @@ class ScriptLoopState(LoopState):
             made_again=True,
             made_lately=self._is_made_in_the_loop,
         )
-        self.script = _Variables(self._state)
+        self.script = CountedScriptWatch(self._state)
         self._stored: list[Callable[[object], bool]] = []
-        self._said: set[str] = set()
         self._asked = AskedState(self.passes, self.translators)
         self.files = script_files.current()
         if self.files is not None:
@@ -120,12 +118,6 @@ class ScriptLoopState(LoopState):
             one.made_by(value) is not None for one in self.passes
         )
 
-    def remember(self, objects: Mapping[str, object]) -> None:
-        """Keep these from now on, as long as the script does."""
-        self.kept.release_dropped()
-        self.kept.replace_found(objects)
-        self.track(self._unknown(objects), found=True)
-
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Inside, it is known which objects the checkpoint has as files of their own."""
@@ -145,42 +137,18 @@ class ScriptLoopState(LoopState):
         """What differs from how things are now is what a checkpoint holds."""
         self._at = (None, frame)
         # What may train is kept as an object; the rest of the script is walked through.
-        for trained in self.trained:
-            self.remember(trained.candidates(frame))
+        self.found_objects.may_train(frame)
         with self._held():
             self._state.baseline()
         self._asked.baseline(self._namespaces())
 
     def grew(self) -> bool:
         """Whether an object trains that was not known at the last boundary."""
-        return any(trained.grew for trained in self.trained)
+        return self.found_objects.grew()
 
     def find(self, frame: FrameType | None = None) -> str:  # type: ignore[override]
         """Track what trains now; a sentence about what is new."""
-        for trained in self.trained:
-            self.remember(self._in_use_with(trained))
-        there = self.objects
-        new = [name for name in there if name not in self._said]
-        self._said |= set(new)
-        if not new:
-            return ""
-        return f"Checkpointing: {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
-
-    def _in_use_with(self, trained: TrainedObjects) -> Mapping[str, object]:
-        """What trains now. An optimizer that the script has replaced may linger, held by us or by a cycle of references."""
-        self.kept.release_dropped()
-        objects = trained.objects(self._at[1])
-        if self.kept.displaced_by(objects):
-            objects = {}
-            gc.collect()
-            self.kept.release_dropped()
-            objects = trained.objects(self._at[1])
-        return objects
-
-    def _unknown(self, found: Mapping[str, object]) -> dict[str, object]:
-        there = self.objects
-        known = {id(value) for value in there.values()}
-        return {n: v for n, v in found.items() if id(v) not in known and n not in there}
+        return self.found_objects.find(self._at[1])
 
     # -- TrainingState -----------------------------------------------------------------------------------------------
 
@@ -193,15 +161,7 @@ class ScriptLoopState(LoopState):
     def awaits_backward(self) -> bool:
         """Whether the script holds a graph that gradients are still to be taken through: no checkpoint can hold it."""
         with self._held():
-            return bool(self._graphs_in(self._state.changed(most_bytes=0)))
-
-    def _graphs_in(self, variables: Any) -> list[Unkept]:
-        return [
-            part_of_a_graph(node["name"], node["type"])
-            for node in variables["nodes"]
-            if isinstance(node["data"], Mapping)
-            and any(trained.awaits_backward(node["data"].get("array")) for trained in self.trained)
-        ]
+            return bool(self.found_objects.graphs_in(self._state.changed(most_bytes=0)))
 
     def own_part(self) -> dict[str, object]:
         with self._held():
@@ -209,10 +169,10 @@ class ScriptLoopState(LoopState):
 
     def _own_part(self) -> dict[str, object]:
         part = super().own_part()
-        self._graphs = self._graphs_in(part[SCRIPT]) if SCRIPT in part else []
+        self._graphs = self.found_objects.graphs_in(part[SCRIPT]) if SCRIPT in part else []
         part[COUNTED] = {
-            "ended": [_ended_to_state(one) for one in self._loops.root.ended],
-            "loops": [self._loop_to_state(loop) for loop in self._running()],
+            "ended": [ended_to_state(one) for one in self._loops.root.ended],
+            "loops": self._loops_to_state(),
             "iterators": self._iterators().capture(self._namespaces()),
             "asked": self._asked.capture(self._namespaces()),
         }
@@ -220,23 +180,10 @@ class ScriptLoopState(LoopState):
             part[FILES] = self.files.capture()
         return part if self.inside is None else self.inside.instead(part)
 
-    def _loop_to_state(self, loop: RunningLoop) -> dict[str, Any]:
-        innermost = loop is self._running()[-1] and self.inside is None
-        opening = None
-        if loop.random is not None:
-            readings = [reading.position(midway=not innermost) for reading in loop.readings]
-            asked = [self._asked.state_of(one) for one in loop.asked]
-            sizes = [reading.batch_size for reading in loop.readings]
-            opening = {"random": loop.random, "readings": readings, "asked": asked, "sizes": sizes}
-        return {
-            "key": loop.site.key,
-            "where": loop.site.where,
-            "index": loop.index,
-            "ended": [] if innermost else [_ended_to_state(one) for one in loop.ended],
-            "opening": opening,
-            "entry": None if innermost else loop.entry,
-            "steps_before": loop.steps_before,
-        }
+    def _loops_to_state(self) -> list[dict[str, Any]]:
+        running, asked = self._running(), self._asked.state_of
+        last = running[-1] if running and self.inside is None else None
+        return [loop_to_state(loop, asked, innermost=loop is last) for loop in running]
 
     def witness(self) -> Witness:
         witness = super().witness()
@@ -277,8 +224,8 @@ class ScriptLoopState(LoopState):
         self.restore_place(states, "The checkpoint")
         self._steps_before = self.step
         self._loops.go_back_to(
-            [_ended_from_state(one) for one in saved["ended"]],
-            [_loop_from_state(one) for one in saved["loops"]],
+            [ended_from_state(one) for one in saved["ended"]],
+            [loop_from_state(one) for one in saved["loops"]],
             step_from_state(saved.get("step")),
         )
         return True
@@ -324,15 +271,8 @@ class ScriptLoopState(LoopState):
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""
-        self._find_again(states)
+        self.found_objects.find_again(self.saved_names(states), self._at[1])
         return set(self.saved_names(states)) - set(self.objects)
-
-    def _find_again(self, states: Mapping[str, Any]) -> None:
-        wanted = set(self.saved_names(states)) - set(self.objects)
-        if wanted:
-            for trained in self.trained:
-                there = self._unknown(trained.candidates(self._at[1]))
-                self.remember({name: value for name, value in there.items() if name in wanted})
 
     def entry(self, frame: FrameType) -> Any:
         """What the code at the beginning of an iteration needs to do again what it did: small, and a copy."""
@@ -355,7 +295,7 @@ class ScriptLoopState(LoopState):
 
     def _objects_so_far(self, states: Mapping[str, Any]) -> None:
         """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
-        self._find_again(states)
+        self.found_objects.find_again(self.saved_names(states), self._at[1])
         with (
             self._held(),
             suppress(StateMismatchError),
@@ -401,50 +341,3 @@ class ScriptLoopState(LoopState):
         with self._held():
             self._state.restore(effect["variables"])
         self.set_randomness(effect["random"])
-
-
-class _Variables(ScriptWatch):
-    """The script's variables, where it is known which of them can be read again."""
-
-    def __init__(self, state: ScriptState) -> None:
-        self.state = state
-        self.settled = True
-
-    def look(self) -> None:
-        """The baseline is taken when the first loop that trains begins."""
-
-    def capture(self) -> dict[str, Any]:
-        return self.state.changed()
-
-
-def without_large(variables: Mapping[str, Any], translators: Sequence[Translator]) -> dict[str, Any]:
-    """A difference without its large arrays, which are found by their paths instead."""
-    nodes, paths = [], dict(variables["paths"])
-    for node in variables["nodes"]:
-        array = node["data"].get("array") if isinstance(node["data"], Mapping) else None
-        if array is not None and _bytes_of(array, translators) > _SMALL_BYTES:
-            paths[node["name"]] = node["path"]
-        else:
-            nodes.append(node)
-    return {**variables, "nodes": nodes, "paths": paths}
-
-
-def _bytes_of(array: Any, translators: Sequence[Translator]) -> int:
-    for translator in translators:
-        if translator.handles(array):
-            return sum(dense.nbytes for dense in translator.take_apart(array).arrays.values())
-    return 0
-
-
-def _ended_to_state(ended: EndedLoop) -> dict[str, Any]:
-    return {"key": ended.key, "by_itself": ended.by_itself, "effect": ended.effect, "again": ended.again}
-
-
-def _ended_from_state(state: Mapping[str, Any]) -> EndedLoop:
-    return EndedLoop(state["key"], bool(state["by_itself"]), state["effect"], bool(state.get("again")))
-
-
-def _loop_from_state(state: Mapping[str, Any]) -> SavedLoop:
-    ended = [_ended_from_state(one) for one in state["ended"]]
-    before = state.get("steps_before")
-    return SavedLoop(state["key"], int(state["index"]), ended, state["opening"], state["entry"], before)

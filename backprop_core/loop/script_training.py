@@ -162,9 +162,10 @@ class ScriptTraining(ScriptSession):
                 self._hooks.enter_context(passes.watch(loop_state))
             trained = framework.trained_objects()
             if trained is not None:
-                loop_state.trained.append(trained)
+                loop_state.found_objects.trained.append(trained)
                 self._hooks.enter_context(trained.watch(self))
-        self.loops.iterations_are_steps = not any(trained.sees_steps for trained in loop_state.trained)
+        sees_steps = any(trained.sees_steps for trained in loop_state.found_objects.trained)
+        self.loops.iterations_are_steps = not sees_steps
         loop_state.baseline(frame)
         attach_rules.stand_by(self._step_aside)
         if resuming:

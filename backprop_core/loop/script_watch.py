@@ -167,3 +167,17 @@ class _ModulesBeside:
 @cache
 def _modules_beside(script: str) -> _ModulesBeside:
     return _ModulesBeside(script)
+
+
+class CountedScriptWatch(ScriptWatch):
+    """The variables of a script whose loops are counted: it is known which of them can be read again."""
+
+    def __init__(self, state: ScriptState) -> None:
+        self.state = state
+        self.settled = True
+
+    def look(self) -> None:
+        """The baseline is taken when the first loop that trains begins."""
+
+    def capture(self) -> dict[str, Any]:
+        return self.state.changed()

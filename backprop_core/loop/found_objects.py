@@ -1,0 +1,83 @@
+"""The objects of a rewritten script that train: found while it runs, and kept as long as the script keeps them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Mapping
+from types import FrameType
+from typing import Any
+
+from backprop_core.loop.loop_state import LoopState
+from backprop_core.ports.framework import TrainedObjects
+from backprop_core.script_state.unkept import Unkept, part_of_a_graph
+
+
+class FoundObjects:
+    """Tracks in `loop_state` what trains.
+
+    Attributes:
+        trained: what frameworks know of the objects that train.
+    """
+
+    def __init__(self, loop_state: LoopState) -> None:
+        self.trained: list[TrainedObjects] = []
+        self._loop_state = loop_state
+        self._said: set[str] = set()
+
+    def may_train(self, frame: FrameType | None) -> None:
+        """Track what may train one day."""
+        for trained in self.trained:
+            self._remember(trained.candidates(frame))
+
+    def grew(self) -> bool:
+        """Whether an object trains that was not known at the last boundary."""
+        return any(trained.grew for trained in self.trained)
+
+    def find(self, frame: FrameType | None) -> str:
+        """Track what trains now; a sentence about what is new."""
+        for trained in self.trained:
+            self._remember(self._in_use_with(trained, frame))
+        there = self._loop_state.objects
+        new = [name for name in there if name not in self._said]
+        self._said |= set(new)
+        if not new:
+            return ""
+        return f"Checkpointing: {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
+
+    def find_again(self, names: Iterable[str], frame: FrameType | None) -> None:
+        """Track what may train and has one of these names, which are a checkpoint's."""
+        wanted = set(names) - set(self._loop_state.objects)
+        for trained in self.trained if wanted else ():
+            there = self._unknown(trained.candidates(frame))
+            self._remember({name: value for name, value in there.items() if name in wanted})
+
+    def graphs_in(self, variables: Any) -> list[Unkept]:
+        """Graphs in a difference of the script's variables that gradients are still to be taken through."""
+        return [
+            part_of_a_graph(node["name"], node["type"])
+            for node in variables["nodes"]
+            if isinstance(node["data"], Mapping)
+            and any(trained.awaits_backward(node["data"].get("array")) for trained in self.trained)
+        ]
+
+    def _remember(self, objects: Mapping[str, object]) -> None:
+        self._loop_state.kept.release_dropped()
+        self._loop_state.kept.replace_found(objects)
+        self._loop_state.track(self._unknown(objects), found=True)
+
+    def _in_use_with(self, trained: TrainedObjects, frame: FrameType | None) -> Mapping[str, object]:
+        """What trains now. An optimizer that the script has replaced may linger, held by us or by a cycle of references."""
+        kept = self._loop_state.kept
+        kept.release_dropped()
+        objects = trained.objects(frame)
+        if kept.displaced_by(objects):
+            objects = {}
+            gc.collect()
+            kept.release_dropped()
+            objects = trained.objects(frame)
+        return objects
+
+    def _unknown(self, found: Mapping[str, object]) -> dict[str, object]:
+        there = self._loop_state.objects
+        known = {id(value) for value in there.values()}
+        return {n: v for n, v in found.items() if id(v) not in known and n not in there}
