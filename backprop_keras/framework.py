@@ -10,14 +10,10 @@ from typing import Any
 import keras
 
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.framework import (
-    LoaderReading,
-    LoopListener,
-    RandomnessKeeper,
-    Ranks,
-    RawLoop,
-    Tracked,
-)
+from backprop_core.ports.framework import Tracked
+from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
+from backprop_core.ports.ranks import Ranks
+from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.pipelines import PassesTracked, PassLedger, PipelinePasses, PipelineReading, is_pipeline

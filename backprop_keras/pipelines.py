@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from backprop_core.loop.replay import begun
-from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
+from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 
 UNSEEDED = (

@@ -8,7 +8,7 @@ from types import FrameType
 
 import keras
 
-from backprop_core.ports.framework import StepListener
+from backprop_core.ports.trained_objects import StepListener
 
 _KINDS = (keras.Model, keras.optimizers.Optimizer, keras.metrics.Metric)
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from backprop_core.loop.index_position import PassedOver, pass_over
-from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_torch.dataloader_state import generators_of, iterator_behind
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from backprop_core.loop.replay import begun
-from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_torch.dataloader_state import (
     generators_of,
     loader_batch_size,

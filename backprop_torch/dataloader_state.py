@@ -21,7 +21,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.loop.replay import begun
-from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_torch.delegating_loader import never_begun_again, reads_another
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked

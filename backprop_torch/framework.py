@@ -14,14 +14,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.framework import (
-    LoaderReading,
-    LoopListener,
-    RandomnessKeeper,
-    Ranks,
-    RawLoop,
-    Tracked,
-)
+from backprop_core.ports.framework import Tracked
+from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
+from backprop_core.ports.ranks import Ranks
+from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes

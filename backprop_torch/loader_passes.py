@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.asked_iterators import asked_iterators, note_pass, planned
-from backprop_core.ports.framework import LoaderReading, RandomnessKeeper
+from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import LoaderReading as StockReading
 from backprop_torch.dataloader_state import cycle_of, generators_of, restore_start

@@ -14,7 +14,8 @@ import torch
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.errors import BackpropError
-from backprop_core.ports.framework import LoopListener, RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.unmodified_loop import LoopListener
 from backprop_core.session.proof import recorder_of
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import fetched_ahead

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from backprop_core.loop.resume_report import Place
+from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_torch.dataloader_state import generators_of
 
 
@@ -217,10 +217,12 @@ def signature_of(loader: DataLoader[Any]) -> str:
     return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
 
 
-def place_of(position: Any) -> tuple[Place, int]:
+def place_of(position: Any) -> tuple[ResumePoint, int]:
     """What a saved position is, and how many batches of an interrupted pass are over in it."""
-    kinds = {"optimizer": Place.STEP, "loader": Place.PASS, "between": Place.NEXT_PASS}
+    kinds = {"optimizer": ResumePoint.STEP, "loader": ResumePoint.PASS, "between": ResumePoint.NEXT_PASS}
     if not isinstance(position, Mapping):
-        return Place.UNKNOWN, 0
+        return ResumePoint.UNKNOWN, 0
     batches = position.get("yielded", 0)
-    return kinds.get(str(position.get("kind")), Place.UNKNOWN), batches if isinstance(batches, int) else 0
+    return kinds.get(str(position.get("kind")), ResumePoint.UNKNOWN), batches if isinstance(
+        batches, int
+    ) else 0

@@ -25,8 +25,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from backprop_core.errors import BackpropError
-from backprop_core.loop.resume_report import Place
-from backprop_core.ports.framework import LoopListener, RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.unmodified_loop import LoopListener, ResumePoint
 from backprop_core.weak_identity import WeakIdentityMap, weak_set
 from backprop_torch.discovery import (
     in_use_with,
@@ -138,7 +138,7 @@ class RawTorchLoop:
         number = position.get("training", 0) if isinstance(position, Mapping) else 0
         return number if isinstance(number, int) else 0
 
-    def place_of(self, position: Any) -> tuple[Place, int]:
+    def place_of(self, position: Any) -> tuple[ResumePoint, int]:
         return place_of(position)
 
     def goes_on_at_a_step(self, position: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from backprop_core.ports.framework import StepListener
+from backprop_core.ports.trained_objects import StepListener
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.autograd_graphs import awaits_backward
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names

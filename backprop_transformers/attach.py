@@ -18,20 +18,18 @@ def attach() -> None:
     try:
         from backprop_transformers.train_entry import find_with, patch_train
 
-        patch_train()
+        patch_train(_found_or_added)
         find_with(_found_or_added)
     except Exception as error:
         attach_rules.give_up("transformers", error)
 
 
 def _found_or_added(trainer: Any) -> BackpropCallback | None:
-    from backprop_transformers.train_entry import users_callback
+    from backprop_transformers.callback import BackpropCallback, users_callback
 
     try:
         callback = users_callback(trainer)
         if callback is None:
-            from backprop_transformers.callback import BackpropCallback
-
             callback = BackpropCallback.attached()
             trainer.add_callback(callback)
     except Exception as error:

@@ -75,7 +75,7 @@ class BackpropCallback(TrainerCallback):
         )
         self._training: BoxedTraining | None = None
         self._boundaries: Boundaries | None = None
-        patch_train()
+        patch_train(users_callback)
 
     @classmethod
     def attached(cls) -> BackpropCallback:
@@ -189,3 +189,11 @@ class BackpropCallback(TrainerCallback):
         """The losses, for the progress."""
         if self._boundaries is not None and self._training is not None and logs:
             self._training.session.log({key: logs[key] for key in ("loss", "eval_loss") if key in logs})
+
+
+def users_callback(trainer: Any) -> BackpropCallback | None:
+    """The BackpropCallback that the script has given to its Trainer."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, BackpropCallback):
+            return callback
+    return None

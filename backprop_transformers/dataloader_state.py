@@ -16,7 +16,7 @@ from typing import Any
 from accelerate.data_loader import DataLoaderDispatcher
 from torch.utils.data import DataLoader
 
-from backprop_core.ports.framework import RandomnessKeeper
+from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_torch.dataloader_state import (
     LoaderRest,
     generators_of,

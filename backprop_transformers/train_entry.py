@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from accelerate import DistributedType
 from transformers import trainer as trainer_module
@@ -18,16 +18,30 @@ from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.messages import Messages
 from backprop_transformers.needs import check_needs_of_the_class
 
-if TYPE_CHECKING:
-    from backprop_transformers.callback import BackpropCallback
-
-    Finder = Callable[[Any], BackpropCallback | None]
-
 _ORIGINAL = "_backprop_original"
 
 
-def patch_train() -> None:
-    """Let every `Trainer.train` from now on look for a BackpropCallback among its callbacks; once is enough.
+class BoxingCallback(Protocol):
+    """Puts a training into a box."""
+
+    @property
+    def is_attached(self) -> bool: ...
+
+    @property
+    def is_training(self) -> bool: ...
+
+    def begin(self, trainer: Any) -> Any: ...
+
+    def run_training(
+        self, training: Any, train: Callable[[Any], Any], users_checkpoint: Any, ignored_keys: Any
+    ) -> Any: ...
+
+
+Finder = Callable[[Any], BoxingCallback | None]
+
+
+def patch_train(finder: Finder) -> None:
+    """Let every `Trainer.train` from now on ask `finder` for its callback; once is enough.
 
     Raises:
         UsageError: this version of transformers has not all that the adapter builds on.
@@ -37,6 +51,7 @@ def patch_train() -> None:
     if hasattr(original, _ORIGINAL):
         return
     check_needs_of_the_class()
+    find_with(finder)
 
     @functools.wraps(original)
     def train(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -57,26 +72,20 @@ def patch_train() -> None:
     kind.train = train  # type: ignore[method-assign]
 
 
-def users_callback(trainer: Any) -> BackpropCallback | None:
-    """The BackpropCallback that the script has given to its Trainer."""
-    from backprop_transformers.callback import BackpropCallback
-
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, BackpropCallback):
-            return callback
-    return None
-
-
 def find_with(finder: Finder) -> None:
     """From now on `finder` finds the callback of a Trainer, or adds one."""
     global _find
     _find = finder
 
 
-_find: Finder = users_callback
+def _nobodys(trainer: Any) -> BoxingCallback | None:
+    return None
 
 
-def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+_find: Finder = _nobodys
+
+
+def _begun(callback: BoxingCallback, trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The open box, or None where there cannot be one.
 
     Raises:
@@ -92,7 +101,7 @@ def _begun(callback: BackpropCallback, trainer: Any, args: tuple[Any, ...], kwar
     return None
 
 
-def _opened(callback: BackpropCallback, trainer: Any) -> Any:
+def _opened(callback: BoxingCallback, trainer: Any) -> Any:
     try:
         return callback.begin(trainer)
     except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed

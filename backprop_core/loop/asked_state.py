@@ -21,7 +21,7 @@ from backprop_core.loop.asked_iterators import (
     iterators_in,
     passes_batches_through,
 )
-from backprop_core.ports.framework import LoaderPasses
+from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.kinds import Kinds
 from backprop_core.script_state.liveness import live_names

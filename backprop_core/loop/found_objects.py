@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from backprop_core.loop.loop_state import LoopState
-from backprop_core.ports.framework import TrainedObjects
+from backprop_core.ports.trained_objects import TrainedObjects
 from backprop_core.script_state.unkept import Unkept, part_of_a_graph
 
 

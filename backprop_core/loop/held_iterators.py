@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from backprop_core.ports.framework import LoaderPasses, LoaderReading
+from backprop_core.ports.loaders import LoaderPasses, LoaderReading
 from backprop_core.script_state.attributes import attributes_of, set_attribute
 from backprop_core.script_state.namespace import Namespace
 

@@ -11,7 +11,7 @@ from backprop_core.loop.asked_iterators import asked_iterators
 from backprop_core.loop.asked_state import AskedState
 from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.running_loop import RunningLoop
-from backprop_core.ports.framework import LoaderPasses
+from backprop_core.ports.loaders import LoaderPasses
 
 
 class LoopReadings:

@@ -18,7 +18,8 @@ from backprop_core.loop.loop_position import Cursor, frames_from_state, frames_t
 from backprop_core.loop.script_watch import ScriptWatch
 from backprop_core.loop.spread_arrays import SpreadArrays
 from backprop_core.loop.tracked_objects import TrackedObjects
-from backprop_core.ports.framework import Framework, RawLoop, Tracked
+from backprop_core.ports.framework import Framework, Tracked
+from backprop_core.ports.unmodified_loop import RawLoop
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.state import Missing, Unkept
 from backprop_core.script_state.trackables import (

@@ -17,7 +17,7 @@ from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.replay import open_reading
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.resume_pass import ResumedPasses
-from backprop_core.ports.framework import LoaderReading
+from backprop_core.ports.loaders import LoaderReading
 from backprop_core.session.proof import noted
 from backprop_core.session.session import Session
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from backprop_core.loop.index_position import pass_over
 from backprop_core.loop.loop_state import LoopState
-from backprop_core.ports.framework import LoaderReading
+from backprop_core.ports.loaders import LoaderReading
 
 
 class ReplayedReading:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.loop_state import LoopState
-from backprop_core.loop.resume_report import Given, Place
+from backprop_core.loop.resume_report import Given
+from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_core.session.session import Session
 
 
@@ -136,11 +137,11 @@ class LoopRestorer:
         """What has come back so far."""
         session, loop_state = self.session, self.loop_state
         states = {} if session.restored is None else session.restored.states
-        place, batches = Place.UNKNOWN, 0
+        place, batches = ResumePoint.UNKNOWN, 0
         if loop_state.raw is not None:
             place, batches = loop_state.raw.place_of(loop_state.raw_position(states))
-        if place in (Place.PASS, Place.STEP) and not self.goes_on:
-            place = Place.AWAITED
+        if place in (ResumePoint.PASS, ResumePoint.STEP) and not self.goes_on:
+            place = ResumePoint.AWAITED
         names = [name for name in loop_state.saved_names(states) if name in loop_state.objects]
         return Given(
             names,

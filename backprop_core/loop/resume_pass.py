@@ -9,7 +9,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.loop.loop_position import Frame, PlaceMismatch, SavedFrame, place_in_batches
 from backprop_core.loop.replay import looked_into
 from backprop_core.loop.resume_loop import LoopRestorer
-from backprop_core.ports.framework import LoaderReading
+from backprop_core.ports.loaders import LoaderReading
 
 T = TypeVar("T")
 

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
-
-class Place(Enum):
-    """Where the data goes on."""
-
-    UNKNOWN = "unknown"
-    """The checkpoint does not say: it was made in loops of a box's own, say."""
-    AWAITED = "awaited"
-    """The interrupted pass has not begun again so far."""
-    PASS = "pass"
-    """The interrupted pass goes on at its next batch."""
-    NEXT_PASS = "next pass"
-    """The checkpoint was made between two passes."""
-    STEP = "step"
-    """A loop without a loader goes on at the optimizer step that was interrupted."""
+from backprop_core.ports.unmodified_loop import ResumePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +23,7 @@ class Given:
 
     objects: Sequence[str]
     late: bool
-    place: Place
+    place: ResumePoint
     batches: int = 0
     counters: bool = False
     in_block: bool = False
@@ -55,7 +41,7 @@ def resume_sentence(given: Given) -> str:
 def pass_sentence(given: Given) -> str:
     """That the interrupted pass goes on, where that was not so yet when the objects came back; nothing while it is not."""
     place = _place(given)
-    return "" if given.place is Place.AWAITED else f"{place[0].upper()}{place[1:]}."
+    return "" if given.place is ResumePoint.AWAITED else f"{place[0].upper()}{place[1:]}."
 
 
 def _objects(given: Given) -> str:
@@ -69,21 +55,21 @@ def _objects(given: Given) -> str:
 
 def _place(given: Given) -> str:
     return {
-        Place.PASS: f"the interrupted pass over the data goes on behind its first {given.batches} batches",
-        Place.NEXT_PASS: "the data goes on with the next pass",
-        Place.STEP: "training goes on at the interrupted step",
-        Place.AWAITED: "the interrupted pass over the data has not begun again so far",
-        Place.UNKNOWN: "its data begins anew",
+        ResumePoint.PASS: f"the interrupted pass over the data goes on behind its first {given.batches} batches",
+        ResumePoint.NEXT_PASS: "the data goes on with the next pass",
+        ResumePoint.STEP: "training goes on at the interrupted step",
+        ResumePoint.AWAITED: "the interrupted pass over the data has not begun again so far",
+        ResumePoint.UNKNOWN: "its data begins anew",
     }[given.place]
 
 
 def _advice(given: Given) -> str:
     loops = (
         "for step in box.steps(N):"
-        if given.place is Place.STEP
+        if given.place is ResumePoint.STEP
         else "for epoch in box.epochs(N): and for batch in box.batches(loader):"
     )
-    lines = "One line makes" if given.place is Place.STEP else "Two lines make"
+    lines = "One line makes" if given.place is ResumePoint.STEP else "Two lines make"
     if given.in_block:
         without = "Or leave the block out: 'backprop run' counts the loops of a script that has no time box of its own."
         return f"{lines} it exact, in place of the loop: {loops} {without}"

@@ -22,7 +22,8 @@ from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loo
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import CountedScriptWatch
-from backprop_core.ports.framework import Framework, LoaderPasses
+from backprop_core.ports.framework import Framework
+from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.large_arrays import without_large

@@ -8,7 +8,8 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import LoopRestorer
-from backprop_core.loop.resume_report import Given, Place, pass_sentence, resume_sentence
+from backprop_core.loop.resume_report import Given, pass_sentence, resume_sentence
+from backprop_core.ports.unmodified_loop import ResumePoint
 
 _PLACE_LOST = (
     "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
@@ -102,7 +103,7 @@ class RawLoopListener:
         given = self._restorer.given()
         if said := sentence(given):
             session.messages.say(said)
-        self._to_tell = pass_sentence if given.place is Place.AWAITED else None
+        self._to_tell = pass_sentence if given.place is ResumePoint.AWAITED else None
 
     def _pass_over(self) -> None:
         """A training that is completed is not trained on: its state is the final one, without the step that led here.

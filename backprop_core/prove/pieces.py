@@ -19,9 +19,9 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.ports.framework import Framework, Tracked
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.arrays import version_of
+from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.trackables import NumpyGlobalRandomTracked, PythonRandomTracked, track
-from backprop_core.script_state.walk import Graph, Node
 
 LARGE_BYTES = 16 << 20
 """Larger arrays that nobody trains and that carry no count of changes are compared by samples."""

@@ -9,20 +9,49 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from backprop_core import contract
+from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.store import Loaded
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.prove.orders import Orders, orders_here
 from backprop_core.prove.pieces import Digests, Group, Pieces
 from backprop_core.prove.stream import Moment, StreamWriter
-
-if TYPE_CHECKING:
-    from backprop_core.session.session import Session
+from backprop_core.prove.witness import Witness
+from backprop_core.script_state.unkept import Unkept
 
 _CUT = "cut here by backprop prove"
+
+
+class RecordedState(Protocol):
+    """What is asked of a training's state."""
+
+    translators: Sequence[Translator]
+
+    def position(self) -> Any: ...
+
+    def witness(self) -> Witness: ...
+
+    def unkept(self) -> Sequence[Unkept]: ...
+
+
+class RecordedSession(Protocol):
+    """What is asked of a session."""
+
+    restored: Loaded | None
+    requests: Any
+    hands: Any
+
+    @property
+    def training_state(self) -> RecordedState: ...
+
+    @property
+    def is_cut(self) -> bool: ...
+
+    def cut_here(self, why: str) -> None: ...
 
 
 class Recorder:
@@ -81,19 +110,19 @@ class Recorder:
 
     # -- boundaries --------------------------------------------------------------------------------------------
 
-    def at_boundary(self, session: Session, *, decides: bool = True) -> None:
+    def at_boundary(self, session: RecordedSession, *, decides: bool = True) -> None:
         """A boundary: the first of each step is written down, and the orders for it are carried out."""
         step = session.training_state.position().step
         self._guarded(lambda: self._write_down(session, step))
         if decides:
             self._obey(session, step)
 
-    def _write_down(self, session: Session, step: int) -> None:
+    def _write_down(self, session: RecordedSession, step: int) -> None:
         self._open(session)
         if step > self._last:
             self._record(session, step)
 
-    def in_evaluation(self, session: Session) -> None:
+    def in_evaluation(self, session: RecordedSession) -> None:
         """A place at which an evaluation could be left."""
         if session.is_cut:
             return
@@ -103,18 +132,18 @@ class Recorder:
             self._writer.told(left_evaluation=self._last)
             session.cut_here(_CUT)
 
-    def arrived(self, session: Session) -> None:
+    def arrived(self, session: RecordedSession) -> None:
         """A resumed attempt has put everything back, and its next step is a new one."""
         self._guarded(lambda: self._write_arrival(session))
 
-    def _write_arrival(self, session: Session) -> None:
+    def _write_arrival(self, session: RecordedSession) -> None:
         self._open(session)
         if session.restored is not None:
             self._pending.clear()
             self._logged.clear()
             self._writer.moment(self._moment(session, session.restored.info.step, arrived=True))
 
-    def _open(self, session: Session) -> None:
+    def _open(self, session: RecordedSession) -> None:
         if self.opened:
             return
         self.opened = True
@@ -125,14 +154,14 @@ class Recorder:
             for framework in frameworks_in_use():
                 framework.refuse_nondeterminism()
 
-    def _record(self, session: Session, step: int) -> None:
+    def _record(self, session: RecordedSession, step: int) -> None:
         self._last, self._places = step, 0
         self._writer.moment(self._moment(session, step, arrived=False))
         self._logged.clear()
         if step > 0:
             self._pending.clear()
 
-    def _moment(self, session: Session, step: int, *, arrived: bool) -> Moment:
+    def _moment(self, session: RecordedSession, step: int, *, arrived: bool) -> Moment:
         state = session.training_state
         witness = state.witness()
         # Adapters wake frameworks as they go, so the list is asked for anew.
@@ -144,7 +173,7 @@ class Recorder:
         batches = list(self._pending) if step > 0 and not arrived else []
         return Moment(step, position.epoch, position.batch, pieces, batches, arrived)
 
-    def name_unkept(self, session: Session) -> None:
+    def name_unkept(self, session: RecordedSession) -> None:
         """A checkpoint was made: what changes and is not in it."""
         for one in session.training_state.unkept():
             if one.name not in self._unkept:
@@ -153,7 +182,7 @@ class Recorder:
 
     # -- orders ------------------------------------------------------------------------------------------------
 
-    def _obey(self, session: Session, step: int) -> None:
+    def _obey(self, session: RecordedSession, step: int) -> None:
         orders = self.orders
         if orders.save_at is not None and step >= orders.save_at and not self._saved:
             self._saved = True

@@ -11,12 +11,12 @@ from typing import Any, Final
 import xxhash
 
 from backprop_core.script_state.arrays import Reader, facts, is_mutable, looks, memory_of, view_of
+from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.kinds import Kind, Kinds, Plan
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.state_dicts import digest_of_plain, storable
 from backprop_core.script_state.trackables import track
 from backprop_core.script_state.unkept import Unkept, cannot_store, cut_short, new_instance, replaced
-from backprop_core.script_state.walk import Graph, Node
 
 FORMAT: Final = 1
 _BY_SLOT: Final = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)

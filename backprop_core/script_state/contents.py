@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from backprop_core.script_state.attributes import attributes_of, mapping_base
+from backprop_core.script_state.graph import Node
 from backprop_core.script_state.kinds import MARSHALLED, Kind
-from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, VALUE_AT
-
-if TYPE_CHECKING:
-    from backprop_core.script_state.walk import Node, Walk
+from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, VALUE_AT, Step
 
 _TRIES: Final = 3
 COLD_FROM: Final = 5_000
 """A collection of so many objects is compared by which objects they are, as long as it is the same."""
 
 
+class Meets(Protocol):
+    """The walk, which meets what a node refers to."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no walk was before it."""
+        ...
+
+    def is_as_it_was(self, node: Node) -> bool:
+        """Whether a large collection need not be looked into."""
+        ...
+
+    def place(self, node: Node, value: object, step: Step) -> Any:
+        """How `value` is written in its place in `node`."""
+        ...
+
+    def places(self, node: Node, values: Sequence[object]) -> list[Any]:
+        """The members of a sequence in their places."""
+        ...
+
+
 class Contents:
     """Fills nodes. Collections are copied in one go, so that another thread cannot change them meanwhile."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Meets) -> None:
         self._walk = walk
         self._fills: Mapping[Kind, Callable[[Node], Any]] = {
             Kind.LIST: self._list,

@@ -17,13 +17,14 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
 from backprop_core.script_state.baseline import FORMAT, Baseline, Comparison, references_in
+from backprop_core.script_state.graph import Graph
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restore import Missing, Restored, Restoring
 from backprop_core.script_state.unkept import Unkept, in_short
-from backprop_core.script_state.walk import MOST_OBJECTS, Graph, Walk
+from backprop_core.script_state.walk import MOST_OBJECTS, Walk
 
 Root = Namespace | tuple[str, object]
 

@@ -9,52 +9,17 @@ from __future__ import annotations
 import datetime
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from backprop_core.script_state.attributes import class_reference
 from backprop_core.script_state.contents import Contents
+from backprop_core.script_state.graph import Graph, Holder, Node
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.paths import INDEX, ROOT, Path, Step, name_behind
 
 MOST_OBJECTS: Final = 50_000
 """So many objects a first walk looks at; what lies deeper is not watched, and that is said."""
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One object that may change.
-
-    Attributes:
-        name, path: how it is reached.
-        value: the object.
-        data: what it holds: plain values, and names of other nodes in their places.
-        refs: names of the nodes that it refers to.
-        trouble: why it cannot be stored, or empty.
-        cold: it was not looked into.
-    """
-
-    name: str
-    path: Path
-    value: Any
-    plan: Plan
-    data: Any = None
-    refs: list[str] = field(default_factory=list)
-    trouble: str = ""
-    cold: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        return self.plan.kind
-
-
-class Holder(Protocol):
-    """What something lies in: a node, or a tuple in one."""
-
-    name: str
-    path: Path
-    refs: list[str]
 
 
 class Earlier(Protocol):
@@ -67,14 +32,6 @@ class Earlier(Protocol):
     def is_as_it_was(self, name: str, value: object) -> bool:
         """Whether a large collection that was not looked into holds the same objects."""
         ...
-
-
-@dataclass(slots=True)
-class Graph:
-    """What a walk found, in the order in which it came by, and whether it had to stop before the end."""
-
-    nodes: dict[str, Node] = field(default_factory=dict)
-    cut_short: list[str] = field(default_factory=list)
 
 
 class Walk:

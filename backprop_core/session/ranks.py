@@ -23,7 +23,7 @@ from backprop_core.deadline.decision import BoundaryAction, Decision
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.outcome import Outcome, SaveReason
-from backprop_core.ports.framework import Ranks
+from backprop_core.ports.ranks import Ranks
 from backprop_core.session import attach_rules
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError

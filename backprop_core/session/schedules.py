@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from backprop_core import contract
+from backprop_core.checkpoints.store import Loaded
 from backprop_core.errors import BackpropError, UsageError
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.schedule_record import ScheduleRecord, read_schedule, schedule_file
-
-if TYPE_CHECKING:
-    from backprop_core.session.session import Session
+from backprop_core.session.enrolment import Enrolment
+from backprop_core.session.messages import Messages
+from backprop_core.session.settings import SessionSettings
 
 _A_FALL = 0.02
 """A share that falls by more is said: a new box, or time that was added."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
+class ScheduledSession(Protocol):
+    """What is asked of a session."""
+
+    settings: SessionSettings
+    messages: Messages
+    enrolment: Enrolment
+    restored: Loaded | None
+
+    def progress(self) -> float: ...
+
+
 class Schedules:
     """All schedules of one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ScheduledSession) -> None:
         self._session = session
         self._records: dict[str, ScheduleRecord] = {}
         self._replayed: dict[str, list[float]] = {}
@@ -107,7 +119,7 @@ class Schedules:
             self._session.messages.say_once(f"The schedule is no longer recorded: {error}", "warning")
 
 
-def _recorded(replay: str, name: str, box: int, session: Session) -> list[float]:
+def _recorded(replay: str, name: str, box: int, session: ScheduledSession) -> list[float]:
     """The values of the run, or in the file, that `replay` names.
 
     Raises:

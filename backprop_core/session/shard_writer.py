@@ -18,7 +18,7 @@ from backprop_core.checkpoints.files import FileFacts
 from backprop_core.checkpoints.shards import Part, Shards, write_part
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointWriteError
-from backprop_core.ports.framework import Ranks
+from backprop_core.ports.ranks import Ranks
 
 LOOK_EVERY_S = 0.005
 PATIENCE_S = 30.0

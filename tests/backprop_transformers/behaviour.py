@@ -244,7 +244,7 @@ def without_ours(folder: Path) -> Any:
 @case
 def attached(folder: Path) -> Any:
     """`attach` adds one callback to a Trainer that has none, once, and none to another."""
-    from backprop_transformers import train_entry
+    from backprop_transformers import callback, train_entry
     from backprop_transformers.attach import attach
 
     attach()
@@ -259,7 +259,7 @@ def attached(folder: Path) -> Any:
         bare.train()
         own.train()
     finally:
-        train_entry.find_with(train_entry.users_callback)
+        train_entry.find_with(callback.users_callback)
     count = [
         sum(isinstance(c, BackpropCallback) for c in made.callback_handler.callbacks) for made in (bare, own)
     ]

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from backprop_core.loop.resume_report import Given, Place, pass_sentence, resume_sentence
+from backprop_core.loop.resume_report import Given, pass_sentence, resume_sentence
+from backprop_core.ports.unmodified_loop import ResumePoint
 
-GIVEN = Given(["model", "optimizer", "scheduler"], late=False, place=Place.PASS, batches=12)
+GIVEN = Given(["model", "optimizer", "scheduler"], late=False, place=ResumePoint.PASS, batches=12)
 
 
 IN_PASS = "the interrupted pass over the data goes on behind its first 12 batches"
@@ -28,10 +29,14 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
         (replace(GIVEN, objects=["model"]), "The state of model came back; ", "model, "),
         (replace(GIVEN, objects=[]), "Of the objects of this loop none came back", "The state of"),
         (replace(GIVEN, late=True), "came back behind the first step, which had no effect", "none came back"),
-        (replace(GIVEN, place=Place.NEXT_PASS), "the data goes on with the next pass", "interrupted"),
-        (replace(GIVEN, place=Place.AWAITED), "has not begun again so far", "goes on"),
-        (replace(GIVEN, place=Place.UNKNOWN), "its data begins anew", "pass over the data"),
-        (replace(GIVEN, place=Place.STEP), "in place of the loop: for step in box.steps(N):", "box.batches"),
+        (replace(GIVEN, place=ResumePoint.NEXT_PASS), "the data goes on with the next pass", "interrupted"),
+        (replace(GIVEN, place=ResumePoint.AWAITED), "has not begun again so far", "goes on"),
+        (replace(GIVEN, place=ResumePoint.UNKNOWN), "its data begins anew", "pass over the data"),
+        (
+            replace(GIVEN, place=ResumePoint.STEP),
+            "in place of the loop: for step in box.steps(N):",
+            "box.batches",
+        ),
         (
             replace(GIVEN, in_block=True),
             f"Two lines make it exact, in place of the loop: {BATCHES} Or leave the block out: 'backprop run' counts",
@@ -49,5 +54,5 @@ def test_each_fact_has_its_words_and_no_other(given: Given, says: str, says_not:
 
 def test_a_pass_that_goes_on_later_is_told_when_it_does() -> None:
     """While it is awaited nothing more is said; then where it goes on."""
-    assert pass_sentence(replace(GIVEN, place=Place.AWAITED)) == ""
+    assert pass_sentence(replace(GIVEN, place=ResumePoint.AWAITED)) == ""
     assert pass_sentence(GIVEN) == "The interrupted pass over the data goes on behind its first 12 batches."

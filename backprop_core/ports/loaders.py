@@ -1,0 +1,78 @@
+"""A framework's data loaders: passes over them whose place can be saved and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class LoaderReading(Protocol):
+    """One pass over a data loader whose position can be saved and found again."""
+
+    length: int | None
+    """Batches in the pass, where the loader knows."""
+
+    batch_size: int | None
+    """Samples in each batch, the last perhaps fewer, where the loader knows."""
+
+    caveat: str
+    """One sentence on what of this loader cannot come back bit for bit, or empty."""
+
+    def begin(
+        self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
+        """An iterator that stands behind `skip` batches.
+
+        Args:
+            saved: what `position` returned in the earlier process, or None for a new pass.
+            skip: batches already trained.
+            resume_randomness: sets every random generator to where it was at the boundary, where the first of the batches
+                to come had been asked for; to be called last. None: it had not been, so what asking for it draws is still
+                to be drawn, and the caller sets the generators.
+        """
+        ...
+
+    def note_start(self) -> None:
+        """A pass begins now, by somebody else's hand: remember what `position` has to tell of it."""
+        ...
+
+    def position(self, *, midway: bool) -> Any:
+        """What `begin` needs to find back to this pass, as values that a checkpoint can hold.
+
+        Args:
+            midway: the boundary lies in a loop inside the batch given last, so that batch is to be given again.
+        """
+        ...
+
+
+class LoaderPasses(Protocol):
+    """The passes over loaders that a script begins by itself."""
+
+    def watch(self, randomness: RandomnessKeeper) -> AbstractContextManager[None]:
+        """Inside, every pass that begins is remembered."""
+        ...
+
+    def made_by(self, iterator: object) -> tuple[Any, LoaderReading] | None:
+        """The loader that made `iterator`, and the reading that knows how its pass began."""
+        ...
+
+    def given_by(self, iterator: object) -> int | None:
+        """Items that `iterator` has given; None where nobody counts them, or where it is over."""
+        ...
+
+    def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
+        """`iterator` was made of `loader` by somebody who knows how its pass began."""
+        ...
+
+    def is_loader(self, source: object) -> bool:
+        """Whether it is a loader whose passes are remembered."""
+        ...
+
+
+class RandomnessKeeper(Protocol):
+    """Takes and sets all global random generators of all frameworks together."""
+
+    def randomness(self) -> dict[str, object]: ...
+
+    def set_randomness(self, states: Any) -> None: ...

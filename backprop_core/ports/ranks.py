@@ -1,0 +1,63 @@
+"""The processes of one training, as a framework lets them talk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from backprop_core.outcome import Outcome
+
+
+class Ranks(Protocol):
+    """The processes of one training, and how they talk; all come to the same boundaries."""
+
+    count: int
+    rank: int
+
+    def share(self, opening: Any) -> Any:
+        """What the first rank gives, on every rank."""
+        ...
+
+    def hear(self, number: int) -> int:
+        """The highest signal number that any rank has received, or 0."""
+        ...
+
+    def agree(self, why_not: str) -> str:
+        """Each says why it cannot go on, or nothing; the first such sentence on every rank, or nothing."""
+        ...
+
+    def ask_for_states(self) -> None:
+        """The first rank is about to save: the others take part."""
+        ...
+
+    def post(self, key: str, text: str) -> None:
+        """Leave word for another rank, from any thread, without waiting for it."""
+        ...
+
+    def posted(self, key: str) -> str | None:
+        """What was left under `key`; None while there is nothing. From any thread."""
+        ...
+
+    def gather(self, own: Any) -> list[Any]:
+        """What every rank gave, in the order of ranks, on the first."""
+        ...
+
+    def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
+        """The first rank lets the others go on for `batches` boundaries, or leave."""
+        ...
+
+    def step_aside(self, why: str) -> None:
+        """The first rank cannot go on in the box: the others step aside as well."""
+        ...
+
+    def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
+        """The others do what the first rank says until it lets go: whether to leave, boundaries to the next, outcome.
+
+        Raises:
+            RankError: it steps aside.
+        """
+        ...
+
+    def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
+        """How many boundaries may pass without a word."""
+        ...

@@ -1,0 +1,59 @@
+"""What trains in a script whose loops are counted, and the steps of its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Protocol
+
+
+class StepListener(Protocol):
+    """Is told of the optimizer steps of a script whose loops are counted."""
+
+    def before_step(self, *, closure: bool, seldom: bool) -> None:
+        """An optimizer is about to step.
+
+        Args:
+            closure: it is given a function that evaluates the loss, and may call it any number of times.
+            seldom: it has taken few steps so far, so this one may be a whole training.
+        """
+        ...
+
+    def stepped(self) -> None:
+        """It has stepped."""
+        ...
+
+    def evaluation(self) -> AbstractContextManager[object]:
+        """Around each call of the function that the step was given."""
+        ...
+
+    def inside_step(self, *, lowest: bool, seldom: bool) -> None:
+        """Behind such a call, once there were many: whether its loss is the lowest so far. May end the process."""
+        ...
+
+
+class TrainedObjects(Protocol):
+    """What trains in a script whose loops are counted."""
+
+    sees_steps: bool
+    """Whether steps are told; where they are not, an iteration of the innermost training loop is one."""
+
+    grew: bool
+    """An optimizer has stepped that `objects` was not asked about yet."""
+
+    def watch(self, listener: StepListener) -> AbstractContextManager[None]:
+        """Inside, `listener` is told of each step of an optimizer."""
+        ...
+
+    def objects(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """What trains, by the names that the script gives it in `frame` and around it."""
+        ...
+
+    def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
+        """What exists and could train, by the same names."""
+        ...
+
+    def awaits_backward(self, value: object) -> bool:
+        """Whether `value` is an array at the end of a graph that gradients may still be taken through."""
+        ...
