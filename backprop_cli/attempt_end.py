@@ -21,7 +21,7 @@ from backprop_core.strict_json import as_float, as_number, as_object, as_text, a
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
+class LastKnown:
     """The last that is known of an attempt: what its event and its record say."""
 
     exit_status: int | None
@@ -31,7 +31,7 @@ class Last:
     seconds: float | None
 
 
-def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: Last) -> AttemptEnded:
+def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: LastKnown) -> AttemptEnded:
     """The event of an attempt's end; made here and nowhere else."""
     over = verdict.outcome is Outcome.COMPLETED
     return AttemptEnded(

@@ -13,7 +13,7 @@ from typing import Any
 
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.attempt_end import (
-    Last,
+    LastKnown,
     attempt_ended,
     farewell,
     first,
@@ -358,7 +358,7 @@ class Launch:
             first(as_float(facts.get("loss")), loss),
         )
         used_s = None if ending is None else ending.used_s
-        ended = attempt_ended(record, number, verdict, Last(exit_status, step, loss, checkpoint, used_s))
+        ended = attempt_ended(record, number, verdict, LastKnown(exit_status, step, loss, checkpoint, used_s))
         if self._monitor is not None:
             self._monitor.log.write(ended)
         try:

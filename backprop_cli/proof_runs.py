@@ -39,7 +39,7 @@ class ResumeFailedError(BackpropError):
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ProvenScript:
     """What is run.
 
     Attributes:
@@ -88,7 +88,7 @@ class ProofRuns:
         self,
         root: Path,
         scratch: Scratch,
-        script: Script,
+        script: ProvenScript,
         steps: int,
         clock: Clock,
         ends_at: float,

@@ -12,7 +12,7 @@ from backprop_core.prove.comparison import Compared
 from backprop_core.prove.cuts import plan_cuts
 from backprop_core.prove.verdict import (
     Proof,
-    Verdict,
+    ProofVerdict,
     compare_cut,
     names_of_the_attempt,
     reproducible,
@@ -33,7 +33,7 @@ def prove(runs: ProofRuns, steps: int, cuts: int, say: Say, *, seed: str = "") -
     try:
         return _prove(runs, steps, cuts, say, seed)
     except BoxOverError as error:
-        return Proof(Verdict.UNFINISHED, str(error))
+        return Proof(ProofVerdict.UNFINISHED, str(error))
 
 
 def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof:
@@ -48,7 +48,7 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     trained = max(one.step for one in first.first_rank.steps)
     if not planned:
         return Proof(
-            Verdict.UNFINISHED,
+            ProofVerdict.UNFINISHED,
             f"The training has {trained} steps that could be seen: too few to cut it.",
             steps=trained,
         )
@@ -57,7 +57,7 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
         cut = runs.cut("cut", planned)
     except ResumeFailedError as error:
         return Proof(
-            Verdict.DIFFERENT,
+            ProofVerdict.DIFFERENT,
             f"The training could not be resumed. {error}",
             cuts=[one.text for one in planned],
             group="resume",
@@ -98,7 +98,7 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
     if cause is not None:
         one = cause.difference
         return Proof(
-            Verdict.DIFFERENT,
+            ProofVerdict.DIFFERENT,
             cause.sentence[:1].upper() + cause.sentence[1:],
             found.steps,
             texts,
@@ -113,10 +113,13 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
     missing = trained - max((one.step for stream in cut.streams for one in stream.steps), default=0)
     if missing > 0:
         return Proof(
-            Verdict.UNFINISHED, f"The cut run ended {missing} steps before the whole one.", found.steps, texts
+            ProofVerdict.UNFINISHED,
+            f"The cut run ended {missing} steps before the whole one.",
+            found.steps,
+            texts,
         )
     said = f"Bit-identical over {_count(found.steps, 'step')} and {_count(len(texts), 'cut')}."
-    return Proof(Verdict.IDENTICAL, said, found.steps, texts, rows_of(found))
+    return Proof(ProofVerdict.IDENTICAL, said, found.steps, texts, rows_of(found))
 
 
 def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) -> list[str]:
@@ -127,7 +130,7 @@ def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) 
         notes.append(
             f"{_count(planned - len(cut.cuts), 'cut')} did not come about: that place cannot be left."
         )
-    if proof.verdict is Verdict.IDENTICAL:
+    if proof.verdict is ProofVerdict.IDENTICAL:
         notes += [
             f"`{name}` was not brought back by a resume, and had its value again a step later."
             for name in without_effect(found, first.first_rank)[:10]
@@ -158,7 +161,7 @@ def _not_reproducible(
             notes.append(f"Not deterministic, says the framework: {named}.")
     one = why.difference
     return Proof(
-        Verdict.NOT_REPRODUCIBLE,
+        ProofVerdict.NOT_REPRODUCIBLE,
         f"The script itself is not reproducible: two whole runs differ. {why.sentence[:1].upper()}{why.sentence[1:]}",
         compared.steps,
         (),

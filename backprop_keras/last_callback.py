@@ -52,7 +52,7 @@ class FitListener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FitArguments:
     """The arguments of a running `fit` that a callback is not told."""
 
     epoch_iterator: Any
@@ -69,7 +69,7 @@ class Fit:
         return [] if alive is None else list(alive.callbacks)
 
 
-def running_fit(callback: Any, frame: FrameType | None) -> Fit:
+def running_fit(callback: Any, frame: FrameType | None) -> FitArguments:
     """The `fit` that calls `callback`, found by walking up from `frame`: Keras hands a callback nothing but the model.
 
     Raises:
@@ -82,7 +82,7 @@ def running_fit(callback: Any, frame: FrameType | None) -> Fit:
             found = owner
         if found is not None and "epoch_iterator" in frame.f_locals and frame.f_code.co_name == "fit":
             given = frame.f_locals
-            return Fit(
+            return FitArguments(
                 given["epoch_iterator"],
                 given["epochs"],
                 given.get("validation_data") is not None,

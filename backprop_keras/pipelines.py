@@ -45,7 +45,7 @@ def shuffles_without_seed(dataset: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Passes:
+class PassCount:
     """Of one pipeline in this process.
 
     Attributes:
@@ -61,12 +61,12 @@ class PassLedger:
     """The passes over every pipeline of the process."""
 
     def __init__(self) -> None:
-        self._known: WeakIdentityMap[Passes] = WeakIdentityMap()
+        self._known: WeakIdentityMap[PassCount] = WeakIdentityMap()
 
-    def of(self, dataset: Any) -> Passes:
+    def of(self, dataset: Any) -> PassCount:
         known = self._known.get(dataset)
         if known is None:
-            known = self._known[dataset] = Passes()
+            known = self._known[dataset] = PassCount()
         return known
 
 
@@ -74,7 +74,7 @@ class PassLedger:
 class PassesTracked:
     """The number of passes over one pipeline, in every checkpoint."""
 
-    passes: Passes
+    passes: PassCount
 
     def capture(self) -> object:
         return {"begun": self.passes.begun}
@@ -90,7 +90,7 @@ class PassesTracked:
 class PipelineReading:
     """One pass over a pipeline: what is trained is read again inside tf.data and dropped."""
 
-    def __init__(self, dataset: Any, passes: Passes, randomness: RandomnessKeeper) -> None:
+    def __init__(self, dataset: Any, passes: PassCount, randomness: RandomnessKeeper) -> None:
         self._dataset, self._passes, self._randomness = dataset, passes, randomness
         self._before: Any = None
         self.batch_size: int | None = None

@@ -17,7 +17,7 @@ from backprop_keras.backends import active
 from backprop_keras.building import is_built
 from backprop_keras.callback_states import training_goes_on
 from backprop_keras.guarded_listener import GuardedListener
-from backprop_keras.last_callback import Fit, take_seat, when_all_have_begun
+from backprop_keras.last_callback import FitArguments, take_seat, when_all_have_begun
 from backprop_keras.training_state import FitState
 
 _ABSENT = object()
@@ -37,7 +37,7 @@ class FitBox:
         skipping: batches are taken that were trained before the checkpoint.
     """
 
-    def __init__(self, fit: Fit, model: Any, settings: SessionSettings, clock: Clock) -> None:
+    def __init__(self, fit: FitArguments, model: Any, settings: SessionSettings, clock: Clock) -> None:
         self._fit, self._model, self._now = fit, model, clock.monotonic
         self._fit_state = FitState(model, fit)
         governed = bool(settings.environ.get(contract.RUN_DIR))

@@ -24,7 +24,7 @@ from backprop_keras.building import build_as_planned, build_without_data, is_bui
 from backprop_keras.dataloader_state import DataPlace
 from backprop_keras.export import FIT as _FIT
 from backprop_keras.export import weights_layout
-from backprop_keras.last_callback import Fit
+from backprop_keras.last_callback import FitArguments
 from backprop_keras.script_watch import CallbackWatch, is_stored
 
 _OWN = "backprop."
@@ -43,7 +43,7 @@ class FitState:
         say: tells the user something once.
     """
 
-    def __init__(self, model: Any, fit: Fit) -> None:
+    def __init__(self, model: Any, fit: FitArguments) -> None:
         known = [framework.translator for framework in frameworks_in_use()]
         self.translators: Sequence[Translator] = (*known, NumpyTranslator())
         self.script = CallbackWatch(fit.callbacks, self.translators)

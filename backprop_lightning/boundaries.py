@@ -16,12 +16,12 @@ from backprop_core.deadline.forecast import Phase
 from backprop_core.ports.patches import Patches
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.proof import noted_calls, recorder_of
-from backprop_lightning.dataloader_state import LoaderWatch
+from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.schedule import batches_of, quiet_until
 from backprop_lightning.training_state import LightningState
 
 
-class Boundaries(Protocol):
+class BoundaryListener(Protocol):
     """Who is told of boundaries: who has the session, or on the other ranks who follows."""
 
     faults: OwnFaults
@@ -55,7 +55,7 @@ class TrainingLoop:
     def __init__(
         self,
         training_state: LightningState,
-        boundaries: Boundaries,
+        boundaries: BoundaryListener,
         clock: Clock,
         resumed: Mapping[str, Any] | None,
         *,
@@ -132,7 +132,7 @@ class TrainingLoop:
     def _watch_loaders(self) -> bool:
         """Watch them, and say whether they stand where the checkpoint was made; otherwise Lightning does what it does."""
         fit_loop = self._trainer.fit_loop
-        watch = LoaderWatch(
+        watch = CombinedLoaderWatch(
             fit_loop._combined_loader, self._training_state.randomness, self._boundaries.mends
         )
         watch.install()

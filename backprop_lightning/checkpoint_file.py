@@ -50,7 +50,7 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ScriptsOwn:
     """What the running script has of its own in place of what a checkpoint holds.
 
     Attributes:
@@ -62,15 +62,15 @@ class Script:
     reads_entries: bool
 
     @staticmethod
-    def of(trainer: Any) -> Script:
+    def of(trainer: Any) -> ScriptsOwn:
         owners = [one for one in (trainer.lightning_module, trainer.datamodule) if one is not None]
         hyper = {one.CHECKPOINT_HYPER_PARAMS_KEY: dict(one.hparams) for one in owners if one.hparams}
         hooks = [getattr(type(one), "on_load_checkpoint", None) for one in (*owners, *trainer.callbacks)]
-        return Script(hyper, any(hook and not hook.__module__.startswith(_LIGHTNING) for hook in hooks))
+        return ScriptsOwn(hyper, any(hook and not hook.__module__.startswith(_LIGHTNING) for hook in hooks))
 
 
 def read(
-    data: memoryview, source: str, script: Script, say: Callable[[str], None] = lambda text: None
+    data: memoryview, source: str, script: ScriptsOwn, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """The checkpoint dict in `data`, which must have been verified. Runs no code from it: torch's `weights_only` rules.
 
@@ -108,7 +108,7 @@ def _unreadable(source: str, what: str) -> StateMismatchError:
     )
 
 
-def refused(checkpoint: dict[str, Any], script: Script) -> str:
+def refused(checkpoint: dict[str, Any], script: ScriptsOwn) -> str:
     """What `read` will refuse of this checkpoint, or an empty text. Weights and optimizers are not looked at."""
     rest = {key: value for key, value in checkpoint.items() if key not in ("state_dict", "optimizer_states")}
     try:
@@ -122,7 +122,7 @@ def refused(checkpoint: dict[str, Any], script: Script) -> str:
     return ""
 
 
-def hard_hyper_parameters(checkpoint: dict[str, Any], script: Script) -> dict[str, set[str]]:
+def hard_hyper_parameters(checkpoint: dict[str, Any], script: ScriptsOwn) -> dict[str, set[str]]:
     """Those that cannot be pickled, or that keep the rest of the file from being read, by key: they are left out of it."""
     hard: dict[str, set[str]] = {}
     for key in (key for key in checkpoint if key.endswith("hyper_parameters")):

@@ -150,7 +150,7 @@ class Watched:
         return iterator
 
 
-class LoaderWatch:
+class CombinedLoaderWatch:
     """Watches all loaders of one CombinedLoader from its next iterator on.
 
     Args:

@@ -28,7 +28,7 @@ from backprop_lightning import checkpoint_file, scripts_checkpoint, version_fold
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.training_state import OURS, LightningState, is_ours
-from backprop_torch.ranks import Ranks
+from backprop_torch.ranks import TorchRanks
 
 
 class PatchedFit(ABC):
@@ -39,7 +39,7 @@ class PatchedFit(ABC):
         outputs: what the last training step returned.
     """
 
-    def __init__(self, trainer: Any, ranks: Ranks, clock: Clock) -> None:
+    def __init__(self, trainer: Any, ranks: TorchRanks, clock: Clock) -> None:
         self.trainer = trainer
         self.ranks = ranks
         self.clock = clock
@@ -216,7 +216,7 @@ class PatchedFit(ABC):
             )
         data: Any = loaded.states[checkpoint_file.NAME]
         self._ours = loaded.states[OURS]
-        script = checkpoint_file.Script.of(self.trainer)
+        script = checkpoint_file.ScriptsOwn.of(self.trainer)
         checkpoint = checkpoint_file.read(data, source, script, self.tell)
         connector._loaded_checkpoint = migrated(self.trainer, checkpoint, source)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"

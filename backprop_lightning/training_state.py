@@ -17,13 +17,13 @@ from backprop_core.script_state.unkept import Unkept
 from backprop_core.session.session import Position
 from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
-from backprop_lightning.dataloader_state import LoaderWatch
+from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
-from backprop_torch.ranks import Ranks
+from backprop_torch.ranks import TorchRanks
 from backprop_torch.rng_state import Randomness
 
 OURS = "backprop.lightning"
@@ -38,13 +38,13 @@ class LightningState:
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
     """
 
-    def __init__(self, trainer: Any, ranks: Ranks, clock: Clock) -> None:
+    def __init__(self, trainer: Any, ranks: TorchRanks, clock: Clock) -> None:
         self.trainer = trainer
         self.ranks = ranks
         self.framework = TorchFramework()
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
         self.randomness = Randomness()
-        self.loaders: LoaderWatch | None = None
+        self.loaders: CombinedLoaderWatch | None = None
         self.pending = False
         self.warn: Callable[[str], None] = lambda text: None
         self._read_once = False
@@ -67,7 +67,7 @@ class LightningState:
 
     def _read_back(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """Whether this could be read again is said while there is time; hyper-parameters do not stand in the way."""
-        script = checkpoint_file.Script.of(self.trainer)
+        script = checkpoint_file.ScriptsOwn.of(self.trainer)
         if refusal := checkpoint_file.refused(checkpoint, script):
             self._hard = checkpoint_file.hard_hyper_parameters(checkpoint, script)
             checkpoint = checkpoint_file.without(checkpoint, self._hard)

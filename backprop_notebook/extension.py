@@ -34,7 +34,7 @@ _SHOW = "__backprop_show__"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MagicLine:
     """What stands behind `%%timebox`.
 
     Attributes:
@@ -48,7 +48,7 @@ class Asked:
     fresh: bool = False
 
 
-def parse_line(line: str) -> Asked:
+def parse_line(line: str) -> MagicLine:
     """Read the line of the magic.
 
     Raises:
@@ -72,7 +72,7 @@ def parse_line(line: str) -> Asked:
             raise UsageError(f"%%timebox does not understand {word!r}.", USAGE)
     if "budget" in given:
         parse_duration(given["budget"])
-    return Asked(**given)
+    return MagicLine(**given)
 
 
 class Cells:
@@ -173,7 +173,7 @@ def _say_end(training: CellTraining) -> None:
 class _CellSettings:
     """Makes the settings of a cell's session when it opens."""
 
-    asked: Asked
+    asked: MagicLine
     source: str
     began: float
 
@@ -236,4 +236,4 @@ def load(shell: Any) -> None:
     shell.register_magic_function(cells.timebox, magic_kind="cell", magic_name="timebox")
 
 
-__all__ = ["Asked", "Cells", "load", "parse_line"]
+__all__ = ["Cells", "MagicLine", "load", "parse_line"]

@@ -17,7 +17,7 @@ _MARGIN_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class NotebookHost:
     """A service that runs notebooks.
 
     Attributes:
@@ -30,12 +30,14 @@ class Host:
     advice: tuple[str, ...] = ()
 
 
-def host_of(environ: Mapping[str, str], clock: Clock) -> Host | None:
+def host_of(environ: Mapping[str, str], clock: Clock) -> NotebookHost | None:
     """The service that this kernel runs on, or None."""
     if environ.get("KAGGLE_KERNEL_RUN_TYPE"):
-        return Host("Kaggle", _kaggle_end(environ, clock), _home_advice(environ, Path("/kaggle/working")))
+        return NotebookHost(
+            "Kaggle", _kaggle_end(environ, clock), _home_advice(environ, Path("/kaggle/working"))
+        )
     if environ.get("COLAB_RELEASE_TAG"):
-        return Host("Colab", None, _colab_advice(environ, Path("/content/drive/MyDrive")))
+        return NotebookHost("Colab", None, _colab_advice(environ, Path("/content/drive/MyDrive")))
     return None
 
 
@@ -77,4 +79,4 @@ def _home_advice(environ: Mapping[str, str], lasting: Path) -> tuple[str, ...]:
     return (f"{gone} To keep them: %env {contract.HOME}={lasting}/.backprop",)
 
 
-__all__ = ["Host", "host_of"]
+__all__ = ["NotebookHost", "host_of"]

@@ -271,7 +271,7 @@ def restore_start(
     generators.restore(start["own"])
 
 
-class LoaderReading:
+class StockLoaderReading:
     """One pass over a stock DataLoader.
 
     Args:

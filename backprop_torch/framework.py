@@ -92,12 +92,12 @@ class TorchFramework:
         if is_accelerated(loader):
             return AcceleratedReading(loader, randomness, replay=replay)
         if replay:
-            return dataloader_state.LoaderReading(loader, randomness, replay=True)
+            return dataloader_state.StockLoaderReading(loader, randomness, replay=True)
         if callable(getattr(loader, "state_dict", None)) and callable(
             getattr(loader, "load_state_dict", None)
         ):
             return dataloader_state.StatefulReading(loader, randomness)
-        return dataloader_state.LoaderReading(loader, randomness)
+        return dataloader_state.StockLoaderReading(loader, randomness)
 
     def synchronize(self) -> None:
         if cuda_in_use():

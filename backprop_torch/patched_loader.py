@@ -17,7 +17,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 Original = Callable[[Any], Any]
 
 
-class LoaderWatch(Protocol):
+class LoaderListener(Protocol):
     """Told of what the script does with its loaders. Each method answers with what the original answers."""
 
     def begin(self, original: Original, loader: Any) -> Any:
@@ -34,7 +34,7 @@ class LoaderWatch(Protocol):
 
 
 @contextmanager
-def patched_loader(watch: LoaderWatch) -> Iterator[None]:
+def patched_loader(watch: LoaderListener) -> Iterator[None]:
     """The methods are replaced inside, and exactly what was there before outside."""
     replaced: list[tuple[type[Any], str, Any]] = []
 
@@ -64,21 +64,21 @@ def patched_loader(watch: LoaderWatch) -> Iterator[None]:
             setattr(kind, name, value)
 
 
-def _begins(watch: LoaderWatch, original: Original) -> Original:
+def _begins(watch: LoaderListener, original: Original) -> Original:
     def begin_pass(loader: Any) -> Any:
         return watch.begin(original, loader)
 
     return begin_pass
 
 
-def _gives(watch: LoaderWatch, original: Original) -> Original:
+def _gives(watch: LoaderListener, original: Original) -> Original:
     def next_item(iterator: Any) -> Any:
         return watch.next(original, iterator)
 
     return next_item
 
 
-def _is_made(watch: LoaderWatch, original: Callable[..., None]) -> Callable[..., None]:
+def _is_made(watch: LoaderListener, original: Callable[..., None]) -> Callable[..., None]:
     def init(iterator: Any, *args: Any, **kwargs: Any) -> None:
         original(iterator, *args, **kwargs)
         watch.born(iterator)

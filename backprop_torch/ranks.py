@@ -26,7 +26,7 @@ _GIVE, _GO_ON, _LEAVE, _ASIDE = 1, 2, 3, 4
 _OUTCOMES = tuple(Outcome)
 
 
-class Ranks(Protocol):
+class TorchRanks(Protocol):
     """The processes of one training."""
 
     count: int

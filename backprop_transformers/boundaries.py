@@ -26,7 +26,7 @@ class LeaveEvaluation(BaseException):
     """Leaves an evaluation that would not end in time. Not an Exception, so that nobody's `except Exception` eats it."""
 
 
-class Boundaries:
+class TrainBoundaries:
     """The boundaries of one `train`.
 
     Args:

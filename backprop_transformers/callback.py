@@ -14,7 +14,7 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
 from backprop_core.outcome import Outcome
 from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
-from backprop_transformers.boundaries import Boundaries
+from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.needs import check_needs
 from backprop_transformers.train_entry import patch_train
 from backprop_transformers.training import BoxedTraining
@@ -74,7 +74,7 @@ class BackpropCallback(TrainerCallback):
             framework="transformers",
         )
         self._training: BoxedTraining | None = None
-        self._boundaries: Boundaries | None = None
+        self._boundaries: TrainBoundaries | None = None
         patch_train(users_callback)
 
     @classmethod

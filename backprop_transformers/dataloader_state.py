@@ -26,7 +26,7 @@ from backprop_torch.dataloader_state import (
 )
 
 
-class LoaderWatch:
+class TrainLoaderWatch:
     """Watches one training loader from its next pass on.
 
     Args:
@@ -182,7 +182,7 @@ class _Fetching:
         ahead: batches that were made already and are given first.
     """
 
-    def __init__(self, iterator: Iterator[Any], watch: LoaderWatch, ahead: Sequence[Any] = ()) -> None:
+    def __init__(self, iterator: Iterator[Any], watch: TrainLoaderWatch, ahead: Sequence[Any] = ()) -> None:
         self._iterator = iterator
         self._watch = watch
         self._ahead = deque(ahead)

@@ -25,8 +25,8 @@ from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_core.session.ranks_error import RankError
 from backprop_core.session.session import Session
-from backprop_transformers.boundaries import Boundaries
-from backprop_transformers.dataloader_state import LoaderWatch
+from backprop_transformers.boundaries import TrainBoundaries
+from backprop_transformers.dataloader_state import TrainLoaderWatch
 from backprop_transformers.training_state import OURS, Stage, TrainState, is_ours, rest_of
 
 _STATE_FILE = "trainer_state.json"
@@ -53,7 +53,7 @@ class TrainPatches:
         self._ignored_keys: Any = None
         self._skips_epoch_end = False
         self._replays = False
-        self.boundaries = Boundaries(
+        self.boundaries = TrainBoundaries(
             session, train_state, clock, self._trainer._maybe_log_save_evaluate, self.faults
         )
 
@@ -141,7 +141,7 @@ class TrainPatches:
         loader = self._handler.train_dataloader
         if self._train_state.loader is not None:
             self._train_state.loader.uninstall()
-        self._train_state.loader = watch = LoaderWatch(loader, self._train_state.randomness)
+        self._train_state.loader = watch = TrainLoaderWatch(loader, self._train_state.randomness)
         if not watch.watching and not watch.dispatches:
             self._session.messages.say_once(
                 f"The training loader, a {type(loader).__name__}, cannot be watched: "

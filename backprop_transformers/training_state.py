@@ -29,7 +29,7 @@ from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, OptimizerTracked
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
-from backprop_transformers.dataloader_state import LoaderWatch
+from backprop_transformers.dataloader_state import TrainLoaderWatch
 from backprop_transformers.script_watch import TrainerScriptWatch, is_theirs
 
 OURS = "backprop.transformers"
@@ -76,7 +76,7 @@ class TrainState:
         self.epoch = -1
         self.batch = 0
         self.stage = Stage.STEP
-        self.loader: LoaderWatch | None = None
+        self.loader: TrainLoaderWatch | None = None
         self.step_values: dict[str, Any] = {}
         self.elapsed_s = elapsed_s
         self._earlier_pass: Any = None

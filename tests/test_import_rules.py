@@ -302,6 +302,25 @@ def test_every_decision_has_a_number_of_its_own() -> None:
         assert record.read_text(encoding="utf-8").startswith(f"# {int(record.name[:4])}. "), record.name
 
 
+SAME_NAMES = {
+    "BackpropCallback": "what users write, one in each adapter's package",
+    "BudgetLR": "what users write, one for PyTorch and one for Keras",
+}
+"""Names that several classes have, and why. None is added without a reason that a reader accepts."""
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """A class's name has one meaning in all of our packages; one that begins with an underscore is its file's own."""
+    places: dict[str, list[str]] = {}
+    for path in [path for package in _packages() for path in _files(package)]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    shared = {name: files for name, files in places.items() if len(files) > 1}
+    assert not {name: shared[name] for name in shared.keys() - SAME_NAMES.keys()}
+    assert SAME_NAMES.keys() <= shared.keys()
+
+
 LONG_FILES = {
     "backprop_core/events/kinds.py": "one table: every event and its fields, from which docs/events.md is made",
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",

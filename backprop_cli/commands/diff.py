@@ -14,7 +14,7 @@ from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
 from backprop_core.history.differences import (
     CurveDifference,
-    Difference,
+    FieldDifference,
     RunDifference,
     ValuesAt,
     compare_runs,
@@ -84,7 +84,7 @@ def _look_up(store: RunStore, name: str) -> tuple[RunHistory, Provenance | None]
 def _show(ids: Sequence[str], found: RunDifference) -> None:
     shown = False
     for part, title in _PARTS.items():
-        rows: tuple[Difference, ...] = getattr(found, part)
+        rows: tuple[FieldDifference, ...] = getattr(found, part)
         if rows:
             shown = _heading(title, shown)
             show_table(

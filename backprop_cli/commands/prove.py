@@ -16,7 +16,7 @@ from backprop_cli.parameters import complete_files, config_options, json_option,
 from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
 from backprop_core.errors import UsageError
 from backprop_core.prove.scratch import LIMIT_BYTES, Scratch
-from backprop_core.prove.verdict import Proof, Verdict
+from backprop_core.prove.verdict import Proof, ProofVerdict
 
 _EXAMPLES = """\b
 Examples:
@@ -90,7 +90,7 @@ def _proven(
     Args:
         flags, passed: what stands before the script in `backprop run`; `resume` takes those that are passed, too.
     """
-    from backprop_cli.proof_runs import ProofRuns, Script, remove_all
+    from backprop_cli.proof_runs import ProofRuns, ProvenScript, remove_all
     from backprop_cli.proving import prove
     from backprop_core.clock import SYSTEM
 
@@ -102,7 +102,7 @@ def _proven(
         scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
         scratch.measure()
         script, *arguments = [_moved(word, cwd, scratch.work) for word in command_line]
-        words = Script([*flags, *passed, script, "--", *arguments], passed)
+        words = ProvenScript([*flags, *passed, script, "--", *arguments], passed)
         tell(f"proving {one_line(command_line[0])} in a copy of {cwd}, within {box_text(minutes)}.")
         progress = _Progress(steps)
         runs = ProofRuns(root, scratch, words, steps, SYSTEM, ends_at, progress.reached)
@@ -183,9 +183,9 @@ class _Progress:
 def show(proof: Proof) -> None:
     """The verdict for people: the sentence, what mends it, the table, and what else was seen."""
     click.echo(one_lines(proof.sentence))
-    if proof.verdict is not Verdict.IDENTICAL and proof.depends:
+    if proof.verdict is not ProofVerdict.IDENTICAL and proof.depends:
         click.echo(f"  depends on it: {one_line(proof.depends)}")
-    if proof.mend and proof.verdict is not Verdict.IDENTICAL:
+    if proof.mend and proof.verdict is not ProofVerdict.IDENTICAL:
         click.echo(f"  what to do:    {one_line(proof.mend)}")
     if proof.cuts:
         click.echo(f"  cut:           {', '.join(proof.cuts)}")

@@ -20,7 +20,7 @@ from backprop_core.events.kinds import Complained
 from backprop_core.governor import kernel
 from backprop_core.governor.keeper import Charge, Keepers
 from backprop_core.governor.monitor import DECIDED, Monitor
-from backprop_core.governor.observed import Cause, Ending, Line, SessionView, View
+from backprop_core.governor.observed import EndCause, Ending, Line, SessionView, View
 from backprop_core.governor.plan import Move, PlanFacts, PlannedMove, next_move
 from backprop_core.governor.signals import WARNINGS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
@@ -270,7 +270,7 @@ class Governor:
         return self._catches[1]
 
     def _make(self, move: Move) -> None:
-        self._steering.cause = self._steering.cause or Cause.DEADLINE
+        self._steering.cause = self._steering.cause or EndCause.DEADLINE
         if move is Move.ASK:
             self._steering.ask()
         elif move is Move.KILL:

@@ -26,7 +26,7 @@ Line = Mapping[str, Any]
 """A decoded line of the events file."""
 
 
-class Cause(StrEnum):
+class EndCause(StrEnum):
     """Why the governor wanted the attempt to end."""
 
     DEADLINE = "deadline"
@@ -99,7 +99,7 @@ class SessionView:
 
 
 @dataclass(slots=True)
-class Pause:
+class ObservedPause:
     """A time in which the script was held up. `seconds` is None while it lasts."""
 
     why: str
@@ -154,7 +154,7 @@ class Ending:
     """
 
     returncode: int
-    cause: Cause | None
+    cause: EndCause | None
     detail: str
     killed: bool
     session: SessionView
@@ -163,7 +163,7 @@ class Ending:
     used_s: float
     unused_s: float
     leftovers: tuple[str, ...]
-    pauses: tuple[Pause, ...]
+    pauses: tuple[ObservedPause, ...]
     lost_bytes: int
     tail: bytes
     survival: Survival | None = None

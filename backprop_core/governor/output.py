@@ -26,7 +26,7 @@ _MOVES_UP = re.compile(rb"\x1b(\[[0-9;]*[AFHfs]|[M78])")
 _SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
 
 
-class Sink:
+class OutputSink:
     """A file descriptor of backprop's own that the script's output goes to, in order and without blocking."""
 
     def __init__(self, fd: int) -> None:
@@ -115,7 +115,7 @@ class Log:
             self._fd = None
 
 
-class Stream:
+class OutputStream:
     """One source (a pipe's end or a pty's master) that is drained into a sink, a log and perhaps a listener.
 
     Args:
@@ -130,7 +130,7 @@ class Stream:
     def __init__(
         self,
         fd: int,
-        sink: Sink,
+        sink: OutputSink,
         log: Log,
         *,
         listen: Callable[[bytes], object] | None = None,

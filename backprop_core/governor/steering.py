@@ -16,7 +16,7 @@ from backprop_core.clock import Clock
 from backprop_core.errors import StoreError
 from backprop_core.events.kinds import Continued, Event, Paused
 from backprop_core.governor import kernel
-from backprop_core.governor.observed import Cause, Pause, SessionView
+from backprop_core.governor.observed import EndCause, ObservedPause, SessionView
 from backprop_core.governor.tree import Family, send
 from backprop_core.resources.running import Course, Judgement
 from backprop_core.runs.control import (
@@ -30,14 +30,14 @@ from backprop_core.runs.control import (
 )
 
 _CAUSES = {
-    signal.SIGINT: Cause.USER,
-    signal.SIGQUIT: Cause.WARNED,
-    signal.SIGTERM: Cause.TERMINATED,
-    signal.SIGHUP: Cause.HANGUP,
+    signal.SIGINT: EndCause.USER,
+    signal.SIGQUIT: EndCause.WARNED,
+    signal.SIGTERM: EndCause.TERMINATED,
+    signal.SIGHUP: EndCause.HANGUP,
 }
 
 SUSPENDED = "You suspended it (Ctrl-Z)."
-_CAUSES_IN_CHILD = {"timeboxed": Cause.DEADLINE, "stopped": Cause.REQUEST}
+_CAUSES_IN_CHILD = {"timeboxed": EndCause.DEADLINE, "stopped": EndCause.REQUEST}
 
 
 class Steering:
@@ -64,9 +64,9 @@ class Steering:
     ) -> None:
         self.deadline = deadline
         self.asked_at: float | None = None
-        self.cause: Cause | None = None
+        self.cause: EndCause | None = None
         self.detail = ""
-        self.pauses: list[Pause] = []
+        self.pauses: list[ObservedPause] = []
         self.fixed_end = math.inf
         self.moved: Callable[[float], None] = lambda deadline: None
         self.note: Callable[[Event], None] = lambda event: None
@@ -84,7 +84,7 @@ class Steering:
     def paused(self) -> bool:
         return bool(self.pauses) and self.pauses[-1].seconds is None
 
-    def pauses_until_now(self) -> tuple[Pause, ...]:
+    def pauses_until_now(self) -> tuple[ObservedPause, ...]:
         """All pauses, the last one over: the script may have gone on and ended before the governor looked again."""
         if self.paused:
             self.pauses[-1].seconds = self._clock.monotonic() - self.pauses[-1].began
@@ -96,12 +96,12 @@ class Steering:
         """A signal came that asks to end; True if that means now."""
         self._interrupts += number in (signal.SIGINT, signal.SIGQUIT)
         if self._interrupts > 1:
-            self.cause = self.cause or Cause.USER
+            self.cause = self.cause or EndCause.USER
             self._say("Ending it now.")
             return True
         if self.asked_at is None:
-            self.stop(_CAUSES.get(number, Cause.WARNED), "", number)
-            if self.cause is Cause.WARNED:
+            self.stop(_CAUSES.get(number, EndCause.WARNED), "", number)
+            if self.cause is EndCause.WARNED:
                 self.detail = number.name
         elif self._interrupts:
             self._say("It is already stopping (Ctrl-C again: at once).")
@@ -114,11 +114,11 @@ class Steering:
         else:
             self._say(f"{number.name} received; the script has no handler for it, so nothing was done.")
 
-    def stop(self, cause: Cause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, cause: EndCause, detail: str, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask the script to save and end: one request, one signal to its main process."""
         self.cause, self.detail = self.cause or cause, detail
         why = f"{detail} " if detail else ""
-        again = " (Ctrl-C again: at once)" if cause is Cause.USER else ""
+        again = " (Ctrl-C again: at once)" if cause is EndCause.USER else ""
         self._say(f"{why}Asked the script to save and stop; it has {self._grace_s:g} s{again}.")
         self._request(Action.STOP, why=detail)
         self.ask(self._gentlest(number))
@@ -133,7 +133,7 @@ class Steering:
     def end_parent(self) -> None:
         """The training in a child of the script was cut off and is saved: its main process ends, instead of going on."""
         told = str((self._session.finished or {}).get("outcome"))
-        self.cause = self.cause or _CAUSES_IN_CHILD.get(told, Cause.TERMINATED)
+        self.cause = self.cause or _CAUSES_IN_CHILD.get(told, EndCause.TERMINATED)
         if self.asked_at is None:
             self.asked_at = self._clock.monotonic()
         send(self._family.root, signal.SIGTERM)
@@ -163,7 +163,7 @@ class Steering:
         """Do what the policy wants; True if that changed anything."""
         course, why = judgement.course, judgement.reason
         if course is Course.STOP and self.asked_at is None:
-            self.stop(Cause.MEMORY, why)
+            self.stop(EndCause.MEMORY, why)
         elif course is Course.PAUSE and not self.paused and self.asked_at is None:
             self._for_heat = True
             self._request(Action.PAUSE, why=why)
@@ -181,7 +181,7 @@ class Steering:
         if self.cause is None and told is not None and told.get("outcome") == "stopped":
             stops = [request for request in self._control.poll() if request.action is Action.STOP]
             if stops:
-                self.cause, self.detail = Cause.REQUEST, stops[-1].why
+                self.cause, self.detail = EndCause.REQUEST, stops[-1].why
 
     def _obey(self, request: ControlRequest) -> None:
         action = request.action
@@ -191,7 +191,7 @@ class Steering:
                 end = "" if by_s == request.extend_s else ", to the end of the scheduler's job"
                 self._say(f"The time box was extended by {by_s:g} s{end}.")
         elif action is Action.STOP and self.asked_at is None:
-            self.cause, self.detail = Cause.REQUEST, request.why
+            self.cause, self.detail = EndCause.REQUEST, request.why
             self._say("A stop was requested.")
             self.ask()
         elif action is Action.PAUSE and not self.paused and self.asked_at is None:
@@ -214,7 +214,7 @@ class Steering:
     def _pause(self, why: str) -> None:
         self._say(f"Paused: {why.rstrip('.')}.")
         self._frozen = not self._session.ends_itself  # a session stops at its own safe point
-        self.pauses.append(Pause(why, self._clock.monotonic()))
+        self.pauses.append(ObservedPause(why, self._clock.monotonic()))
         self.note(Paused(why))
         if self._frozen:
             self._family.signal_all(signal.SIGSTOP)
@@ -243,7 +243,7 @@ class Steering:
             self.note(Continued(SUSPENDED))
         if not self.paused:  # else the pause counts this time already
             slept_s = self._clock.monotonic() - began
-            self.pauses.append(Pause(SUSPENDED, began, slept_s))
+            self.pauses.append(ObservedPause(SUSPENDED, began, slept_s))
             self._grant(slept_s)
         if not (self.paused and self._frozen):
             self._family.signal_all(signal.SIGCONT)

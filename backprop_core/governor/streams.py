@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backprop_core.governor.output import CHUNK, Log, Sink, Stream
+from backprop_core.governor.output import CHUNK, Log, OutputSink, OutputStream
 from backprop_core.governor.spawn import Child, is_terminal
 from backprop_core.governor.terminal import KeyForwarder, copy_window_size
 
@@ -44,17 +44,17 @@ class Streams:
         self._master = child.master
         self._terminal = next((fd for fd in (1, 2, 0) if is_terminal(fd)), 0)
         self.keys = KeyForwarder(0) if child.master is not None and is_terminal(0) else None
-        self.sources: list[Stream] = []
-        self._shown: list[Stream] = []
+        self.sources: list[OutputStream] = []
+        self._shown: list[OutputStream] = []
 
-        def drained(fd: int | None, sink: Sink, heard: Callable[[bytes], object]) -> None:
+        def drained(fd: int | None, sink: OutputSink, heard: Callable[[bytes], object]) -> None:
             if fd is not None:
                 told = {"after": after} if sink.goes_where(2) else {}
-                self.sources.append(Stream(fd, sink, self.log, listen=heard, before=before, **told))
+                self.sources.append(OutputStream(fd, sink, self.log, listen=heard, before=before, **told))
 
-        drained(child.out, Sink(1), listen)
-        drained(child.err, Sink(2), keep)
-        drained(child.master, Sink(self._terminal), listen if child.out is None else keep)
+        drained(child.out, OutputSink(1), listen)
+        drained(child.err, OutputSink(2), keep)
+        drained(child.master, OutputSink(self._terminal), listen if child.out is None else keep)
 
     @property
     def quiet(self) -> bool:

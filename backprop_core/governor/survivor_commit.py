@@ -11,7 +11,7 @@ from backprop_core.checkpoints import survivor_header
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointDamagedError, CheckpointError
 from backprop_core.events.kinds import Survived
-from backprop_core.runs.handover import Owner
+from backprop_core.runs.handover import MemoryOwner
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Remains:
     """Memory that outlives its process, and whose it is."""
 
     fd: int
-    owner: Owner
+    owner: MemoryOwner
 
 
 @dataclass(frozen=True, slots=True)

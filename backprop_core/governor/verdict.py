@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass, replace
 
 from backprop_core.deadline.budget import duration_text
-from backprop_core.governor.observed import Cause, Ending
+from backprop_core.governor.observed import EndCause, Ending
 from backprop_core.governor.survivor_commit import Survival
 from backprop_core.outcome import Outcome
 from backprop_core.strict_json import as_text, as_whole, as_word
@@ -27,22 +27,22 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ENDS_WITH_SCRIPT = ("pytorch", "pytorch loop", "keras loop", "loop")
 """Adapters of plain loops: that their session has completed says that the script has run to its end."""
 _OUTCOMES = {
-    Cause.DEADLINE: Outcome.TIMEBOXED,
-    Cause.USER: Outcome.STOPPED,
-    Cause.REQUEST: Outcome.STOPPED,
-    Cause.TERMINATED: Outcome.PREEMPTED,
-    Cause.WARNED: Outcome.PREEMPTED,
-    Cause.HANGUP: Outcome.PREEMPTED,
-    Cause.MEMORY: Outcome.PREEMPTED,
+    EndCause.DEADLINE: Outcome.TIMEBOXED,
+    EndCause.USER: Outcome.STOPPED,
+    EndCause.REQUEST: Outcome.STOPPED,
+    EndCause.TERMINATED: Outcome.PREEMPTED,
+    EndCause.WARNED: Outcome.PREEMPTED,
+    EndCause.HANGUP: Outcome.PREEMPTED,
+    EndCause.MEMORY: Outcome.PREEMPTED,
 }
 _REASONS = {
-    Cause.DEADLINE: "The time box was used up",
-    Cause.USER: "You stopped it (Ctrl-C)",
-    Cause.REQUEST: "It was stopped by 'backprop stop'",
-    Cause.TERMINATED: "backprop was sent SIGTERM",
-    Cause.WARNED: "backprop was sent a warning signal",
-    Cause.HANGUP: "The terminal was closed",
-    Cause.MEMORY: "Memory was running out",
+    EndCause.DEADLINE: "The time box was used up",
+    EndCause.USER: "You stopped it (Ctrl-C)",
+    EndCause.REQUEST: "It was stopped by 'backprop stop'",
+    EndCause.TERMINATED: "backprop was sent SIGTERM",
+    EndCause.WARNED: "backprop was sent a warning signal",
+    EndCause.HANGUP: "The terminal was closed",
+    EndCause.MEMORY: "Memory was running out",
 }
 
 
@@ -142,13 +142,13 @@ def _sentence_for_cause(ending: Ending) -> str:
     cause = ending.cause
     assert cause is not None
     text = _REASONS[cause]
-    if cause is Cause.MEMORY and ending.detail:
+    if cause is EndCause.MEMORY and ending.detail:
         text = ending.detail.rstrip(".")
-    if cause is Cause.WARNED and ending.detail:
+    if cause is EndCause.WARNED and ending.detail:
         text = f"backprop was sent {ending.detail}"
     told = ending.session.finished
     reason = None if told is None else as_text(told.get("reason"))
-    if reason and cause is Cause.DEADLINE:
+    if reason and cause is EndCause.DEADLINE:
         return reason
     if ending.killed:
         return f"{text}; the script did not exit and was killed."

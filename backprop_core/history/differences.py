@@ -18,7 +18,7 @@ COMPARED_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FieldDifference:
     """One thing that is not the same. None: it is not there, or not known."""
 
     what: str
@@ -58,13 +58,13 @@ class RunDifference:
     since its commit, line by line; empty where that is the same or not known.
     """
 
-    settings: tuple[Difference, ...]
-    arguments: tuple[Difference, ...]
-    environment: tuple[Difference, ...]
-    packages: tuple[Difference, ...]
+    settings: tuple[FieldDifference, ...]
+    arguments: tuple[FieldDifference, ...]
+    environment: tuple[FieldDifference, ...]
+    packages: tuple[FieldDifference, ...]
     git_diff: tuple[str, ...]
-    position: tuple[Difference, ...]
-    results: tuple[Difference, ...]
+    position: tuple[FieldDifference, ...]
+    results: tuple[FieldDifference, ...]
     curves: tuple[CurveDifference, ...]
 
 
@@ -90,16 +90,16 @@ def compare_runs(
     )
 
 
-def between_attempts(before: Provenance, after: Provenance) -> tuple[Difference, ...]:
+def between_attempts(before: Provenance, after: Provenance) -> tuple[FieldDifference, ...]:
     """What two attempts of a run were started from that is not the same."""
     found = _of_words(_started(before), _started(after))
     return found + _of_words(before.packages or {}, after.packages or {})
 
 
-def _of_words(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Difference, ...]:
+def _of_words(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldDifference, ...]:
     names = dict.fromkeys([*before, *after])
     return tuple(
-        Difference(name, before.get(name), after.get(name))
+        FieldDifference(name, before.get(name), after.get(name))
         for name in names
         if before.get(name) != after.get(name)
     )

@@ -41,7 +41,7 @@ class TimeSpent:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class ForecastRecord:
     """What an attempt expected and what came. `fit_steps` are the steps expected still, `came_steps` those
     that were made from then on; None where the attempt did not get so far.
     """
@@ -137,14 +137,14 @@ def time_spent(attempt: AttemptHistory) -> TimeSpent:
     )
 
 
-def forecast_of(attempt: AttemptHistory) -> Forecast | None:
+def forecast_of(attempt: AttemptHistory) -> ForecastRecord | None:
     """What an attempt forecast, and what came of it; None where it did not get so far as to say."""
     fit = facts_of(attempt, "fit")
     told = as_whole(fit.get("steps_that_fit"), least=0)
     if told is None:
         return None
     came = as_whole(attempt.record.measured.get("steps_that_came"), least=0)
-    return Forecast(told, came, as_whole(fit.get("boxes"), least=0))
+    return ForecastRecord(told, came, as_whole(fit.get("boxes"), least=0))
 
 
 def energy_of(history: RunHistory) -> tuple[Energy | None, Energy | None]:

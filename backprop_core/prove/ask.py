@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backprop_core.deadline.budget import Duration, parse_duration
 from backprop_core.errors import BackpropError, UsageError
-from backprop_core.prove.verdict import Proof, Verdict
+from backprop_core.prove.verdict import Proof, ProofVerdict
 
 
 class ProofFailedError(BackpropError, AssertionError):
@@ -69,7 +69,7 @@ def prove(
     if "verdict" not in told:
         raise UsageError(str(told.get("why", "backprop prove ended without an answer.")))
     proof = Proof.from_json(told)
-    if check and proof.verdict is not Verdict.IDENTICAL:
+    if check and proof.verdict is not ProofVerdict.IDENTICAL:
         raise ProofFailedError(proof)
     return proof
 

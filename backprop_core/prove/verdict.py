@@ -14,7 +14,7 @@ from backprop_core.prove.scratch import differing_files, pattern_of
 from backprop_core.prove.stream import Stream
 
 
-class Verdict(StrEnum):
+class ProofVerdict(StrEnum):
     """How a proof ends."""
 
     IDENTICAL = "identical"
@@ -24,10 +24,10 @@ class Verdict(StrEnum):
 
 
 EXIT_STATUS = {
-    Verdict.IDENTICAL: 0,
-    Verdict.DIFFERENT: 1,
-    Verdict.NOT_REPRODUCIBLE: 3,
-    Verdict.UNFINISHED: 124,
+    ProofVerdict.IDENTICAL: 0,
+    ProofVerdict.DIFFERENT: 1,
+    ProofVerdict.NOT_REPRODUCIBLE: 3,
+    ProofVerdict.UNFINISHED: 124,
 }
 
 
@@ -59,7 +59,7 @@ class Proof:
         seconds: what everything took.
     """
 
-    verdict: Verdict
+    verdict: ProofVerdict
     sentence: str
     steps: int = 0
     cuts: Sequence[str] = ()
@@ -85,7 +85,7 @@ class Proof:
         """What `backprop prove --json` has printed."""
         known = {name: told[name] for name in cls.__slots__ if name in told}
         rows = [Row(**row) for row in told.get("rows", ())]
-        return cls(**{**known, "verdict": Verdict(told["verdict"]), "rows": rows})
+        return cls(**{**known, "verdict": ProofVerdict(told["verdict"]), "rows": rows})
 
 
 def reproducible(first: Sequence[Stream], second: Sequence[Stream]) -> tuple[Compared, Cause | None]:
@@ -162,4 +162,4 @@ def without_effect(compared: Compared, whole: Stream) -> list[str]:
     )
 
 
-__all__ = ["Proof", "Row", "Verdict", "cause_of", "compare_cut", "reproducible", "rows_of"]
+__all__ = ["Proof", "ProofVerdict", "Row", "cause_of", "compare_cut", "reproducible", "rows_of"]

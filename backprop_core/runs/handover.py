@@ -26,7 +26,7 @@ _KEPT: Final = b"kept"
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class MemoryOwner:
     """Whose memory it is.
 
     Attributes:
@@ -39,7 +39,7 @@ class Owner:
     checkpoints: str
 
 
-def hand_over(directory: Path, fd: int, owner: Owner) -> socket.socket | None:
+def hand_over(directory: Path, fd: int, owner: MemoryOwner) -> socket.socket | None:
     """Give the governor of the attempt in `directory` this memory to hold; the line to it, or None if nobody takes it.
 
     Returns when what an earlier process of the attempt may have left is committed.
@@ -102,7 +102,7 @@ class Counter:
             self._path.unlink()
 
 
-def taken(line: socket.socket) -> tuple[int, Owner] | None:
+def taken(line: socket.socket) -> tuple[int, MemoryOwner] | None:
     """The memory that somebody hands over, and whose it is; None for what makes no sense. Called when `line` is readable.
 
     Raises:
@@ -118,7 +118,7 @@ def taken(line: socket.socket) -> tuple[int, Owner] | None:
     run_id, attempt = as_text(told.get("run")), as_whole(told.get("attempt"), least=1)
     place = as_place(told.get("checkpoints"))
     if len(fds) == 1 and run_id and attempt is not None and place is not None:
-        return fds[0], Owner(run_id, attempt, place)
+        return fds[0], MemoryOwner(run_id, attempt, place)
     for fd in fds:
         os.close(fd)
     return None

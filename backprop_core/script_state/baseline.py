@@ -181,7 +181,7 @@ _VARIABLE: Final = 2
 
 
 @dataclass(slots=True)
-class Difference:
+class StateDifference:
     """What differs from a baseline: nodes as they are stored, and what cannot be."""
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
@@ -217,9 +217,9 @@ class Comparison:
         self._kinds = kinds
         self._reader = reader
         self._sticky = sticky
-        self._found = Difference()
+        self._found = StateDifference()
 
-    def of(self, graph: Graph) -> Difference:
+    def of(self, graph: Graph) -> StateDifference:
         """What differs in `graph`."""
         self._instances = {
             node.path

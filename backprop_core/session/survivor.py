@@ -28,7 +28,7 @@ from backprop_core.checkpoints.survivor_header import Record
 from backprop_core.checkpoints.survivor_memory import Span, describe
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
-from backprop_core.runs.handover import Owner, hand_over
+from backprop_core.runs.handover import MemoryOwner, hand_over
 from backprop_core.session.spare_memory import SpareMemory
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def join_survivor(enrolment: Enrolment, translators: Sequence[Translator], clock
         return None
     survivor_header.begin(memory.header)
     place = address_of_folder(enrolment.checkpoints.directory)
-    owner = Owner(enrolment.run_id, enrolment.attempt.number, place)
+    owner = MemoryOwner(enrolment.run_id, enrolment.attempt.number, place)
     line = hand_over(enrolment.attempt.directory, memory.fd, owner)
     if line is None:
         memory.close()

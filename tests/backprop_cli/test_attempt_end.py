@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backprop_cli.attempt_end import farewell
-from backprop_core.governor.observed import Cause, Ending
+from backprop_core.governor.observed import EndCause, Ending
 from backprop_core.governor.verdict import judge
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
@@ -55,16 +55,16 @@ def last_line(ended: Ending, *, resumable: bool = True) -> str:
 def test_a_training_that_was_stopped_in_time(changed: dict[str, Any], unused_s: float, line: str) -> None:
     """One line has the step, the time left, whether that step is saved, and the command that goes on."""
     assert last_line(
-        ending(cause=Cause.DEADLINE, finished={**STOPPED, **changed}, unused_s=unused_s)
+        ending(cause=EndCause.DEADLINE, finished={**STOPPED, **changed}, unused_s=unused_s)
     ) == line.format(RESUME)
 
 
 def test_other_ends_say_why() -> None:
     """Whoever was killed, stopped by somebody or left without a checkpoint is not said to have stopped with one."""
-    killed = last_line(ending(returncode=-9, cause=Cause.DEADLINE, killed=True))
+    killed = last_line(ending(returncode=-9, cause=EndCause.DEADLINE, killed=True))
     assert killed.startswith("timeboxed after 10.0 s. ")
     assert killed.endswith("was killed. Resume: backprop resume x")
-    asked = last_line(ending(cause=Cause.USER, finished={**STOPPED, "outcome": "stopped"}))
+    asked = last_line(ending(cause=EndCause.USER, finished={**STOPPED, "outcome": "stopped"}))
     assert asked.startswith("stopped after 10.0 s. ")
-    empty = last_line(ending(cause=Cause.DEADLINE, finished=STOPPED), resumable=False)
+    empty = last_line(ending(cause=EndCause.DEADLINE, finished=STOPPED), resumable=False)
     assert empty.endswith("There is no checkpoint: 'backprop resume x' would start from scratch.")

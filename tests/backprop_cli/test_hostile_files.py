@@ -15,7 +15,7 @@ from backprop_cli.commands.status import story
 from backprop_cli.display import line_of
 from backprop_cli.launch import farewell
 from backprop_core.clock import SYSTEM
-from backprop_core.governor.observed import Cause, Ending, SessionView, View
+from backprop_core.governor.observed import EndCause, Ending, SessionView, View
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import judge
 from backprop_core.runs.events import EventTail
@@ -85,7 +85,7 @@ def test_whatever_a_session_says_is_shown_and_recorded(
         line_of(View(now=6.0, deadline=60.0, session=session, heard=Heard()))
         going_on = store.load("r")
         assert story(store, going_on)
-        ending = Ending(0, Cause.DEADLINE, "", False, session, Heard(), 0.1, 9.0, 0.5, (), (), 0, b"")
+        ending = Ending(0, EndCause.DEADLINE, "", False, session, Heard(), 0.1, 9.0, 0.5, (), (), 0, b"")
         verdict = judge(ending, resumable=True)
         farewell(going_on, verdict, ending, True)
         store.finish_attempt(

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import BackpropError, UsageError
-from backprop_notebook.extension import Asked, parse_line
+from backprop_notebook.extension import MagicLine, parse_line
 from backprop_notebook.hosts import host_of
 
 SETUP = """
@@ -126,8 +126,10 @@ def test_a_line_that_cannot_be_read_is_told(line: str) -> None:
 
 def test_the_line_is_read() -> None:
     """Budget and options, in any order."""
-    assert parse_line("") == Asked()
-    assert parse_line("--fresh 5m --run a --name 'two words'") == Asked("5m", "a", "two words", fresh=True)
+    assert parse_line("") == MagicLine()
+    assert parse_line("--fresh 5m --run a --name 'two words'") == MagicLine(
+        "5m", "a", "two words", fresh=True
+    )
     assert issubclass(UsageError, BackpropError)
 
 

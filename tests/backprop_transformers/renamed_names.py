@@ -13,7 +13,7 @@ from transformers import Trainer, TrainingArguments
 from backprop_core.session.session import Session
 from backprop_transformers import needs
 from backprop_transformers.attach import attach
-from backprop_transformers.boundaries import Boundaries
+from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.patches import TrainPatches
 from backprop_transformers.training import BoxedTraining
 from backprop_transformers.training_state import TrainState
@@ -23,7 +23,10 @@ DECLARED = names_of(needs.OF_THE_CLASS, needs.OF_THE_MODULE, needs.OF_A_TRAINER)
 SHARED = {name for name in DECLARED if not name.startswith("_")}
 """Public names: users' callbacks, and accelerate, have them as well."""
 BROKEN: list[Broken] = [
-    *((Boundaries, name, 2) for name in ("epoch_begins", "batch_trained", "batch_evaluated", "_boundary")),
+    *(
+        (TrainBoundaries, name, 2)
+        for name in ("epoch_begins", "batch_trained", "batch_evaluated", "_boundary")
+    ),
     (TrainPatches, "_begins", 1),
     (TrainState, "freeze", 1),
     (TrainState, "states", 1),

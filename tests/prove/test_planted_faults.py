@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backprop_cli.proof_runs import Done, ProofRuns, ResumeFailedError, Script
+from backprop_cli.proof_runs import Done, ProofRuns, ProvenScript, ResumeFailedError
 from backprop_core.clock import SYSTEM
 from backprop_core.prove.causes import cause_of
 from backprop_core.prove.cuts import Cut, CutKind
@@ -54,7 +54,7 @@ class Proving:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")}
         environ |= {"PYTHONPATH": str(FAULTY), "PLANTED_FAULT": fault}
         environ |= {"BACKPROP_RUNTIME_DIR": str(self.folder / "runtime"), "BACKPROP_GPU_PROBE": "none"}
-        script = Script([*_QUIET, "train.py"], _QUIET)
+        script = ProvenScript([*_QUIET, "train.py"], _QUIET)
         scratch = Scratch(FAULTY, self.folder / "work")
         return ProofRuns(
             self.folder, scratch, script, STEPS, SYSTEM, SYSTEM.monotonic() + 900, environ=environ

@@ -25,7 +25,7 @@ from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.outcome import SaveReason
-from backprop_core.runs.handover import Owner
+from backprop_core.runs.handover import MemoryOwner
 from backprop_core.session.survivor import Survivor
 from tests.backprop_cli.commandline import DEADLINE_S
 
@@ -81,7 +81,7 @@ def _killed(number: signal.Signals, nbytes: int, after_s: float) -> tuple[Shared
 
 def _check(folder: Path, number: signal.Signals, chance: random.Random) -> None:
     memory, told = _killed(number, chance.choice(SIZES), chance.random() * 0.03)
-    survival = commit(Remains(memory.fd, Owner("run", 1, str(folder))), SYSTEM)
+    survival = commit(Remains(memory.fd, MemoryOwner("run", 1, str(folder))), SYSTEM)
     assert survival is not None
     assert survival.trouble == ""
     assert survival.step in (told, told + 1)
@@ -115,7 +115,7 @@ def test_a_hundred_deaths_in_the_middle_of_copies(tmp_path: Path, number: signal
 def _commit_killed(folder: Path, chance: random.Random) -> None:
     """Kill whoever commits, at a random moment; then somebody else commits."""
     memory, told = _killed(signal.SIGKILL, 8_000_000, 0.0)
-    remains = Remains(memory.fd, Owner("run", 1, str(folder)))
+    remains = Remains(memory.fd, MemoryOwner("run", 1, str(folder)))
     child = os.fork()
     if not child:
         try:

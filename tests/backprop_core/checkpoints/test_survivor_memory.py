@@ -21,7 +21,7 @@ from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.outcome import SaveReason
-from backprop_core.runs.handover import Owner
+from backprop_core.runs.handover import MemoryOwner
 from backprop_core.session import survivor as survivor_module
 from backprop_core.session.spare_memory import SpareMemory
 from backprop_core.session.survivor import Survivor
@@ -46,7 +46,7 @@ class Left:
         spare = SpareMemory(self.clock, lambda: (64 << 30, self.free))
         self.survivor = Survivor(self.memory, _NoLine(), NUMPY, SYSTEM, spare)  # type: ignore[arg-type]
         self.store = CheckpointStore(folder, clock=SYSTEM)
-        self.remains = Remains(os.dup(self.memory.fd), Owner("run", 1, str(folder)))
+        self.remains = Remains(os.dup(self.memory.fd), MemoryOwner("run", 1, str(folder)))
 
     def copy(self, half: int, step: int, *, nbytes: int = 4096) -> Snapshot:
         """A copy of a state that the step is written all over."""
@@ -189,7 +189,10 @@ def test_a_forged_description_is_refused(left: Left, change: Callable[[dict[str,
 def test_another_runs_memory_is_refused(left: Left) -> None:
     """A copy of another run, or of another attempt of this one, is not committed here."""
     left.copy(0, 3)
-    for owner in (Owner("other", 1, str(left.store.directory)), Owner("run", 2, str(left.store.directory))):
+    for owner in (
+        MemoryOwner("other", 1, str(left.store.directory)),
+        MemoryOwner("run", 2, str(left.store.directory)),
+    ):
         survival = commit(Remains(left.remains.fd, owner), SYSTEM)
         assert survival is not None
         assert "refused" in survival.trouble

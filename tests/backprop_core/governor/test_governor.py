@@ -17,7 +17,7 @@ from backprop_core.errors import UsageError
 from backprop_core.governor import kernel
 from backprop_core.governor.governor import Governor, Order
 from backprop_core.governor.monitor import Monitor
-from backprop_core.governor.observed import Cause, Ending, View
+from backprop_core.governor.observed import EndCause, Ending, View
 from backprop_core.governor.verdict import judge
 from backprop_core.resources.policy import Limits
 from backprop_core.resources.samples import HostSample, Sample
@@ -62,7 +62,7 @@ def govern(folder: Path, *argv: str, budget_s: float, clock: Any = None) -> Endi
 def test_a_wall_clock_that_jumps_changes_no_deadline(tmp_path: Path, capfd: Any) -> None:
     """With wall time an hour off now and then, the time box is as long as it was asked to be."""
     ending = govern(tmp_path, "sleep", "600", budget_s=1.5, clock=JumpingClock())
-    assert ending.cause is Cause.DEADLINE
+    assert ending.cause is EndCause.DEADLINE
     assert 1.0 < ending.used_s < 1.5
     assert ending.unused_s > 0
 
@@ -138,7 +138,7 @@ def test_memory_that_runs_out_ends_the_run_with_a_checkpoint(tmp_path: Path, cap
     sampler: Any = FakeSampler(1 << 20)
     monitor = Monitor(sampler, Limits(), (), tmp_path / "governor.jsonl", clock)
     ending = Governor(order, clock, observer, monitor=monitor).run()
-    assert ending.cause is Cause.MEMORY
+    assert ending.cause is EndCause.MEMORY
     assert not ending.killed
     assert "0.00 GB is left" in judge(ending, resumable=True).reason
     assert '"stop"' in (tmp_path / "governor.jsonl").read_text()

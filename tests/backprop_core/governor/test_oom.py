@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from backprop_core.governor.observed import Cause
+from backprop_core.governor.observed import EndCause
 from backprop_core.governor.oom import KillCounts, _largest, explain, explained, kill_counts
 from backprop_core.governor.verdict import Verdict
 from backprop_core.outcome import Outcome
@@ -39,12 +39,12 @@ def test_the_largest_process_is_never_ourselves() -> None:
     ("facts", "begins"),
     [
         ({"returncode": -9}, "The kernel killed it because its container or job"),
-        ({"returncode": -9, "cause": Cause.MEMORY}, "The kernel killed it because its container or job"),
+        ({"returncode": -9, "cause": EndCause.MEMORY}, "The kernel killed it because its container or job"),
         ({"returncode": 1}, "It failed. Likely cause: the kernel killed a process because its container"),
         ({"returncode": 137}, "It failed. Likely cause: the kernel killed a process because its container"),
         ({"returncode": -9, "killed": True}, "It failed."),
-        ({"returncode": -15, "cause": Cause.DEADLINE}, "It failed."),
-        ({"returncode": 1, "cause": Cause.USER}, "It failed."),
+        ({"returncode": -15, "cause": EndCause.DEADLINE}, "It failed."),
+        ({"returncode": 1, "cause": EndCause.USER}, "It failed."),
         ({"returncode": -11}, "It failed."),
         ({"returncode": 0}, "It failed."),
     ],

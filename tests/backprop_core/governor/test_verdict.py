@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from backprop_core.governor.observed import Cause, Ending, SessionView
+from backprop_core.governor.observed import EndCause, Ending, SessionView
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import judge, last_error_line
 from backprop_core.outcome import Outcome
 
 
 def ending(
-    returncode: int = 0, cause: Cause | None = None, finished: dict[str, Any] | None = None, **more: Any
+    returncode: int = 0, cause: EndCause | None = None, finished: dict[str, Any] | None = None, **more: Any
 ) -> Ending:
     """An ending with these facts; `finished` is the session's last event."""
     session = SessionView()
@@ -40,17 +40,17 @@ def ending(
         ({}, False, Outcome.COMPLETED, 0),
         ({"returncode": 3}, True, Outcome.FAILED, 3),
         ({"returncode": -9}, True, Outcome.FAILED, 137),
-        ({"returncode": -15, "cause": Cause.DEADLINE}, False, Outcome.TIMEBOXED, 124),
-        ({"returncode": 0, "cause": Cause.DEADLINE}, True, Outcome.TIMEBOXED, 0),
-        ({"returncode": -9, "cause": Cause.USER, "killed": True}, True, Outcome.STOPPED, 0),
-        ({"returncode": 0, "cause": Cause.REQUEST}, False, Outcome.STOPPED, 124),
-        ({"returncode": -15, "cause": Cause.TERMINATED}, False, Outcome.PREEMPTED, 124),
-        ({"returncode": -1, "cause": Cause.HANGUP}, True, Outcome.PREEMPTED, 0),
+        ({"returncode": -15, "cause": EndCause.DEADLINE}, False, Outcome.TIMEBOXED, 124),
+        ({"returncode": 0, "cause": EndCause.DEADLINE}, True, Outcome.TIMEBOXED, 0),
+        ({"returncode": -9, "cause": EndCause.USER, "killed": True}, True, Outcome.STOPPED, 0),
+        ({"returncode": 0, "cause": EndCause.REQUEST}, False, Outcome.STOPPED, 124),
+        ({"returncode": -15, "cause": EndCause.TERMINATED}, False, Outcome.PREEMPTED, 124),
+        ({"returncode": -1, "cause": EndCause.HANGUP}, True, Outcome.PREEMPTED, 0),
         ({"finished": {"outcome": "timeboxed"}}, True, Outcome.TIMEBOXED, 0),
         ({"finished": {"outcome": "preempted"}}, True, Outcome.PREEMPTED, 0),
         ({"finished": {"outcome": "completed"}}, True, Outcome.COMPLETED, 0),
         ({"finished": {"outcome": "completed"}, "returncode": 1}, True, Outcome.FAILED, 1),
-        ({"finished": {"outcome": "completed"}, "cause": Cause.USER}, True, Outcome.COMPLETED, 0),
+        ({"finished": {"outcome": "completed"}, "cause": EndCause.USER}, True, Outcome.COMPLETED, 0),
         ({"finished": {"outcome": "failed"}, "returncode": 1}, True, Outcome.FAILED, 1),
         ({"finished": {"outcome": "nonsense"}}, True, Outcome.COMPLETED, 0),
     ],
@@ -66,7 +66,7 @@ def test_outcome_and_exit_status(
 
 def test_the_timeboxed_exit_code_is_for_ends_that_can_be_resumed() -> None:
     """It replaces 0 of an early end with a checkpoint, not 0 of a completed run and not 124."""
-    early = ending(cause=Cause.DEADLINE)
+    early = ending(cause=EndCause.DEADLINE)
     assert judge(early, resumable=True, timeboxed_exit=75).exit_status == 75
     assert judge(early, resumable=False, timeboxed_exit=75).exit_status == 124
     assert judge(ending(), resumable=True, timeboxed_exit=75).exit_status == 0
@@ -75,8 +75,8 @@ def test_the_timeboxed_exit_code_is_for_ends_that_can_be_resumed() -> None:
 def test_reasons_name_what_happened() -> None:
     """A kill from outside, a refusal to end, and a script without a handler are told apart."""
     assert "SIGKILL" in judge(ending(-signal.SIGKILL), resumable=False).reason
-    assert "was killed" in judge(ending(-9, Cause.DEADLINE, killed=True), resumable=False).reason
-    assert "does not catch SIGTERM" in judge(ending(-15, Cause.DEADLINE), resumable=False).reason
+    assert "was killed" in judge(ending(-9, EndCause.DEADLINE, killed=True), resumable=False).reason
+    assert "does not catch SIGTERM" in judge(ending(-15, EndCause.DEADLINE), resumable=False).reason
     assert judge(ending(finished={"outcome": "timeboxed", "reason": "R."}), resumable=True).reason == "R."
 
 
@@ -153,7 +153,7 @@ def test_the_scripts_own_exit_is_told_with_its_last_word(status: int, tail: byte
 
 
 @pytest.mark.parametrize(
-    ("cause", "cut"), [(Cause.DEADLINE, Outcome.TIMEBOXED), (Cause.REQUEST, Outcome.STOPPED)]
+    ("cause", "cut"), [(EndCause.DEADLINE, Outcome.TIMEBOXED), (EndCause.REQUEST, Outcome.STOPPED)]
 )
 @pytest.mark.parametrize(
     ("framework", "pid", "ran_to_its_end"),
@@ -166,7 +166,7 @@ def test_the_scripts_own_exit_is_told_with_its_last_word(status: int, tail: byte
     ],
 )
 def test_a_script_that_was_ended_while_it_exited_has_completed(
-    cause: Cause, cut: Outcome, framework: str, pid: int, ran_to_its_end: bool
+    cause: EndCause, cut: Outcome, framework: str, pid: int, ran_to_its_end: bool
 ) -> None:
     """A plain loop's session ends when its script has come to its end; a `fit`'s, or that of another process than the
     one that was started, says nothing of the code behind it.
