@@ -12,7 +12,7 @@ HasNumbers = (Progress, Ended, PrintedProgress)
 """Events with a step and what was logged up to it."""
 
 
-class StepCurve:
+class Curve:
     """Numbers over steps, each step once, however often boxes were killed and went on from an older checkpoint.
 
     For trackers that cannot take back a point. A training that goes on from a checkpoint makes the same steps again,

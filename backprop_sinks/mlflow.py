@@ -14,7 +14,7 @@ from backprop_core.events.sinks import SinkRun, Told
 from backprop_core.outcome import Outcome
 from backprop_core.runs.atomic import replace_file
 from backprop_core.strict_json import as_object, as_text, decode, encode
-from backprop_sinks.curve import StepCurve
+from backprop_sinks.curve import Curve
 
 RUN_FILE = "run.json"
 MOST_AT_ONCE = 900
@@ -40,7 +40,7 @@ class MlflowSink:
 
         self._metric = Metric
         self._client: Any = MlflowClient()
-        self._curve = StepCurve(run.folder)
+        self._curve = Curve(run.folder)
         self._waiting: list[Any] = []
         self._outcome: str | None = None
         self._id = self._found(run.folder / RUN_FILE) or self._begun(run)

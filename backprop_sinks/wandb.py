@@ -11,7 +11,7 @@ from typing import Any
 from backprop_core.events.kinds import AttemptEnded
 from backprop_core.events.sinks import SinkRun, Told
 from backprop_core.outcome import Outcome
-from backprop_sinks.curve import StepCurve
+from backprop_sinks.curve import Curve
 
 STEP = "step"
 _GOES_WRONG = (Outcome.FAILED.value, Outcome.LOST.value)
@@ -25,7 +25,7 @@ class WandbSink:
     def __init__(self, run: SinkRun) -> None:
         import wandb
 
-        self._curve = StepCurve(run.folder)
+        self._curve = Curve(run.folder)
         self._outcome: str | None = None
         settings = wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_stats=True)
         self._run: Any = wandb.init(

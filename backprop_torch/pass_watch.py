@@ -55,7 +55,7 @@ class StepCounter(Protocol):
 
 
 class PassWatch:
-    """Notes passes and finds boundaries between their batches. A `LoaderWatch`.
+    """Notes passes and finds boundaries between their batches. A `LoaderListener`.
 
     Attributes:
         book: all passes of the process.

@@ -21,7 +21,7 @@ from backprop_core.events.kinds import (
     Sampled,
     SessionStarted,
 )
-from backprop_core.history.curve import Curve, Point
+from backprop_core.history.curve import BoundedCurve, Point
 from backprop_core.history.energy import PowerMeter
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import Line, last_events, read_events
@@ -93,8 +93,8 @@ class AttemptHistory:
     record: AttemptRecord
     offset_s: float
     total_s: float
-    logged: dict[str, Curve] = field(default_factory=dict)
-    machine: dict[str, Curve] = field(default_factory=dict)
+    logged: dict[str, BoundedCurve] = field(default_factory=dict)
+    machine: dict[str, BoundedCurve] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -252,13 +252,13 @@ class _Reader:
                 if number is not None:
                     self._add(machine, f"{what} {label}", Point(None, at_s, number))
 
-    def _add(self, curves: dict[str, Curve], name: str, point: Point) -> None:
+    def _add(self, curves: dict[str, BoundedCurve], name: str, point: Point) -> None:
         if name not in curves:
             if len(curves) >= MOST_VALUES:
                 self._names[name] = None
                 self._history.left_out = min(len(self._names), 10 * MOST_VALUES)
                 return
-            curves[name] = Curve()
+            curves[name] = BoundedCurve()
         curves[name].add(point)
 
     def _checkpoint(self, event: Line, at_s: float) -> None:

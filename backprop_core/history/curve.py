@@ -55,7 +55,7 @@ class _Stretch:
         return sorted(found, key=lambda point: point.at_s)
 
 
-class Curve:
+class BoundedCurve:
     """A growing curve. What it forgets lies between the values that it keeps.
 
     Stretches of equal numbers of points are joined two by two when there are more than `most`, so all of them are always
@@ -99,7 +99,7 @@ def thinned(parts: Sequence[Sequence[Point]], stretches: int) -> list[list[Point
     total = sum(map(len, parts)) or 1
     found = []
     for part in parts:
-        curve = Curve(max(4, round(stretches * len(part) / total)))
+        curve = BoundedCurve(max(4, round(stretches * len(part) / total)))
         for point in part:
             curve.add(point)
         found.append(curve.points())

@@ -6,12 +6,12 @@ import itertools
 import math
 import random
 
-from backprop_core.history.curve import MOST_STRETCHES, Curve, Point, segments, without_repeated_steps
+from backprop_core.history.curve import MOST_STRETCHES, BoundedCurve, Point, segments, without_repeated_steps
 
 
 def test_a_million_points_keep_their_ends_and_every_extreme() -> None:
     """The first, the last, the highest and the lowest of a million points are kept, a lone spike included, evenly."""
-    curve, spike = Curve(), 777_777
+    curve, spike = BoundedCurve(), 777_777
     for step in range(1_000_000):
         curve.add(Point(step, float(step), 1e9 if step == spike else math.sin(step / 1000)))
     points = curve.points()
@@ -25,7 +25,7 @@ def test_a_million_points_keep_their_ends_and_every_extreme() -> None:
 def test_what_is_kept_lies_around_what_is_forgotten() -> None:
     """Of each stretch the extremes are the true ones: no value of the curve lies outside of what is drawn there."""
     values = [random.Random(3).gauss(0, 1) for _ in range(5000)]
-    curve = Curve(most=10)
+    curve = BoundedCurve(most=10)
     for step, value in enumerate(values):
         curve.add(Point(step, float(step), value))
     kept = {point.step: point.value for point in curve.points()}
@@ -36,7 +36,7 @@ def test_what_is_kept_lies_around_what_is_forgotten() -> None:
 
 def test_a_short_curve_is_kept_whole() -> None:
     """Nothing of few points is left out, and an empty curve has none."""
-    curve = Curve()
+    curve = BoundedCurve()
     assert curve.points() == []
     for step in range(300):
         curve.add(Point(step, float(step), float(step % 7)))
@@ -45,7 +45,7 @@ def test_a_short_curve_is_kept_whole() -> None:
 
 def test_a_value_that_is_no_number_is_seen_and_ends_the_line() -> None:
     """A nan in the middle of many points survives the thinning and cuts the line in two."""
-    curve = Curve(most=5)
+    curve = BoundedCurve(most=5)
     for step in range(1000):
         curve.add(Point(step, float(step), math.nan if step == 500 else 1.0))
     assert any(math.isnan(point.value) for point in curve.points())
