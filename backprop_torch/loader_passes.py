@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.asked_iterators import asked_iterators, note_pass, planned
-from backprop_core.ports.loaders import RandomnessKeeper, StockLoaderReading
+from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
 from backprop_torch.dataloader_state import cycle_of, generators_of, restore_start
@@ -28,9 +28,9 @@ class TorchLoaderPasses:
         reading: how a loader is read with a position.
     """
 
-    def __init__(self, reading: Callable[[object, RandomnessKeeper], StockLoaderReading | None]) -> None:
+    def __init__(self, reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
         self._reading = reading
-        self._begun: WeakIdentityMap[tuple[Any, StockLoaderReading]] = WeakIdentityMap()
+        self._begun: WeakIdentityMap[tuple[Any, LoaderReading]] = WeakIdentityMap()
         self._owner = os.getpid()
         self._inside = False
         self._watched = False
@@ -96,7 +96,7 @@ class TorchLoaderPasses:
         randomness: RandomnessKeeper,
         original: Callable[[Any], Any],
         plan: tuple[Any, int],
-    ) -> tuple[StockLoaderReading | None, Any]:
+    ) -> tuple[LoaderReading | None, Any]:
         """The pass of an earlier attempt, behind its first batches."""
         position, skip = plan
         reading = self._reading(loader, randomness)
@@ -117,7 +117,7 @@ class TorchLoaderPasses:
 
         return next_batch
 
-    def _noted(self, loader: Any, randomness: RandomnessKeeper) -> StockLoaderReading | None:
+    def _noted(self, loader: Any, randomness: RandomnessKeeper) -> LoaderReading | None:
         try:
             reading = self._reading(loader, randomness)
             if reading is not None:
@@ -126,7 +126,7 @@ class TorchLoaderPasses:
             return None
         return reading
 
-    def made_by(self, iterator: object) -> tuple[Any, StockLoaderReading] | None:
+    def made_by(self, iterator: object) -> tuple[Any, LoaderReading] | None:
         """The loader that made `iterator`, and the reading that knows how its pass began."""
         return self._begun.get(iterator)
 
@@ -138,7 +138,7 @@ class TorchLoaderPasses:
         begun = self._begun.get(iterator)
         return given - begun[1].behind if begun is not None and isinstance(begun[1], StockReading) else given
 
-    def remember(self, iterator: object, loader: object, reading: StockLoaderReading) -> None:
+    def remember(self, iterator: object, loader: object, reading: LoaderReading) -> None:
         """`iterator` was made of `loader` by somebody who knows how its pass began."""
         if isinstance(iterator, _BaseDataLoaderIter):
             if isinstance(reading, StockReading):
@@ -171,7 +171,7 @@ _open = ExitStack()
 
 
 def shared_passes(
-    reading: Callable[[object, RandomnessKeeper], StockLoaderReading | None],
+    reading: Callable[[object, RandomnessKeeper], LoaderReading | None],
 ) -> TorchLoaderPasses:
     """Those of this process."""
     global _shared
