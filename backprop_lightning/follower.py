@@ -16,7 +16,8 @@ from backprop_core.outcome import Outcome
 from backprop_core.session.attach_rules import session_opens
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.proof import recorder_of
-from backprop_core.session.ranks import Opening, all_or_none
+from backprop_core.session.rank_talk import Opening
+from backprop_core.session.ranks_error import all_or_none
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.signal_watch import SignalWatch
 from backprop_lightning.patches import PatchedFit

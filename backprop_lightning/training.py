@@ -10,8 +10,8 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import BackpropError
 from backprop_core.outcome import Outcome
-from backprop_core.session.ranks import Opening, described
-from backprop_core.session.ranks_error import RankError
+from backprop_core.session.rank_talk import Opening
+from backprop_core.session.ranks_error import RankError, described
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings

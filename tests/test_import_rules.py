@@ -327,7 +327,6 @@ LONG_FILES = {
     "backprop_core/governor/governor.py": "wants a split: the loop of the governor, and the end of a script",
     "backprop_torch/pass_watch.py": "wants a split: watched loaders, and their iterators",
     "backprop_torch/dataloader_state.py": "wants a split: positions of loaders, and of their workers",
-    "backprop_core/session/ranks.py": "wants a split: the first rank's session, and a follower's",
     "backprop_cli/launch.py": "wants a split: one attempt, and the boxes of a chain",
     "backprop_core/checkpoints/store.py": "wants a split: commits, and restores",
     "backprop_core/script_state/baseline.py": "wants a split: the baseline, and the comparison with it",

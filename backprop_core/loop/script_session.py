@@ -23,8 +23,8 @@ from backprop_core.session import attach_rules
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
-from backprop_core.session.ranks import described, session_among
-from backprop_core.session.ranks_error import RankError
+from backprop_core.session.ranks import session_among
+from backprop_core.session.ranks_error import RankError, described
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings, attached_settings
 

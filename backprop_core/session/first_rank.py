@@ -1,0 +1,144 @@
+"""The session of the first of several processes that train together: it decides, saves and talks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from backprop_core.checkpoints.shards import OtherParts
+from backprop_core.clock import Clock
+from backprop_core.deadline.forecast import Phase
+from backprop_core.outcome import Outcome
+from backprop_core.ports.ranks import Ranks
+from backprop_core.session.rank_parts import for_rank
+from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState
+from backprop_core.session.ranks_error import RankError, all_or_none, described
+from backprop_core.session.session import Session
+from backprop_core.session.settings import SessionSettings
+from backprop_core.session.shard_writer import parts_of_others
+
+
+class LeadingSession(Session):
+    """The first rank's."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        training_state: SharedTrainingState,
+        ranks: Ranks,
+        clock: Clock,
+        *,
+        leave_s: float = 0.02,
+    ) -> None:
+        super().__init__(settings, training_state, clock=clock, leave_s=leave_s)
+        training_state.processes = ranks.count
+        self._training_state = training_state
+        self._ranks = ranks
+        self._countdown = Countdown()
+        self._waiting_steps = 0
+        self._notice = ""
+        self._has_told = False
+        self._asked = 0
+        self._name = ""
+
+    @property
+    def copies_are_saves(self) -> bool:
+        return self._training_state.is_spread()
+
+    def open(self) -> None:
+        try:
+            super().open()
+        except Exception as error:
+            self._ranks.share(Opening(error=str(error) or type(error).__name__))
+            raise
+        until = self.clock.wall() + self.remaining_s()
+        directory = str(self.enrolment.checkpoints.directory)
+        self._name = os.urandom(8).hex()
+        budget_s = self.deadlines.budget_s
+        self._ranks.share(
+            Opening("", self.resumed_from, self.run_id, until, self.governed, directory, self._name, budget_s)
+        )
+        if why := self._ranks.agree(""):
+            self.close(Outcome.FAILED, why)
+            raise RankError(f"The box was not opened. {why}")
+        if self.restored is not None:
+            self.restored.states.update(for_rank(self.restored.states, 0, self._ranks.count))
+
+    def together(self, what: Callable[[], None]) -> None:
+        all_or_none(self._ranks, what)
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        self._waiting_steps += steps
+        over = self._countdown.is_over(phase, then)
+        self.prove(decides=False)
+        if not (
+            over or self.recorder is not None
+        ):  # for a proof every boundary is one at which the ranks talk
+            return False
+        ranks, began = self._ranks, self.clock.monotonic()
+        number = ranks.hear(int(self.requests.heard or 0))
+        talked_s = self.clock.monotonic() - began
+        if self._notice or number >= NOTICE:
+            self._has_told = True
+            ranks.step_aside(self._notice or "another process cannot continue")
+            raise RankError(self._notice or "Another process cannot continue in the box.")
+        if number:
+            self.requests.hear_of(number)
+        try:
+            with self._others_give():
+                leave = super().boundary(self._waiting_steps, phase=phase, then=then)
+        except Exception as error:
+            self._has_told = True
+            ranks.step_aside(described(error))
+            raise
+        except BaseException:
+            ranks.release(True, 0, Outcome.FAILED)
+            raise
+        finally:
+            self._waiting_steps = 0
+            self.wake = 0.0  # every boundary counts
+        self._countdown.left = ranks.boundaries_to_next_talk(self, talked_s)
+        outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
+        ranks.release(leave, self._countdown.left, outcome)
+        return leave
+
+    @contextmanager
+    def _others_give(self) -> Iterator[None]:
+        """Inside, the others wait, and give their part of the state when it is asked for."""
+        self._training_state.other_ranks, self._training_state.other_shards = self._ask, self._other_shards
+        try:
+            yield
+        finally:
+            self._training_state.other_ranks = self._training_state.other_shards = None
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        try:
+            with self._others_give():
+                super().complete(self._waiting_steps + steps)
+        finally:
+            self._ranks.release(True, 0, Outcome.COMPLETED)
+
+    def give_notice(self, why: str) -> bool:
+        self._notice = self._notice or why
+        return not self._has_told
+
+    def _ask(self, own: Mapping[str, object]) -> list[Any]:
+        self._ranks.ask_for_states()
+        self._asked += 1
+        return self._ranks.gather(own)
+
+    def _other_shards(self) -> OtherParts:
+        """Waits for what the others write of the checkpoint that they were asked for last."""
+        number = self._asked
+        return lambda: parts_of_others(self._ranks, self._name, number, self.clock, self.remaining_s)
+
+    def look(self) -> bool:
+        """An evaluation is not left: not every rank may be in one."""
+        return False
+
+    @property
+    def may_leave_by_itself(self) -> bool:
+        return False

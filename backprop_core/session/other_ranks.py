@@ -1,0 +1,155 @@
+"""The session of a process that trains with a first one: it hears signals, and does what that one says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.store import Loaded
+from backprop_core.clock import Clock
+from backprop_core.deadline.budget_progress import BudgetProgress, budget_progress
+from backprop_core.deadline.decision import BoundaryAction, Decision
+from backprop_core.deadline.forecast import Phase
+from backprop_core.errors import UsageError
+from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.ports.ranks import Ranks
+from backprop_core.session import attach_rules
+from backprop_core.session.find_checkpoint import load_path
+from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.rank_parts import for_rank
+from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState
+from backprop_core.session.ranks_error import all_or_none
+from backprop_core.session.session import Session
+from backprop_core.session.settings import SessionSettings
+from backprop_core.session.shard_writer import ShardWriter
+from backprop_core.session.signal_watch import SignalWatch
+
+
+class FollowingSession(Session):
+    """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
+
+    def __init__(
+        self, settings: SessionSettings, training_state: SharedTrainingState, ranks: Ranks, clock: Clock
+    ) -> None:
+        super().__init__(settings, training_state, clock=clock, silent=True)
+        training_state.processes = ranks.count
+        self._training_state = training_state
+        self._ranks = ranks
+        self._countdown = Countdown()
+        self._opening = Opening()
+        self._shares: BudgetProgress | None = None
+        self._notice = ""
+        self._writer: ShardWriter | None = None
+        self._asked = 0
+        self._signals = SignalWatch(clock.monotonic, lambda: None)
+
+    def open(self) -> None:
+        """Hear what the first rank has found, and load the same checkpoint, verified here as well.
+
+        Raises:
+            UsageError, or NotJoinedError if nobody asked for a session: the first rank could not open its own.
+            CheckpointError: the checkpoint cannot be read from this rank.
+            RankError: it cannot be read from another one.
+        """
+        attach_rules.session_opens()
+        self._opening = self._ranks.share(None)
+        if self._opening.error:
+            if self.settings.attached:
+                raise NotJoinedError(self._opening.error)
+            raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        all_or_none(self._ranks, self._load)
+        self._signals.start()
+
+    def _load(self) -> None:
+        if self._opening.resumed_from is not None:
+            loaded = load_path(self._opening.resumed_from, self.training_state.translators, self.messages.say)
+            states = for_rank(loaded.states, self._ranks.rank, self._ranks.count)
+            self.restored = Loaded(loaded.info, states)
+            self._pass_over_what_is_completed()
+
+    @property
+    def run_id(self) -> str:
+        return self._opening.run_id
+
+    @property
+    def governed(self) -> bool:
+        return self._opening.governed
+
+    @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        """The one resumed from: of newer ones the first rank knows."""
+        return None if self.restored is None else self.restored.info
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._opening.until - self.clock.wall())
+
+    def progress(self) -> float:
+        """As far as this rank knows: the first one keeps a reserve besides."""
+        left_s = self.remaining_s()
+        if self._shares is None:
+            budget_s = max(self._opening.budget_s, left_s)
+            self._shares = budget_progress(budget_s, self.settings.environ, self.clock)
+        return self._shares.share(self.clock.monotonic(), left_s)
+
+    def weigh(self) -> None:
+        """The first rank does."""
+
+    def together(self, what: Callable[[], None]) -> None:
+        all_or_none(self._ranks, what)
+
+    def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        over = self._countdown.is_over(phase, then)
+        self.prove(decides=False)
+        if not (over or self.recorder is not None):
+            return False
+        self._ranks.hear(NOTICE if self._notice else int(self._signals.received or 0))
+        leave, self._countdown.left, outcome = self._ranks.follow(self._give)
+        if leave:
+            self.leaving = Decision(
+                BoundaryAction.STOP, SaveReason.DEADLINE, outcome, "the first rank says so"
+            )
+        return leave
+
+    def _give(self) -> dict[str, object]:
+        """This rank's part of a checkpoint; what it holds of spread arrays it writes itself, in a thread."""
+        self._asked += 1
+        part, shards = self._training_state.own_part(), self._training_state.shards()
+        if self._training_state.is_spread():
+            if self._writer is None:
+                directory = Path(self._opening.directory)
+                translators = self.training_state.translators
+                self._writer = ShardWriter(directory, self._opening.name, self._ranks, translators)
+            self._writer.write(self._asked, shards)
+        return part
+
+    def look(self) -> bool:
+        """An evaluation is not left."""
+        return False
+
+    @property
+    def may_leave_by_itself(self) -> bool:
+        return False
+
+    @property
+    def steps(self) -> int:
+        return 1  # objects are looked for at the first boundary
+
+    def give_notice(self, why: str) -> bool:
+        self._notice = self._notice or why
+        return True
+
+    def withdraw(self) -> None:
+        self._signals.stop()
+
+    def complete(self, steps: int) -> None:
+        self._ranks.hear(0)
+        self._ranks.follow(self._give)
+        self.close(Outcome.COMPLETED)
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        self._signals.stop()
+        if self._writer is not None:
+            self._writer.wait()
+        self.outcome, self.reason = outcome, reason
+        self._signals.pass_on()

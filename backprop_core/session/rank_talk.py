@@ -1,0 +1,75 @@
+"""What the sessions of several processes tell each other, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backprop_core.checkpoints.shards import OtherParts, Shards
+from backprop_core.deadline.forecast import Phase
+from backprop_core.session.training_state import TrainingState
+
+NOTICE = 1 << 20
+"""In place of the number of a signal: a rank cannot go on in the box."""
+
+
+class SharedTrainingState(TrainingState, Protocol):
+    """What a session asks of an adapter whose training runs in several processes.
+
+    Attributes:
+        processes: how many there are.
+        other_ranks: asks the others for their part of the state, given this one's; `states` puts the answer under
+            `rank_parts.RANKS`. None where it is not the time for it.
+    """
+
+    processes: int
+    other_ranks: Callable[[Mapping[str, object]], list[Any]] | None
+    other_shards: Callable[[], OtherParts] | None
+
+    def is_spread(self) -> bool:
+        """Whether arrays are trained of which each process holds a part."""
+        ...
+
+    def shards(self) -> Shards:
+        """What this process holds of them."""
+        ...
+
+    def own_part(self) -> dict[str, object]:
+        """What of the state is another in each process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first rank tells the others when its session is open.
+
+    Attributes:
+        error: why it is not, or empty.
+        resumed_from: the checkpoint to go on from.
+        until: the deadline, in seconds since 1970.
+        directory: where checkpoints go.
+        name: of this attempt, where ranks leave word for each other.
+        budget_s: seconds of the whole box.
+    """
+
+    error: str = ""
+    resumed_from: str | None = None
+    run_id: str = ""
+    until: float = 0.0
+    governed: bool = False
+    directory: str = ""
+    name: str = ""
+    budget_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Countdown:
+    """Boundaries until the ranks talk; each rank counts the same."""
+
+    left: int = 0
+
+    def is_over(self, phase: Phase, then: Phase | None) -> bool:
+        """Count a boundary. What is longer than a step is not begun without a talk."""
+        self.left -= 1
+        return self.left <= 0 or phase is not Phase.PLAIN or then is not None
