@@ -13,8 +13,8 @@ from pathlib import Path
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
-from backprop_core.governor.governor import Observer
 from backprop_core.governor.monitor import Monitor
+from backprop_core.governor.order import Observer
 from backprop_core.governor.signals import STOP_SIGNALS, warning_signals
 from backprop_core.resources.admission import Admission, Waiting, enter
 from backprop_core.resources.gpu_limit import unheld

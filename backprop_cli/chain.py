@@ -18,7 +18,7 @@ from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import MARGIN_S, job_end
 from backprop_core.errors import BackpropError, UsageError
-from backprop_core.governor.governor import Observer
+from backprop_core.governor.order import Observer
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.verdict import EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome

@@ -28,7 +28,7 @@ _INDENT = " " * len(_HEAD)
 
 
 class Display:
-    """Watches a governor (see `backprop_core.governor.governor.Observer`).
+    """Watches a governor (see `backprop_core.governor.order.Observer`).
 
     Args:
         live: draw the live panel; None finds out whether standard error is a terminal that can.

@@ -13,8 +13,9 @@ from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
 from backprop_core.errors import UsageError
-from backprop_core.governor.governor import Governor, Observer, Order
+from backprop_core.governor.governor import Governor
 from backprop_core.governor.observed import Line, View
+from backprop_core.governor.order import Observer, Order
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_startup.path_entry import put_in_front
 

@@ -39,10 +39,11 @@ from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd, job_end
 from backprop_core.errors import BackpropError
 from backprop_core.events.kinds import AttemptStarted
-from backprop_core.governor.governor import Governor, Observer, Order
+from backprop_core.governor.governor import Governor
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.oom import KillCounts, explained, kill_counts
+from backprop_core.governor.order import Observer, Order
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.sink_processes import SinkProcesses
 from backprop_core.governor.verdict import Verdict, judge, survived

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from backprop_core.config.options import YEAR_MIN
 from backprop_core.config.sources import Setting, Settings
 from backprop_core.errors import UsageError
-from backprop_core.governor.governor import Observer
+from backprop_core.governor.order import Observer
 from backprop_core.governor.verdict import EXIT_NOTHING_TO_RESUME, EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
 

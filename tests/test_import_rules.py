@@ -324,7 +324,6 @@ def test_no_two_classes_share_a_name() -> None:
 LONG_FILES = {
     "backprop_core/events/kinds.py": "one table: every event and its fields, from which docs/events.md is made",
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",
-    "backprop_core/governor/governor.py": "wants a split: the loop of the governor, and the end of a script",
     "backprop_torch/pass_watch.py": "wants a split: watched loaders, and their iterators",
     "backprop_torch/dataloader_state.py": "wants a split: positions of loaders, and of their workers",
     "backprop_cli/launch.py": "wants a split: one attempt, and the boxes of a chain",

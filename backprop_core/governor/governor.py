@@ -9,86 +9,31 @@ import math
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
 from backprop_core.clock import Clock
 from backprop_core.events.kinds import Complained
 from backprop_core.governor import kernel
+from backprop_core.governor.hearing import Hearing
 from backprop_core.governor.keeper import Charge, Keepers
+from backprop_core.governor.leftovers import LEFTOVER_GRACE_S, Leftovers
 from backprop_core.governor.monitor import DECIDED, Monitor
-from backprop_core.governor.observed import EndCause, Ending, Line, SessionView, View
-from backprop_core.governor.plan import Move, PlanFacts, PlannedMove, next_move
+from backprop_core.governor.observed import EndCause, Ending, View
+from backprop_core.governor.order import Observer, Order
+from backprop_core.governor.plan import Move
+from backprop_core.governor.planner import Planner
 from backprop_core.governor.signals import WARNINGS, SignalInbox
 from backprop_core.governor.spawn import Child, spawn
-from backprop_core.governor.stdout_messages import Heard, Listener
+from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.steering import Steering
 from backprop_core.governor.streams import Streams, keep_keys
 from backprop_core.governor.survivor_commit import Survival
 from backprop_core.governor.survivors import Survivors
 from backprop_core.governor.tree import Family
-from backprop_core.runs.attempt import EVENTS_FILE, OUTPUT_FILE
-from backprop_core.runs.events import EventTail
-from backprop_core.strict_json import as_number
+from backprop_core.runs.attempt import OUTPUT_FILE
 
 TICK_S = 0.25
-TAIL_BYTES = 65_536
-"""Of what the script printed, looked at for the reason of its failure."""
-LEFTOVER_PATIENCE_S, LEFTOVER_GRACE_S = 0.3, 0.7
-"""Seconds that left-over processes get to go by themselves, and then after SIGTERM."""
-KILLING_LOOKS = 4
-"""Half seconds that SIGKILL gets. A process that a driver holds may need longer; it is not waited for."""
-MOST_LOOKS = 10_000
-"""Zombies that nobody reaps must not hold the end up for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to run, and within what.
-
-    Args:
-        argv, cwd, env: of the script.
-        attempt_dir: the attempt's folder; exists.
-        deadline: instant on the monotonic clock; infinity for none.
-        budget_s: seconds from the start to the deadline.
-        grace_s: seconds between asking and killing.
-        fixed_end: instant on the monotonic clock that no pause and no extension puts off: the end of the scheduler's job.
-        warnings: signals by which a scheduler warns; others of their kind are passed on to the script.
-        session_dir: where the session writes its events, if that is another task's process; None: in `attempt_dir`.
-    """
-
-    argv: Sequence[str]
-    cwd: str
-    env: Mapping[str, str]
-    attempt_dir: Path
-    deadline: float
-    budget_s: float
-    grace_s: float
-    fixed_end: float = math.inf
-    warnings: frozenset[signal.Signals] = WARNINGS
-    session_dir: Path | None = None
-
-
-class Observer(Protocol):
-    """Who watches a governor: the command line's display."""
-
-    def before_output(self, data: bytes = b"\n") -> None:
-        """Something of the script's is about to be shown; without `data` it may be anything."""
-
-    def after_output(self, at_line_start: bool) -> None:
-        """Something of the script's has been shown where our own lines stand."""
-
-    def event(self, event: Line) -> None:
-        """The session inside the script has said something."""
-
-    def say(self, text: str) -> None:
-        """The governor has something to tell: one sentence."""
-
-    def tick(self, view: View) -> None:
-        """Four times a second: how things stand."""
 
 
 class Governor:
@@ -120,30 +65,26 @@ class Governor:
         inbox: SignalInbox | None = None,
     ) -> None:
         self.order = order
-        self.session = SessionView()
+        self._hearing = Hearing(order, observer, checkpoint)
+        self.session = self._hearing.session
         self.killed = False
         self._parent_ended = order.session_dir is not None
         self.survival: Survival | None = None
         self._clock = clock
         self._observer = observer
         self._started = started
-        self._announce = checkpoint
         self._monitor = monitor
         self._first_step: Callable[[], None] | None = first_step
         self._looked = looked
         self._given_inbox = inbox
         self._poll = select.poll()
         self._wanted: list[tuple[int, int]] = []
-        self._catches = (-math.inf, True)
-        self._events = EventTail((order.session_dir or order.attempt_dir) / EVENTS_FILE)
-        self._listener = Listener(Path(order.cwd))
-        self._tail = bytearray()
         self._troubles: set[str] = set()
 
     @property
     def heard(self) -> Heard:
         """What the script has said on stdout so far."""
-        return self._listener.heard
+        return self._hearing.heard
 
     @property
     def deadline(self) -> float:
@@ -192,7 +133,8 @@ class Governor:
                 self._keepers.dismiss()
                 if not kernel.childless():
                     leftovers += self._sweep()
-        return self._ending(self._gone_at - began, self._steering.deadline - self._gone_at, leftovers)
+        gone_at = self._leftovers.gone_at
+        return self._ending(gone_at - began, self._steering.deadline - gone_at, leftovers)
 
     def _take_charge(self, child: Child) -> None:
         order, say = self.order, self._observer.say
@@ -205,8 +147,8 @@ class Governor:
         self._streams = Streams(
             child,
             log,
-            listen=self._listen,
-            keep=self._keep,
+            listen=self._hearing.listen,
+            keep=self._hearing.keep,
             before=self._observer.before_output,
             after=self._observer.after_output,
         )
@@ -214,6 +156,8 @@ class Governor:
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
         self._keepers = Keepers(charge, self._clock, self._family.spare)
         self._survivors.watch_over(child.pid)
+        self._planner = Planner(order, child.pid, self.session, self._steering)
+        self._leftovers = Leftovers(self._family, self._clock, self._wait, lambda: self._steering.deadline)
         self._steering.fixed_end = order.fixed_end
         self._steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
@@ -233,41 +177,19 @@ class Governor:
                 if looks:
                     looked_at = now
                     self._look()
-                    plan = self._plan(
-                        now
-                    )  # nothing that it rests on changes when there is only output to pass on
+                    # Nothing that it rests on changes when there is only output to pass on.
+                    plan = self._planner.plan(now)
                 if plan.due(now):  # the script may have joined, or been extended, a moment ago
                     self._read_events()
                     self._steering.read_requests()
-                    plan = self._plan(now)
+                    plan = self._planner.plan(now)
                 if plan.due(now):
                     self._make(plan.move)
-                    plan, stirred = self._plan(now), True
+                    plan, stirred = self._planner.plan(now), True
                 self._wait(min(looked_at + TICK_S, plan.at) - self._clock.monotonic())
                 for number in self._inbox.take():
                     self._on_signal(number)
-                    plan, stirred = self._plan(self._clock.monotonic()), True
-
-    def _plan(self, now: float) -> PlannedMove:
-        steering = self._steering
-        facts = PlanFacts(
-            deadline=math.inf if steering.paused else steering.deadline,
-            budget_s=self.order.budget_s,
-            grace_s=self.order.grace_s,
-            joined=self.session.ends_itself,
-            catches_term=True,
-            asked_at=steering.asked_at,
-        )
-        plan = next_move(facts)
-        # Whether it catches SIGTERM is dear to find out, and does not matter before it would be asked if it did.
-        if plan.move is Move.ASK and plan.due(now) and not self._catches_term(now):
-            plan = next_move(replace(facts, catches_term=False))
-        return plan
-
-    def _catches_term(self, now: float) -> bool:
-        if now >= self._catches[0]:
-            self._catches = (now + TICK_S, kernel.catches(self._process.pid, signal.SIGTERM))
-        return self._catches[1]
+                    plan, stirred = self._planner.plan(self._clock.monotonic()), True
 
     def _make(self, move: Move) -> None:
         self._steering.cause = self._steering.cause or EndCause.DEADLINE
@@ -309,15 +231,10 @@ class Governor:
     # Looking, four times a second
 
     def _look(self) -> None:
-        for part in (
-            self._read_events,
-            self._steering.read_requests,
-            self._keepers.tend,
-            self._sample,
-            self._looked,
-        ):
+        steering, keepers = self._steering, self._keepers
+        for part in (self._read_events, steering.read_requests, keepers.tend, self._sample, self._looked):
             self._unharmed(part)
-        if self._first_step is not None and self._trains():
+        if self._first_step is not None and self._hearing.trains():
             self._first_step()
             self._first_step = None
         self._unharmed(lambda: self._observer.tick(self._view()))
@@ -338,7 +255,7 @@ class Governor:
             now=self._clock.monotonic(),
             deadline=steering.deadline,
             session=self.session,
-            heard=self._listener.heard,
+            heard=self.heard,
             paused=steering.paused,
             quiet=self._streams.quiet,
             in_bar=self._streams.in_bar,
@@ -347,18 +264,10 @@ class Governor:
         )
 
     def _read_events(self) -> None:
-        known = len(self.session.checkpoints)
-        for event in self._events.poll():
-            self.session.take(event)
-            self._observer.event(event)
-        for path in self.session.checkpoints[known:]:
-            self._announce(path)
+        self._hearing.read_events()
         if self.session.left_in_child and not self._parent_ended:
             self._parent_ended = True
             self._steering.end_parent()
-
-    def _trains(self) -> bool:
-        return self.session.progress is not None or self._listener.heard.step is not None
 
     def _sample(self) -> None:
         monitor, now = self._monitor, self._clock.monotonic()
@@ -366,27 +275,14 @@ class Governor:
             return
         family = self._family.near() if monitor.wants_family() else None
         judgement = monitor.sample(now, family, max(5.0, 2.0 * self.session.save_s))
-        self._note_heard(monitor)
+        if self.session.progress is None:
+            monitor.heard(self.heard.step, self.heard.loss)
         complaint = monitor.complaint()
         if complaint:
             monitor.log.write(Complained(complaint))
             self._observer.say(complaint)
         if self._steering.follow(judgement):
             monitor.log.write(DECIDED[judgement.course](judgement.reason))
-
-    def _note_heard(self, monitor: Monitor) -> None:
-        if self.session.progress is None:
-            monitor.heard(self._listener.heard.step, self._listener.heard.loss)
-
-    def _keep(self, data: bytes) -> None:
-        self._tail += data
-        if len(self._tail) > 2 * TAIL_BYTES:
-            del self._tail[:-TAIL_BYTES]
-
-    def _listen(self, data: bytes) -> None:
-        self._keep(data)
-        for path in self._listener.feed(data):
-            self._announce(path)
 
     # The end
 
@@ -421,49 +317,13 @@ class Governor:
             self._observer.say(survival.trouble)
         if survival.path is not None:
             self.session.checkpoints.append(survival.path)
-            self._announce(survival.path)
+            self._hearing.announce(survival.path)
 
     def _sweep(self) -> tuple[str, ...]:
-        self._gone_at = self._clock.monotonic()
-        left = self._wait_for_family(0.0)
-        if left and not self.killed:
-            left = self._wait_for_family(LEFTOVER_PATIENCE_S)
-        if not left:
-            return ()
-        names = tuple(map(kernel.command_line, sorted(left)))
-        if not self.killed:
-            self._family.signal_all(signal.SIGTERM)
-            self._wait_for_family(self._leftover_grace_s())
-        for _ in range(KILLING_LOOKS):
-            self._family.kill()
-            if not self._wait_for_family(0.5, beyond_deadline=True):
-                break
-        self._gone_at = self._clock.monotonic()
-        return names
-
-    def _leftover_grace_s(self) -> float:
         """A training that its launcher has left behind gets the time that it needs to save."""
         trains = self.session.started is not None and self.session.finished is None
-        return max(LEFTOVER_GRACE_S, self.order.grace_s) if trains else LEFTOVER_GRACE_S
-
-    def _wait_for_family(self, patience_s: float, *, beyond_deadline: bool = False) -> set[int]:
-        """Those alive after at most `patience_s`, or fewer when the deadline is nearer."""
-        now = self._clock.monotonic()
-        end = now + patience_s
-        if not beyond_deadline:
-            end = min(end, max(self._steering.deadline - 0.05, now))
-        for _ in range(MOST_LOOKS):
-            alive, zombies = self._family.look()
-            if not (alive or zombies) or (alive and self._clock.monotonic() >= end):
-                return alive
-            self._wait(0.02 if alive else 0.0)
-        return alive
-
-    def _exit_s(self) -> float | None:
-        """What the script took to end after its session was over; the next attempt keeps that much back."""
-        finished = self.session.finished
-        said_at = None if finished is None else as_number(finished.get("monotonic"))
-        return None if said_at is None else max(0.0, self._ended_at - said_at)
+        grace_s = max(LEFTOVER_GRACE_S, self.order.grace_s) if trains else LEFTOVER_GRACE_S
+        return self._leftovers.end(killed=self.killed, grace_s=grace_s)
 
     def _ending(self, used_s: float, unused_s: float, leftovers: tuple[str, ...]) -> Ending:
         steering = self._steering
@@ -473,14 +333,14 @@ class Governor:
             detail=steering.detail,
             killed=self.killed,
             session=self.session,
-            heard=self._listener.heard,
+            heard=self.heard,
             used_s=used_s,
-            exit_s=self._exit_s(),
+            exit_s=self.session.exit_s(self._ended_at),
             unused_s=unused_s,
             leftovers=leftovers,
             pauses=steering.pauses_until_now(),
             lost_bytes=self._streams.log.lost_bytes,
-            tail=bytes(self._tail),
+            tail=self._hearing.tail,
             survival=self.survival,
             pid=self._process.pid,
         )

@@ -80,6 +80,11 @@ class SessionView:
         early = ("timeboxed", "preempted", "stopped")
         return self.child is not None and self.finished is not None and self.finished.get("outcome") in early
 
+    def exit_s(self, ended_at: float) -> float | None:
+        """What the script took to end after its session was over; the next attempt keeps that much back."""
+        said_at = None if self.finished is None else as_number(self.finished.get("monotonic"))
+        return None if said_at is None else max(0.0, ended_at - said_at)
+
     def take(self, event: Line) -> None:
         """Take in one event."""
         kind = event.get("kind")

@@ -15,9 +15,10 @@ import pytest
 from backprop_core.clock import SystemClock
 from backprop_core.errors import UsageError
 from backprop_core.governor import kernel
-from backprop_core.governor.governor import Governor, Order
+from backprop_core.governor.governor import Governor
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import EndCause, Ending, View
+from backprop_core.governor.order import Order
 from backprop_core.governor.verdict import judge
 from backprop_core.resources.policy import Limits
 from backprop_core.resources.samples import HostSample, Sample
