@@ -49,15 +49,18 @@ class TorchLoaderPasses:
             mine = self._noting(original, randomness)
             setattr(kind, "__iter__", mine)  # noqa: B010 - not a method mypy may see assigned
             replaced.append(mine)
-        next_batch = _BaseDataLoaderIter.__next__
+        iterators = (
+            _BaseDataLoaderIter  # a name of this frame: the interpreter takes the module's away at its end
+        )
+        next_batch = iterators.__next__
         mine_next = self._noting_first(next_batch)
-        setattr(_BaseDataLoaderIter, "__next__", mine_next)  # noqa: B010
+        setattr(iterators, "__next__", mine_next)  # noqa: B010
         try:
             yield
         finally:
             self._watched = False
-            if _BaseDataLoaderIter.__next__ is mine_next:
-                setattr(_BaseDataLoaderIter, "__next__", next_batch)  # noqa: B010
+            if iterators.__next__ is mine_next:
+                setattr(iterators, "__next__", next_batch)  # noqa: B010
             for (kind, original), mine in zip(originals, replaced, strict=True):
                 if vars(kind).get("__iter__") is mine:
                     setattr(kind, "__iter__", original)  # noqa: B010

@@ -213,7 +213,7 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 
 
 LAYERS = (
-    {"clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
+    {"background", "clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
     {"events"},
     {"config", "deadline", "runs", "checkpoints"},
     {"provenance"},

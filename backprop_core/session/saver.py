@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
+from backprop_core.background import in_background
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
@@ -139,8 +140,7 @@ class Saver:
                     self._nothing_survives(error)
                 snapshot.reserve(self._slots[0])
 
-        self._reserving = threading.Thread(target=allocate, name="backprop-reserve", daemon=True)
-        self._reserving.start()
+        self._reserving = in_background(allocate, "backprop-reserve")
 
     def _nothing_survives(self, error: MemoryError) -> None:
         """There is no memory to be had that another process could hold: copies are this one's own from now on."""

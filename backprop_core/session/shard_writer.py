@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from backprop_core.background import in_background
 from backprop_core.checkpoints import leftovers
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture_shards
@@ -50,10 +51,7 @@ class ShardWriter:
         """
         self.wait()
         copied = capture_shards(shards, self._translators).staged(self._buffers)
-        self._thread = threading.Thread(
-            target=self._write, args=(number, copied), name="backprop-shards", daemon=True
-        )
-        self._thread.start()
+        self._thread = in_background(self._write, "backprop-shards", number, copied)
 
     def wait(self) -> None:
         """Return when nothing is being written."""

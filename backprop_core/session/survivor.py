@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from backprop_core.background import in_background
 from backprop_core.checkpoints import survivor_header
 from backprop_core.checkpoints.array_files import PlannedFile
 from backprop_core.checkpoints.arrays import Translator
@@ -149,11 +150,7 @@ class Survivor:
         if snapshot.nbytes <= AT_ONCE_BYTES:
             self._seal(half, self._sequence, snapshot, facts)
             return
-        arguments = (half, self._sequence, snapshot, facts)
-        self._sealing = threading.Thread(
-            target=self._seal, args=arguments, name="backprop-survivor", daemon=True
-        )
-        self._sealing.start()
+        self._sealing = in_background(self._seal, "backprop-survivor", half, self._sequence, snapshot, facts)
 
     def _seal(self, half: int, sequence: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
         try:
