@@ -26,7 +26,7 @@ importing.wait()
 
 
 def test_the_interpreter_ends_although_a_thread_is_importing(tmp_path: Path) -> None:
-    """Work that has begun behind a script is over before its end, so nobody waits for an import lock that is never given back."""
+    """Work that has begun behind a script is over before its end, and holds no import lock for ever."""
     script = tmp_path / "ends.py"
     script.write_text(ENDS_AT_ONCE)
     done = subprocess.run(
