@@ -31,6 +31,23 @@ class LastKnown:
     seconds: float | None
 
 
+def last_known(ending: Ending | None, checkpoint: str | None) -> LastKnown:
+    """What the session has said last, else the script; `checkpoint` is what a resume would go on from."""
+    if ending is None:
+        return LastKnown(None, None, None, checkpoint, None)
+    facts = ending.session.finished or {}
+    step, loss = newest(ending.session.progress or {}, ending.heard)
+    died_at = None if ending.survival is None else ending.survival.died_at
+    code = ending.returncode
+    return LastKnown(
+        exit_status=128 - code if code < 0 else code,
+        step=_first(as_whole(facts.get("step")), died_at, step),
+        loss=_first(as_float(facts.get("loss")), loss),
+        checkpoint=checkpoint,
+        seconds=ending.used_s,
+    )
+
+
 def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: LastKnown) -> AttemptEnded:
     """The event of an attempt's end; made here and nowhere else."""
     over = verdict.outcome is Outcome.COMPLETED
@@ -112,10 +129,10 @@ def measured_in(
 
 def newest(progress: Mapping[str, Any], heard: Heard) -> tuple[int | None, float | None]:
     """The latest step and loss: the session's word, else the script's."""
-    return first(as_whole(progress.get("step")), heard.step), first(
+    return _first(as_whole(progress.get("step")), heard.step), _first(
         as_float(progress.get("loss")), heard.loss
     )
 
 
-def first(*values: Any) -> Any:
+def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)

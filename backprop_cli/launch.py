@@ -9,15 +9,13 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.attempt_end import (
-    LastKnown,
     attempt_ended,
     farewell,
-    first,
     hint_at_interpreter,
+    last_known,
     measured_in,
     newest,
 )
@@ -25,7 +23,7 @@ from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
 from backprop_cli.live_record import LiveRecord
 from backprop_cli.matching import Matches, Written
-from backprop_cli.scripts import ScriptKind
+from backprop_cli.provenance import keep_provenance, started_from
 from backprop_cli.sinks import sinks_asked_for
 from backprop_cli.start_up import StartUpAllowance
 from backprop_cli.tasks import FirstTask, Word
@@ -48,13 +46,13 @@ from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.sink_processes import SinkProcesses
 from backprop_core.governor.verdict import Verdict, judge, survived
 from backprop_core.outcome import Outcome
-from backprop_core.provenance.attempt_provenance import Provenance, gather, keep
+from backprop_core.provenance.attempt_provenance import Provenance
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
-from backprop_core.strict_json import as_float, as_whole
+from backprop_core.strict_json import as_whole
 
 LEAST_BOX_S = 1.0
 """Less is not worth a start."""
@@ -130,7 +128,7 @@ class Launch:
         if end is not None:
             wait_s = max(0.0, min(wait_s, end - LEAST_BOX_S - self._clock.monotonic()))
         with admitted(self._settings, record, self._clock, self._observer, wait_s) as grant:
-            started_from = self._started_from(record, grant)
+            origin = started_from(self._settings, record, grant.gpus, self._clock)
             box_s = self._settings["max-run-minutes"] * 60.0
             budget_s = box_s if end is None else min(box_s, max(LEAST_BOX_S, end - self._clock.monotonic()))
             warnings = warning_signals(self._settings["warning-signals"])
@@ -139,7 +137,7 @@ class Launch:
                 if job is not None and budget_s < box_s and end == job_at:
                     self._observer.say(f"this box has {duration_text(budget_s)}, set by {job.text}.")
                 self._end = math.inf if end is None else end
-                verdict = self._run(record, start, grant, budget_s, inbox, job, started_from)
+                verdict = self._run(record, start, grant, budget_s, inbox, job, origin)
                 self.told_to_leave = inbox.told_to_leave()
             return verdict
 
@@ -151,7 +149,7 @@ class Launch:
         budget_s: float,
         inbox: SignalInbox,
         job: JobEnd | None,
-        started_from: Provenance | None,
+        origin: Provenance | None,
     ) -> Verdict:
         own = ProcessIdentity.own()
         self._waited_s = grant.waited_s
@@ -164,7 +162,8 @@ class Launch:
             resumed_from=start.resume_from,
         )
         self._begin_sinks(record, attempt.number)
-        self._keep_provenance(record, attempt.number, started_from)
+        if trouble := keep_provenance(self._store.run_dir(record.id), attempt.number, origin):
+            self._observer.say(trouble)
         deadline = self._clock.monotonic() + budget_s
         contract = Contract(
             run_id=record.id,
@@ -271,24 +270,6 @@ class Launch:
             in_job = job is not None and job.wall > self._clock.wall()
             sinks.close(by=job.at(self._clock) - MARGIN_S if job is not None and in_job else None)
 
-    def _started_from(self, record: RunRecord, grant: Grant) -> Provenance | None:
-        """Before the budget is reckoned, because git may take a second of it."""
-        if not self._settings["provenance"]:
-            return None
-        program = record.options.get("kind") == ScriptKind.PROGRAM
-        return gather(
-            command=record.command,
-            cwd=Path(record.cwd),
-            interpreter=None if program else record.interpreter,
-            gpus=[gpu.name or gpu.uuid for gpu in grant.gpus],
-            clock=self._clock,
-        )
-
-    def _keep_provenance(self, record: RunRecord, number: int, started_from: Provenance | None) -> None:
-        trouble = "" if started_from is None else keep(self._store.run_dir(record.id), number, started_from)
-        if trouble:
-            self._observer.say(trouble)
-
     def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
         """Four times a second, while the script runs."""
         if self._allowance is not None:
@@ -347,19 +328,9 @@ class Launch:
         Args:
             checkpoint: what a resume would go on from, or None.
         """
-        facts: Mapping[str, Any] = {}
-        if ending is not None and ending.session.finished is not None:
-            facts = ending.session.finished
-        step, loss = (None, None) if ending is None else newest(ending.session.progress or {}, ending.heard)
-        died_at = None if ending is None or ending.survival is None else ending.survival.died_at
-        code = ending.returncode if ending is not None else None
-        exit_status = None if code is None else (128 - code if code < 0 else code)
-        step, loss = (
-            first(as_whole(facts.get("step")), died_at, step),
-            first(as_float(facts.get("loss")), loss),
-        )
-        used_s = None if ending is None else ending.used_s
-        ended = attempt_ended(record, number, verdict, LastKnown(exit_status, step, loss, checkpoint, used_s))
+        facts = {} if ending is None else ending.session.finished or {}
+        last = last_known(ending, checkpoint)
+        ended = attempt_ended(record, number, verdict, last)
         if self._monitor is not None:
             self._monitor.log.write(ended)
         try:
@@ -369,10 +340,10 @@ class Launch:
                 outcome=verdict.outcome,
                 reason=verdict.reason,
                 measured=measured_in(facts, ending, self._monitor, self._waited_s).written(),
-                exit_status=exit_status,
+                exit_status=last.exit_status,
                 steps=as_whole(facts.get("steps")),
-                last_step=step,
-                last_loss=loss,
+                last_step=last.step,
+                last_loss=last.loss,
             )
         except BackpropError as error:
             self._observer.say(f"The end of this attempt could not be recorded: {error}")

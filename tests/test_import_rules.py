@@ -326,8 +326,6 @@ LONG_FILES = {
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",
     "backprop_torch/pass_watch.py": "wants a split: watched loaders, and their iterators",
     "backprop_torch/dataloader_state.py": "wants a split: positions of loaders, and of their workers",
-    "backprop_cli/launch.py": "wants a split: one attempt, and the boxes of a chain",
-    "backprop_core/checkpoints/store.py": "wants a split: commits, and restores",
     "backprop_core/script_state/baseline.py": "wants a split: the baseline, and the comparison with it",
     "backprop_core/script_state/rewrite.py": "one visitor over Python's grammar",
 }

@@ -18,14 +18,15 @@ from backprop_core.errors import StoreError, UsageError
 
 from .array_files import PlannedFile
 from .arrays import Translator
+from .choose_place import place_of
 from .codec import capture
 from .files import Flusher, sync_folder, write_file
-from .folder import plan_folder
+from .folder import plan_folder, read_manifest
 from .manifest import CheckpointInfo
 from .numpy_arrays import NumpyTranslator
 from .safetensors_file import join_array_files
 from .shards import SHARDS, SavedShards
-from .store import CheckpointStore, place_of, read_manifest
+from .store import CheckpointStore
 
 _OWN = "backprop."
 

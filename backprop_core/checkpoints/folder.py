@@ -18,7 +18,8 @@ from .array_files import APART, INDEX, PlannedFile, plan_array_files
 from .arrays import Translator
 from .codec import CapturedState, Snapshot, rebuild
 from .files import FileFacts
-from .manifest import Manifest, ObjectFiles
+from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ObjectFiles, parse_manifest
+from .place import Place
 from .safetensors_file import parse_array_file
 from .shards import PART, SHARDS, Part, SavedShards, ranks_in, write_part
 from .unchanged import Unchanged
@@ -231,3 +232,20 @@ def _state(
 def damaged(path: Path, problem: str) -> CheckpointDamagedError:
     """The error for a file of a checkpoint."""
     return CheckpointDamagedError(f"{path} is damaged: {problem}.", path=path)
+
+
+def read_manifest(place: Place, name: str) -> Manifest:
+    """The manifest of a checkpoint, its own digest verified.
+
+    Raises:
+        CheckpointDamagedError: there is none, or it is not what was written.
+        NewerFormatError: it comes from a later version of backprop.
+        OSError: it cannot be read.
+    """
+    path = place.directory / name
+    try:
+        return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
+    except (FileNotFoundError, NotADirectoryError):
+        raise damaged(path, "it has no manifest") from None
+    except ValueError as error:
+        raise damaged(path, str(error)) from None

@@ -15,18 +15,15 @@ from backprop_core.errors import BackpropError, CheckpointDamagedError, Checkpoi
 from . import disk_errors, folder, retention
 from .array_files import arrays_apart
 from .arrays import Translator
+from .choose_place import place_of
 from .codec import Snapshot
 from .files import FileFacts
 from .local_place import LocalPlace
 from .manifest import (
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
     CheckpointFacts,
     CheckpointInfo,
     Manifest,
-    address_of,
     dump_manifest,
-    parse_manifest,
 )
 from .place import Place
 from .unchanged import ChangedMeanwhileError, Unchanged
@@ -167,7 +164,7 @@ class CheckpointStore:
         """A new process goes on: what stayed unchanged in the run's last checkpoint need not be written again."""
         with contextlib.suppress(BackpropError, OSError, ValueError, StopIteration):  # there may be none
             name = next(iter(self._names()))
-            manifest = read_manifest(self._place, name)
+            manifest = folder.read_manifest(self._place, name)
             apart = arrays_apart(
                 manifest, lambda file: self._place.read(name, file, expected=manifest.files[file])
             )
@@ -204,7 +201,7 @@ class CheckpointStore:
         infos: list[CheckpointInfo] = []
         for name in self._names():
             with contextlib.suppress(CheckpointError, OSError):
-                infos.append(read_manifest(self._place, name).info(self.directory / name))
+                infos.append(folder.read_manifest(self._place, name).info(self.directory / name))
         return infos
 
     def paths(self, *, damaged: bool = False) -> builtins.list[Path]:
@@ -231,7 +228,7 @@ class CheckpointStore:
         place, name = self._find(info)
         path = place.directory / name
         try:
-            manifest = read_manifest(place, name)
+            manifest = folder.read_manifest(place, name)
             states = folder.read_states(
                 manifest, path, lambda file, facts: place.read(name, file, expected=facts), translators
             )
@@ -274,7 +271,7 @@ class CheckpointStore:
     def _is_of_another(self, name: str, run_id: str) -> bool:
         """Whether a checkpoint says itself that it is another run's; one that cannot be read does not."""
         try:
-            return read_manifest(self._place, name).facts.run_id != run_id
+            return folder.read_manifest(self._place, name).facts.run_id != run_id
         except (CheckpointError, OSError):
             return False
 
@@ -287,7 +284,7 @@ class CheckpointStore:
         path = place.directory / name
         checked = _Checked([], [])
         try:
-            manifest = read_manifest(place, name)
+            manifest = folder.read_manifest(place, name)
         except CheckpointError as error:
             return _Checked([str(error)], [])
         except OSError as error:
@@ -336,31 +333,6 @@ def open_store(
     """
     place = place_of(str(target), clock)
     return CheckpointStore(place.directory, clock=clock, keep=keep, keep_every=keep_every, place=place)
-
-
-def place_of(target: str, clock: Clock) -> Place:
-    """The place that `target` names; an address that went through `Path` and lost a slash is understood."""
-    from .remote_place import RemotePlace, is_url
-
-    address = address_of(Path(target)) if not is_url(target) else target
-    return RemotePlace(address, clock) if is_url(address) else LocalPlace(Path(target), clock)
-
-
-def read_manifest(place: Place, name: str) -> Manifest:
-    """The manifest of a checkpoint, its own digest verified.
-
-    Raises:
-        CheckpointDamagedError: there is none, or it is not what was written.
-        NewerFormatError: it comes from a later version of backprop.
-        OSError: it cannot be read.
-    """
-    path = place.directory / name
-    try:
-        return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
-    except (FileNotFoundError, NotADirectoryError):
-        raise folder.damaged(path, "it has no manifest") from None
-    except ValueError as error:
-        raise folder.damaged(path, str(error)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -9,11 +9,11 @@ import fsspec
 import pytest
 
 from backprop_core.checkpoints import open_store
+from backprop_core.checkpoints.choose_place import place_of
 from backprop_core.checkpoints.local_place import LocalPlace
 from backprop_core.checkpoints.names import Owner
 from backprop_core.checkpoints.place import Place
 from backprop_core.checkpoints.remote_place import RemotePlace
-from backprop_core.checkpoints.store import place_of
 from backprop_core.errors import UsageError
 from backprop_core.testing.checkpoint_places import PlaceContract
 from backprop_core.testing.clock import FakeClock
