@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from backprop_core.checkpoints.choose_place import place_of
-from backprop_core.checkpoints.folder import read_manifest
 from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.place import read_manifest
 from backprop_core.clock import SYSTEM
 from backprop_core.script_state.state import names_in
 from backprop_core.strict_json import decode_exactly

@@ -235,26 +235,32 @@ def _source_of() -> dict[str, Path]:
     }
 
 
-def _imported_at_once(body: list[ast.stmt], known: set[str]) -> set[str]:
-    """Modules of ours that the statements import when they are run as a module, and those for type checkers."""
+def _imported_at_once(body: list[ast.stmt], known: set[str], package: str) -> set[str]:
+    """Modules of ours that the statements import when they are run in `package`, and those for type checkers."""
     found: set[str] = set()
     for node in body:
         if isinstance(node, ast.If):
-            found |= _imported_at_once([*node.body, *node.orelse], known)
+            found |= _imported_at_once([*node.body, *node.orelse], known, package)
         elif isinstance(node, ast.Try):
-            found |= _imported_at_once(node.body, known)
+            found |= _imported_at_once(node.body, known, package)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (whole & known) or {node.module}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            whole = {f"{module}.{alias.name}" for alias in node.names}
+            found |= (whole & known) or {module}
     return found & known
 
 
 def _imports_of_all() -> dict[str, set[str]]:
     sources = _source_of()
     return {
-        name: _imported_at_once(ast.parse(path.read_text(encoding="utf-8")).body, set(sources))
+        name: _imported_at_once(
+            ast.parse(path.read_text(encoding="utf-8")).body,
+            set(sources),
+            ".".join(path.parent.relative_to(ROOT).parts),
+        )
         for name, path in sources.items()
     }
 
@@ -272,6 +278,22 @@ def test_a_circle_is_seen() -> None:
     """The rule below finds a circle of three, and none in a chain."""
     assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "d"]
     assert not _circle({"a": {"b"}, "b": {"c"}, "c": set()})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import a.b",
+        "from a import b",
+        "from a.b import Name",
+        "from . import b",
+        "from .b import Name",
+        "if TYPE_CHECKING:\n    from .b import Name",
+    ],
+)
+def test_an_import_is_seen_in_every_form(source: str) -> None:
+    """The rules below see imports that are relative, or for type checkers alone."""
+    assert _imported_at_once(ast.parse(source).body, {"a.b", "a.c"}, "a") == {"a.b"}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

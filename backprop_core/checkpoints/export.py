@@ -21,9 +21,10 @@ from .arrays import Translator
 from .choose_place import place_of
 from .codec import capture
 from .files import Flusher, sync_folder, write_file
-from .folder import plan_folder, read_manifest
+from .folder import plan_folder
 from .manifest import CheckpointInfo
 from .numpy_arrays import NumpyTranslator
+from .place import read_manifest
 from .safetensors_file import join_array_files
 from .shards import SHARDS, SavedShards
 from .store import CheckpointStore

@@ -17,11 +17,11 @@ from . import leftovers
 from .array_files import APART, INDEX, PlannedFile, plan_array_files
 from .arrays import Translator
 from .codec import CapturedState, Snapshot, rebuild
-from .files import FileFacts
-from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ObjectFiles, parse_manifest
-from .place import Place
+from .files import FileFacts, Flusher, open_folder, write_file
+from .manifest import Manifest, ObjectFiles
+from .names import Owner
 from .safetensors_file import parse_array_file
-from .shards import PART, SHARDS, Part, SavedShards, ranks_in, write_part
+from .shards import PART, SHARDS, Part, SavedShards, ranks_in
 from .unchanged import Unchanged
 
 MAX_TREE_BYTES: Final = 256 << 20
@@ -95,6 +95,26 @@ def _parts_of(snapshot: Snapshot) -> Callable[[Path], Sequence[Part]] | None:
             raise
 
     return parts
+
+
+def write_part(directory: Path, snapshot: Snapshot, rank: int) -> Part:
+    """Write what one rank holds into a folder of its own in `directory`; it is on the disk when this returns.
+
+    Raises:
+        OSError: it is not.
+        ValueError: a name that no reader would take back.
+    """
+    plan = plan_folder(snapshot)
+    name = Owner.this_process().saving_folder()
+    folder = directory / name
+    folder.mkdir(parents=True)
+    flusher = Flusher()
+    try:
+        files = {file: write_file(folder / file, one.chunks(), flusher) for file, one in plan.files.items()}
+        flusher.take(open_folder(folder))
+    finally:
+        flusher.wait()
+    return Part(rank, name, files)
 
 
 def _raw_file(name: str, state: CapturedState, taken: Mapping[str, PlannedFile]) -> PlannedFile:
@@ -232,20 +252,3 @@ def _state(
 def damaged(path: Path, problem: str) -> CheckpointDamagedError:
     """The error for a file of a checkpoint."""
     return CheckpointDamagedError(f"{path} is damaged: {problem}.", path=path)
-
-
-def read_manifest(place: Place, name: str) -> Manifest:
-    """The manifest of a checkpoint, its own digest verified.
-
-    Raises:
-        CheckpointDamagedError: there is none, or it is not what was written.
-        NewerFormatError: it comes from a later version of backprop.
-        OSError: it cannot be read.
-    """
-    path = place.directory / name
-    try:
-        return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
-    except (FileNotFoundError, NotADirectoryError):
-        raise damaged(path, "it has no manifest") from None
-    except ValueError as error:
-        raise damaged(path, str(error)) from None

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from .files import FileFacts
-from .folder import FolderPlan
+from .folder import FolderPlan, damaged
+from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 Seal: TypeAlias = Callable[[Mapping[str, FileFacts]], bytes]
 """Makes the manifest's text once the size and digest of every other file are known."""
@@ -71,3 +72,20 @@ class Place(Protocol):
     def sweep(self) -> None:
         """Remove what killed saves left behind, only what is certainly ours and abandoned."""
         ...
+
+
+def read_manifest(place: Place, name: str) -> Manifest:
+    """The manifest of a checkpoint, its own digest verified.
+
+    Raises:
+        CheckpointDamagedError: there is none, or it is not what was written.
+        NewerFormatError: it comes from a later version of backprop.
+        OSError: it cannot be read.
+    """
+    path = place.directory / name
+    try:
+        return parse_manifest(bytes(place.read(name, MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES)))
+    except (FileNotFoundError, NotADirectoryError):
+        raise damaged(path, "it has no manifest") from None
+    except ValueError as error:
+        raise damaged(path, str(error)) from None

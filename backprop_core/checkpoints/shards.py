@@ -12,14 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from .files import FileFacts, Flusher, open_folder, write_file
+from .files import FileFacts
 from .manifest import Manifest
-from .names import Owner
-
-if TYPE_CHECKING:
-    from .codec import Snapshot
 
 SHARDS: Final = "backprop.shards"
 """In a mapping of states: `OwnShards` when it is saved, `SavedShards` when it was loaded."""
@@ -68,28 +64,6 @@ class OwnShards:
 
     shards: Shards
     others: OtherParts | None
-
-
-def write_part(directory: Path, snapshot: Snapshot, rank: int) -> Part:
-    """Write what one rank holds into a folder of its own in `directory`; it is on the disk when this returns.
-
-    Raises:
-        OSError: it is not.
-        ValueError: a name that no reader would take back.
-    """
-    from .folder import plan_folder
-
-    plan = plan_folder(snapshot)
-    name = Owner.this_process().saving_folder()
-    folder = directory / name
-    folder.mkdir(parents=True)
-    flusher = Flusher()
-    try:
-        files = {file: write_file(folder / file, one.chunks(), flusher) for file, one in plan.files.items()}
-        flusher.take(open_folder(folder))
-    finally:
-        flusher.wait()
-    return Part(rank, name, files)
 
 
 def take_in(directory: Path, saving: Path, part: Part) -> dict[str, FileFacts]:

@@ -25,7 +25,7 @@ from .manifest import (
     Manifest,
     dump_manifest,
 )
-from .place import Place
+from .place import Place, read_manifest
 from .unchanged import ChangedMeanwhileError, Unchanged
 
 
@@ -164,7 +164,7 @@ class CheckpointStore:
         """A new process goes on: what stayed unchanged in the run's last checkpoint need not be written again."""
         with contextlib.suppress(BackpropError, OSError, ValueError, StopIteration):  # there may be none
             name = next(iter(self._names()))
-            manifest = folder.read_manifest(self._place, name)
+            manifest = read_manifest(self._place, name)
             apart = arrays_apart(
                 manifest, lambda file: self._place.read(name, file, expected=manifest.files[file])
             )
@@ -201,7 +201,7 @@ class CheckpointStore:
         infos: list[CheckpointInfo] = []
         for name in self._names():
             with contextlib.suppress(CheckpointError, OSError):
-                infos.append(folder.read_manifest(self._place, name).info(self.directory / name))
+                infos.append(read_manifest(self._place, name).info(self.directory / name))
         return infos
 
     def paths(self, *, damaged: bool = False) -> builtins.list[Path]:
@@ -228,7 +228,7 @@ class CheckpointStore:
         place, name = self._find(info)
         path = place.directory / name
         try:
-            manifest = folder.read_manifest(place, name)
+            manifest = read_manifest(place, name)
             states = folder.read_states(
                 manifest, path, lambda file, facts: place.read(name, file, expected=facts), translators
             )
@@ -271,7 +271,7 @@ class CheckpointStore:
     def _is_of_another(self, name: str, run_id: str) -> bool:
         """Whether a checkpoint says itself that it is another run's; one that cannot be read does not."""
         try:
-            return folder.read_manifest(self._place, name).facts.run_id != run_id
+            return read_manifest(self._place, name).facts.run_id != run_id
         except (CheckpointError, OSError):
             return False
 
@@ -284,7 +284,7 @@ class CheckpointStore:
         path = place.directory / name
         checked = _Checked([], [])
         try:
-            manifest = folder.read_manifest(place, name)
+            manifest = read_manifest(place, name)
         except CheckpointError as error:
             return _Checked([str(error)], [])
         except OSError as error:

@@ -16,7 +16,8 @@ from backprop_core.checkpoints import leftovers
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture_shards
 from backprop_core.checkpoints.files import FileFacts
-from backprop_core.checkpoints.shards import Part, Shards, write_part
+from backprop_core.checkpoints.folder import write_part
+from backprop_core.checkpoints.shards import Part, Shards
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointWriteError
 from backprop_core.ports.ranks import Ranks
