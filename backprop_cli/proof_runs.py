@@ -121,7 +121,7 @@ class ProofRuns:
         if not any(one.step > 0 for stream in streams for one in stream.steps):
             self._out_of_time()
             raise ScriptFailedError(
-                f"Nothing that trains was recognised in this script within its first steps. {self._tail(name)}",
+                f"No training was recognised in this script. {self._tail(name)}",
                 "See docs/unmodified.md for what is recognised, or open a time box in the script.",
             )
         self._whole_enough(streams)
@@ -131,7 +131,7 @@ class ProofRuns:
         """Train the same steps, cut at these places and resumed each time.
 
         Raises:
-            ResumeFailedError: an attempt that was resumed failed, or did not go on from a checkpoint.
+            ResumeFailedError: an attempt that was resumed failed, or did not resume from a checkpoint.
             BoxOverError: no time is left.
         """
         self._scratch.make()
@@ -171,12 +171,10 @@ class ProofRuns:
                 f"Attempt {number}{began} failed with exit status {status}. {self._tail(name)}",
             )
         if number > 1 and any(one.began_at is None for one in mine):
-            raise ResumeFailedError(f"Attempt {number} did not go on from a checkpoint. {self._tail(name)}")
+            raise ResumeFailedError(f"Attempt {number} did not resume from a checkpoint. {self._tail(name)}")
         if not mine:
             self._out_of_time()
-            raise ResumeFailedError(
-                f"In attempt {number} nothing that trains was recognised. {self._tail(name)}"
-            )
+            raise ResumeFailedError(f"In attempt {number} no training was recognised. {self._tail(name)}")
 
     def _whole_enough(self, streams: Sequence[Stream]) -> None:
         """Raise where time ended the run, and not the last step or the script."""
@@ -187,7 +185,7 @@ class ProofRuns:
     def _out_of_time(self) -> None:
         if self._clock.monotonic() >= self._ends_at - _LAST_S:
             raise BoxOverError(
-                "The time box of the proof ended before it was done.", "Give it more (-m), or fewer --steps."
+                "The time box ended before the proof did.", "Give it more (-m), or fewer --steps."
             )
 
     # -- one attempt -------------------------------------------------------------------------------------------
@@ -230,7 +228,7 @@ class ProofRuns:
             if self._clock.monotonic() > self._ends_at + _LAST_S:
                 self._end(child)
                 raise BoxOverError(
-                    "The time box of the proof ended before it was done.",
+                    "The time box ended before the proof did.",
                     "Give it more (-m), or fewer --steps.",
                 )
 
@@ -268,7 +266,7 @@ def _read(folder: Path) -> list[Stream]:
         if one.fault:
             raise BackpropError(
                 f"The proof itself failed, please report it: {one.fault}.",
-                "Nothing can be said of the script.",
+                "This says nothing about the script.",
             )
     return streams
 

@@ -37,9 +37,9 @@ def prove(runs: ProofRuns, steps: int, cuts: int, say: Say, *, seed: str = "") -
 
 
 def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof:
-    say(f"training {steps} steps whole")
+    say(f"training {steps} steps without interruption")
     first = runs.whole("whole")
-    say("training them whole once more")
+    say("training them once more without interruption")
     second = runs.whole("again")
     compared, why = reproducible(first.streams, second.streams)
     if why is not None:
@@ -49,10 +49,10 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     if not planned:
         return Proof(
             ProofVerdict.UNFINISHED,
-            f"The training has {trained} steps that could be seen: too few to cut it.",
+            f"Only {trained} steps of training were seen: too few to interrupt it.",
             steps=trained,
         )
-    say(f"training them cut {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
+    say(f"training them with {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
     try:
         cut = runs.cut("cut", planned)
     except ResumeFailedError as error:
@@ -114,7 +114,7 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
     if missing > 0:
         return Proof(
             ProofVerdict.UNFINISHED,
-            f"The cut run ended {missing} steps before the whole one.",
+            f"The interrupted run ended {missing} steps before the uninterrupted one.",
             found.steps,
             texts,
         )
@@ -125,14 +125,14 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
 def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) -> list[str]:
     notes = []
     if not any(one.batches for one in first.first_rank.steps):
-        notes.append("No batches could be seen: the script takes its data in a way that nobody is told of.")
+        notes.append("No batches were compared: backprop cannot see how the script reads its data.")
     if len(cut.cuts) < planned:
         notes.append(
-            f"{_count(planned - len(cut.cuts), 'cut')} did not come about: that place cannot be left."
+            f"{_count(planned - len(cut.cuts), 'cut')} did not happen: the training cannot be left there."
         )
     if proof.verdict is ProofVerdict.IDENTICAL:
         notes += [
-            f"`{name}` was not brought back by a resume, and had its value again a step later."
+            f"`{name}` was not restored by a resume, and had its value again one step later."
             for name in without_effect(found, first.first_rank)[:10]
         ]
     return notes
@@ -142,7 +142,7 @@ def _not_reproducible(
     runs: ProofRuns, compared: Compared, why: Cause, first: Done, second: Done, say: Say
 ) -> Proof:
     """The script itself differs from run to run; a third run has the frameworks name the operation."""
-    say("the two differ: training them once more without operations that are not deterministic")
+    say("the two differ: training them once more with deterministic operations only")
     notes = []
     with suppress(BoxOverError):
         named = ""
@@ -162,7 +162,8 @@ def _not_reproducible(
     one = why.difference
     return Proof(
         ProofVerdict.NOT_REPRODUCIBLE,
-        f"The script itself is not reproducible: two whole runs differ. {why.sentence[:1].upper()}{why.sentence[1:]}",
+        "The script itself is not reproducible: two uninterrupted runs differ. "
+        f"{why.sentence[:1].upper()}{why.sentence[1:]}",
         compared.steps,
         (),
         rows_of(compared),

@@ -166,7 +166,7 @@ def _say_end(training: CellTraining) -> None:
     if training.outcome is None:
         print("backprop: nothing in this cell was seen to train, so there was nothing to box or to save.")
     elif training.outcome in (Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED):
-        print("backprop: the training in this cell is not complete. Run the cell again to go on.")
+        print("backprop: the training in this cell is not complete. Run the cell again to continue.")
 
 
 @dataclass(slots=True)
@@ -221,7 +221,7 @@ class _CellSettings:
         except (RunNotFoundError, FileNotFoundError):
             return "auto"
         if record.status is Outcome.COMPLETED:
-            print(f"backprop: this cell had completed (run {record.id}). It trains anew.")
+            print(f"backprop: this cell had completed (run {record.id}). It trains from scratch.")
             return False
         return "auto"
 

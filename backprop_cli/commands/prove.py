@@ -30,22 +30,22 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
 @click.command("prove", cls=ScriptCommand, epilog=_EXAMPLES)
 @click.argument("script", shell_complete=complete_files)
 @click.argument("script_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT ARGS...]")
+@click.option("--steps", default=60, show_default=True, metavar="N", help="Steps to train and compare.")
 @click.option(
-    "--steps", default=60, show_default=True, metavar="N", help="How many steps are trained and compared."
+    "--cuts", default=4, show_default=True, metavar="N", help="How many times to interrupt the training."
 )
-@click.option("--cuts", default=4, show_default=True, metavar="N", help="How often the training is cut.")
-@click.option("--seed", default="", metavar="TEXT", help="Choose other places for the cuts.")
+@click.option("--seed", default="", metavar="TEXT", help="Text that chooses the places of the interruptions.")
 @click.option(
     "--copy-limit",
     default=LIMIT_BYTES / 1e9,
     show_default="2.1",
     metavar="GB",
-    help="The working directory is copied if it is no larger.",
+    help="Largest working directory to copy.",
 )
 @config_options
-@click.option("--config", metavar="PATH", help="Configuration file to use instead of the one that is found.")
+@click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
 @click.option(
-    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as behind python -m."
+    "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as with python -m."
 )
 @click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @json_option
@@ -136,7 +136,7 @@ def _passed_on(raw: dict[str, Any], parameters: dict[str, Any], cwd: Path) -> li
             continue
         if name in _OF_THE_PROOF:
             if name != "max-run-minutes":
-                raise UsageError(f"--{name} has no meaning in a proof.", "Leave it out.")
+                raise UsageError(f"--{name} does not apply to a proof.", "Leave it out.")
         elif name == "rewrite" and value == "none":
             words.append("--no-rewrite")
         elif isinstance(value, bool):
@@ -200,7 +200,7 @@ def show(proof: Proof) -> None:
         click.echo(f"  not kept: {one_line(text)}")
     if proof.not_compared:
         names = ", ".join(proof.not_compared[:8]) + (" and more" if len(proof.not_compared) > 8 else "")
-        click.echo(f"  not compared, because they differ between two whole runs: {one_line(names)}")
+        click.echo(f"  not compared, because they differ between two uninterrupted runs: {one_line(names)}")
     for note in proof.notes:
         click.echo(f"  {one_line(note)}")
 

@@ -78,13 +78,13 @@ class AskedState:
     def _trouble(self, name: str, value: Any) -> str:
         record = self._asked.known(value)
         if record is None or not (record.asks or record.otherwise):
-            return "it is asked in a way that is not counted" if self._moved(name, value) else ""
+            return "it is used in a way that is not counted" if self._moved(name, value) else ""
         looks = looks_of(value)
         if record.seen is not None and record.seen[0] == record.asks and record.seen[1] != looks:
             record.otherwise = True
         record.seen = (record.asks, looks)
         if record.otherwise:
-            return "it is asked in a way that is not counted"
+            return "it is used in a way that is not counted"
         return self.unknown_pass(value)
 
     def _moved(self, name: str, value: Any) -> bool:
@@ -150,7 +150,7 @@ class AskedState:
             name = one["name"]
             value = there.get(name)
             if value is None or not self._asked.is_one_shot(value):
-                trouble = "it is no iterator here"
+                trouble = "it is not an iterator here"
             else:
                 trouble = self.bring(value, one)[0]
             if trouble:
@@ -166,11 +166,11 @@ class AskedState:
         record = self._asked.of(value)
         lacks = int(saved["asks"]) - record.asks
         if lacks < 0:
-            return "it has given more here than it had then", []
+            return "it has given more items here than it had then", []
         if not lacks:
             return "", []
         if self._begun_otherwise(record, saved):
-            return "the pass over its loader began in another way here", []
+            return "the pass over its loader started differently here", []
         self.arm(value, saved)
         if self._goes_straight(value, record, saved):
             position, given = saved["passes"][-1][1], int(saved["given"])
@@ -186,10 +186,10 @@ class AskedState:
         except StopIteration:
             record.direct = int(saved["asks"]) - (record.asks - record.direct)
         except Exception as error:
-            return f"asked again, it fails: {type(error).__name__}: {error}", []
+            return f"asked for its items again, it fails: {type(error).__name__}: {error}", []
         record.plan.clear()
         if self._digest_of(value) != saved["holds"] or record.begun != saved["begun"]:
-            return "asked as often as then, it does not hold what it held", last
+            return "after as many items it does not hold what it held", last
         return "", last
 
     def arm(self, value: Any, saved: Mapping[str, Any]) -> None:
@@ -300,5 +300,5 @@ def _unkept(name: str, value: Any, why: str) -> Unkept:
         name,
         type(value).__name__,
         why,
-        "A resume begins it anew. Ask it with next(...) or in a for loop of the script's own.",
+        "A resume starts it from the beginning. Read it with next(...) or in a for loop of the script.",
     )

@@ -214,7 +214,7 @@ def place_in_batches(saved: SavedFrame, batch_size: int | None, length: int | No
         if saved.length is None or length is None or saved.length == length:
             return saved.index, ""
         return saved.index, (
-            f"a pass over the data had {saved.length} batches and has {length} now; it goes on behind {saved.index} of them"
+            f"a pass over the data had {saved.length} batches and has {length} now; it continues after {saved.index} of them"
         )
     if saved.again:
         return max(0, (length or 1) - 1), ""
@@ -222,10 +222,13 @@ def place_in_batches(saved: SavedFrame, batch_size: int | None, length: int | No
     change = f"it was made with batches of {then} samples, and now they have {batch_size}"
     if saved.midway or samples % batch_size:
         where = (
-            "in the middle of one" if saved.midway else f"behind {samples} samples, which is inside a batch"
+            "in the middle of one" if saved.midway else f"after {samples} samples, which is inside a batch"
         )
         raise PlaceMismatch(f"{change}; it stands {where}")
-    return samples // batch_size, f"{change}; the pass goes on behind the {samples} samples that are trained"
+    return (
+        samples // batch_size,
+        f"{change}; the pass continues after the {samples} samples that were trained",
+    )
 
 
 def frames_to_state(frames: Sequence[SavedFrame]) -> list[dict[str, Any]]:

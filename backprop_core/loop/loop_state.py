@@ -234,7 +234,7 @@ class LoopState:
             return ""
         return (
             f"{source} was made by {then} processes and now there are {self.processes}: what each process has of its own, "
-            "its random numbers and its place in the data, is not that of the uncut training."
+            "its random numbers and its place in the data, is not that of the uninterrupted training."
         )
 
     def unkept(self) -> Sequence[Unkept]:
@@ -306,7 +306,7 @@ class LoopState:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateMismatchError(
                 f"{source} was not made by a time box: {error}.",
-                "Give a checkpoint that a time box has made.",
+                "Give a checkpoint that a time box made.",
             ) from error
 
     def restore_objects(self, states: Mapping[str, object], source: str) -> list[str]:

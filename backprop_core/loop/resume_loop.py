@@ -61,7 +61,7 @@ class LoopRestorer:
         missing = self.restore_states()
         if missing:
             session.messages.say(
-                f"{self.source} holds nothing for {', '.join(missing)}: kept as the script made it.",
+                f"{self.source} holds nothing for {', '.join(missing)}: they stay as the script made them.",
                 "warning",
             )
         # Code before the interrupted pass runs again and may change things: an evaluation, say. It draws what it drew.
@@ -112,7 +112,7 @@ class LoopRestorer:
             loop_state.forget_found()
             self.searched = False
             session.messages.say_once(
-                "Another training begins in this process: a resume runs what came before it again, and then goes on in it."
+                "Another training begins in this process: a resume runs what came before it again, and then continues in it."
             )
             return False
         self.awaited = None

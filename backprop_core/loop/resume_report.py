@@ -34,7 +34,7 @@ def resume_sentence(given: Given) -> str:
     parts = [_objects(given), *filter(None, [_place(given)])]
     if given.counters:
         return "; ".join(parts) + "."
-    parts.append("the script's own counters begin anew")
+    parts.append("the script's own counters start over")
     return f"{'; '.join(parts)}. {_advice(given)}"
 
 
@@ -55,11 +55,11 @@ def _objects(given: Given) -> str:
 
 def _place(given: Given) -> str:
     return {
-        ResumePoint.PASS: f"the interrupted pass over the data goes on behind its first {given.batches} batches",
-        ResumePoint.NEXT_PASS: "the data goes on with the next pass",
-        ResumePoint.STEP: "training goes on at the interrupted step",
-        ResumePoint.AWAITED: "the interrupted pass over the data has not begun again so far",
-        ResumePoint.UNKNOWN: "its data begins anew",
+        ResumePoint.PASS: f"the interrupted pass over the data continues after its first {given.batches} batches",
+        ResumePoint.NEXT_PASS: "the data continues with the next pass",
+        ResumePoint.STEP: "training continues at the interrupted step",
+        ResumePoint.AWAITED: "the interrupted pass over the data has not started again so far",
+        ResumePoint.UNKNOWN: "its data starts over",
     }[given.place]
 
 

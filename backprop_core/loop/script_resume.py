@@ -37,7 +37,7 @@ def items_of(
         if not loop.index:
             raise
         raise StateMismatchError(
-            f"The loop at {loop.site.where} cannot begin where it was: {type(error).__name__}: {error}.",
+            f"The loop at {loop.site.where} cannot start where it was: {type(error).__name__}: {error}.",
             "Run the script as it was, or start a new run.",
         ) from error
 
@@ -98,9 +98,9 @@ def put_back(
 def not_found_again(key: str, session: Session | None, loops: CountedLoops) -> StateMismatchError:
     """The loop `key` was running when the checkpoint was made, and does not begin; an empty key stands for a step."""
     where = loops.sites[key].where if key in loops.sites else key.rpartition(":")[2]
-    place = f"the loop at {where}, which does not begin any more"
+    place = f"the loop at {where}, which no longer starts"
     if not key:
-        place = "an optimizer step that takes many evaluations, which is not taken any more"
+        place = "an optimizer step that takes many evaluations, which is no longer taken"
     return StateMismatchError(
         f"Checkpoint {None if session is None else session.resumed_from} was made inside {place}.",
         "Run the script as it was, or start a new run.",

@@ -13,7 +13,7 @@ from backprop_core.ports.unmodified_loop import ResumePoint
 
 _PLACE_LOST = (
     "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
-    "no step can be taken back: the interrupted epoch begins anew, so some of its samples come again."
+    "no step can be undone: the interrupted epoch starts over, so some of its samples come again."
 )
 
 _PLACE_UNKNOWN = (
@@ -21,8 +21,8 @@ _PLACE_UNKNOWN = (
     "over the data anew. box.batches(loader) in a time box of its own keeps it."
 )
 INSIDE_A_STEP = (
-    "One optimizer step takes many evaluations of its closure, so it is saved inside: a resume begins this step anew from "
-    "the parameters that it had reached, and the result is not the uncut one's to the last bit."
+    "One optimizer step takes many evaluations of its closure, so it is saved inside: a resume repeats this step from "
+    "the parameters that it had reached, and the result is not bit-identical to an uninterrupted run."
 )
 _NOT_WATCHED = (
     "This training loop cannot be watched any more {}: no further checkpoint is made of it. A time box with box.epochs and "

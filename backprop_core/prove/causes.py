@@ -37,7 +37,7 @@ _MENDS: dict[Group, str] = {
     Group.PARAMETER: "Name the model that trains: backprop.timebox(model=model, optimizer=optimizer).",
     Group.GRADIENT: "Cut between accumulation windows, or name the optimizer: backprop.timebox(optimizer=optimizer).",
     Group.LOGGED: "Keep what it is made from in a variable of the script.",
-    Group.FILE: "Open it for appending, or write it behind the training.",
+    Group.FILE: "Open it for appending, or write it after the training.",
 }
 
 _UNREPRODUCIBLE: dict[Group, str] = {

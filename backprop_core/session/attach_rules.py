@@ -159,7 +159,7 @@ def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> No
     how = "governed from outside" if governed else "without a time box"
     _print(
         f"stepped aside from {framework or 'this training'} after a fault of its own, please report it: {_in_words(error)} "
-        f"The training goes on, {how}; nothing more is saved."
+        f"The training continues, {how}; nothing more is saved."
     )
 
 

@@ -84,11 +84,11 @@ def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_
     with pytest.raises(CellExecutionError, match="cannot be read as a duration"):
         _execute(notebook)
     told = [_text(cell) for cell in notebook.cells]
-    assert "Run the cell again to go on" in told[3]
+    assert "Run the cell again to continue" in told[3]
     assert "resumed from step" in told[5]
     assert "completed" in told[5]
     assert _digest(told[6]) == _digest(told[9])
-    assert "It trains anew" in told[11]
+    assert "It trains from scratch" in told[11]
     assert _digest(told[12]) == _digest(told[9])
     assert "Traceback" not in "".join(told)
 

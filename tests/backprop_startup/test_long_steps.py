@@ -68,7 +68,7 @@ def test_a_step_that_is_the_whole_training_is_saved_inside(backprop: CommandLine
     finally:
         end(child)
     assert child.returncode == 0, out + err
-    assert "begins this step anew" in err
+    assert "repeats this step" in err
     before = calls()
     again = backprop("resume", "cut", "-m", "5", timeout=180)
     assert again.returncode == 0, again.stderr

@@ -58,7 +58,7 @@ def test_a_step_that_is_the_whole_training_is_saved_inside(
     assert cut.opened is not None
     assert str(cut.opened.outcome) in ("timeboxed", "stopped", "preempted")
     assert len(first) < ADAM + 150
-    assert capfd.readouterr().err.count("begins this step anew") == 1
+    assert capfd.readouterr().err.count("repeats this step") == 1
     again: list[float] = []
     seed(0)
     lowest = _train(Cut("inside", piece=1), again)

@@ -54,7 +54,7 @@ def test_a_place_that_was_missed_is_said_and_sets_no_rank_apart(tmp_path: Path) 
     trained(SCRIPT, tmp_path, "looked_at_once", "cut", "4", "1")
     resumed = train(SCRIPT, tmp_path, "looked_at_once", "cut")
     assert resumed.returncode == 0, resumed.stderr[-5000:]
-    assert resumed.stderr.count("the interrupted epoch begins anew") == 1
+    assert resumed.stderr.count("the interrupted epoch starts over") == 1
     first, second = made(tmp_path, "cut-0-0"), made(tmp_path, "cut-0-1")
     assert first["optimizer"] == second["optimizer"]
     assert first["outcome"] == second["outcome"] == "completed"

@@ -12,9 +12,9 @@ from backprop_core.ports.unmodified_loop import ResumePoint
 GIVEN = Given(["model", "optimizer", "scheduler"], late=False, place=ResumePoint.PASS, batches=12)
 
 
-IN_PASS = "the interrupted pass over the data goes on behind its first 12 batches"
+IN_PASS = "the interrupted pass over the data continues after its first 12 batches"
 BATCHES = "for epoch in box.epochs(N): and for batch in box.batches(loader):"
-ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the script's own counters begin anew. "
+ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the script's own counters start over. "
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
         (replace(GIVEN, objects=["model"]), "The state of model came back; ", "model, "),
         (replace(GIVEN, objects=[]), "Of the objects of this loop none came back", "The state of"),
         (replace(GIVEN, late=True), "came back behind the first step, which had no effect", "none came back"),
-        (replace(GIVEN, place=ResumePoint.NEXT_PASS), "the data goes on with the next pass", "interrupted"),
-        (replace(GIVEN, place=ResumePoint.AWAITED), "has not begun again so far", "goes on"),
-        (replace(GIVEN, place=ResumePoint.UNKNOWN), "its data begins anew", "pass over the data"),
+        (replace(GIVEN, place=ResumePoint.NEXT_PASS), "the data continues with the next pass", "interrupted"),
+        (replace(GIVEN, place=ResumePoint.AWAITED), "has not started again so far", "goes on"),
+        (replace(GIVEN, place=ResumePoint.UNKNOWN), "its data starts over", "pass over the data"),
         (
             replace(GIVEN, place=ResumePoint.STEP),
             "in place of the loop: for step in box.steps(N):",
@@ -42,7 +42,7 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
             f"Two lines make it exact, in place of the loop: {BATCHES} Or leave the block out: 'backprop run' counts",
             "with backprop",
         ),
-        (replace(GIVEN, counters=True), "behind its first 12 batches.", "counters"),
+        (replace(GIVEN, counters=True), "after its first 12 batches.", "counters"),
     ],
 )
 def test_each_fact_has_its_words_and_no_other(given: Given, says: str, says_not: str) -> None:
@@ -55,4 +55,4 @@ def test_each_fact_has_its_words_and_no_other(given: Given, says: str, says_not:
 def test_a_pass_that_goes_on_later_is_told_when_it_does() -> None:
     """While it is awaited nothing more is said; then where it goes on."""
     assert pass_sentence(replace(GIVEN, place=ResumePoint.AWAITED)) == ""
-    assert pass_sentence(GIVEN) == "The interrupted pass over the data goes on behind its first 12 batches."
+    assert pass_sentence(GIVEN) == "The interrupted pass over the data continues after its first 12 batches."
