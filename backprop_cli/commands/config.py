@@ -16,10 +16,10 @@ from backprop_core.config.options import BY_NAME
 @click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: str | None, as_json: bool) -> int:
-    """Show every setting that 'backprop run' would use in this folder, and where it comes from.
+    """Show every setting that 'backprop run' would use in this folder, and its source.
 
-    The command line holds over the environment (BACKPROP_...), that over backprop.config.json, .backprop.json
-    or [tool.backprop] in pyproject.toml, that over the default.
+    The command line overrides the environment (BACKPROP_...), which overrides backprop.config.json,
+    .backprop.json or [tool.backprop] in pyproject.toml, which overrides the default.
 
     \b
     Examples:

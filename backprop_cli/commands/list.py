@@ -127,7 +127,7 @@ class _Selection:
         if rows and not is_column(self._sort) and all(self.value(row, self._sort) is None for row in rows):
             known = ", ".join(sorted({*_COLUMNS} | metrics.names()))
             raise UsageError(
-                f"No run has logged {self._sort!r}, so --sort cannot use it.", f"There is: {known}."
+                f"No run has logged {self._sort!r}, so --sort cannot use it.", f"Known are: {known}."
             )
         return found
 

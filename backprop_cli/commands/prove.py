@@ -50,11 +50,11 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
 @click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @json_option
 def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int:
-    """Prove that SCRIPT gives the same bits however it is cut.
+    """Prove that interrupting SCRIPT changes no bit.
 
-    Its first steps are trained whole, twice, and then cut and resumed, all in fresh processes and in a copy of
-    the working directory. The exit status is 0 if every piece of state and every batch is bit-identical, 1 if not,
-    3 if the script itself differs from run to run, and 124 if the time box (-m) ended before.
+    Its first steps are trained twice without interruption, then interrupted and resumed, all in fresh processes
+    and in a copy of the working directory. The exit status is 0 if every piece of state and every batch is
+    bit-identical, 1 if not, 3 if the script itself is not reproducible, and 124 if the time box (-m) ended first.
     """
     cwd = working_folder()
     raw = raw_settings(parameters)

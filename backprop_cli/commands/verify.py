@@ -20,7 +20,7 @@ EXIT_DAMAGED = 1
 @click.argument("run_or_path", metavar="RUN|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run_or_path: str, as_json: bool) -> int:
-    """Compare every byte of the checkpoints of RUN, or at PATH, with what was written.
+    """Verify every byte of the checkpoints of RUN, or at PATH.
 
     The exit status is 1 if anything is damaged, or RUN has no checkpoint; 2 if PATH holds none.
 

@@ -233,8 +233,8 @@ class LoopState:
         if then == self.processes:
             return ""
         return (
-            f"{source} was made by {then} processes and now there are {self.processes}: what each process has of its own, "
-            "its random numbers and its place in the data, is not that of the uninterrupted training."
+            f"{source} was made by {then} processes and now there are {self.processes}: the random numbers and the "
+            "place in the data of each process differ from those of the uninterrupted training."
         )
 
     def unkept(self) -> Sequence[Unkept]:

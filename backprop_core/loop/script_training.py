@@ -124,9 +124,9 @@ class ScriptTraining(ScriptSession):
     def takes_turns(self, loop: RunningLoop) -> None:
         if self.session is not None:
             self.session.messages.say(
-                f"Loops take turns, as those of several asyncio tasks do: the one at {loop.site.where} goes on although "
-                "another has gone on in the meantime. They cannot be led back to their places, so nothing more is saved. "
-                "The training goes on.",
+                f"Loops take turns, as those of several asyncio tasks do: the one at {loop.site.where} continues although "
+                "another has continued in the meantime. Their places cannot be restored, so nothing more is saved. "
+                "The training continues.",
                 "warning",
             )
         self._step_aside()
