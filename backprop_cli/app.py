@@ -110,7 +110,7 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
     epilog="Start with:  backprop run train.py --name my-first-run",
 )
 @click.version_option(__version__, prog_name="backprop")
-@click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
+@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
 @click.option("--verbose", is_flag=True, help="Show every setting, and a traceback for our own faults.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @click.option("--json", is_flag=True, help="Print JSON instead of a table.")

@@ -92,7 +92,7 @@ def common_options(command: Command) -> Command:
         "--config",
         metavar="PATH",
         default=None,
-        help="Configuration file [default: the one in this folder].",
+        help="Configuration file [default: the nearest one].",
         shell_complete=complete_files,
     )(command)
 

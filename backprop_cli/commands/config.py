@@ -13,7 +13,7 @@ from backprop_core.config.options import BY_NAME
 
 
 @click.command("config")
-@click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
+@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: str | None, as_json: bool) -> int:
     """Show every setting that 'backprop run' would use in this folder, and its source.

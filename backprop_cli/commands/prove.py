@@ -43,7 +43,7 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
     help="Largest working directory to copy.",
 )
 @config_options
-@click.option("--config", metavar="PATH", help="Configuration file [default: the one in this folder].")
+@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
 @click.option(
     "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as with python -m."
 )

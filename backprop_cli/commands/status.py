@@ -32,7 +32,7 @@ CURVE_COLUMNS = 40
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @click.option(
-    "--config", metavar="PATH", help="Configuration file with the limits [default: the one in this folder]."
+    "--config", metavar="PATH", help="Configuration file with the limits [default: the nearest one]."
 )
 def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> int:
     """Show the machine's resources and what would keep a run from starting; with RUN, show its history.
