@@ -13,7 +13,7 @@ from backprop_core.events.kinds import AttemptEnded
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.stdout_messages import Heard
-from backprop_core.governor.verdict import Verdict
+from backprop_core.governor.verdict import RAN_TO_ITS_END, Verdict
 from backprop_core.outcome import Outcome
 from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
 from backprop_core.runs.record import RunRecord
@@ -76,7 +76,9 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
         stale = step is not None and saved is not None and saved < step  # a save failed, or was left out
         kept = f"The newest checkpoint is from step {saved}." if stale else "Checkpoint saved."
         return f"{stopped_text(step, ending.unused_s)} {kept} {resume}"
-    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}. {verdict.reason.rstrip('.')}."
+    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}."
+    if verdict.reason != RAN_TO_ITS_END:
+        text = f"{text} {verdict.reason.rstrip('.')}."
     if verdict.outcome is Outcome.COMPLETED:
         return text
     if resumable:

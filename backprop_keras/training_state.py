@@ -189,6 +189,16 @@ class FitState:
         length = self.data.length
         return None if length is None else length * self._fit.epochs
 
+    def learning_rate(self) -> float | None:
+        if (
+            keras.backend.backend() == "jax"
+        ):  # its variables are elsewhere during a fit, and fetching them costs a step
+            return None
+        try:
+            return float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        except Exception:  # several optimizers, or none
+            return None
+
     def synchronize(self) -> None:
         active().wait(self.logs)
 

@@ -14,6 +14,7 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import Clock
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.session import Position
 from backprop_lightning import checkpoint_file, logging_state, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
@@ -126,6 +127,9 @@ class LightningState:
         ):
             limits.append(epochs * -(-int(batches) // trainer.accumulate_grad_batches))
         return min(limits, default=None)
+
+    def learning_rate(self) -> float | None:
+        return rate_of(self.trainer.optimizers)
 
     def synchronize(self) -> None:
         self.framework.synchronize()

@@ -30,14 +30,14 @@ class NotebookHost:
     advice: tuple[str, ...] = ()
 
 
-def host_of(environ: Mapping[str, str], clock: Clock) -> NotebookHost | None:
+def host_of(environ: Mapping[str, str], clock: Clock, root: Path = Path("/")) -> NotebookHost | None:
     """The service that this kernel runs on, or None."""
     if environ.get("KAGGLE_KERNEL_RUN_TYPE"):
         return NotebookHost(
-            "Kaggle", _kaggle_end(environ, clock), _home_advice(environ, Path("/kaggle/working"))
+            "Kaggle", _kaggle_end(environ, clock), _home_advice(environ, root / "kaggle/working")
         )
     if environ.get("COLAB_RELEASE_TAG"):
-        return NotebookHost("Colab", None, _colab_advice(environ, Path("/content/drive/MyDrive")))
+        return NotebookHost("Colab", None, _colab_advice(environ, root / "content/drive/MyDrive"))
     return None
 
 

@@ -23,6 +23,7 @@ from backprop_core.ports.framework import Tracked
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 from backprop_torch.framework import TorchFramework
@@ -147,6 +148,9 @@ class TrainState:
 
     def total_steps(self) -> int | None:
         return self.trainer.state.max_steps or None
+
+    def learning_rate(self) -> float | None:
+        return rate_of((self.trainer.optimizer,))
 
     def synchronize(self) -> None:
         self.framework.synchronize()

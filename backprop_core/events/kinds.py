@@ -148,7 +148,8 @@ class Progress(Event):
         epoch: the running epoch, or null.
         batch: batches of it that are over, or null.
         loss: the value that was logged as `loss`, or null.
-        values: the newest of all logged values by name: numbers and texts.
+        values: the newest of all logged values by name: numbers and texts; and `learning_rate`, that of the optimizer for
+            the coming step, where nothing logged has such a name.
         remaining_s: seconds to the deadline.
         rate: steps a second since the first step of the box, or null.
         next_save_s: seconds to the next periodic checkpoint; null: the next is the one at the end.
@@ -296,7 +297,8 @@ class Ended(Event):
         used_s: seconds since the box began.
         slack_s: seconds that were left until the deadline.
         reserve_s: seconds that were left when the last save began, or null.
-        values: the newest of all logged values by name: numbers and texts.
+        values: the newest of all logged values by name: numbers and texts; and `learning_rate`, that of the optimizer for
+            the coming step, where nothing logged has such a name.
         measured: what the next box's forecast begins with: see `Priors` in `runs/measured.py`.
     """
 

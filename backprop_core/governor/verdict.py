@@ -15,6 +15,8 @@ from backprop_core.strict_json import as_text, as_whole, as_word
 EXIT_NOTHING_TO_RESUME = 124
 EXIT_UNFINISHED = 124
 """Of a chain of boxes that ended before its script completed: whatever waits for the result must not go on."""
+RAN_TO_ITS_END = "The training ran to its end."
+"""Says no more than `completed` does."""
 LONGEST_LINE = 300
 MOST_NAMED = 3
 _TRACEBACK = "Traceback (most recent call last)"
@@ -135,7 +137,9 @@ def _told_by_session(ending: Ending) -> tuple[Outcome, str] | None:
     if outcome in (None, Outcome.FAILED, Outcome.LOST, Outcome.RUNNING):
         return None  # the exit status tells: a script may catch what its box let through
     reason = (as_text(finished.get("reason")) or "").strip()
-    return outcome, reason or f"The training reports: {outcome}."
+    return outcome, reason or (
+        RAN_TO_ITS_END if outcome is Outcome.COMPLETED else "The training ended early."
+    )
 
 
 def _sentence_for_cause(ending: Ending) -> str:

@@ -28,6 +28,7 @@ from backprop_core.script_state.trackables import (
     UnseededTracked,
     restore_all,
 )
+from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.rank_parts import RANKS, REST, with_part
 from backprop_core.session.session import Position
 
@@ -261,6 +262,9 @@ class LoopState:
 
     def total_steps(self) -> int | None:
         return self.steps_planned
+
+    def learning_rate(self) -> float | None:
+        return rate_of(self.objects.values())
 
     def synchronize(self) -> None:
         for framework in self.frameworks:

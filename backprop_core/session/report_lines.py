@@ -21,6 +21,7 @@ from backprop_core.events.kinds import (
 from backprop_core.outcome import Outcome
 from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.child_process import parent_pid
+from backprop_core.session.learning_rate import with_rate
 from backprop_core.session.tracker_runs import TrackerRuns
 from backprop_core.strict_json import as_float
 
@@ -147,7 +148,7 @@ class Reporter:
         self._note_trackers()
         position = session.training_state.position()
         rate = self._rate(now)
-        values = session.logged.numbers()
+        values = self._values()
         progress = Progress(
             step=position.step,
             epoch=position.epoch,
@@ -161,6 +162,11 @@ class Reporter:
         session.messages.event(progress)
         if self._told_fit is None and session.steps >= FIT_AFTER_STEPS and rate:
             self._fit(position.step, rate)
+
+    def _values(self) -> Mapping[str, float | int | str]:
+        """What was logged last, and the learning rate; waits for a device where a value lies there."""
+        session = self._session
+        return with_rate(session.logged.numbers(), session.training_state.learning_rate())
 
     def _note_trackers(self) -> None:
         for run in self._trackers.new():
@@ -293,7 +299,7 @@ class Reporter:
             session.reason,
             steps=made,
             step=position.step,
-            values=session.logged.numbers(),
+            values=self._values(),
             checked=self._forecast_and_what_came(position.step),
         )
         missed = [f"{one[0].upper()}{one[1:]}." for one in self._what_a_box_missed(made, position.step)]

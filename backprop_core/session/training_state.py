@@ -54,6 +54,10 @@ class TrainingState(Protocol):
         """How many steps the whole training has, where it is known."""
         ...
 
+    def learning_rate(self) -> float | None:
+        """That of the optimizer, for the coming step; None where it is not known or dear to read. Asked once a second."""
+        ...
+
     def synchronize(self) -> None:
         """Wait for the accelerator."""
         ...

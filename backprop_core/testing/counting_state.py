@@ -50,5 +50,8 @@ class CountingState:
     def total_steps(self) -> int | None:
         return self.total
 
+    def learning_rate(self) -> float | None:
+        return None
+
     def synchronize(self) -> None:
         pass

@@ -92,16 +92,7 @@ def shown(printed: list[str]) -> list[tuple[str, str]]:
 
 def drawn(lines: list[tuple[str, str]]) -> str:
     """The SVG of a terminal; each line has an instant at which it appears."""
-    styles = {"command": "bold white", "backprop": "cyan", "script": "bright_black"}
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
-    appears = []
-    for number, (kind, line) in enumerate(lines):
-        text = Text(line, style=styles[kind])
-        appears += [number] * max(1, len(text.wrap(console, COLUMNS)))
-        console.print(text)
-    svg = console.export_svg(title="backprop", unique_id="terminal", font_aspect_ratio=0.61)
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is loaded from a network
-    svg = svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
+    svg, appears = _printed(lines)
     rules = "".join(
         f'[clip-path="url(#terminal-line-{row})"]{{animation-delay:{number * S_PER_LINE:.2f}s}}'
         for row, number in enumerate(appears)
@@ -111,6 +102,25 @@ def drawn(lines: list[tuple[str, str]]) -> str:
         "@keyframes appear{from{opacity:0}}" + rules + "}"
     )
     return svg.replace("</style>", f"{motion}</style>", 1)
+
+
+def still(lines: list[tuple[str, str]]) -> str:
+    """The SVG of a terminal that shows all lines at once."""
+    return _printed(lines)[0]
+
+
+def _printed(lines: list[tuple[str, str]]) -> tuple[str, list[int]]:
+    """The SVG, and for each row of it the number of its line."""
+    styles = {"command": "bold white", "backprop": "cyan", "script": "bright_black", "plain": "white"}
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
+    rows = []
+    for number, (kind, line) in enumerate(lines):
+        text = Text(line, style=styles[kind])
+        rows += [number] * max(1, len(text.wrap(console, COLUMNS)))
+        console.print(text)
+    svg = console.export_svg(title="backprop", unique_id="terminal", font_aspect_ratio=0.61)
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is loaded from a network
+    return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace"), rows
 
 
 if __name__ == "__main__":

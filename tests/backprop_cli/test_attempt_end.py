@@ -68,3 +68,10 @@ def test_other_ends_say_why() -> None:
     assert asked.startswith("stopped after 10.0 s. ")
     empty = last_line(ending(cause=EndCause.DEADLINE, finished=STOPPED), resumable=False)
     assert empty.endswith("There is no checkpoint: 'backprop resume x' would start from scratch.")
+
+
+def test_a_completed_training_says_so_once() -> None:
+    """Nothing behind `completed` says the same in other words; what else is known stays."""
+    assert last_line(ending(finished={"outcome": "completed"})) == "completed after 10.0 s."
+    left = last_line(ending(finished={"outcome": "completed", "reason": "all 3 epochs are trained"}))
+    assert left == "completed after 10.0 s. all 3 epochs are trained."

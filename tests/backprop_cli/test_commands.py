@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from backprop_cli.app import COMMANDS
 from backprop_core.checkpoints import NumpyTranslator, capture
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM
-from tests.backprop_cli.commandline import CommandLine, wait_for
+from tests.backprop_cli.commandline import CommandLine, end, wait_for
 from tests.backprop_cli.environments import base_install
 from tests.backprop_cli.sessions import STANDIN
 from tests.backprop_core.checkpoints.states import facts
@@ -334,6 +335,29 @@ def test_status_watch_goes_on_until_ctrl_c(backprop: CommandLine) -> None:
     process.send_signal(2)
     process.communicate(timeout=240)
     assert process.returncode == 130
+
+
+def test_status_watch_of_a_run_that_trains_has_its_curve(backprop: CommandLine) -> None:
+    """Beside the story of the run, the loss of the last minutes is a line that changes while it trains."""
+    backprop.environment |= {"STANDIN_STEPS": "100000", "PYTHONIOENCODING": "utf-8"}
+    backprop.script(STANDIN)
+    process = backprop.start("run", "train.py", "--run-id", "w", "-m", "10", stdout=None, stderr=None)
+    try:
+        wait_for((backprop.attempt_dir("w") / "events.jsonl").exists)
+        watch = backprop.start("status", "w", "--watch")
+        assert watch.stdout is not None
+        curves: set[str] = set()
+        while len(curves) < 2:
+            line = watch.stdout.readline()
+            assert line, "it has ended"
+            if re.fullmatch(r"loss  [\u2800-\u28ff]+  \S+ to \S+ in .*\n", line):
+                curves.add(line)
+        watch.send_signal(2)
+        watch.communicate(timeout=240)
+        assert backprop("stop", "w").returncode == 0
+        process.wait(timeout=240)
+    finally:
+        end(process)
 
 
 def test_run_ids_are_completed(backprop: CommandLine) -> None:

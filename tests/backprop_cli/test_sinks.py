@@ -5,9 +5,13 @@ the run.
 from __future__ import annotations
 
 import json
+import time
 
-from tests.backprop_cli.commandline import CommandLine
+import pytest
+
+from tests.backprop_cli.commandline import DEADLINE_S, CommandLine, gone, wait_for
 from tests.backprop_cli.sessions import STANDIN
+from tests.backprop_sinks import faulty
 
 
 def test_hooks_are_told_of_every_box_of_a_run(backprop: CommandLine) -> None:
@@ -68,3 +72,44 @@ def test_what_no_sink_could_do_is_refused_before_the_start(backprop: CommandLine
         assert ran.returncode == 2, ran.stderr
         assert said in ran.stderr
     assert not backprop.runs()
+
+
+@pytest.mark.faults
+def test_sinks_that_fail_hang_and_flood_harm_no_run(backprop: CommandLine) -> None:
+    """Beside six bad sinks and a hook that hangs, a real training is stopped in time and its box has the steps it had
+    without them; a good sink hears everything, each bad one is told once, and nothing of them is left at the end.
+    """
+    backprop.environment["PYTHONPATH"] = faulty.install(backprop.folder)
+    backprop.script(STANDIN)
+    backprop.environment["STANDIN_STEPS"] = "100000"
+    sinks = [word for name in faulty.NAMES for word in ("--sink", name)]
+    hook = ("--on-event", "session_started=echo $$ > hook; sleep 1000")
+    began = time.monotonic()
+    ran = backprop("run", "train.py", "-m", backprop.box(3), "--run-id", "h", *sinks, *hook)
+    assert ran.returncode == 0, ran.stderr
+    assert time.monotonic() - began < DEADLINE_S
+    attempt = backprop.record("h")["attempts"][0]
+    assert attempt["outcome"] == "timeboxed"
+    assert attempt["measured"]["governor"]["unused_s"] >= 0.0, "it was late"
+    steps = [event["step"] for event in map(json.loads, _events(backprop)) if event["kind"] == "progress"]
+    assert steps == list(range(1, steps[-1] + 1))
+    folder = backprop.home / "runs" / "h" / "sinks"
+    told = (folder / "good" / "told").read_text().splitlines()
+    assert told.count("1 progress") == len(steps)
+    assert told[-1] == "1 attempt_ended"
+    for sentence in (
+        "The sink fails failed: RuntimeError: no such server at all",
+        "The sink never could not begin: OSError: no licence",
+        "The sink hangs did not finish in time and was ended",
+        "The sink command did not finish in time and was ended",
+        "The process of the sink dies has ended before its time",
+    ):
+        assert ran.stderr.count(sentence) == 1, ran.stderr
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 3_000_000
+    for file in (*folder.glob("*/pid"), folder / "hangs" / "child", backprop.folder / "hook"):
+        pid = int(file.read_text())
+        wait_for(lambda pid=pid: gone(pid))  # type: ignore[misc]
+
+
+def _events(backprop: CommandLine) -> list[str]:
+    return (backprop.attempt_dir("h") / "events.jsonl").read_text().splitlines()

@@ -1,10 +1,13 @@
-"""A script that logs to W&B and MLflow by itself: one run of each over all boxes, steps without a gap, variables that
+"""A script that logs to trackers by itself: one run of each over all boxes, steps without a gap, variables that
 are the user's left alone.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from backprop_core.events.kinds import TrackerRun
 from backprop_core.session.tracker_runs import TrackerRuns
 from tests.backprop_cli.commandline import CommandLine
 from tests.backprop_sinks import readers
+from tests.backprop_sinks.mlflow_server import mlflow_server
+from tests.installed_apart import installed_apart
 
 SCRIPT = """
 import sys, time
@@ -31,6 +36,22 @@ with mlflow.start_run(), backprop.timebox("%s", counter=counter) as box:
         mlflow.log_metric("n", counter.n, step=counter.n)
 wandb.finish()
 wandb.init(project="p").finish()
+"""
+_ONLY_MLFLOW = """
+import sys, time
+import mlflow
+import backprop
+class Counter:
+    n = 0
+    def state_dict(self): return {"n": self.n}
+    def load_state_dict(self, state): self.n = state["n"]
+counter = Counter()
+with mlflow.start_run(), backprop.timebox("%s", counter=counter) as box:
+    for step in box.steps(int(sys.argv[1])):
+        time.sleep(0.1)
+        counter.n += 1
+        mlflow.log_metric("n", counter.n, step=counter.n)
+        box.log(n=counter.n)
 """
 
 
@@ -63,6 +84,124 @@ def test_two_boxes_are_one_run_of_each_tracker(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     points = readers.mlflow_points(backprop.environment["MLFLOW_TRACKING_URI"], "0", "n")
     assert points == [(n, float(n)) for n in range(1, 101)]
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_two_boxes_are_one_run_on_an_mlflow_server(backprop: CommandLine, tmp_path: Path) -> None:
+    """With a real server: what the script logs by itself is one run over both boxes, and so is what the sink logs beside
+    it, each without a gap or a step that comes twice.
+    """
+    with mlflow_server(tmp_path) as server:
+        backprop.environment |= {"MLFLOW_TRACKING_URI": server}
+        script = backprop.script(_ONLY_MLFLOW % "6s")
+        first = backprop("run", "train.py", "--run-id", "t", "--sink", "mlflow:beside", "--", "100")
+        assert backprop.record("t")["status"] == "timeboxed", first.stderr
+        script.write_text(_ONLY_MLFLOW % "10m")
+        second = backprop("resume", "t", "-m", "10")
+        assert backprop.record("t")["status"] == "completed", second.stderr
+        assert "the script goes on in MLflow run " in second.stderr
+        steps = [(n, float(n)) for n in range(1, 101)]
+        assert readers.mlflow_points(server, "0", "n") == steps
+        beside = readers.mlflow_points(server, "1", "n")
+        assert beside == sorted(set(beside))
+        assert {step for step, _ in beside} <= set(range(1, 101))
+        assert beside[-1] == (100, 100.0)
+
+
+COMET = """
+import sys, time
+import comet_ml
+import backprop
+class Counter:
+    n = 0
+    def state_dict(self): return {"n": self.n}
+    def load_state_dict(self, state): self.n = state["n"]
+counter = Counter()
+experiment = comet_ml.start(online=False, project_name="p")
+with backprop.timebox("%s", counter=counter) as box:
+    for step in box.steps(60):
+        time.sleep(0.1)
+        counter.n += 1
+        experiment.log_metric("n", counter.n, step=counter.n)
+experiment.end()
+comet_ml.start(online=False, project_name="p").end()
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_two_boxes_have_one_key_of_comet(backprop: CommandLine) -> None:
+    """Offline, Comet leaves an archive for each box: both have the same key and together every step once; a further
+    experiment of that process has a key of its own.
+    """
+    folder = backprop.folder / "comet"
+    backprop.environment |= {
+        "PYTHONPATH": installed_apart("comet_ml"),
+        "COMET_OFFLINE_DIRECTORY": str(folder),
+        "COMET_LOGGING_CONSOLE": "error",
+    }
+    script = backprop.script(COMET % "3s")
+    first = backprop("run", "train.py", "--run-id", "t")
+    assert backprop.record("t")["status"] == "timeboxed", first.stderr
+    script.write_text(COMET % "10m")
+    second = backprop("resume", "t", "-m", "10")
+    assert backprop.record("t")["status"] == "completed", second.stderr
+    assert "the script goes on in Comet run " in second.stderr
+    (key, before), (same_key, behind), (other_key, nothing) = readers.comet_offline(folder)
+    assert same_key == key
+    assert other_key != key
+    assert before + behind == [(n, n) for n in range(1, 61)]
+    assert nothing == []
+
+
+AIM = """
+import os, sys, time
+from pathlib import Path
+import aim
+import backprop
+class Counter:
+    n = 0
+    def state_dict(self): return {"n": self.n}
+    def load_state_dict(self, state): self.n = state["n"]
+counter = Counter()
+kept = Path(os.environ["BACKPROP_RUN_DIR"], "aim-run")
+run = aim.Run(run_hash=kept.read_text() if kept.exists() else None, system_tracking_interval=None)
+kept.write_text(run.hash)
+with backprop.timebox("%s", counter=counter) as box:
+    for step in box.steps(60):
+        time.sleep(0.1)
+        counter.n += 1
+        run.track(counter.n, name="n", step=counter.n)
+run.close()
+"""
+AIMS_POINTS = """
+import json, aim
+print(json.dumps([list(zip(*metric.data.sparse_list()[:1], metric.values.values_list()))
+                  for run in aim.Repo(".").iter_runs() for metric in run.metrics() if metric.name == "n"]))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_the_recipe_for_aim_makes_one_run(backprop: CommandLine) -> None:
+    """Aim reads no variable; with its hash kept in the run's folder, as docs/trackers.md shows, two boxes are one run."""
+    backprop.environment |= {"PYTHONPATH": installed_apart("aim")}
+    script = backprop.script(AIM % "3s")
+    first = backprop("run", "train.py", "--run-id", "t")
+    assert backprop.record("t")["status"] == "timeboxed", first.stderr
+    script.write_text(AIM % "10m")
+    second = backprop("resume", "t", "-m", "10")
+    assert backprop.record("t")["status"] == "completed", second.stderr
+    read = subprocess.run(
+        [sys.executable, "-c", AIMS_POINTS],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(read.stdout) == [[[n, n] for n in range(1, 61)]]
 
 
 def test_what_the_user_has_set_and_several_runs_are_left_alone(backprop: CommandLine) -> None:

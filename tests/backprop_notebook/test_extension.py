@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import BackpropError, UsageError
-from backprop_notebook.extension import MagicLine, parse_line
+from backprop_notebook.extension import MagicLine, _CellSettings, parse_line
 from backprop_notebook.hosts import host_of
+from tests.backprop_cli.commandline import wait_for
 
 SETUP = """
 import hashlib, os, signal, time, torch
@@ -68,6 +76,48 @@ def _digest(text: str) -> str:
     return next(line for line in text.splitlines() if line.startswith("DIGEST"))
 
 
+@dataclass
+class Told:
+    """What a cell put out: text, the HTML of its displays, and the name of its error."""
+
+    text: str = ""
+    html: str = ""
+    error: str | None = None
+
+
+class Run(Protocol):
+    def __call__(self, cell: str, interrupt_when: Callable[[], bool] | None = None) -> Told: ...
+
+
+@contextlib.contextmanager
+def kernel() -> Iterator[Run]:
+    """A kernel that runs one cell after another, and is interrupted as Jupyter does it."""
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def run(cell: str, interrupt_when: Callable[[], bool] | None = None) -> Told:
+        told = Told()
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            told.text += content.get("text", "") + content.get("data", {}).get("text/plain", "")
+            told.html += content.get("data", {}).get("text/html", "")
+            told.error = content.get("ename", told.error)
+
+        if interrupt_when is not None:
+            hand = threading.Thread(target=lambda: (wait_for(interrupt_when), manager.interrupt_kernel()))
+            hand.start()
+        client.execute_interactive(cell, timeout=300, output_hook=hear, allow_stdin=False)
+        if interrupt_when is not None:
+            hand.join()
+        return told
+
+    try:
+        yield run
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKPROP_HOME", str(tmp_path / "home"))
@@ -109,6 +159,75 @@ def test_a_kernel_that_dies_goes_on_in_a_new_one() -> None:
 
 
 @pytest.mark.faults
+def test_an_interrupt_from_the_keyboard_saves_and_the_cell_goes_on(tmp_path: Path) -> None:
+    """What Jupyter's stop button sends, once, in the middle of a step: the cell is left without an error and its training is
+    saved; run again it ends with the bits of one that nobody interrupted. The display has a bar and a curve.
+    """
+    begun, train = tmp_path / "begun", TRAIN.format(run="cut")
+    slow = f"cuts, pause, mark = [], 0.02, {str(begun)!r}"
+    telling = train.replace(
+        "train_epoch()", "train_epoch()\n    loss = losses[-1]\n    open(mark, 'w').close()"
+    )
+    with kernel() as run:
+        for cell in ("%load_ext backprop", SETUP, slow):
+            run(cell)
+        told = run(telling, interrupt_when=begun.exists)
+        assert "Run the cell again to go on" in told.text
+        assert told.error is None
+        assert "<progress value=" in told.html
+        again = run(telling)
+        assert "resumed from step" in again.text
+        assert again.error is None
+        assert "<polyline" in again.html
+        cut = _digest(run(DIGEST).text)
+        for cell in (SETUP, "pause = 0.0", TRAIN.format(run="whole")):
+            run(cell)
+        assert _digest(run(DIGEST).text) == cut
+
+
+PAPERS = """%%timebox 4s --run papers
+for epoch in range(2):
+    train_epoch()"""
+
+
+@pytest.mark.faults
+def test_papermill_runs_a_boxed_notebook_and_goes_on_in_the_next_run(tmp_path: Path) -> None:
+    """The real papermill: the boxed cell ends in time, the cells behind it run, and a second run, in a kernel of its own,
+    goes on where the first was cut, to the bits of a training that was never cut. The example runs with it, too.
+    """
+    cells = ["%load_ext backprop", SETUP, "pause = 0.06", PAPERS, DIGEST]
+    nbformat.write(_notebook(*cells), tmp_path / "train.ipynb")
+    whole = [*cells[:2], PAPERS.replace("4s --run papers", "10m --run whole"), DIGEST]
+    first, second = (_papermill(tmp_path / "train.ipynb", tmp_path / name) for name in ("1.ipynb", "2.ipynb"))
+    assert "Run the cell again to go on" in first[3]
+    assert "resumed from step" in second[3]
+    for _ in range(9):  # under load a box of four seconds trains little
+        if "Run the cell again" not in second[3]:
+            break
+        second = _papermill(tmp_path / "train.ipynb", tmp_path / "2.ipynb")
+    assert _digest(second[4]) == _digest(_execute(_notebook(*whole))[3])
+    example = Path(__file__).parents[2] / "examples/notebooks/digits.ipynb"
+    assert "backprop: run " in "".join(_papermill(example, tmp_path / "digits.ipynb"))
+
+
+def _papermill(notebook: Path, out: Path) -> list[str]:
+    """What each cell put out."""
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(notebook),
+        str(out),
+        "-k",
+        "python3",
+        "--no-progress-bar",
+    ]
+    done = subprocess.run(command, cwd=out.parent, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [_text(cell) for cell in nbformat.read(out, as_version=4).cells]
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("name", ["digits", "budget_schedule"])
 def test_the_example_notebooks_run(name: str) -> None:
     """Each example completes from top to bottom in a fresh kernel."""
@@ -133,16 +252,57 @@ def test_the_line_is_read() -> None:
     assert issubclass(UsageError, BackpropError)
 
 
-def test_what_is_known_of_services() -> None:
-    """Kaggle's limit is a deadline, unless the user has set one; Colab's is asked for; elsewhere nothing is said."""
-    assert host_of({}, SYSTEM) is None
-    kaggle = host_of({"KAGGLE_KERNEL_RUN_TYPE": "Batch"}, SYSTEM)
-    assert kaggle is not None
-    assert kaggle.ends_wall is not None
-    assert kaggle.ends_wall < SYSTEM.wall() + 12 * 3600
-    own = host_of({"KAGGLE_KERNEL_RUN_TYPE": "Batch", "BACKPROP_DEADLINE": "1"}, SYSTEM)
-    assert own is not None
-    assert own.ends_wall is None
-    colab = host_of({"COLAB_RELEASE_TAG": "release"}, SYSTEM)
-    assert colab is not None
-    assert "BACKPROP_DEADLINE" in colab.advice[0]
+KAGGLE, COLAB = {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}, {"COLAB_RELEASE_TAG": "release"}
+
+
+@pytest.mark.parametrize(("more", "hours"), [({}, 12.0), ({"TPU_NAME": "local"}, 9.0)])
+def test_the_end_of_a_kaggle_session_is_a_deadline(
+    more: dict[str, str], hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell with a longer budget than the session has left must be over 5 minutes before it ends; a deadline that the user
+    has set holds instead.
+    """
+    import psutil
+
+    from backprop_core.deadline.budget import resolve_deadlines
+    from backprop_core.deadline.scheduler import with_job_end
+
+    for name, value in (KAGGLE | more).items():
+        monkeypatch.setenv(name, value)
+    began = SYSTEM.wall() - 3600.0
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: began)
+    asked = _CellSettings(MagicLine("20h"), "cell", SYSTEM.monotonic())
+
+    def earliest_s() -> float:
+        settings = asked.of_session("loop")
+        environ = with_job_end(settings.environ)
+        found = resolve_deadlines(budget=settings.budget, until=None, environ=environ, clock=SYSTEM)
+        return found.earliest.at - SYSTEM.monotonic()
+
+    assert earliest_s() == pytest.approx(hours * 3600.0 - 3600.0 - 300.0, abs=60.0)
+    monkeypatch.setenv("BACKPROP_DEADLINE", str(SYSTEM.wall() + 600.0))
+    assert earliest_s() == pytest.approx(600.0, abs=60.0)
+
+
+def test_a_home_that_stays_is_proposed(tmp_path: Path) -> None:
+    """Where the home folder is gone with the session a line names one that is not, or how to get one; nothing is said where
+    the user has set one, or no service is known.
+    """
+    (tmp_path / "kaggle/working").mkdir(parents=True)
+    proposed = f"%env BACKPROP_HOME={tmp_path}/kaggle/working/.backprop"
+    assert proposed in " ".join(_advice(KAGGLE, tmp_path))
+    assert _advice(KAGGLE | {"BACKPROP_HOME": "/x"}, tmp_path) == ()
+    colab = _advice(COLAB, tmp_path)
+    assert "%env BACKPROP_DEADLINE=" in colab[0]
+    assert "drive.mount('/content/drive')" in colab[1]
+    (tmp_path / "content/drive/MyDrive").mkdir(parents=True)
+    assert f"%env BACKPROP_HOME={tmp_path}/content/drive/MyDrive/.backprop" in _advice(COLAB, tmp_path)[1]
+    own = {"BACKPROP_HOME": "/x", "BACKPROP_DEADLINE": "2026-01-31T18:00+00:00"}
+    assert _advice(COLAB | own, tmp_path) == ()
+    assert host_of({}, SYSTEM, tmp_path) is None
+
+
+def _advice(environ: dict[str, str], root: Path) -> tuple[str, ...]:
+    host = host_of(environ, SYSTEM, root)
+    assert host is not None
+    return host.advice

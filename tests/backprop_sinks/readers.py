@@ -6,6 +6,7 @@ import json
 import struct
 import sys
 import types
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,20 @@ def _records(content: bytes) -> Iterator[bytes]:
         if kind in (1, 4):  # whole, or the last piece
             yield pieces
             pieces = b""
+
+
+def comet_offline(folder: Path) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Of each archive that Comet has left in a folder, the older first: its experiment's key, and the points of `n`."""
+    found = []
+    for file in sorted(folder.glob("*.zip"), key=lambda one: one.stat().st_mtime_ns):
+        with zipfile.ZipFile(file) as archive:
+            key = json.loads(archive.read("experiment.json"))["offline_id"]
+            messages = [json.loads(line) for line in archive.read("messages.json").splitlines()]
+        metrics = [one["payload"]["metric"] for one in messages if one["type"] == "metric_msg"]
+        found.append(
+            (key, [(one["step"], one["metricValue"]) for one in metrics if one["metricName"] == "n"])
+        )
+    return found
 
 
 def mlflow_points(store: str, experiment: str, metric: str) -> list[tuple[int, float]]:

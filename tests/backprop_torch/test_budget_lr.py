@@ -15,6 +15,7 @@ import backprop
 from backprop_core.errors import UsageError
 from backprop_core.runs.schedule_record import read_schedule
 from backprop_torch import BudgetLR
+from tests.backprop_torch.on_two_ranks import made, trained
 
 SCRIPT = """
 import hashlib, os, signal, sys, torch, backprop
@@ -94,6 +95,34 @@ def test_a_killed_and_a_replayed_run_have_the_same_bits(tmp_path: Path) -> None:
     assert replayed.returncode == 0, replayed.stderr
     assert replayed.stdout == resumed.stdout
     assert read_schedule(tmp_path / "home/runs/second/schedules/schedule.f64") == whole
+
+
+@pytest.mark.faults
+def test_two_ranks_have_one_schedule(tmp_path: Path) -> None:
+    """Both ranks have the same rate in each step, though each has a clock of its own; cut, resumed, and replayed by another
+    run, the rates, losses and weights are the same, bit for bit.
+    """
+    script = "tests.backprop_torch.budget_ranks"
+    for words in (("first", "30"), ("first", "0"), ("second", "0", "first")):
+        trained(script, tmp_path, *words)
+    told = {
+        (name, rank): made(tmp_path, f"{name}-{rank}")
+        for name in ("first-30", "first-0", "second-0")
+        for rank in (0, 1)
+    }
+    assert [told[name, 0]["outcome"] for name in ("first-30", "first-0", "second-0")] == [
+        "preempted",
+        "completed",
+        "completed",
+    ]
+    for rank in (0, 1):
+        cut = told["first-30", rank]["seen"] + told["first-0", rank]["seen"]
+        assert [step for step, *_ in cut] == list(range(80))
+        assert told["second-0", rank]["seen"] == cut
+        assert told["second-0", rank]["weights"] == told["first-0", rank]["weights"]
+    rates = [[rate for _, rate, _ in told["second-0", rank]["seen"]] for rank in (0, 1)]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 70
 
 
 def test_a_box_with_a_budget_of_its_own_is_told_to_begin_again(capsys: pytest.CaptureFixture[str]) -> None:

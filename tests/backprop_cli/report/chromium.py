@@ -51,8 +51,13 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Show a file, and wait until it is loaded."""
-        self.ask("Page.navigate", url=path.as_uri())
-        while self.value("document.readyState + location.protocol") != "completefile:":
+        self.visit(path.as_uri())
+
+    def visit(self, address: str) -> None:
+        """Show what is at an address, and wait until it is loaded."""
+        self.ask("Page.navigate", url=address)
+        protocol = f"{address.partition(':')[0]}:"
+        while self.value("document.readyState + location.protocol") != f"complete{protocol}":
             pass
 
     def value(self, expression: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import struct
 import subprocess
@@ -40,8 +41,8 @@ def _colours(png: bytes) -> set[bytes]:
 
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="Chromium is not installed; .ci/run installs it")
 def test_a_browser_shows_the_page_without_a_complaint_and_without_asking_for_anything(tmp_path: Path) -> None:
-    """Text and curves are there, names are only text, keys move along a curve and say the values, dark and print differ,
-    nothing is fetched, and the console stays empty.
+    """Text and curves are there, names are only text, Tab reaches the curves, keys move along one and say the values, text
+    has contrast in light and dark, print opens everything, nothing is fetched, and the console stays empty.
     """
     path = _report(tmp_path)
     with chromium.chromium(tmp_path / "profile") as page:
@@ -59,6 +60,7 @@ def test_a_browser_shows_the_page_without_a_complaint_and_without_asking_for_any
         assert page.value("document.querySelectorAll('figure svg path.line').length") >= 10
         lengths = "[...document.querySelectorAll('.by-step path.line')].map(path => path.getTotalLength())"
         assert min(page.value(lengths)) > 10
+        _is_reached_by_tab(page)
         _moves_with_keys(page)
         _switches_to_time(page)
         names = [
@@ -67,16 +69,57 @@ def test_a_browser_shows_the_page_without_a_complaint_and_without_asking_for_any
             if "name" in node
         ]
         assert any("loss over time. It goes from" in name for name in names)
+        assert min(page.value(_CONTRAST)) >= 4.5
         bright = page.picture(1000, 900)
         background = "getComputedStyle(document.body).backgroundColor"
         before = page.value(background)
         page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         assert page.value(background) != before
+        assert min(page.value(_CONTRAST)) >= 4.5
         assert _colours(page.picture(1000, 900)) != _colours(bright)
         page.ask("Emulation.setEmulatedMedia", media="print", features=[])
         assert page.value("getComputedStyle(document.querySelector('fieldset')).display") == "none"
+        _prints_everything(page)
         assert page.complaints == []
         assert page.asked_for == [path.as_uri()]
+
+
+_CONTRAST = """
+(() => {
+  const channels = (colour) => colour.match(/[0-9.]+/g).map(Number);
+  const light = (colour) => channels(colour).slice(0, 3)
+    .map((c) => (c /= 255, c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if ((channels(colour)[3] ?? 1) === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll("h1, h2, p, td, th, figcaption, summary, label, a")]
+    .filter((node) => node.offsetParent && node.innerText.trim())
+    .map((node) => [light(getComputedStyle(node).color), light(ground(node))])
+    .map(([one, other]) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));
+})()
+"""
+"""How well the words of the page stand out, each as WCAG 2 counts it: from 1 to 21; 4.5 is what it asks for."""
+
+
+def _is_reached_by_tab(page: chromium.Page) -> None:
+    page.value("document.activeElement.blur()")
+    reached = []
+    for _ in range(8):
+        page.press("Tab")
+        reached.append(page.value("document.activeElement.className || document.activeElement.type"))
+    assert reached[0] == "skip"
+    assert "range" in reached
+
+
+def _prints_everything(page: chromium.Page) -> None:
+    assert base64.b64decode(page.ask("Page.printToPDF")["data"]).startswith(b"%PDF-")
+    assert page.value("[...document.querySelectorAll('details')].every(one => one.open)")
+    assert page.value("document.querySelectorAll('details').length") > 0
 
 
 def _moves_with_keys(page: chromium.Page) -> None:
