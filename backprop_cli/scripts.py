@@ -70,6 +70,12 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
     trouble = _trouble(cwd / script)
     if trouble:
         raise UsageError(f"The script {script} {trouble} (in {cwd}).", "Check its path.")
+    if script.lower().endswith(".ipynb"):
+        raise UsageError(
+            f"{script} is a notebook, and Python runs none.",
+            "In its kernel '%load_ext backprop' and '%%timebox 20m' box a cell. To run or prove it as a script: "
+            f"jupyter nbconvert --to script {script}",
+        )
 
 
 def _trouble(path: Path) -> str:

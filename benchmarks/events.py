@@ -1,7 +1,8 @@
 """What the events of a training cost it, at a thousand logged steps a second; prints a table and writes JSON.
 
 Everything that happens in the training's thread is measured one by one, by processor time, and added up: a thousand calls of
-`box.log`, a progress event with its line, and a look at the script's trackers. Sinks run in processes of their own.
+`box.log`, a progress event with its line and the learning rate, and a look at the script's trackers. Sinks run in
+processes of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from side_by_side import show, write
 
@@ -18,6 +20,7 @@ import backprop
 from backprop_core.clock import SYSTEM
 from backprop_core.events.kinds import Progress
 from backprop_core.runs.events import EventLog
+from backprop_core.session.learning_rate import rate_of, with_rate
 from backprop_core.session.messages import LogValues
 from backprop_core.session.tracker_runs import TrackerRuns
 
@@ -45,12 +48,12 @@ def main() -> None:
         values, trackers = LogValues(), TrackerRuns()
 
         def progress() -> None:
-            found = values.numbers()
+            found = with_rate(values.numbers(), rate_of([Optimizer]))
             log.write(Progress(7, 0, 7, 0.5, found, 60.0, 1000.0, 30.0))
 
         with backprop.timebox("10m", counter=Counter()) as box:
-            values.update({"loss": 0.5, "lr": 0.1})
-            log_s = each(lambda: box.log(loss=0.5, lr=0.1), 50_000)
+            values.update({"loss": 0.5, "accuracy": 0.9})
+            log_s = each(lambda: box.log(loss=0.5, accuracy=0.9), 50_000)
         progress_s, look_s = each(progress, 5_000), each(trackers.new, 50_000)
     share = (STEPS_A_SECOND * log_s + progress_s + look_s) * 100
     events = (progress_s + look_s) * 100
@@ -63,6 +66,12 @@ def main() -> None:
     ]
     show("Events at a thousand logged steps a second", rows)
     print(f"\nwritten to {write('events', {'rows': rows})}")
+
+
+class Optimizer:
+    """Whose learning rate is read."""
+
+    param_groups: ClassVar[list[dict[str, float]]] = [{"lr": 0.1}]
 
 
 class Counter:

@@ -82,7 +82,11 @@ class Scene:
             [sys.executable, "-m", "backprop_cli", *words],
             env=self.environment, cwd=self.folder, stdout=subprocess.PIPE, text=True, check=check,
         )  # fmt: skip
-        return [line.replace(str(self.folder), "~") for line in done.stdout.splitlines()]
+        return [self.anywhere(line) for line in done.stdout.splitlines()]
+
+    def anywhere(self, text: str) -> str:
+        """A text without the folders of this machine."""
+        return text.replace(str(self.folder), "~").replace(sys.prefix, "~/venv")
 
     def train(self) -> None:
         """Two boxes of one total; `status --watch` is looked at in the second."""
@@ -103,7 +107,7 @@ class Scene:
         )  # fmt: skip
         assert watch.stdout is not None
         for line in watch.stdout:
-            self.watched.append(line.rstrip("\n").replace(str(self.folder), "~"))
+            self.watched.append(self.anywhere(line.rstrip("\n")))
             if line.startswith("loss  "):
                 break
         watch.terminate()
@@ -131,9 +135,11 @@ def tensorboard(scene: Scene) -> None:
     with _serving(
         "tensorboard.main", "--logdir", "logs", "--load_fast", "false", folder=scene.folder
     ) as address:
-        scene.page.visit(f"{address}/?darkMode=false#timeseries&tagFilter=loss&smoothing=0")
-        _until(lambda: scene.page.value("document.body.innerText.includes('loss')"))
+        scene.page.visit(f"{address}/?darkMode=false&tagFilter=loss&smoothing=0#timeseries")
         _until(lambda: scene.page.value("document.querySelectorAll('line-chart').length > 0"))
+        scene.page.value(
+            "[...document.querySelectorAll('button')].find(one => one.innerText.includes('Settings')).click()"
+        )
         time.sleep(5)  # the chart is drawn on a canvas, of which nothing can be asked
         scene.photograph("tensorboard", 1100, 560)
 
@@ -150,7 +156,7 @@ def schedule(scene: Scene) -> None:
         " document.body.replaceChildren(one); return one !== undefined; })()"
     )
     assert found
-    scene.photograph("schedule", 900, 420)
+    scene.photograph("schedule", 900, 500)
 
 
 def curves(scene: Scene) -> None:
@@ -180,7 +186,7 @@ def notebook(scene: Scene) -> None:
     parts = [f"<pre class=cell>{html.escape(cell.source)}</pre>"]
     for output in cell.outputs:
         data = output.get("data", {})
-        told = html.escape(output.get("text", data.get("text/plain", "")))
+        told = html.escape(scene.anywhere(output.get("text", data.get("text/plain", ""))))
         parts.append(data.get("text/html") or f"<pre>{told}</pre>")
     style = (
         "body{font:14px sans-serif;margin:24px;color:#222}pre{font:13px ui-monospace,monospace;margin:8px 0;"
@@ -189,7 +195,7 @@ def notebook(scene: Scene) -> None:
     page = f"<!doctype html><meta charset=utf-8><style>{style}</style>{''.join(parts)}"
     (scene.folder / "notebook.html").write_text(page, encoding="utf-8")
     scene.page.open(scene.folder / "notebook.html")
-    scene.photograph("notebook", 860, 470)
+    scene.photograph("notebook", 860, 500)
 
 
 def _terminal(name: str, typed: str, shown: list[str]) -> None:

@@ -13,12 +13,12 @@ from backprop_core.runs.schedule_record import read_schedule
 from tests.backprop_cli.budget_schedules import NOTES, PACKAGES, SCRIPTS
 from tests.backprop_cli.commandline import CommandLine
 
-OTHERS = [pytest.param(name, marks=pytest.mark.faults) for name in ("lightning", "keras", "transformers")]
 Noted = dict[int, tuple[float, str]]
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("framework", ["torch", *OTHERS])
+@pytest.mark.parametrize("framework", SCRIPTS)
 def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLine, framework: str) -> None:
     """Over two boxes of one total the rate rises to the optimizer's and falls to nearly nothing; another run that replays
     it, itself stopped and resumed at another step, has the same rates and weights behind each step.

@@ -15,6 +15,7 @@ from tests.backprop_cli.commandline import CommandLine
     ("arguments", "words"),
     [
         (["nothing.py"], "nothing.py does not exist"),
+        (["train.ipynb"], "jupyter nbconvert --to script train.ipynb"),
         (["train.py", "-m", "0"], "max-run-minutes"),
         (["train.py", "-m", "-3"], "max-run-minutes"),
         (["train.py", "-m", "abc"], "max-run-minutes"),
@@ -55,6 +56,7 @@ def test_wrong_usage_gets_a_sentence_and_status_2(
 ) -> None:
     """Each wrong option is named in a sentence, with exit status 2, no traceback and no run."""
     backprop.script("open('ran', 'w')")
+    backprop.script("{}", "train.ipynb")
     ran = backprop("run", *arguments)
     assert ran.returncode == 2, ran.stderr
     assert words in ran.stderr
