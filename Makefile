@@ -83,7 +83,7 @@ check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --strict tests/typing/api.py
+	$(BIN)/mypy --strict tests/typing
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_import_rules.py
 	$(DOCS) --quiet

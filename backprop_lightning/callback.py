@@ -22,7 +22,13 @@ from backprop_lightning.training import BoxedFit
 from backprop_torch.ranks import ranks_of_process
 
 if TYPE_CHECKING:
-    from pytorch_lightning.callbacks.callback import Callback
+    from lightning.pytorch.callbacks.callback import Callback as CallbackOfLightning
+    from pytorch_lightning.callbacks.callback import Callback as CallbackOfPytorchLightning
+
+    class Callback(CallbackOfLightning, CallbackOfPytorchLightning):  # type: ignore[misc]
+        """One for the Trainers of both packages, whose hooks differ in the Trainer that they are given."""
+
+
 else:
     Callback = type("Callback", callback_bases(), {})
 
