@@ -99,6 +99,14 @@ def test_an_open_window_is_finished_if_it_fits() -> None:
     assert decide(replace(PLENTY, save_due=True)).action is BoundaryAction.SAVE
 
 
+def test_what_must_be_finished_is_finished_if_it_fits() -> None:
+    """A stop that was asked for waits for the end of a gap that is to be finished, unless it does not fit or is for here."""
+    inside = replace(PLENTY, leave=NOW, finish=True)
+    assert decide(inside).action is BoundaryAction.CONTINUE
+    assert decide(replace(inside, remaining_s=3.2)).action is BoundaryAction.STOP
+    assert decide(replace(inside, leave=replace(NOW, here=True))).action is BoundaryAction.STOP
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_periodic_and_asked_saves_wait_for_the_one_in_flight(asked: bool) -> None:
     """A save is begun when due or asked for, and not while another is being written."""

@@ -105,6 +105,13 @@ def test_at_the_limit_is_within_it() -> None:
     assert admit(limits, sample(gpu(free_mib=2500, heat=85), free_gib=4, load=16), running=2).admitted
 
 
+def test_without_a_limit_the_load_is_no_matter() -> None:
+    """Limits(max_load_per_cpu=None) admits on a machine of any load, and does not speak of it."""
+    verdict = admit(Limits(max_load_per_cpu=None), sample(gpu(), load=99))
+    assert verdict.admitted
+    assert "load per CPU" not in {check.name for check in verdict.checks}
+
+
 def test_unknown_values_stop_nothing_and_are_told() -> None:
     """What is not known is listed as not checked, and the run starts."""
     nothing = Sample(1.0, HostSample(), GpuReading(None, "nvml", ("NVML does not answer.",)))
