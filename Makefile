@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed test-first-hour test-gpu check messages docs dist release format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-failed test-first-hour test-gpu check coverage messages docs dist release format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -87,6 +87,13 @@ check: $(VENV)/.dev-ready
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_import_rules.py
 	$(DOCS) --quiet
+
+# Every branch of the files that decide, judge a machine and move a run's status is taken by their own tests.
+DECIDING := backprop_core/deadline/decision.py,backprop_core/runs/status.py,backprop_core/resources/policy.py
+coverage: $(VENV)/.dev-ready
+	$(BIN)/coverage run --include=$(DECIDING) -m pytest tests/backprop_core/deadline/test_decision.py \
+	  tests/backprop_core/runs/test_status.py tests/backprop_core/resources/test_policy.py
+	$(BIN)/coverage report --show-missing --fail-under=100
 
 # What is made from the words in the code: tests/messages.txt, where a review sees each change of a word, and the man page.
 messages: $(VENV)/.demo-ready
