@@ -13,6 +13,8 @@ from backprop_core.deadline.budget import duration_text
 from backprop_core.session.session import Session
 
 EVERY_S = 1.0
+EVERY_PLAIN_S = 10.0
+"""Outside of a kernel, where each look is a line of its own."""
 _MOST_POINTS = 240
 _WIDTH, _HEIGHT = 480, 90
 
@@ -29,15 +31,15 @@ class ProgressDisplay:
     clock: Clock
     share: float = 0.0
     text: str = "starting"
-    losses: list[float] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
     _handle: Any = None
     _next: float = 0.0
 
     def look(self, session: Session) -> None:
-        """At a boundary: about once a second the display is brought up to date."""
+        """At a boundary: about once a second the display is brought up to date; every 10 s where it is text."""
         now = self.clock.monotonic()
         if now >= self._next:
-            self._next = now + EVERY_S
+            self._next = now + (EVERY_S if _in_a_kernel() else EVERY_PLAIN_S)
             self.update(session)
 
     def update(self, session: Session) -> None:
@@ -45,10 +47,11 @@ class ProgressDisplay:
         from IPython.display import display
 
         self.share = session.progress()
-        parts = [f"step {session.training_state.position().step}"]
+        step = session.training_state.position().step
+        parts = [f"step {step}"]
         loss = _number(self.names.get("loss"))
         if loss is not None:
-            self._remember(loss)
+            self._remember(step, loss)
             parts.append(f"loss {loss:.4g}")
         running = session.outcome.value == "running"
         parts.append(f"{duration_text(session.remaining_s())} left" if running else session.outcome.value)
@@ -58,8 +61,8 @@ class ProgressDisplay:
         else:
             self._handle.update(self)
 
-    def _remember(self, loss: float) -> None:
-        self.losses.append(loss)
+    def _remember(self, step: int, loss: float) -> None:
+        self.losses.append((step, loss))
         if len(self.losses) > _MOST_POINTS:
             self.losses[:] = self.losses[::2]
 
@@ -73,20 +76,27 @@ class ProgressDisplay:
         return f'<div style="font-family:monospace">{bar} {self.share:.0%}<br>{told}{self._curve()}</div>'
 
     def _curve(self) -> str:
-        points = [loss for loss in self.losses if math.isfinite(loss)]
+        points = [(step, loss) for step, loss in self.losses if math.isfinite(loss)]
         if len(points) < 2:
             return ""
-        low, high = min(points), max(points)
-        span = (high - low) or 1.0
+        low, high = min(loss for _, loss in points), max(loss for _, loss in points)
+        first, last = points[0][0], points[-1][0]
+        span, steps = (high - low) or 1.0, (last - first) or 1
         places = " ".join(
-            f"{number * _WIDTH / (len(points) - 1):.1f},{_HEIGHT - (loss - low) / span * (_HEIGHT - 4) - 2:.1f}"
-            for number, loss in enumerate(points)
+            f"{(step - first) * _WIDTH / steps:.1f},{_HEIGHT - (loss - low) / span * (_HEIGHT - 4) - 2:.1f}"
+            for step, loss in points
         )
-        label = f"loss from {points[0]:.4g} to {points[-1]:.4g}"
+        label = f"loss from {points[0][1]:.4g} to {points[-1][1]:.4g}"
         return (
             f'<br><svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{label}">'
             f'<polyline fill="none" stroke="currentColor" stroke-width="1.5" points="{places}"/></svg>'
         )
+
+
+def _in_a_kernel() -> bool:
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
 
 
 def _number(value: object) -> float | None:

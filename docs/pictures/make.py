@@ -1,8 +1,8 @@
 """The pictures of the pages in docs/: `python docs/pictures/make.py`, in the environment of `make test`, with Chromium.
 
 Names behind it make these alone: `python docs/pictures/make.py report tensorboard`. The report is that of a made-up run of
-three boxes, written by the real store and logs. All others show one real training of about two minutes: two boxes of
-one total, with a learning rate that follows the budget, watched while it trains.
+three boxes, written by the real store and logs. All others show real trainings of up to two minutes. For trackers.png MLflow
+is installed into `.versions/` first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from terminal import still  # noqa: E402
 
 from tests.backprop_cli.report import chromium  # noqa: E402
 from tests.backprop_cli.report.made_up_run import make_run  # noqa: E402
+from tests.backprop_sinks.mlflow_server import mlflow_server  # noqa: E402
 
 HERE = Path(__file__).parent
 TRAINING = """
@@ -172,6 +173,49 @@ def watch(scene: Scene) -> None:
     _terminal("watch", "backprop status digits --watch", scene.watched)
 
 
+def trackers(scene: Scene) -> None:
+    """trackers.png: the page of an MLflow server of a script that logs to it by itself, over two boxes."""
+    from mlflow import MlflowClient
+
+    script = TRAINING.replace("import torch\n", "import mlflow\nimport torch\n", 1)
+    logged = '            mlflow.log_metric("loss", loss.item(), step=scheduler.last_epoch)\n'
+    (scene.folder / "tracked.py").write_text(
+        script.replace("            time.sleep", f"{logged}            time.sleep")
+    )
+    with mlflow_server(scene.folder) as address:
+        scene.environment["MLFLOW_TRACKING_URI"] = address
+        scene.backprop(
+            "run",
+            "tracked.py",
+            "--run-id",
+            "tracked",
+            "--until-done",
+            "--total",
+            "80s",
+            "-m",
+            "45s",
+            check=False,
+        )
+        (run,) = MlflowClient(address).search_runs(["0"])
+        scene.page.visit(f"{address}/#/experiments/0/runs/{run.info.run_id}/model-metrics")
+        _until(lambda: scene.page.value("document.querySelectorAll('.js-plotly-plot').length > 0"))
+        time.sleep(5)  # the chart is drawn bit by bit
+        scene.photograph("trackers", 1100, 640)
+
+
+def diff(scene: Scene) -> None:
+    """diff.svg: two real runs of a script in a git repository, changed between them without a commit."""
+    script = scene.folder / "compared.py"
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for words in (["init", "-q"], ["add", "compared.py"], ["commit", "-q", "-m", "first"]):
+        script.write_text(TRAINING)
+        subprocess.run([*git, *words], cwd=scene.folder, check=True)
+    for name, rate in (("one", "0.3"), ("other", "0.1")):
+        script.write_text(TRAINING.replace("lr=0.3", f"lr={rate}"))
+        scene.backprop("run", "compared.py", "--run-id", name, "-m", "20s")
+    _terminal("diff", "backprop diff one other", scene.backprop("diff", "one", "other")[:30])
+
+
 def notebook(scene: Scene) -> None:
     """notebook.png: the boxed cell of the example notebook, run by a real kernel, with what the kernel has sent."""
     import nbformat
@@ -240,7 +284,9 @@ def _until(condition: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
-PICTURES = {one.__name__: one for one in (report, tensorboard, schedule, curves, watch, notebook)}
+PICTURES = {
+    one.__name__: one for one in (report, diff, tensorboard, schedule, curves, watch, trackers, notebook)
+}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLin
     backprop.environment["KERAS_BACKEND"] = "torch"
     backprop.script(NOTES, "notes.py")
     backprop.script(SCRIPTS[framework])
-    total = 8 + 6 * _import_s(PACKAGES[framework])
+    total = 8 + 6 * min(_import_s(PACKAGES[framework]) for _ in range(2))  # the first fills the disk's cache
     chain = ("--until-done", "--total", f"{total:.1f}s", "-m", f"{0.6 * total:.1f}s")
     first = backprop("run", "train.py", "--run-id", "first", *chain, "--", "-1", "0.02", timeout=600)
     assert first.returncode == 124, first.stderr
@@ -36,6 +37,9 @@ def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLin
     assert max(rates) > 0.095
     assert rates[-1] < 0.01, first.stderr
     assert "begins again" not in first.stderr
+    told = _learning_rates(backprop)
+    assert len(told) > 5
+    assert told <= set(rates), "the rate in the progress is that of a step"
     recorded = read_schedule(backprop.home / "runs/first/schedules/schedule.f64")
     assert min(recorded) >= 0.0
     assert recorded == sorted(recorded)
@@ -55,6 +59,17 @@ def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLin
     assert len({weights for _, weights in seen.values()}) == len(seen)
     repeated = {step: facts for box in again for step, facts in box.items() if step <= last}
     assert repeated == seen
+
+
+def _learning_rates(backprop: CommandLine) -> set[float]:
+    """What the events say of it, which the script itself logs nowhere."""
+    lines = [
+        line
+        for number in (1, 2)
+        for line in (backprop.attempt_dir("first", number) / "events.jsonl").read_text().splitlines()
+    ]
+    events = [event for event in map(json.loads, lines) if event["kind"] == "progress"]
+    return {event["values"]["learning_rate"] for event in events}
 
 
 def _import_s(package: str) -> float:

@@ -76,8 +76,8 @@ def test_what_no_sink_could_do_is_refused_before_the_start(backprop: CommandLine
 
 @pytest.mark.faults
 def test_sinks_that_fail_hang_and_flood_harm_no_run(backprop: CommandLine) -> None:
-    """Beside six bad sinks and a hook that hangs, a real training is stopped in time and its box has the steps it had
-    without them; a good sink hears everything, each bad one is told once, and nothing of them is left at the end.
+    """Beside five bad sinks and a hook that hangs, a box ends in time and misses no step; a good sink hears everything, each
+    bad one is told once, the command ends, and nothing of them is left.
     """
     backprop.environment["PYTHONPATH"] = faulty.install(backprop.folder)
     backprop.script(STANDIN)
