@@ -36,7 +36,7 @@ def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLin
     rates = [rate for box in boxes for rate, _ in box.values()]
     assert max(rates) > 0.095
     assert rates[-1] < 0.01, first.stderr
-    assert "begins again" not in first.stderr
+    assert "The schedule stood at" not in first.stderr
     told = _learning_rates(backprop)
     assert len(told) > 5
     assert told <= set(rates), "the rate in the progress is that of a step"

@@ -99,10 +99,10 @@ def test_sinks_that_fail_hang_and_flood_harm_no_run(backprop: CommandLine) -> No
     assert told[-1] == "1 attempt_ended"
     for sentence in (
         "The sink fails failed: RuntimeError: no such server at all",
-        "The sink never could not begin: OSError: no licence",
-        "The sink hangs did not finish in time and was ended",
-        "The sink command did not finish in time and was ended",
-        "The process of the sink dies has ended before its time",
+        "The sink never could not start: OSError: no licence",
+        "The sink hangs did not finish in time and was stopped",
+        "The sink command did not finish in time and was stopped",
+        "The process of the sink dies ended early",
     ):
         assert ran.stderr.count(sentence) == 1, ran.stderr
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 3_000_000

@@ -100,7 +100,7 @@ def test_two_boxes_are_one_run_on_an_mlflow_server(backprop: CommandLine, tmp_pa
         script.write_text(_ONLY_MLFLOW % "10m")
         second = backprop("resume", "t", "-m", "10")
         assert backprop.record("t")["status"] == "completed", second.stderr
-        assert "the script goes on in MLflow run " in second.stderr
+        assert "the script continues MLflow run " in second.stderr
         steps = [(n, float(n)) for n in range(1, 101)]
         assert readers.mlflow_points(server, "0", "n") == steps
         beside = readers.mlflow_points(server, "1", "n")
@@ -147,7 +147,7 @@ def test_two_boxes_have_one_key_of_comet(backprop: CommandLine) -> None:
     script.write_text(COMET % "10m")
     second = backprop("resume", "t", "-m", "10")
     assert backprop.record("t")["status"] == "completed", second.stderr
-    assert "the script goes on in Comet run " in second.stderr
+    assert "the script continues Comet run " in second.stderr
     (key, before), (same_key, behind), (other_key, nothing) = readers.comet_offline(folder)
     assert same_key == key
     assert other_key != key

@@ -172,7 +172,7 @@ def test_an_interrupt_from_the_keyboard_saves_and_the_cell_goes_on(tmp_path: Pat
         for cell in ("%load_ext backprop", SETUP, slow):
             run(cell)
         told = run(telling, interrupt_when=begun.exists)
-        assert "Run the cell again to go on" in told.text
+        assert "Run the cell again to continue" in told.text
         assert told.error is None
         assert "<progress value=" in told.html
         again = run(telling)
@@ -199,7 +199,7 @@ def test_papermill_runs_a_boxed_notebook_and_goes_on_in_the_next_run(tmp_path: P
     nbformat.write(_notebook(*cells), tmp_path / "train.ipynb")
     whole = [*cells[:2], PAPERS.replace("4s --run papers", "10m --run whole"), DIGEST]
     first, second = (_papermill(tmp_path / "train.ipynb", tmp_path / name) for name in ("1.ipynb", "2.ipynb"))
-    assert "Run the cell again to go on" in first[3]
+    assert "Run the cell again to continue" in first[3]
     assert "resumed from step" in second[3]
     for _ in range(9):  # under load a box of four seconds trains little
         if "Run the cell again" not in second[3]:
