@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backprop_core import contract
 from backprop_core.clock import Clock
+from backprop_core.config.options import TRAINING
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd
 from backprop_core.resources.gpu_limit import limit_environ
@@ -94,6 +95,7 @@ class Contract:
             contract.JOB_END_WALL: None if self.job is None else repr(self.job.wall - MARGIN_S),
             contract.JOB_END_SOURCE: None if self.job is None else f"{MARGIN_S:g} s before {self.job.source}",
             contract.BUDGET_S: repr(self.budget_s),
+            contract.BUDGET_FROM_TRAINING: "1" if settings["budget-from"] == TRAINING else None,
             contract.TOTAL_S: None if self.total is None else repr(self.total[0]),
             contract.TOTAL_UNTIL_WALL: (
                 None if self.total is None else repr(clock.wall() + self.total[1] - clock.monotonic())

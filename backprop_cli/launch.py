@@ -207,7 +207,13 @@ class Launch:
             live.note(lambda: grant.place.name_script(identity))
 
         silent = self._settings["framework"] == "none"
-        unrecognised = Unrecognised(self._clock.monotonic(), budget_s, silent=silent)
+        from_training = self._settings["budget-from"] == TRAINING
+        unrecognised = Unrecognised(
+            self._clock.monotonic(),
+            math.inf if from_training else budget_s,
+            silent=silent,
+            from_training=from_training,
+        )
         kills = kill_counts()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
@@ -222,7 +228,7 @@ class Launch:
             inbox=inbox,
         )
         self._allowance = None
-        if self._settings["budget-from"] == TRAINING:
+        if from_training:
             self._allowance = StartUpAllowance(
                 attempt.directory, deadline - budget_s, budget_s, self._end, self._clock, self._observer.say
             )

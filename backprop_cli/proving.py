@@ -52,7 +52,7 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
             f"Only {trained} steps of training were seen: too few to interrupt it.",
             steps=trained,
         )
-    say(f"training them with {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
+    say(f"interrupting them {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
     try:
         cut = runs.cut("cut", planned)
     except ResumeFailedError as error:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from backprop_core.clock import Clock
+from backprop_core.clock import Clock, local_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.errors import StoreError
 from backprop_core.governor.governor import Governor
@@ -56,10 +56,9 @@ class StartUpAllowance:
         if trains_since is not None:
             self._over = True
             self._grant(trains_since)
-            after = duration_text(trains_since - self._began)
-            self._say(
-                f"the box of {duration_text(self._budget_s)} counts from the first step, {after} after the start."
-            )
+            after, end = trains_since - self._began, min(trains_since + self._budget_s, self._end)
+            ends = local_text(self._clock.wall() + end - now)
+            self._say(f"the first step came after {duration_text(after)}; the box ends at {ends}.")
         elif governor.deadline - now < LEAST_SHARE * self._budget_s:
             self._grant(now)
 

@@ -7,6 +7,7 @@ from backprop_core.deadline.budget import duration_text
 
 AFTER_S = 60.0
 AFTER_SHARE = 0.05
+LOST = "that work is lost when the time box ends"
 LEAST_S = 10.0
 """A large framework takes seconds to import, so nobody is told sooner than this, or in the middle of a shorter box."""
 
@@ -23,12 +24,16 @@ class Unrecognised:
         began: when the script was started, on the monotonic clock.
         budget_s: seconds that it has.
         silent: nothing was to be recognised.
+        from_training: the box counts from the first step, so it has not begun.
     """
 
-    def __init__(self, began: float, budget_s: float, *, silent: bool = False) -> None:
+    def __init__(
+        self, began: float, budget_s: float, *, silent: bool = False, from_training: bool = False
+    ) -> None:
         self._began = began
         self._at = began + notice_after_s(budget_s)
         self._settled = silent
+        self._at_stake = "its box has not begun: use --budget-from process" if from_training else LOST
 
     def look(self, now: float, *, recognised: bool) -> str:
         """The sentence, at the moment when it is due, else nothing.
@@ -44,5 +49,5 @@ class Unrecognised:
         return (
             f"In {duration_text(now - self._began)} no training was recognised in this script ({KINDS}), and no checkpoint "
             "of its own. If it still prepares, a line will say when backprop attaches to its training. If it trains "
-            f"already, that work is lost when the time box ends. {SAVE_ITSELF}"
+            f"already, {self._at_stake}. {SAVE_ITSELF}"
         )

@@ -13,6 +13,7 @@ from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import one_line, open_store, settings_for, tell_warnings
 from backprop_cli.parameters import complete_runs, working_folder
 from backprop_core.clock import SYSTEM, local_text
+from backprop_core.config.options import TRAINING
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome
 from backprop_core.runs.labels import NO_LABELS, read_labels
@@ -141,7 +142,7 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
     if record.git_commit:
         lines.append(f"  git commit   {record.git_commit[:12]}")
     if record.options:
-        options = ", ".join(f"{key}={value}" for key, value in record.options.items())
+        options = ", ".join(f"{key}={_shown(value)}" for key, value in record.options.items())
         lines.append(f"  options      {one_line(options)}")
     if record.last_step is not None:
         loss = "" if record.last_loss is None else f", loss {record.last_loss:.6g}"
@@ -152,7 +153,8 @@ def story(store: RunStore, record: RunRecord) -> list[str]:
         lines.append(f"  waits        process {holder.pid}, to start a box")
     lines.append("attempts")
     for attempt in record.attempts:
-        lines += _attempt(attempt, pauses)
+        from_training = record.options.get("budget-from") == TRAINING
+        lines += _attempt(attempt, pauses, from_training=from_training)
     if not record.attempts:
         lines.append("  none")
     return [*lines, "checkpoints", *_checkpoints(store, record), *([] if holder else _how_to_go_on(record))]
@@ -176,13 +178,20 @@ def _pauses_now(store: RunStore, record: RunRecord) -> Pauses:
     return pauses_of(store.attempt_dir(record.id, attempt.number))
 
 
-def _attempt(attempt: AttemptRecord, pauses: Pauses) -> list[str]:
+def _shown(value: object) -> str:
+    """An option's value; minutes are fractions of many digits where they were asked for in seconds."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _attempt(attempt: AttemptRecord, pauses: Pauses, *, from_training: bool) -> list[str]:
     now = SYSTEM.wall()
     runs = attempt.outcome is Outcome.RUNNING
     held = [] if runs else _held(attempt.measured)
     paused_s = pauses.until(now) if runs else sum(seconds for seconds, _ in held)
     took = duration_text(max(0.0, _elapsed_s(attempt, now) - paused_s))
     box = "" if attempt.budget_s is None else f" of {duration_text(attempt.budget_s)}"
+    if box and from_training:
+        box = f", a box{box} from the first step"
     state = attempt.outcome.value if not runs or pauses.since_wall is None else "paused"
     lines = [f"  {attempt.number}. {local_text(attempt.started_wall)}, {took}{box}: {state}"]
     if runs:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
 from backprop_core.deadline.budget import duration_text, stopped_text
@@ -75,9 +76,14 @@ class Reporter:
                 where += f" (epoch {facts.epoch}, batch {facts.batch})"
             session.messages.event(CheckpointRestored(loaded.info.address, facts.step))
             self._compare(facts.environment)
-        until = local_text(deadline_wall)
+        later = self._counts_from_the_first_step()
+        time = (
+            f"{duration_text(later)} from the first step"
+            if later is not None
+            else f"{duration_text(left_s)} until {local_text(deadline_wall)}"
+        )
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
-        text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {until}, set by {limit.source}."
+        text = f"run {session.run_id}, {attached}{where}: {time}, set by {limit.source}."
         started = SessionStarted(
             pid=os.getpid(),
             child_of=parent_pid(),
@@ -92,7 +98,18 @@ class Reporter:
         )
         session.messages.event(started)
         session.messages.say(text)
-        self._long_start()
+        if later is None:
+            self._long_start()
+
+    def _counts_from_the_first_step(self) -> float | None:
+        """Seconds of a box that begins with the first step of this session, or None where it has begun."""
+        session = self._session
+        environ = session.settings.environ
+        if session.deadlines.earliest.fixed or session.enrolment.box != 1:
+            return None
+        if not session.enrolment.governed or not environ.get(contract.BUDGET_FROM_TRAINING):
+            return None
+        return as_float(environ.get(contract.BUDGET_S))
 
     def _long_start(self) -> None:
         session = self._session

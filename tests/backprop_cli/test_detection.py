@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -91,6 +92,9 @@ def test_what_is_not_known_is_told_once_and_in_time() -> None:
     known = Unrecognised(100.0, 600.0)
     assert known.look(101.0, recognised=True) == ""
     assert known.look(500.0, recognised=False) == ""
+    waits = Unrecognised(100.0, math.inf, from_training=True)
+    assert waits.look(159.0, recognised=False) == ""
+    assert "its box has not begun" in waits.look(160.0, recognised=False)
     assert Unrecognised(100.0, 600.0, silent=True).look(200.0, recognised=False) == ""
 
 

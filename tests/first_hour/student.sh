@@ -16,7 +16,7 @@ says "A run may start now" backprop doctor --quick
 step "gives it eight seconds; closes the laptop's lid in time"
 says "Resume: backprop resume" backprop run train.py -m 8s --budget-from training --run-id homework -- --pause 0.02
 says "timeboxed" backprop list
-says "Stopped at step" backprop status homework
+says "from the first step: timeboxed" backprop status homework
 
 step "goes on in the evening, presses Ctrl-C at once"
 backprop resume homework -m 5 > evening.txt 2>&1 &
