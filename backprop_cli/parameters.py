@@ -154,14 +154,14 @@ def chain_plan(parameters: Mapping[str, Any]) -> Chain:
     except ValueError as error:
         raise UsageError(
             f"--rest is {rest}.",
-            'It must be a number of minutes, 0 or more, or a duration such as "90s".',
+            'It must be a number of minutes, 0 or more, or a duration such as "90s", at most a year.',
         ) from error
     total_s = None if total is None else parse_duration(total, "--total")
     try:
         deaths = 1 if parameters["deaths"] is None else integer(0, 1_000_000)(parameters["deaths"])
     except ValueError as error:
         raise UsageError(
-            f"--deaths is {parameters['deaths']}.", "It must be a whole number, 0 or more."
+            f"--deaths is {parameters['deaths']}.", "It must be a whole number from 0 to 1000000."
         ) from error
     job = SlurmJob.of_process() if parameters["requeue"] else None
     return Chain(parameters["until_done"] or job is not None, total_s, rest_s, job, deaths)

@@ -35,7 +35,7 @@ backprop note sweep-3 "the longest"
 says "the longest" backprop status sweep-3
 
 step "a limit that the machine cannot meet"
-refuses 75 "free memory" backprop run train.py --no-wait --min-free-ram 100000
+refuses 75 "free memory" backprop run train.py --no-wait --min-free-ram 60000
 
 step "takes weights to another program"
 says "model.safetensors" backprop export sweep-3 --to weights
