@@ -206,14 +206,7 @@ class Launch:
             live.note(lambda: self._store.set_process(self._hold, attempt.number, identity))
             live.note(lambda: grant.place.name_script(identity))
 
-        silent = self._settings["framework"] == "none"
-        from_training = self._settings["budget-from"] == TRAINING
-        unrecognised = Unrecognised(
-            self._clock.monotonic(),
-            math.inf if from_training else budget_s,
-            silent=silent,
-            from_training=from_training,
-        )
+        unrecognised = Unrecognised.of(self._settings, self._clock.monotonic(), budget_s)
         kills = kill_counts()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
@@ -228,7 +221,7 @@ class Launch:
             inbox=inbox,
         )
         self._allowance = None
-        if from_training:
+        if self._settings["budget-from"] == TRAINING:
             self._allowance = StartUpAllowance(
                 attempt.directory, deadline - budget_s, budget_s, self._end, self._clock, self._observer.say
             )

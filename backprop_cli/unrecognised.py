@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from backprop_cli.detection import KINDS, SAVE_ITSELF
+from backprop_core.config.options import TRAINING
+from backprop_core.config.sources import Settings
 from backprop_core.deadline.budget import duration_text
 
 AFTER_S = 60.0
@@ -34,6 +38,17 @@ class Unrecognised:
         self._at = began + notice_after_s(budget_s)
         self._settled = silent
         self._at_stake = "its box has not begun: use --budget-from process" if from_training else LOST
+
+    @classmethod
+    def of(cls, settings: Settings, began: float, budget_s: float) -> Unrecognised:
+        """That of a script that is started with these settings."""
+        from_training = settings["budget-from"] == TRAINING
+        return cls(
+            began,
+            math.inf if from_training else budget_s,
+            silent=settings["framework"] == "none",
+            from_training=from_training,
+        )
 
     def look(self, now: float, *, recognised: bool) -> str:
         """The sentence, at the moment when it is due, else nothing.

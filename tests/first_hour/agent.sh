@@ -2,15 +2,16 @@
 mkdir lab && cd lab
 cat > train.py <<'PY'
 import json, sys, time
+import numpy as np
 rate = float(sys.argv[1])
 if rate > 1:
     raise ValueError(f"rate {rate} diverges")
-w = 0.0
-for step in range(400):
-    w -= rate * (w - 3.0)
+w = np.zeros(3)
+for step in range(600):
+    w -= rate * (w - 3.0) + rate * np.random.normal(size=3)
     time.sleep(0.01)
     if step % 50 == 0:
-        print(json.dumps({"step": step, "loss": (w - 3.0) ** 2}), flush=True)
+        print(json.dumps({"step": step, "loss": float(((w - 3.0) ** 2).mean())}), flush=True)
 print("done", w)
 PY
 cat > agent.py <<'PY'
