@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.backprop_lightning.cutting import strike
 from tests.backprop_lightning.recipes import PACKAGE, pl
+from tests.striking import Strikes
 
 Logger = import_module(f"{PACKAGE}.loggers.logger").Logger
 
@@ -36,42 +37,12 @@ class WitnessLogger(Logger):  # type: ignore[misc,valid-type]
         self.ended.append(status)
 
 
-_PROCESS: dict[str, Any] = {}
-"""What belongs to this process: attributes of a callback would come back from the checkpoint."""
-
-
-class Striking(pl.Callback):  # type: ignore[misc,name-defined]
-    """Counts training and validation batches, and asks the box to stop in the `at`-th, or where the next `hook` is called.
-
-    Attributes:
-        hooked: how many batches had been counted at each call of that hook.
-    """
+class Striking(Strikes, pl.Callback):  # type: ignore[misc,name-defined]
+    """Counts training and validation batches, and asks the box to stop in the `at`-th, or at the `hook` behind it."""
 
     def __init__(self, at: int | None, how: str, callback: Any, hook: str = "") -> None:
         super().__init__()
-        self.at, self.how, self.callback, self.hook = at, how, callback, hook
-        _PROCESS.update(ticks=0, hooked=[], struck=False)
-
-    @property
-    def ticks(self) -> int:
-        return int(_PROCESS["ticks"])
-
-    @property
-    def hooked(self) -> list[int]:
-        return list(_PROCESS["hooked"])
-
-    def tick(self) -> None:
-        _PROCESS["ticks"] += 1
-        if self.ticks == self.at and not self.hook:
-            strike(self.how, self.callback)
-
-    def called(self, hook: str) -> None:
-        if hook != self.hook:
-            return
-        _PROCESS["hooked"].append(self.ticks)
-        if self.at is not None and self.ticks >= self.at and not _PROCESS["struck"]:
-            _PROCESS["struck"] = True
-            strike(self.how, self.callback)
+        self.strikes(lambda: strike(how, callback), at, hook)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
         self.tick()
