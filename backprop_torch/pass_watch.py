@@ -5,53 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from itertools import count
 from types import FrameType
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary, ref
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.errors import BackpropError
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.unmodified_loop import LoopListener
 from backprop_core.session.proof import recorder_of
-from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import (
-    cycle_of,
     generators_of,
     iterator_behind,
     loader_of,
-    pass_length,
     pass_start,
     restore_start,
 )
+from backprop_torch.known_iterators import KnownIterators
 from backprop_torch.loader_state import LoaderState
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
-
-_KEYS = count()
-
-
-class StepCounter(Protocol):
-    """The loop's steps, as the passes see them."""
-
-    def is_ours(self) -> bool:
-        """Whether this is the process and the thread that trains."""
-        ...
-
-    def step_is_open(self) -> bool:
-        """Whether a step was taken since the last boundary."""
-        ...
-
-    def forget_steps(self) -> None:
-        """The steps so far had no effect."""
-        ...
-
-    def at_boundary(self, *, epoch_end: bool) -> None:
-        """Between two steps; may leave the loop."""
-        ...
+from backprop_torch.step_counter import StepCounter
 
 
 class PassWatch:
@@ -73,11 +48,10 @@ class PassWatch:
         self._randomness = randomness
         self._loop = loop
         self._owner = os.getpid()
-        self._passes: WeakKeyDictionary[Any, Pass] = WeakKeyDictionary()
+        known = KnownIterators()
+        self._known, self._passes, self._born = known, known.passes, known.born
+        self._note, self._torchs_own = known.note, known.torchs_own
         self._instead: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-        self._torchs: WeakIdentityMap[Callable[[], Any]] = WeakIdentityMap()
-        self._keys: WeakIdentityMap[int] = WeakIdentityMap()
-        self._born: list[Any] = []
         self._at: Pass | None = None
         self._inside = False
         self._recorder = recorder_of()
@@ -111,8 +85,8 @@ class PassWatch:
         """Hold on to nothing."""
         self.book = Passes()
         self.last_asked = self.trained = self._at = None
-        for known in (self._passes, self._instead, self._torchs, self._keys, self._born):
-            known.clear()
+        self._known.clear()
+        self._instead.clear()
 
     def step_taken(self, *, nullified: bool) -> None:
         """A step is over."""
@@ -199,21 +173,6 @@ class PassWatch:
         before = pass_start(loader, self._randomness, generators_of(loader))
         return self._note(loader, iterator, type(iterator), signature=signature, number=number, before=before)
 
-    def _note(self, loader: Any, iterator: Any, make: Callable[[Any], Any], **facts: Any) -> Pass:
-        key = self._keys.get(loader)
-        if key is None:
-            key = self._keys[loader] = next(_KEYS)
-        length = pass_length(loader, iterator)
-        made = Pass(lambda: loader, key, length=length, iterator=lambda: None, make=make, **facts)
-        if (
-            getattr(loader, "_iterator", None) is iterator
-        ):  # whoever holds this one's loader keeps the iterator alive
-            made.loader = ref(loader)
-        made.cycle = cycle_of(loader, iterator)
-        made.iterator = ref(iterator, made.dropped)
-        self._passes[iterator] = made
-        return made
-
     def _go_blind(self, error: Exception) -> None:
         """The place in the data is not followed any more; boundaries come with the optimizer's steps."""
         self.blind = True
@@ -297,15 +256,6 @@ class PassWatch:
         """Torch has made an iterator, perhaps inside of one of the script's."""
         if self._inside:
             self._born.append(iterator)
-
-    def _torchs_own(self, made: Any) -> Any:
-        """Torch's iterator inside of what a loader's `__iter__` has returned, or None."""
-        if isinstance(made, _BaseDataLoaderIter):
-            return made
-        known = self._torchs.get(made)
-        if known is None and self._born:
-            known = self._torchs[made] = ref(self._born[-1])
-        return None if known is None else known()
 
     def _resumption(
         self, signature: str, number: int, *, late: bool, fresh: bool = False
