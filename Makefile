@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 DEMO_HOME := .demo
 
-.PHONY: demo test prove-examples test-versions test-quick test-failed test-first-hour test-gpu check coverage messages docs dist release format bench test-faults clean
+.PHONY: demo test prove-examples test-versions test-quick test-long test-failed test-first-hour test-gpu check coverage messages docs dist release format bench test-faults clean
 
 # The virtual environment with PyTorch: enough for the main job.
 $(VENV)/.demo-ready: pyproject.toml constraints.txt
@@ -35,11 +35,15 @@ demo: $(VENV)/.demo-ready
 QUICK := tests/test_import_rules.py tests/backprop_core tests/backprop_cli/test_run.py tests/backprop_cli/test_resume.py \
 	tests/backprop_torch/test_cut_trainings.py tests/backprop_torch/test_signals.py tests/deadline
 test-quick: $(VENV)/.quick-ready
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults" $(QUICK) || $(WHAT_NEXT)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults and not long" $(QUICK) || $(WHAT_NEXT)
 
 # Three at a time on two cores: a quarter of the time the tests wait for a process or a deadline.
 test: $(VENV)/.dev-ready
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults" || $(WHAT_NEXT)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not faults and not long" || $(WHAT_NEXT)
+
+# What takes half a minute of processor time or more each: CI runs it behind `make test`.
+test-long: $(VENV)/.dev-ready
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "long and not faults" --timeout 1800 || $(WHAT_NEXT)
 
 # The line to type where something failed; the status stays that of the tests.
 WHAT_NEXT = { status=$$?; echo; echo "To run what failed once more, alone on the machine, type:  make test-failed"; exit $$status; }

@@ -55,6 +55,7 @@ with mlflow.start_run(), backprop.timebox("%s", counter=counter) as box:
 """
 
 
+@pytest.mark.long
 def test_two_boxes_are_one_run_of_each_tracker(
     backprop: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,9 @@ from tests.backprop_torch.cutting import environment
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module", params=["pytorch_lightning", "lightning.pytorch"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("pytorch_lightning", marks=pytest.mark.long), "lightning.pytorch"]
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All cases of `behaviour.py`, from one process."""
     folder = tmp_path_factory.mktemp("behaviour")

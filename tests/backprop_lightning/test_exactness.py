@@ -22,7 +22,11 @@ KINDS = {
         " found_rate"
     ),
 }
-CASES = [(package, name) for package, names in KINDS.items() for name in names.split()]
+CASES = [
+    pytest.param(package, name, marks=[pytest.mark.long] if package == "pytorch_lightning" else [])
+    for package, names in KINDS.items()
+    for name in names.split()
+]
 
 
 pytestmark = pytest.mark.timeout(900)

@@ -21,7 +21,9 @@ pl.Trainer(callbacks=ours, logger=False, enable_checkpointing=False)
 """
 
 
-@pytest.mark.parametrize("name", ["pytorch_lightning", "lightning.pytorch"])
+@pytest.mark.parametrize(
+    "name", ["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.long)]
+)
 def test_the_callback_may_be_imported_before_lightning(name: str, tmp_path: Path) -> None:
     """A Trainer of either name takes it, whatever was imported first."""
     other = {"pytorch_lightning": "import lightning.pytorch", "lightning.pytorch": ""}[name]

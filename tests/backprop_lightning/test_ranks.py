@@ -23,7 +23,7 @@ def piece(folder: Path, *words: str, launcher: tuple[str, ...] = (), status: int
 @pytest.mark.parametrize(
     "cuts",
     [
-        [("5", "train")],
+        pytest.param([("5", "train")], marks=pytest.mark.long),
         pytest.param([("5", "train"), ("3", "torchrun"), ("1", "validation")], marks=pytest.mark.faults),
     ],
 )

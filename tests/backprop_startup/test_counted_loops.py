@@ -53,7 +53,7 @@ def _cut_twice(backprop: CommandLine, script: Path, shape: str, places: list[int
     "shape",
     [
         "averaged",
-        "endless",
+        pytest.param("endless", marks=pytest.mark.long),
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in ("own_sgd", "trainer_class", "stream", "endless_in_loops", "asked_twice_over")
@@ -91,7 +91,7 @@ def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> Non
 @pytest.mark.parametrize(
     "shape",
     [
-        "teacher_and_student",
+        pytest.param("teacher_and_student", marks=pytest.mark.long),
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (

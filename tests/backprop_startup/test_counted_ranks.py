@@ -20,6 +20,7 @@ def _last_words(stdout: str) -> set[str]:
     return {line for line in stdout.splitlines() if line.startswith("rank ")}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_ranks_of_a_plain_loop_end_as_the_uncut_ones(backprop: CommandLine) -> None:
     """Cut in the middle of an epoch and resumed: each step of each rank leaves the uncut bits, and none comes twice."""

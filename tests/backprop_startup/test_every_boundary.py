@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ("shape", "every"),
     [
-        ("evaluations", 4),
+        pytest.param("evaluations", 4, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in ("evaluations", "accumulation", "kept_weights", "episodes")

@@ -56,7 +56,7 @@ def _lines_in(log: Path) -> int:
 @pytest.mark.parametrize(
     "name",
     [
-        "gan_torch.py",
+        pytest.param("gan_torch.py", marks=pytest.mark.long),
         "mlp_numpy.py",
         *(
             pytest.param(name, marks=pytest.mark.faults)

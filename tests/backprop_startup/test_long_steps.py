@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.backprop_cli.commandline import CommandLine, end, wait_for
 
 SCRIPT = """
@@ -50,6 +52,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.long
 def test_a_step_that_is_the_whole_training_is_saved_inside(backprop: CommandLine) -> None:
     """It begins anew at the lowest loss that was saved, in its own loops, with all variables as they were before it."""
     backprop.script(SCRIPT)

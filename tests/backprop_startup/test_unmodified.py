@@ -26,7 +26,7 @@ def test_no_example_knows_of_backprop() -> None:
 @pytest.mark.parametrize(
     ("name", "framework", "backend"),
     [
-        ("digits_lightning", "lightning", ""),
+        pytest.param("digits_lightning", "lightning", "", marks=pytest.mark.long),
         pytest.param("digits_keras", "keras", "jax", marks=pytest.mark.faults),
         pytest.param("digits_keras", "keras", "tensorflow", marks=pytest.mark.faults),
         pytest.param("digits_keras", "keras", "torch", marks=pytest.mark.faults),
@@ -50,6 +50,7 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
     return (backprop.folder / name).read_text().splitlines()
 
 
+@pytest.mark.long
 def test_a_plain_loop_goes_on_with_the_right_batches_and_bits(backprop: CommandLine) -> None:
     """Every step has the batch and the weights of the uncut run, to its end; an evaluation before it does no harm."""
     script = EXAMPLES / "digits_torch.py"

@@ -36,7 +36,9 @@ def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 _ALL = [
-    pytest.param((group, kind), id=f"{group}-{kind}") for group, kinds in GROUPS.items() for kind in kinds
+    pytest.param((group, kind), id=f"{group}-{kind}", marks=[pytest.mark.long] if group == "recipes" else [])
+    for group, kinds in GROUPS.items()
+    for kind in kinds
 ]
 
 
