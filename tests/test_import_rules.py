@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,14 @@ def test_command_imports_no_adapter() -> None:
     """The command meets the training process in the run's folder only: it imports no adapter and no framework."""
     for path in _files("backprop_cli"):
         assert not _imports(path) & (ADAPTERS | FRAMEWORKS), path
+
+
+def test_every_package_is_checked_for_types_dead_code_and_is_shipped() -> None:
+    """The lists of packages in pyproject.toml name all of them: a new one is under mypy and vulture, and in the wheel."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    wheel = tool["hatch"]["build"]["targets"]["wheel"]["packages"]
+    for listed in (tool["mypy"]["packages"], tool["vulture"]["paths"], wheel):
+        assert set(listed) == _packages()
 
 
 def _reads_time(source: str) -> list[int]:
