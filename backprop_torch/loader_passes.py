@@ -183,11 +183,9 @@ def shared_passes(
     return _shared
 
 
-def watch_from_the_start() -> None:
+def watch_from_the_start(reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
     """Remember passes that begin before the first training loop does: `batches = iter(loader)`."""
-    from backprop_torch.framework import TorchFramework
-
-    _open.enter_context(shared_passes(TorchFramework().reading).watch(_Randomness()))
+    _open.enter_context(shared_passes(reading).watch(_Randomness()))
 
 
 class _Randomness:

@@ -102,9 +102,10 @@ def wait_for_training() -> None:
         return
     _waiting = True
     if attach_rules.counts_loops():
+        from backprop_torch.framework import TorchFramework
         from backprop_torch.loader_passes import watch_from_the_start
 
-        watch_from_the_start()
+        watch_from_the_start(TorchFramework().reading)
     waiting = _Waiting()
     _telling(Optimizer, "__init__", waiting.optimizer_is_made)
     _telling(DataLoader, "__iter__", waiting.build)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -224,10 +225,11 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 LAYERS = (
     {"background", "clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
     {"events"},
-    {"config", "deadline", "runs", "checkpoints"},
+    {"deadline"},
+    {"config", "runs", "checkpoints"},
     {"provenance"},
     {"earlier_attempt", "history", "ports", "resources", "unseeded"},
-    {"script_files", "script_state", "governor"},
+    {"export", "script_files", "script_state", "governor"},
     {"prove"},
     {"session"},
     {"loop"},
@@ -244,15 +246,11 @@ def _source_of() -> dict[str, Path]:
     }
 
 
-def _imported_at_once(body: list[ast.stmt], known: set[str], package: str) -> set[str]:
-    """Modules of ours that the statements import when they are run in `package`, and those for type checkers."""
+def _imported(nodes: Iterable[ast.AST], known: set[str], package: str) -> set[str]:
+    """Modules of ours that the statements of a module in `package` import, each in whatever form."""
     found: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.If):
-            found |= _imported_at_once([*node.body, *node.orelse], known, package)
-        elif isinstance(node, ast.Try):
-            found |= _imported_at_once(node.body, known, package)
-        elif isinstance(node, ast.Import):
+    for node in nodes:
+        if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
@@ -263,15 +261,13 @@ def _imported_at_once(body: list[ast.stmt], known: set[str], package: str) -> se
 
 
 def _imports_of_all() -> dict[str, set[str]]:
+    """Of every module those of ours that it imports, those for type checkers and those in functions included."""
     sources = _source_of()
-    return {
-        name: _imported_at_once(
-            ast.parse(path.read_text(encoding="utf-8")).body,
-            set(sources),
-            ".".join(path.parent.relative_to(ROOT).parts),
-        )
-        for name, path in sources.items()
-    }
+    found = {}
+    for name, path in sources.items():
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        found[name] = _imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))), set(sources), package)
+    return found
 
 
 def _circle(imports: dict[str, set[str]]) -> list[str]:
@@ -298,15 +294,16 @@ def test_a_circle_is_seen() -> None:
         "from . import b",
         "from .b import Name",
         "if TYPE_CHECKING:\n    from .b import Name",
+        "def late():\n    from .b import Name",
     ],
 )
 def test_an_import_is_seen_in_every_form(source: str) -> None:
-    """The rules below see imports that are relative, or for type checkers alone."""
-    assert _imported_at_once(ast.parse(source).body, {"a.b", "a.c"}, "a") == {"a.b"}
+    """The rules below see imports that are relative, late, or for type checkers alone."""
+    assert _imported(ast.walk(ast.parse(source)), {"a.b", "a.c"}, "a") == {"a.b"}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Whatever is imported first, all it needs is there; and what is imported for its types alone makes no circle either."""
+    """Whatever is imported first, all it needs is there; what is imported late or for its types alone makes none either."""
     assert not _circle(_imports_of_all())
 
 
@@ -315,7 +312,7 @@ def _room(module: str) -> str:
 
 
 def test_rooms_of_the_core_import_only_what_is_below_them() -> None:
-    """Each room has its layer, and none reaches up, or to a neighbour in the same one."""
+    """Each room has its layer, and none reaches up, or to a neighbour in the same one, however late it imports."""
     height = {room: number for number, layer in enumerate(LAYERS) for room in layer}
     for module, those in _imports_of_all().items():
         own = _room(module)

@@ -10,8 +10,8 @@ from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
 from backprop_cli.parameters import json_option
 from backprop_cli.summary import show_object
-from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.manifest import address_of
+from backprop_core.export import export_checkpoint
 
 
 @click.command("export")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from types import FrameType
 from typing import Any
@@ -31,7 +31,8 @@ class CountedLoops:
         stepped: a training step was taken since the last boundary.
         steps: training steps taken in all.
         iterations_are_steps: nobody can tell of steps, so an iteration of the innermost training loop is one.
-        dormant: no loop that trains has begun yet.
+        makes_training: called when the first loop that trains begins.
+        dormant: none has begun yet.
         steps_seen: some framework has told of a step, so iterations are not taken for steps.
     """
 
@@ -47,6 +48,7 @@ class CountedLoops:
         self.steps_seen = False
         self.iterations_are_steps = False
         self.training: CountedTraining | None = None
+        self.makes_training: Callable[[CountedLoops], CountedTraining] | None = None
         self.dormant = False
         self._opening: list[RunningLoop | None] = []
         self._left_by_break: set[str] = set()
@@ -118,9 +120,8 @@ class CountedLoops:
     def _wake_up(self) -> None:
         """The first loop that trains begins: only now is all that a training needs imported."""
         self.dormant = False
-        from backprop_core.loop.script_training import ScriptTraining
-
-        self.training = ScriptTraining(self)
+        if self.makes_training is not None:
+            self.training = self.makes_training(self)
 
     def begin_anew(self, training: CountedTraining | None) -> None:
         """Nothing is running, and what comes next is told to `training`: each cell of a notebook has its own."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from backprop_core.loop.asked_iterators import asked_iterators
-from backprop_core.loop.counted_loops import loops
+from backprop_core.loop.counted_loops import CountedLoops, loops
+from backprop_core.loop.counted_training import CountedTraining
 from backprop_core.script_state import rewrite
 from backprop_core.script_state.rewrite import Site
 from backprop_core.session import attach_rules
@@ -38,7 +39,15 @@ def install(sites: Iterable[Site]) -> None:
     attach_rules.loops_are_counted()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=counted.forked)
-    counted.dormant = True
+    counted.makes_training, counted.dormant = _training_of, True
+
+
+def _training_of(counted: CountedLoops) -> CountedTraining:
+    from backprop_core.loop.script_training import (
+        ScriptTraining,  # only now is all that a training needs imported
+    )
+
+    return ScriptTraining(counted)
 
 
 class _Sink:

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import backprop
-from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StateMismatchError, UsageError
+from backprop_core.export import export_checkpoint
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 from backprop_keras import BackpropCallback

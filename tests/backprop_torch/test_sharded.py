@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 import backprop
-from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.store import open_store
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
+from backprop_core.export import export_checkpoint
 from tests.backprop_torch.on_two_ranks import TORCHRUN, made, trained
 from tests.backprop_torch.sharded_ranks import STEPS
 

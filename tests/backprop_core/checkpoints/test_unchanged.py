@@ -17,11 +17,11 @@ import safetensors.numpy
 import torch
 
 from backprop_core.checkpoints import StagingBuffers, capture, unchanged
-from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.checkpoints.memory import read_memory
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.checkpoints.unchanged import ChangedMeanwhileError, Unchanged, Worth
 from backprop_core.errors import CheckpointWriteError
+from backprop_core.export import export_checkpoint
 from backprop_core.outcome import SaveReason
 from backprop_torch.translator import TorchTranslator
 

@@ -13,11 +13,10 @@ import torch
 from safetensors.torch import load_model
 
 from backprop_core.checkpoints import NumpyTranslator, capture
-from backprop_core.checkpoints.export import export_checkpoint
 from backprop_core.errors import CheckpointDamagedError, UsageError
+from backprop_core.export import export_checkpoint
 from backprop_torch.translator import TorchTranslator
-
-from .states import facts, store_at
+from tests.backprop_core.checkpoints.states import facts, store_at
 
 BOTH = (TorchTranslator(), NumpyTranslator())
 

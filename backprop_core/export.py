@@ -13,21 +13,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from backprop_core.checkpoints.array_files import PlannedFile
+from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.choose_place import place_of
+from backprop_core.checkpoints.codec import capture
+from backprop_core.checkpoints.files import Flusher, sync_folder, write_file
+from backprop_core.checkpoints.folder import plan_folder
+from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.place import read_manifest
+from backprop_core.checkpoints.safetensors_file import join_array_files
+from backprop_core.checkpoints.shards import SHARDS, SavedShards
+from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import StoreError, UsageError
-
-from .array_files import PlannedFile
-from .arrays import Translator
-from .choose_place import place_of
-from .codec import capture
-from .files import Flusher, sync_folder, write_file
-from .folder import plan_folder
-from .manifest import CheckpointInfo
-from .numpy_arrays import NumpyTranslator
-from .place import read_manifest
-from .safetensors_file import join_array_files
-from .shards import SHARDS, SavedShards
-from .store import CheckpointStore
+from backprop_core.ports.framework import frameworks_in_use
 
 _OWN = "backprop."
 
@@ -90,8 +90,6 @@ def export_checkpoint(
 
 def _whole(states: Mapping[str, object]) -> dict[str, Any]:
     """The objects whose arrays are spread over ranks, with whole arrays in their place."""
-    from backprop_core.ports.framework import frameworks_in_use
-
     saved = states[SHARDS]
     found: Mapping[str, Any] = {name: state for name, state in states.items() if not name.startswith(_OWN)}
     assert isinstance(saved, SavedShards)
@@ -177,8 +175,6 @@ def _exporters() -> Sequence[Callable[[Mapping[str, Any], Path], Mapping[Path, C
 
 
 def _translators() -> Sequence[Translator]:
-    from backprop_core.ports.framework import frameworks_in_use
-
     return [*(framework.translator for framework in frameworks_in_use()), NumpyTranslator()]
 
 
