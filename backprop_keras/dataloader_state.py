@@ -9,12 +9,15 @@ any of them, and set again on a resume; then the batches that are trained alread
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import keras
 
 from backprop_core.errors import StateMismatchError
+from backprop_core.ports import pass_position
+from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.session.proof import noted
 from backprop_keras import rng_state
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
@@ -68,8 +71,7 @@ class DataPlace:
         self._epoch_start: Any = None
         self._ready: list[Any] = []
         self._order: dict[str, Any] = {}
-        self._opening: Any = None
-        self._first: Any = None
+        self._pass: PassPosition | None = None
         self._saved: Any = None
         self._boundary: Any = None
         self._prefix = 0
@@ -138,15 +140,24 @@ class DataPlace:
             "kind": self._kind,
             "length": self.length,
             "made": [list(one) for index, one in enumerate(self._made) if index != at],
-            "seen": int(self.epoch_iterator._steps_seen) if is_open else 0,
             "open": is_open,
             "exhausted": exhausted,
             "epoch_start": self._epoch_start if is_open else None,
-            "opening": self._opening if is_open else None,
-            "first": self._first if is_open else None,
+            **pass_position.keras_to_state(self._running_pass() if is_open else None),
             "ready": self._ready if is_open else ready_batches(self._adapter),
             "order": self._order if is_open else order_of(self._adapter),
         }
+
+    def _running_pass(self) -> PassPosition | None:
+        seen = int(self.epoch_iterator._steps_seen)
+        return None if self._pass is None else replace(self._pass, given=seen)
+
+    def _draws(self) -> Draws:
+        return Draws(rng_state.capture(), own_generator_states(self._adapter))
+
+    def _set_draws(self, draws: Draws) -> None:
+        rng_state.restore(draws.everybodys)
+        set_own_generators(self._adapter, draws.own)
 
     def randomness(self) -> dict[str, Any]:
         """Every generator that training draws from, those that a torch DataLoader owns included."""
@@ -224,11 +235,11 @@ class DataPlace:
         self._running = len(self._made) - 1
         saved, self._saved = self._saved, None
         if saved is None:
-            self._opening, self._first = self.randomness(), None
+            self._pass = PassPosition(self._draws())
             return self._watched(self._make(self.epoch_iterator))
-        self._opening, self._first = saved["opening"], saved["first"]
-        if self._passing is None or not self._passing.shuffles_in_a_thread:
-            self.set_randomness(self._opening)
+        self._pass = pass_position.keras_from_state(saved)
+        if self._pass is not None and (self._passing is None or not self._passing.shuffles_in_a_thread):
+            self._set_draws(self._pass.begun)
         return self._found(self._make(self.epoch_iterator))
 
     def _watched(self, inner: Any) -> Any:
@@ -237,7 +248,8 @@ class DataPlace:
         return _seen(_Watched(iter(inner), self._asked_first))
 
     def _asked_first(self) -> None:
-        self._first = self.randomness()
+        if self._pass is not None:
+            self._pass = replace(self._pass, first=self._draws())
 
     def _found(self, inner: Any) -> Any:
         """An iterator behind the batches of earlier epochs that were taken from it; those of this epoch follow."""
@@ -265,10 +277,11 @@ class DataPlace:
         return iterator
 
     def _set_first(self) -> None:
-        if self._first is None:
+        first = None if self._pass is None else self._pass.first
+        if first is None:
             self._asked_first()
         elif self._passing is None or not self._passing.shuffles_in_a_thread:
-            self.set_randomness(self._first)
+            self._set_draws(first)
 
     def batch_begins(self) -> None:
         """Keras counts the batches of an iterator; those of earlier epochs are added now that it has begun to."""

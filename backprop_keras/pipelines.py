@@ -175,6 +175,9 @@ class PipelinePasses:
         """The pipeline that made `iterator`, and the reading that knows how its pass began."""
         return self._begun.get(iterator)
 
+    def waits(self, iterator: object) -> None:
+        """None: an iterator of this framework's has begun its pass when it is there."""
+
     def given_by(self, iterator: object) -> int | None:
         """Nobody counts the batches of a pipeline's iterator."""
         return None

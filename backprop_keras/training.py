@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,7 +10,7 @@ from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
-from backprop_core.session.leave_process import leave_process
+from backprop_core.session.boxed_training import BoxedTraining
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
@@ -34,6 +35,7 @@ class FitBox:
 
     Attributes:
         session: the engine.
+        box: its one end.
         skipping: batches are taken that were trained before the checkpoint.
     """
 
@@ -43,21 +45,22 @@ class FitBox:
         governed = bool(settings.environ.get(contract.RUN_DIR))
         leave_s = GOVERNED_LEAVE_S if governed else LEAVE_S
         self.session = Session(settings, self._fit_state, clock=clock, leave_s=leave_s)
+        self.box = BoxedTraining(self.session, self._give_back)
         self._fit_state.say = self.session.messages.say_once
         self.skipping = False
         self._ending = self._leaving_validation = False
         self._awaits_first_epoch = True
         self._pending = 0
         self._set_aside: dict[str, Any] = {}
+        self._leave_seat: Callable[[], None] = lambda: None
         self.faults = OwnFaults(self._step_aside, meant=lambda: False)
-        self.session.open()
+        self.box.open()
         try:
             if self.session.restored is not None:
                 self._fit_state.meet(self.session.restored)
                 self._set_first_epoch()
         except BaseException as error:
-            self._put_back()
-            self.session.close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            self.box.ended(error)
             raise
         when_all_have_begun(fit.callback_list(), self._all_have_begun)
         if self.session.restored is not None:
@@ -182,13 +185,13 @@ class FitBox:
         return training_goes_on(self._fit.callbacks) if self._ending else nullcontext()
 
     def training_ended(self) -> None:
-        leaving = self.session.leaving
-        self._close(Outcome.COMPLETED if leaving is None else leaving.outcome, "")
-        if leaving is not None and self.session.enrolment.governed:
-            leave_process()
+        if self.session.leaving is None:
+            self.box.completed()
+        else:
+            self.box.left()
 
     def abandoned(self) -> None:
-        self._close(Outcome.FAILED, "an exception ended fit")
+        self.box.close(Outcome.FAILED, "an exception ended fit")
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
@@ -200,14 +203,11 @@ class FitBox:
 
     def _step_aside(self, error: Exception) -> None:
         """A fault of our own: Keras trains on alone."""
-        self._leave_seat()
-        self._put_back()
-        self.session.step_aside(error)
+        self.box.step_aside(error)
 
-    def _close(self, outcome: Outcome, reason: str) -> None:
+    def _give_back(self) -> None:
         self._leave_seat()
         self._put_back()
-        self.session.close(outcome, reason)
 
     # -- in place of the model's train function ------------------------------------------------------------------
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
-from backprop_core.outcome import Outcome
-from backprop_core.session.attach_rules import give_up, session_opens
-from backprop_core.session.join_run import NotJoinedError
-from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
+from backprop_core.session.attach_rules import session_opens
+from backprop_core.session.box_callback import BoxCallback, BoxKeywords, lists_keywords
+from backprop_core.session.boxed_training import Teller, begun
 from backprop_lightning.follower import FollowingFit
 from backprop_lightning.needs import check_needs
 from backprop_lightning.package import at_home, callback_bases
@@ -33,108 +29,33 @@ else:
     Callback = type("Callback", callback_bases(), {})
 
 
-class BackpropCallback(Callback):
+class BackpropCallback(BoxCallback, Callback):  # type: ignore[misc]
     """Gives `Trainer.fit` a time budget: `Trainer(callbacks=[BackpropCallback()])`.
 
     Args:
         budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
-        until: a fixed deadline, an aware datetime.
-        checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
-        keep: committed checkpoints kept, 2 or more.
-        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
-        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
-        run: the id of a run to create or continue; None makes one up.
-        name: a label for people.
-        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
-        grace: seconds given to a SIGTERM.
-        strict: what changes during training and cannot be kept is an error, and no warning.
+        keywords: those of `backprop.timebox`: `until`, `checkpoint_every`, `keep`, `keep_every`, `checkpoint_dir`, `run`,
+            `name`, `resume`, `grace`, `strict`.
 
     Raises:
         UsageError: a value that cannot be meant; BudgetError among them.
     """
 
+    framework_name = "lightning"
+
     def __new__(cls, *args: Any, **kwargs: Any) -> BackpropCallback:
         made: BackpropCallback = super().__new__(at_home(cls))
         return made
 
-    def __init__(
-        self,
-        budget: Duration | None = None,
-        *,
-        until: datetime | None = None,
-        checkpoint_every: Duration | None = None,
-        keep: int = 2,
-        keep_every: int | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        run: str | None = None,
-        name: str | None = None,
-        resume: Resume = "auto",
-        grace: Duration = DEFAULT_GRACE_S,
-        strict: bool = False,
-    ) -> None:
+    @lists_keywords
+    def __init__(self, budget: Duration | None = None, **keywords: Unpack[BoxKeywords]) -> None:
         super().__init__()
-        self._settings = make_settings(
-            budget=budget,
-            until=until,
-            checkpoint_every=checkpoint_every,
-            keep=keep,
-            keep_every=keep_every,
-            checkpoint_dir=checkpoint_dir,
-            run=run,
-            name=name,
-            resume=resume,
-            grace=grace,
-            strict=strict,
-            origin="BackpropCallback",
-            framework="lightning",
-        )
+        self._set_up(budget, keywords)
         self._fit: PatchedFit | None = None
         self._clock: Clock = SYSTEM
 
-    @classmethod
-    def attached(cls) -> BackpropCallback:
-        """One that the script did not ask for: it leaves the script alone where it cannot help."""
-        callback = cls()
-        callback._settings = attached_settings("lightning")
-        return callback
-
-    # -- what it tells -----------------------------------------------------------------------------------------
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the last fit ended; `running` while it has not."""
-        return Outcome.RUNNING if self._fit is None else self._fit.outcome
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The newest committed checkpoint of the run, a folder, or None."""
-        return None if self._fit is None else self._fit.checkpoint
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds to the deadline, never negative; None before a fit has begun."""
-        return None if self._fit is None else self._fit.remaining_s()
-
-    @property
-    def progress(self) -> float:
-        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before a training begins."""
-        return 0.0 if self._fit is None else self._fit.progress()
-
-    def progress_at(
-        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
-    ) -> float:
-        """The progress that step `step` of a schedule has, recorded in the run; see `TimeBox.progress_at`."""
-        return 0.0 if self._fit is None else self._fit.progress_at(step, name, replay, owner)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the run; None before a fit has begun."""
-        return None if self._fit is None else self._fit.run_id
-
-    @property
-    def resumed_from(self) -> Path | None:
-        """The checkpoint that this attempt began from, or None."""
-        return None if self._fit is None else self._fit.resumed_from
+    def _teller(self) -> Teller | None:
+        return None if self._fit is None else self._fit.session
 
     # -- Lightning's hooks -------------------------------------------------------------------------------------
 
@@ -142,31 +63,30 @@ class BackpropCallback(Callback):
         """The box opens before anything is restored, so that Lightning restores ours."""
         tuning = any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks)
         if stage == "fit" and not trainer.fast_dev_run and not tuning and not self._stands_back(trainer):
-            try:
-                self._open(trainer)
-            except Exception as error:
-                if not self._settings.attached:
-                    raise
-                self._fit = None
+            says = trainer.is_global_zero
+            self._fit = None
+            self._fit = begun(
+                lambda: self._opened(trainer), name="lightning", attached=self.is_attached, says=says
+            )
+            if self._fit is None:
                 session_opens()  # nobody else watches Lightning's loop in our place
-                if not isinstance(error, NotJoinedError) and trainer.is_global_zero:
-                    give_up("lightning", error)
 
-    def _open(self, trainer: Any) -> None:
+    def _opened(self, trainer: Any) -> PatchedFit:
         check_strategy(trainer)
         ranks = ranks_of_process()
         check_needs(trainer)
+        fit: PatchedFit
         if ranks is not None and ranks.rank > 0:
-            self._fit = FollowingFit(trainer, self._clock, ranks)
+            fit = FollowingFit(self._settings, trainer, self._clock, ranks)
         else:
-            self._fit = BoxedFit(self._settings, trainer, self._clock, ranks)
-        self._fit.open()
+            fit = BoxedFit(self._settings, trainer, self._clock, ranks)
+        fit.open()
+        return fit
 
     def _stands_back(self, trainer: Any) -> bool:
         """The script has a callback of its own."""
-        return self._settings.attached and any(
-            isinstance(other, BackpropCallback) and not other._settings.attached
-            for other in trainer.callbacks
+        return self.is_attached and any(
+            isinstance(other, BackpropCallback) and not other.is_attached for other in trainer.callbacks
         )
 
     def on_train_batch_end(

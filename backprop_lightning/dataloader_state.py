@@ -17,7 +17,9 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from backprop_core.loop.index_position import PassedOver, pass_over
+from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_torch.dataloader_state import generators_of, iterator_behind
 
 
@@ -32,9 +34,9 @@ class LoaderPass:
         yielded: batches handed out.
     """
 
-    before: Any
+    before: Draws
     kept_workers: bool
-    first: Any = None
+    first: Draws | None = None
     yielded: int = 0
 
 
@@ -68,18 +70,19 @@ class Watched:
         note = self._pass
         if note is None:
             return None
-        return {
-            "before": note.before,
-            "first": note.first,
-            "kept_workers": note.kept_workers,
-            "yielded": note.yielded,
-            "rest": self._generators.capture(),
-            "state": self.loader.state_dict() if self._stateful else None,
-        }
+        position = PassPosition(
+            note.before,
+            first=note.first,
+            given=note.yielded,
+            workers_kept=note.kept_workers,
+            rest=self._generators.capture(),
+            state=self.loader.state_dict() if self._stateful else None,
+        )
+        return pass_position.lightning_to_state(position)
 
     def put_rest(self, saved: Any) -> None:
         """What changes in the loader from pass to pass, as it was at the boundary."""
-        rest = None if saved is None else saved.get("rest")
+        rest = None if saved is None else pass_position.lightning_from_state(saved).rest
         if rest is not None and self._generators.mismatch(rest) is None:
             self._generators.restore(rest)
 
@@ -114,21 +117,22 @@ class Watched:
         self._set_draws(now)
         return batches
 
-    def _draws(self) -> Any:
-        return {"global": self._randomness.randomness(), "own": self._generators.capture()}
+    def _draws(self) -> Draws:
+        return Draws(self._randomness.randomness(), self._generators.capture())
 
-    def _set_draws(self, saved: Any) -> None:
-        self._randomness.set_randomness(saved["global"])
-        self._generators.restore(saved["own"])
+    def _set_draws(self, saved: Draws) -> None:
+        self._randomness.set_randomness(saved.everybodys)
+        self._generators.restore(saved.own)
 
     def _resumed(self, saved: Any) -> Iterator[Any]:
-        note = LoaderPass(saved["before"], saved["kept_workers"], saved["first"], saved["yielded"])
+        position = pass_position.lightning_from_state(saved)
+        note = LoaderPass(position.begun, position.workers_kept, position.first, position.given or 0)
         self._pass = note
-        if saved["kept_workers"]:
+        if position.workers_kept:
             iter(self.loader)  # makes the workers, so that the next call only resets them, as it did then
-        if self._stateful and saved["state"] is not None:
-            self.loader.load_state_dict(saved["state"])
-        self._set_draws(saved["before"])
+        if self._stateful and position.state is not None:
+            self.loader.load_state_dict(position.state)
+        self._set_draws(position.begun)
         if self._stateful:
             return self._counted(iter(self.loader), note)
         return self._counted(self._behind(note), note)

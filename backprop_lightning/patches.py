@@ -12,7 +12,6 @@ import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from backprop_core.checkpoints.store import Loaded
@@ -21,81 +20,81 @@ from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError
 from backprop_core.outcome import Outcome
 from backprop_core.ports.patches import Patches
+from backprop_core.session.boxed_training import BoxedTraining, how_it_was_left
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.own_faults import OwnFaults
-from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint, ours_is_taken
+from backprop_core.session.ranks import session_among
+from backprop_core.session.scripts_checkpoint import ours_is_taken
+from backprop_core.session.settings import SessionSettings
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.training_state import OURS, LightningState, is_ours
-from backprop_torch.ranks import TorchRanks
+from backprop_torch.ranks import Alone, Together, TorchRanks
+
+LEAVE_S = 0.15
+"""Lightning's own tear-down: workers of loaders, loggers."""
 
 
 class PatchedFit(ABC):
     """One fit of one process.
 
     Attributes:
+        session: the engine.
         loop: the training loop with boundaries, once it runs.
         outputs: what the last training step returned.
     """
 
-    def __init__(self, trainer: Any, ranks: TorchRanks, clock: Clock) -> None:
+    def __init__(
+        self, settings: SessionSettings, trainer: Any, clock: Clock, ranks: Together | None = None
+    ) -> None:
         self.trainer = trainer
-        self.ranks = ranks
+        self.ranks: TorchRanks = ranks or Alone()
         self.clock = clock
-        self.training_state = LightningState(trainer, ranks, clock)
+        self.training_state = LightningState(trainer, self.ranks, clock)
+        self.session = session_among(ranks, settings, self.training_state, clock, leave_s=LEAVE_S)
+        self.box = BoxedTraining(self.session, self.unpatch)
+        self.training_state.warn = self.tell
         self.loop: TrainingLoop | None = None
         self.outputs: Any = None
         self.left = False
         self.patches = Patches()
         self.others_know = False  # of a fault on this rank, so that all step aside together
         self.faults = OwnFaults(
-            self.withdraw, meant=lambda: self.left or (ranks.count > 1 and not self.others_know)
+            self.withdraw, meant=lambda: self.left or (self.ranks.count > 1 and not self.others_know)
         )
         self._ours: Any = None
 
-    # -- what differs from rank to rank ------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def outcome(self) -> Outcome: ...
-
-    @property
-    @abstractmethod
-    def run_id(self) -> str: ...
-
-    @property
-    @abstractmethod
-    def checkpoint(self) -> Path | None: ...
-
-    @property
-    @abstractmethod
-    def resumed_from(self) -> Path | None: ...
-
-    @abstractmethod
-    def remaining_s(self) -> float: ...
-
-    @abstractmethod
-    def progress(self) -> float: ...
-
-    @abstractmethod
-    def progress_at(self, step: int, name: str, replay: str | None, owner: object = None) -> float: ...
-
-    @abstractmethod
     def open(self) -> None:
-        """Find the run and what to go on from, and put our replacements in place."""
+        """Find the run and what to go on from, and put our replacements in place.
 
-    @abstractmethod
-    def restored(self) -> Loaded | None:
-        """The checkpoint to go on from."""
+        Raises:
+            UsageError, StoreError, RankError: as the session's `open`; on all ranks.
+        """
+        self.box.open()
+        try:
+            self.faults.run(self.patch)
+        except BaseException as error:
+            self.box.ended(error)
+            raise
 
-    @abstractmethod
-    def begins_with(self, theirs: ScriptsCheckpoint) -> None:
-        """Training goes on from what the script names, and not from what was restored."""
-
-    @abstractmethod
     def tell(self, text: str) -> None:
-        """Warn the user."""
+        """Warn the user; only the first rank talks."""
+        self.session.messages.say(text, "warning")
+
+    def took(self, phase: Phase, seconds: float) -> None:
+        """How long something took that more than one boundary lies in."""
+        self.session.forecast.phases[phase].observe(seconds)
+
+    def arrived(self) -> None:
+        """A resumed fit has everything back."""
+        self.session.arrived()
+
+    def least(self, number: int) -> int:
+        """The least of the numbers that the ranks give."""
+        return self.ranks.least(number)
+
+    # -- what differs from rank to rank ------------------------------------------------------------------------
 
     @abstractmethod
     def rest(self) -> None:
@@ -112,14 +111,6 @@ class PatchedFit(ABC):
     @abstractmethod
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         """A boundary. True: leave, everything is saved."""
-
-    @abstractmethod
-    def took(self, phase: Phase, seconds: float) -> None:
-        """How long something took that more than one boundary lies in."""
-
-    @abstractmethod
-    def arrived(self) -> None:
-        """A resumed fit has everything back."""
 
     def is_debris(self, error: Exception, *, save: bool = True) -> bool:
         """Whether a stop signal has killed the loaders' workers, which this error is about; then everything is saved.
@@ -142,31 +133,11 @@ class PatchedFit(ABC):
             self.ranks.count > 1 and self.signalled() and self.training_state.framework.is_stop_debris(error)
         )
 
-    @abstractmethod
-    def least(self, number: int) -> int:
-        """The least of the numbers that the ranks give."""
-
-    @abstractmethod
-    def completed(self) -> None:
-        """The loop has run to its end."""
-
-    @abstractmethod
-    def close(self, outcome: Outcome, reason: str) -> None:
-        """End the attempt, once."""
-
-    @abstractmethod
-    def leaving_outcome(self) -> Outcome:
-        """How an attempt that was left is called."""
-
-    @property
-    @abstractmethod
-    def governed(self) -> bool: ...
-
     # -- the way in --------------------------------------------------------------------------------------------
 
     def patch(self) -> None:
         """Wait for Lightning to come by."""
-        trainer, loaded = self.trainer, self.restored()
+        trainer, loaded = self.trainer, self.session.restored
         if loaded is not None and is_ours(loaded.states):
             ours: Any = loaded.states[OURS]
             for sentence in version_folder.restore(trainer, ours["ranks"][0]["trainer"].get("loggers", ())):
@@ -184,22 +155,17 @@ class PatchedFit(ABC):
         """A fault of our own: Lightning trains on alone."""
         if self.loop is not None:
             self.loop.uninstall()
-        self.unpatch()
-        self.step_aside(error)
-
-    @abstractmethod
-    def step_aside(self, error: Exception) -> None:
-        """End this process' part in the box, and say why."""
+        self.box.step_aside(error)
 
     def _resume_start(self, checkpoint_path: Any = None, *args: Any, **kwargs: Any) -> None:
         """In place of loading `fit(ckpt_path=...)`: ours, unless the one that it names is newer."""
         connector = self.trainer._checkpoint_connector
         self.patches.give_back(connector, "resume_start")
-        loaded = self.restored()
+        loaded = self.session.restored
         theirs = scripts_checkpoint.found(checkpoint_path)
         if loaded is None or not ours_is_taken(loaded.info, theirs, self.tell, self.least):
             if loaded is not None and theirs is not None:
-                self.begins_with(theirs)
+                self.session.begins_with(theirs)
             connector.resume_start(checkpoint_path, *args, **kwargs)
             return
         self.faults.restoring = f"Checkpoint {loaded.info.address}"
@@ -241,7 +207,7 @@ class PatchedFit(ABC):
         finally:
             if self.loop is not None:
                 self.loop.uninstall()
-        self.faults.run(self.completed)
+        self.faults.run(self.box.completed)
         return result
 
     def _install(self) -> None:
@@ -292,22 +258,19 @@ class PatchedFit(ABC):
         """The last thing that Lightning does in a fit that was left."""
         connector = self.trainer._signal_connector
         self.patches.give_back(connector, "teardown")
-        self.close(self.leaving_outcome(), "")
+        self.box.close(how_it_was_left(self.session))
         connector.teardown()
-        if self.governed:
+        if self.session.governed:
             leave_process()
 
     def failed(self, error: BaseException) -> None:
         """Lightning reports what ended the fit."""
-        if isinstance(error, KeyboardInterrupt):
-            self.close(Outcome.STOPPED, "interrupted by the keyboard")
-        else:
-            self.close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        self.box.ended(error)
 
     def torn_down_by_others(self) -> None:
         """Lightning's teardown hook: a fit that somebody else left by the early exit ends here."""
         if not self.left:
-            self.close(Outcome.STOPPED, "fit ended before the training began")
+            self.box.close(Outcome.STOPPED, "fit ended before the training began")
 
     def _outlive_finders(self, connector: Any) -> None:
         """Finders of learning rates and batch sizes load a checkpoint of their own, and leave none for the fit itself."""

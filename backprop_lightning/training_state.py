@@ -11,6 +11,7 @@ import numpy as np
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
+from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.clock import Clock
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept
@@ -55,6 +56,9 @@ class LightningState:
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._marks: list[Any] = []
         self.script = LightningScriptWatch(trainer, self.translators)
+        self.processes = ranks.count
+        self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
+        self.other_shards: Callable[[], OtherParts] | None = None
 
     # -- TrainingState -----------------------------------------------------------------------------------------------
 
@@ -150,6 +154,17 @@ class LightningState:
     def own(self) -> dict[str, Any]:
         """What Lightning leaves out, of this rank."""
         return self._own() if self._frozen is None else self._frozen[1]
+
+    def own_part(self) -> dict[str, object]:
+        """The same, on a rank that is asked for it: hooks that save may talk to the other ranks."""
+        self.lightning()
+        return self.own()
+
+    def is_spread(self) -> bool:
+        return False  # Lightning's strategies put sharded states together themselves
+
+    def shards(self) -> Shards:
+        return {}
 
     def _own(self) -> dict[str, Any]:
         trainer = self.trainer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from backprop_core.loop.replay import begun
+from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.pass_position import PassPosition
 from backprop_torch.dataloader_state import (
     generators_of,
     loader_batch_size,
@@ -54,7 +57,7 @@ class AcceleratedReading:
         self._randomness = randomness
         self._generators = generators_of(loader)
         self._by_index = not replay and not isinstance(loader.dataset, IterableDataset)
-        self._before: Any = None
+        self._start: PassPosition | None = None
         self._newest: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _CAVEAT if self._by_index else ""
@@ -63,18 +66,19 @@ class AcceleratedReading:
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
         loader = self._loader
-        if saved is not None:
-            loader.set_epoch(saved["iteration"])
-            restore_start(loader.base_dataloader, self._randomness, self._generators, saved)
+        before = None if saved is None else pass_position.accelerated_from_state(saved)
+        if before is not None:
+            loader.set_epoch(before.number)
+            restore_start(loader.base_dataloader, self._randomness, self._generators, before)
         self.note_start()
-        if saved is None:
+        if before is None:
             return self._noting(iter(loader))
         by_index = self._by_index and skip > 1  # the first batch is loaded together with the second
         with skipping(loader.base_dataloader, skip) if by_index else nullcontext():
             iterator = iter(loader)
             if not by_index and skip:
                 next(islice(iterator, skip - 1, skip), None)
-            self._newest = saved.get("newest")
+            self._newest = before.newest
             if by_index:
                 self._generators.restore_before_batch(self._newest)
             asked = skip or resume_randomness is not None
@@ -98,7 +102,9 @@ class AcceleratedReading:
     def note_start(self) -> None:
         """A pass begins now, whoever begins it."""
         start = pass_start(self._loader.base_dataloader, self._randomness, self._generators)
-        self._before = {**start, "iteration": self._loader.iteration}
+        self._start = replace(start, number=self._loader.iteration)
 
     def position(self, *, midway: bool) -> Any:
-        return None if self._before is None else {**self._before, "newest": self._newest}
+        if self._start is None:
+            return None
+        return pass_position.accelerated_to_state(replace(self._start, newest=self._newest))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gc
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -21,7 +22,9 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.loop.replay import begun
+from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_torch.delegating_loader import never_begun_again, reads_another
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
@@ -243,32 +246,31 @@ class LoaderRest:
         self._generators.restore(state["own"])
 
 
-def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderState) -> dict[str, Any]:
+def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderState) -> PassPosition:
     """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
-    return {
-        "global": randomness.randomness(),
-        "own": generators.capture(),
-        "stayed": getattr(loader, "_iterator", None) is not None,
-        "epoch": getattr(_told_of_epochs(loader), "epoch", None),
-        "seed": _seed_of(loader),
-    }
+    return PassPosition(
+        Draws(randomness.randomness(), generators.capture()),
+        workers_kept=getattr(loader, "_iterator", None) is not None,
+        sampler_epoch=getattr(_told_of_epochs(loader), "epoch", None),
+        sampler_seed=_seed_of(loader),
+    )
 
 
 def restore_start(
-    loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: Mapping[str, Any]
+    loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: PassPosition
 ) -> None:
-    """Make the next iterator of `loader` begin as the pass did that `pass_start` was told of."""
-    if start["stayed"]:
+    """Make the next iterator of `loader` begin as the pass did whose position this is."""
+    if start.workers_kept:
         _make_workers_that_stay(loader)
     elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
         loader._iterator._shutdown_workers()
         loader._iterator = None
     told = _told_of_epochs(loader)
-    if isinstance(start.get("epoch"), int) and told is not None:
-        told.set_epoch(start["epoch"])
-    _restore_seed(loader, start.get("seed"))
-    randomness.set_randomness(start["global"])
-    generators.restore(start["own"])
+    if isinstance(start.sampler_epoch, int) and told is not None:
+        told.set_epoch(start.sampler_epoch)
+    _restore_seed(loader, start.sampler_seed)
+    randomness.set_randomness(start.begun.everybodys)
+    generators.restore(start.begun.own)
 
 
 class StockLoaderReading:
@@ -292,7 +294,7 @@ class StockLoaderReading:
         self._randomness = randomness
         self._generators = generators_of(loader)
         self._replay = replay
-        self._before: Any = None
+        self._start: PassPosition | None = None
         self._asked: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
@@ -305,10 +307,11 @@ class StockLoaderReading:
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
-        if saved is not None:
-            restore_start(self._loader, self._randomness, self._generators, saved)
+        before = None if saved is None else pass_position.read_from_state(saved)
+        if before is not None:
+            restore_start(self._loader, self._randomness, self._generators, before)
         self.note_start()
-        self._asked = None if saved is None else saved.get("asked")
+        self._asked = None if before is None or before.first is None else before.first.everybodys
         self.behind = 0
         iterator = iterator_behind(
             self._loader, skip, replay=self._replay, made=self._as_when_asked, make=self.make
@@ -320,7 +323,7 @@ class StockLoaderReading:
 
     def note_start(self) -> None:
         """A pass begins now, whoever begins it."""
-        self._before = pass_start(self._loader, self._randomness, self._generators)
+        self._start = pass_start(self._loader, self._randomness, self._generators)
 
     def note_asked(self) -> None:
         """The first batch is asked for: only now does a sampler that shuffles draw its seed."""
@@ -332,15 +335,18 @@ class StockLoaderReading:
         if number == 0:
             self.note_asked()
         elif self.cycle and number % self.cycle == 0:
-            self.note_start()
-            self._asked, self.behind = self._before["global"], number
+            self._start = pass_start(self._loader, self._randomness, self._generators)
+            self._asked, self.behind = self._start.begun.everybodys, number
 
     def _as_when_asked(self) -> None:
         if self._asked is not None:
             self._randomness.set_randomness(self._asked)
 
     def position(self, *, midway: bool) -> Any:
-        return self._before if self._asked is None else {**self._before, "asked": self._asked}
+        if self._start is None:
+            return None
+        first = None if self._asked is None else Draws(self._asked)
+        return pass_position.read_to_state(replace(self._start, first=first))
 
 
 class StatefulReading:
@@ -355,18 +361,20 @@ class StatefulReading:
         self._state: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _STATEFUL_CAVEAT if loader.num_workers > 0 else ""
-        self._before: Any = None
+        self._start: PassPosition | None = None
         self._generators = generators_of(loader)
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
-        if saved is not None:
-            restore_start(self._loader, self._randomness, self._generators, saved | {"stayed": False})
-            if saved["loader"] is not None and skip:
-                self._loader.load_state_dict(saved["loader"])
+        before = None if saved is None else pass_position.stateful_from_state(saved)
+        if before is not None:
+            before = replace(before, workers_kept=False)
+            restore_start(self._loader, self._randomness, self._generators, before)
+            if before.state is not None and skip:
+                self._loader.load_state_dict(before.state)
         self.note_start()
-        if saved is not None and saved["loader"] is None:
+        if before is not None and before.state is None:
             iterator = iterator_behind(self._loader, skip, replay=True)
         else:
             iterator = iter(self._loader)
@@ -377,11 +385,14 @@ class StatefulReading:
 
     def note_start(self) -> None:
         """A pass begins now, whoever begins it."""
-        self._before = pass_start(self._loader, self._randomness, self._generators)
+        self._start = pass_start(self._loader, self._randomness, self._generators)
 
     def position(self, *, midway: bool) -> Any:
+        if self._start is None:
+            return None
         # The loader counts the batch that is being worked on, which a loop inside it will want again.
-        return {**self._before, "loader": None if midway else self._loader.state_dict()}
+        state = None if midway else self._loader.state_dict()
+        return pass_position.stateful_to_state(replace(self._start, state=state))
 
 
 _STATEFUL_CAVEAT = (

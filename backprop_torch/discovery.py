@@ -32,9 +32,18 @@ def live_objects() -> dict[type, list[Any]]:
         if id(own) not in asked:
             asked[id(own)] = next((kind for kind in _KINDS if issubclass(own, kind)), None)
         kind = asked[id(own)]
-        if kind is not None:
+        if kind is not None and inner_optimizer(value) is None:
             found[kind].append(value)
     return found
+
+
+def inner_optimizer(value: object) -> Optimizer | None:
+    """The optimizer that `value` stands in front of, where it has no parameter groups of its own: Lightning Fabric's."""
+    if not issubclass(type(value), Optimizer) or "param_groups" in vars(value):
+        return None
+    if any("param_groups" in vars(kind) for kind in type(value).__mro__):
+        return None  # accelerate's is saved under its own name, as it always was
+    return next((one for one in vars(value).values() if issubclass(type(one), Optimizer)), None)
 
 
 def objects_in_frames(frame: FrameType) -> dict[type, list[Any]]:
@@ -105,7 +114,7 @@ def named(values: Iterable[object], given: Mapping[int, str]) -> dict[str, objec
 
 
 def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> dict[int, str]:
-    """Ids of objects and their names: variables of `frame` and the frames around it, those of torch and ours left out.
+    """Ids of objects and their names: variables of `frame` and of frames around it, without those of torch, Fabric and ours.
 
     Args:
         outermost_wins: of several names the one in the outermost frame, which does not depend on where in the script the
@@ -119,11 +128,13 @@ def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> di
 
 
 def _frames_of_script(frame: FrameType | None) -> list[FrameType]:
-    """`frame` and the frames around it, those of torch and ours left out."""
+    """`frame` and the frames around it, those of torch, Fabric and ours left out."""
     frames: list[FrameType] = []
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in (
             "torch",
+            "lightning",
+            "lightning_fabric",
             "backprop_torch",
             "backprop_core",
         ):
@@ -152,7 +163,8 @@ def _variables(frames: Iterable[FrameType]) -> Iterator[tuple[Any, str]]:
                 if name.startswith("_"):
                     continue
                 if issubclass(type(value), _KINDS):
-                    yield value, name
+                    inner = inner_optimizer(value)
+                    yield value if inner is None else inner, name
                 else:
                     yield from _attributes(value)
 

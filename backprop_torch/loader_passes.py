@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.asked_iterators import asked_iterators, note_pass, planned
+from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
@@ -133,6 +134,9 @@ class TorchLoaderPasses:
         """The loader that made `iterator`, and the reading that knows how its pass began."""
         return self._begun.get(iterator)
 
+    def waits(self, iterator: object) -> None:
+        """None: an iterator of this framework's has begun its pass when it is there."""
+
     def given_by(self, iterator: object) -> int | None:
         """Batches that `iterator` has given; None where it does not count them."""
         given = getattr(iterator, "_num_yielded", None)
@@ -155,7 +159,7 @@ class TorchLoaderPasses:
 
 def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
     """The next pass of `loader` begins as the one whose position this is."""
-    restore_start(loader, randomness, generators_of(loader), position)
+    restore_start(loader, randomness, generators_of(loader), pass_position.start_from_state(position))
 
 
 def _prepared_loaders() -> list[type]:

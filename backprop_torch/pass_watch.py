@@ -13,6 +13,7 @@ import torch
 
 from backprop_core.errors import BackpropError
 from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.pass_position import Draws
 from backprop_core.ports.unmodified_loop import LoopListener
 from backprop_core.session.proof import recorder_of
 from backprop_torch.accelerated import fetched_ahead
@@ -276,6 +277,7 @@ class PassWatch:
         """A new iterator, where `found` has stood; else at the beginning."""
         generators = generators_of(loader)
         self._born.clear()
+        asked: Draws | None = None
         if found is None or found.anew:
             if found is not None:
                 self._goes_on(found)
@@ -284,9 +286,9 @@ class PassWatch:
             iterator = make(loader)
         else:
             skip, now = found.batches(loader), self._randomness.randomness()
-            restore_start(loader, self._randomness, generators, found.saved["before"])
-            before = pass_start(loader, self._randomness, generators)
-            asked = found.saved.get("asked")
+            there = found.position
+            restore_start(loader, self._randomness, generators, there)
+            before, asked = pass_start(loader, self._randomness, generators), there.first
             iterator = iterator_behind(
                 loader,
                 skip,
@@ -297,14 +299,11 @@ class PassWatch:
             self._randomness.set_randomness(now)
             _put_rest(generators, found)
             self._goes_on(found)
-            generators.restore_before_batch(
-                found.saved.get("newest")
-            )  # a batch that was fetched ahead is loaded again
+            generators.restore_before_batch(there.newest)  # a batch that was fetched ahead is loaded again
         torchs = self._torchs_own(iterator)
         self._born.clear()
         if torchs is None:  # an iterator of the script's own, in which there is none of torch's
             return iterator
-        asked = None if found is None else found.saved.get("asked")
         self._note(
             loader,
             torchs,
@@ -317,14 +316,14 @@ class PassWatch:
         )
         return iterator
 
-    def _reigns(self, loader: Any) -> dict[str, Any]:
+    def _reigns(self, loader: Any) -> Draws:
         """All random generators that a loader's sampler may draw from."""
-        return {"global": self._randomness.randomness(), "own": generators_of(loader).capture()}
+        return Draws(self._randomness.randomness(), generators_of(loader).capture())
 
-    def _let_reign(self, loader: Any, generators: Mapping[str, Any] | None) -> None:
+    def _let_reign(self, loader: Any, generators: Draws | None) -> None:
         if generators is not None:
-            self._randomness.set_randomness(generators["global"])
-            generators_of(loader).restore(generators["own"])
+            self._randomness.set_randomness(generators.everybodys)
+            generators_of(loader).restore(generators.own)
 
     def _goes_on(self, found: Resumption) -> None:
         found.begun = True
@@ -337,7 +336,7 @@ class PassWatch:
 
 def _put_rest(loader: LoaderState, found: Resumption) -> None:
     """What changes in the loader from pass to pass, as it was at the boundary."""
-    rest = found.saved.get("rest")
+    rest = found.rest
     if rest is not None and loader.mismatch(rest) is None:
         loader.restore(rest)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from backprop_core.ports import pass_position
+from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_torch.dataloader_state import generators_of
 
@@ -46,14 +48,14 @@ class Pass:
     key: int
     signature: str
     number: int
-    before: Any
+    before: PassPosition | None
     length: int | None
     iterator: Callable[[], Any]
     yielded: int = 0
     ahead: int = 0
     newest: Any = None
     over: bool = False
-    asked: Any = None
+    asked: Draws | None = None
     elsewhere: bool = False
     cycle: int = 0
     behind: int = 0
@@ -91,9 +93,19 @@ class Resumption:
     anew: bool = False
     begun: bool = False
 
+    @property
+    def position(self) -> PassPosition:
+        """Where it stood."""
+        return pass_position.watched_from_state(self.saved)
+
+    @property
+    def rest(self) -> Any:
+        """What its loader's parts held at the boundary, or None."""
+        return self.saved.get("rest")
+
     def batches(self, loader: Any) -> int:
         """Batches of `loader` that are over."""
-        return int(self.saved["yielded"])
+        return self.position.given or 0
 
     def fits(self, signature: str, number: int, *, any_number: bool = False) -> bool:
         """Whether the pass with this number is that one; `any_number` where it is known to train."""
@@ -183,12 +195,8 @@ class Passes:
         for one in reading:
             places.append(
                 {
+                    **pass_position.watched_to_state(_position_of(one)),
                     "signature": one.signature,
-                    "yielded": one.given,
-                    "before": one.before,
-                    "asked": one.asked,
-                    "rest": _rest_of(one),
-                    "newest": one.newest,
                     "first": self._first.get(one.signature, 0),
                     "place": seen[one.signature],
                     "of": of[one.signature],
@@ -196,6 +204,11 @@ class Passes:
             )
             seen[one.signature] += 1
         return places
+
+
+def _position_of(one: Pass) -> PassPosition:
+    begun = one.before or PassPosition(Draws(None))
+    return replace(begun, first=one.asked, given=one.given, newest=one.newest, rest=_rest_of(one))
 
 
 def _rest_of(one: Pass | None) -> Any:

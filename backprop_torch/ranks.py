@@ -40,6 +40,10 @@ class TorchRanks(Protocol):
         """What every rank gave, in the order of ranks."""
         ...
 
+    def least(self, number: int) -> int:
+        """The least of the numbers that the ranks give."""
+        ...
+
 
 class Alone:
     """One process."""
@@ -51,6 +55,9 @@ class Alone:
 
     def gather(self, own: Any) -> list[Any]:
         return [own]
+
+    def least(self, number: int) -> int:
+        return number
 
 
 class Together:

@@ -3,160 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from transformers.trainer_callback import TrainerCallback
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import Duration
-from backprop_core.outcome import Outcome
-from backprop_core.session.settings import DEFAULT_GRACE_S, Resume, attached_settings, make_settings
+from backprop_core.session.box_callback import BoxCallback, BoxKeywords, lists_keywords
+from backprop_core.session.boxed_training import Teller
 from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.needs import check_needs
 from backprop_transformers.train_entry import patch_train
-from backprop_transformers.training import BoxedTraining
+from backprop_transformers.training import TrainBox
 
 
-class BackpropCallback(TrainerCallback):
+class BackpropCallback(BoxCallback, TrainerCallback):
     """Gives `Trainer.train` a time budget: `Trainer(callbacks=[BackpropCallback()])`.
 
     Args:
         budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
-        until: a fixed deadline, an aware datetime.
-        checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
-        keep: committed checkpoints kept, 2 or more.
-        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
-        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
-        run: the id of a run to create or continue; None makes one up.
-        name: a label for people.
-        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
-        grace: seconds given to a SIGTERM.
-        strict: what changes during training and cannot be kept is an error, and no warning.
+        keywords: those of `backprop.timebox`: `until`, `checkpoint_every`, `keep`, `keep_every`, `checkpoint_dir`, `run`,
+            `name`, `resume`, `grace`, `strict`.
 
     Raises:
         UsageError: a value that cannot be meant; BudgetError among them.
     """
 
+    framework_name = "transformers"
     _clock: Clock = SYSTEM
 
-    def __init__(
-        self,
-        budget: Duration | None = None,
-        *,
-        until: datetime | None = None,
-        checkpoint_every: Duration | None = None,
-        keep: int = 2,
-        keep_every: int | None = None,
-        checkpoint_dir: str | PathLike[str] | None = None,
-        run: str | None = None,
-        name: str | None = None,
-        resume: Resume = "auto",
-        grace: Duration = DEFAULT_GRACE_S,
-        strict: bool = False,
-    ) -> None:
+    @lists_keywords
+    def __init__(self, budget: Duration | None = None, **keywords: Unpack[BoxKeywords]) -> None:
         super().__init__()
-        self._settings = make_settings(
-            budget=budget,
-            until=until,
-            checkpoint_every=checkpoint_every,
-            keep=keep,
-            keep_every=keep_every,
-            checkpoint_dir=checkpoint_dir,
-            run=run,
-            name=name,
-            resume=resume,
-            grace=grace,
-            strict=strict,
-            origin="BackpropCallback",
-            framework="transformers",
-        )
-        self._training: BoxedTraining | None = None
+        self._set_up(budget, keywords)
+        self._training: TrainBox | None = None
         self._boundaries: TrainBoundaries | None = None
         patch_train(users_callback)
 
-    @classmethod
-    def attached(cls) -> BackpropCallback:
-        """One that the script did not ask for: it leaves the script alone where it cannot help."""
-        callback = cls()
-        callback._settings = attached_settings("transformers")
-        return callback
-
-    # -- what it tells -----------------------------------------------------------------------------------------
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the last `train` ended; `running` while it has not."""
-        return Outcome.RUNNING if self._training is None else self._training.session.outcome
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The newest committed checkpoint of the run, a folder, or None."""
-        info = None if self._training is None else self._training.session.checkpoint
-        return None if info is None else Path(info.path)
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds to the deadline, never negative; None before a training has begun."""
-        return None if self._training is None else self._training.session.remaining_s()
-
-    @property
-    def progress(self) -> float:
-        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before a training begins."""
-        return 0.0 if self._training is None else self._training.session.progress()
-
-    def progress_at(
-        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
-    ) -> float:
-        """The progress that step `step` of a schedule has, recorded in the run; see `TimeBox.progress_at`."""
-        return (
-            0.0 if self._training is None else self._training.session.progress_at(step, name, replay, owner)
-        )
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the run; None before a training has begun."""
-        return None if self._training is None else self._training.session.run_id
-
-    @property
-    def resumed_from(self) -> Path | None:
-        """The checkpoint that this attempt began from, or None."""
-        return None if self._training is None else self._training.resumed_from
+    def _teller(self) -> Teller | None:
+        return None if self._training is None else self._training.session
 
     # -- where `train` begins ----------------------------------------------------------------------------------------
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether the script did not ask for it."""
-        return self._settings.attached
 
     @property
     def is_training(self) -> bool:
         """Whether a `train` of this callback's runs now."""
         return self._boundaries is not None
 
-    def begin(self, trainer: Any) -> BoxedTraining:
+    def begin(self, trainer: Any) -> TrainBox:
         """Open the box around a `train` that is about to run.
 
         Raises:
             UsageError, StoreError: what was asked for cannot be done; nothing was begun.
         """
         check_needs(trainer)
-        training = BoxedTraining(self._settings, trainer, self._clock, lenient=self.is_attached)
+        training = TrainBox(self._settings, trainer, self._clock, lenient=self.is_attached)
         training.open()
         self._training = training
         return training
 
     def run_training(
         self,
-        training: BoxedTraining,
+        training: TrainBox,
         train: Callable[[Any], Any],
         users_checkpoint: Any = None,
         ignored_keys: Any = None,
     ) -> Any:
-        """Train inside the box; see `BoxedTraining.run`."""
+        """Train inside the box; see `TrainBox.run`."""
         self._boundaries = training.patches.boundaries
         try:
             return training.run(train, users_checkpoint, ignored_keys)

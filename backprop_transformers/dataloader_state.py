@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from accelerate.data_loader import DataLoaderDispatcher
 from torch.utils.data import DataLoader
 
+from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
+from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_torch.dataloader_state import (
     LoaderRest,
     generators_of,
@@ -46,9 +49,8 @@ class TrainLoaderWatch:
         self._stock = isinstance(self._inner, DataLoader)
         self._stateful = callable(getattr(self._inner, "load_state_dict", None))
         self._notes_draws = not getattr(self._inner, "num_workers", 0)
-        self._start: Any = None
-        self._before: Any = None
-        self._own_before: Any = None
+        self._start: PassPosition | None = None
+        self._newest: Draws | None = None
         self._rest: Any = None
         self._fetched = 0
         self._resume: tuple[Mapping[str, Any], int, Mapping[str, Any]] | None = None
@@ -91,16 +93,12 @@ class TrainLoaderWatch:
         if self._start is None:
             return None
         ahead = max(0, self._fetched - trained)
-        return {
-            "start": self._start,
-            "ahead": ahead,
-            "before": self._before if ahead else None,
-            "own_before": self._own_before if ahead else None,
-        }
+        newest = self._newest if ahead else None
+        return pass_position.transformers_to_state(replace(self._start, prefetched=ahead, newest=newest))
 
     def start_of_pass(self) -> Any:
         """The random generators from before the running pass; None if none runs."""
-        return None if self._start is None else self._start["global"]
+        return None if self._start is None else self._start.begun.everybodys
 
     def rest(self) -> Any:
         """What decides the next pass, besides the global generators."""
@@ -117,9 +115,10 @@ class TrainLoaderWatch:
 
     def fits(self, saved: Any) -> bool:
         """Whether a pass that `position` was told of can be found again in this loader."""
-        return (
-            self.watching and saved is not None and self._generators.mismatch(saved["start"]["own"]) is None
-        )
+        if not self.watching or saved is None:
+            return False
+        begun = pass_position.transformers_from_state(saved).begun
+        return self._generators.mismatch(begun.own) is None
 
     def resume(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> None:
         """The next pass is to go on behind `trained` batches; the global generators are set to `then` after that."""
@@ -143,18 +142,18 @@ class TrainLoaderWatch:
             self._at_rest = False
 
     def _resumed(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> Iterator[Any]:
-        self._start = saved["start"]
-        restore_start(self._inner, self._randomness, self._generators, saved["start"])
+        position = pass_position.transformers_from_state(saved)
+        self._start, self._newest = position, position.newest
+        restore_start(self._inner, self._randomness, self._generators, position)
         iterator = self._behind(trained)
-        if saved["before"] is not None:
-            self._randomness.set_randomness(saved["before"])
-            self._generators.restore_before_batch(saved.get("own_before"))
-        ahead = list(islice(iterator, saved["ahead"]))
+        if self._newest is not None:
+            self._randomness.set_randomness(self._newest.everybodys)
+            self._generators.restore_before_batch(self._newest.own)
+        ahead = list(islice(iterator, position.prefetched))
         self._randomness.set_randomness(then)
         if self._rest is not None:  # as it was at the boundary, behind the batches that were made ahead
             self._generators.restore(self._rest)
-        self._before, self._fetched = saved["before"], trained
-        self._own_before = saved.get("own_before")
+        self._fetched = trained
         return _Fetching(iterator, self, ahead)
 
     def _behind(self, skip: int) -> Iterator[Any]:
@@ -167,8 +166,7 @@ class TrainLoaderWatch:
     def fetches(self) -> None:
         """The next batch is being made."""
         if self._notes_draws:
-            self._before = self._randomness.randomness()
-            self._own_before = self._generators.before_batch()
+            self._newest = Draws(self._randomness.randomness(), self._generators.before_batch())
 
     def fetched(self) -> None:
         """It is there."""

@@ -21,10 +21,10 @@ from transformers.trainer_callback import TrainerState
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointError, StateMismatchError
 from backprop_core.ports.patches import Patches
+from backprop_core.session.boxed_training import BoxedTraining
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_core.session.ranks_error import RankError
-from backprop_core.session.session import Session
 from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.dataloader_state import TrainLoaderWatch
 from backprop_transformers.training_state import OURS, Stage, TrainState, is_ours, rest_of
@@ -39,9 +39,10 @@ class TrainPatches:
         boundaries: told by the callback of batches and epochs.
     """
 
-    def __init__(self, session: Session, train_state: TrainState, clock: Clock, *, lenient: bool) -> None:
+    def __init__(self, box: BoxedTraining, train_state: TrainState, clock: Clock, *, lenient: bool) -> None:
         self._lenient = lenient
-        self._session = session
+        self._box = box
+        self._session = session = box.session
         self._train_state = train_state
         self._trainer = train_state.trainer
         self._handler = train_state.trainer.callback_handler
@@ -62,7 +63,7 @@ class TrainPatches:
     def _withdraw(self, error: Exception) -> None:
         """A fault of our own: Trainer trains on alone."""
         self._shut()
-        self._session.step_aside(error)
+        self._box.step_aside(error)
 
     def _shut(self) -> None:
         self.patches.give_all_back()

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from accelerate import DistributedType
 from transformers import trainer as trainer_module
 
-from backprop_core.session import attach_rules
-from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.boxed_training import begun
 from backprop_core.session.messages import Messages
 from backprop_transformers.needs import check_needs_of_the_class
 
@@ -102,15 +101,7 @@ def _begun(callback: BoxingCallback, trainer: Any, args: tuple[Any, ...], kwargs
 
 
 def _opened(callback: BoxingCallback, trainer: Any) -> Any:
-    try:
-        return callback.begin(trainer)
-    except NotJoinedError:  # another process of this run trains, and this one was not asked to be boxed
-        return None
-    except Exception as error:
-        if not callback.is_attached:
-            raise
-        attach_rules.give_up("transformers", error)
-        return None
+    return begun(lambda: callback.begin(trainer), name="transformers", attached=callback.is_attached)
 
 
 def _out_of_reach(trainer: Any) -> str | None:

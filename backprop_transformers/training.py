@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
-from backprop_core.outcome import Outcome
-from backprop_core.session.leave_process import leave_process
+from backprop_core.session.boxed_training import BoxedTraining
 from backprop_core.session.ranks import session_among
 from backprop_core.session.scripts_checkpoint import ours_is_taken
 from backprop_core.session.settings import SessionSettings
@@ -22,14 +19,13 @@ LEAVE_S = 0.15
 """Trainer's own last words: loaders' workers, the other callbacks' `on_train_end`."""
 
 
-class BoxedTraining:
+class TrainBox(BoxedTraining):
     """Follows one `train` to its end, or ends it.
 
     Args:
         lenient: a state that cannot be saved is said and no error.
 
     Attributes:
-        session: the engine.
         patches: what stands in place of the Trainer's own methods meanwhile.
     """
 
@@ -40,30 +36,15 @@ class BoxedTraining:
         self._trainer = trainer
         self._began = clock.monotonic()
         self._earlier_s = 0.0
-        self._closed = False
         train_state = TrainState(trainer, self._elapsed_s)
         self._ranks = ranks_of_process()
-        self.session = session_among(self._ranks, settings, train_state, clock, leave_s=LEAVE_S)
-        self.patches = TrainPatches(self.session, train_state, clock, lenient=lenient)
+        super().__init__(session_among(self._ranks, settings, train_state, clock, leave_s=LEAVE_S))
+        self.patches = TrainPatches(self, train_state, clock, lenient=lenient)
 
     def _elapsed_s(self) -> float:
         return self._earlier_s + self._clock.monotonic() - self._began
 
-    @property
-    def resumed_from(self) -> Path | None:
-        path = self.session.resumed_from
-        return None if path is None else Path(path)
-
     # -- from the way in to the way out ------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Find the run, the deadline and the checkpoint to go on from.
-
-        Raises:
-            UsageError, StoreError: as `Session.open`; nothing was begun.
-        """
-        self.session.open()
-        atexit.register(self._forgotten)
 
     def run(self, train: Callable[[Any], Any], users_checkpoint: Any, ignored_keys: Any) -> Any:
         """What `train` returns, which is given what to resume from.
@@ -79,22 +60,12 @@ class BoxedTraining:
         try:
             with self.patches.open(ignored_keys):
                 result = self._resumed(train, users_checkpoint)
-        except KeyboardInterrupt:
-            self._close(Outcome.STOPPED, "interrupted by the keyboard")
-            raise
         except BaseException as error:
-            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            self.ended(error)
             raise
-        if self.patches.faults.aside:
-            self._closes()
-            return result
-        leaving = self.session.leaving
-        if leaving is not None:
-            self._close(leaving.outcome, "")
-            if self.session.governed:
-                leave_process()
+        if self.session.leaving is not None:
+            self.left()
         else:
-            self._closes()
             self.patches.faults.run(self._completed)
         return result
 
@@ -115,20 +86,7 @@ class BoxedTraining:
             return train(folder)
 
     def _completed(self) -> None:
-        self.session.complete(self.patches.boundaries.steps_untold())
+        self.completed(self.patches.boundaries.steps_untold())
 
     def _warn(self, text: str) -> None:
         self.session.messages.say(text, "warning")
-
-    def _close(self, outcome: Outcome, reason: str) -> None:
-        if not (self._closed or self.patches.faults.aside):
-            self._closes()
-            self.session.close(outcome, reason)
-
-    def _closes(self) -> None:
-        self._closed = True
-        atexit.unregister(self._forgotten)
-
-    def _forgotten(self) -> None:
-        """The process ends and `train` never came back: the record gets its end all the same."""
-        self._close(Outcome.FAILED, "")

@@ -19,8 +19,16 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {
     "torch", "lightning", "pytorch_lightning", "keras", "tensorflow", "jax", "jaxlib", "transformers", "numpy", "sklearn",
 }  # fmt: skip
-ADAPTERS = {"backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers"}
-MAY_USE = {"backprop_lightning": {"backprop_torch"}, "backprop_transformers": {"backprop_torch"}}
+ADAPTERS = {
+    "backprop_torch",
+    "backprop_lightning",
+    "backprop_fabric",
+    "backprop_keras",
+    "backprop_transformers",
+}
+MAY_USE = {
+    one: {"backprop_torch"} for one in ("backprop_lightning", "backprop_fabric", "backprop_transformers")
+}
 CORE_LIBRARIES = {"psutil", "xxhash", "typing_extensions"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
@@ -223,7 +231,7 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 
 
 LAYERS = (
-    {"background", "clock", "contract", "errors", "outcome", "strict_json", "weak_identity"},
+    {"background", "clock", "contract", "errors", "launched_rank", "outcome", "strict_json", "weak_identity"},
     {"events"},
     {"deadline"},
     {"config", "runs", "checkpoints"},

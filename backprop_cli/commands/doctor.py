@@ -40,6 +40,7 @@ _LIBRARIES = (
 _ADAPTERS = {
     "backprop_torch": ("torch",),
     "backprop_lightning": ("pytorch_lightning", "lightning"),
+    "backprop_fabric": ("lightning", "lightning_fabric"),
     "backprop_keras": ("keras",),
     "backprop_transformers": ("transformers",),
 }

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock, local_text
 from backprop_core.errors import BudgetError
+from backprop_core.launched_rank import launched_rank
 
 MARGIN_S = 3.0
 """What a governor needs between the end of its script and that of the job, to write down how it ended."""
@@ -113,7 +114,9 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
     Of several ranks the first one asks: thousands of questions at once would hurt a scheduler, and all leave with the first.
     """
     known = (contract.JOB_END_WALL, contract.RUN_DIR, "SLURM_JOB_END_TIME")
-    if any(map(environ.get, known)) or environ.get("RANK", environ.get("SLURM_PROCID", "0")) != "0":
+    rank = launched_rank(environ)
+    first = environ.get("SLURM_PROCID", "0") == "0" if rank is None else rank == 0
+    if any(map(environ.get, known)) or not first:
         return environ
     job = job_end(environ)
     if job is None:

@@ -51,6 +51,9 @@ class LoopReadings:
             if made is not None:
                 loader, noted = made
                 break
+            if (waiting := passes.waits(source)) is not None:
+                loader = waiting
+                break
             if passes.is_loader(source):
                 break
         else:

@@ -20,6 +20,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import ranks_among
 from backprop_core.script_files import start as script_files
 from backprop_core.session import attach_rules
+from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
@@ -53,7 +54,7 @@ class ScriptSession:
         self._clock = clock
         self._hooks = ExitStack()
         self._owner = os.getpid()
-        self._among_ranks = attach_rules.is_one_of_several()
+        self._among_ranks = False
         self._gave_notice = False
         self._early_fault = ""
         self._stay: Callable[[], None] = lambda: None
@@ -91,6 +92,9 @@ class ScriptSession:
     def _open(self, frame: FrameType) -> None:
         loop_state = self.loop_state
         assert loop_state is not None
+        if not self._among_ranks and any(one.knows_ranks() for one in loop_state.frameworks):
+            self._hand_over()  # they were launched when a loop was under way here, which the others did not begin
+            return
         attach_rules.stand_by(lambda: None)
         loop_state.at(self.loops.stack[-1] if self.loops.stack else None, frame)
         ranks = ranks_among(loop_state.frameworks)
@@ -197,8 +201,7 @@ class ScriptSession:
     def _leave(self) -> None:
         session = self.session
         assert session is not None
-        leaving = session.leaving
-        self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
+        self._close(how_it_was_left(session), "")
         self.go_away()
 
     def _process_ends(self) -> None:
@@ -221,11 +224,7 @@ class ScriptSession:
             self.loops.steps += self.loops.stepped
             if self.loop_state is not None:
                 self.loop_state.at(None, None)
-            self._close(Outcome.COMPLETED, "")
-        elif isinstance(error, KeyboardInterrupt):
-            self._close(Outcome.STOPPED, "interrupted by the keyboard")
-        else:
-            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        self._close(*how_it_ended(error))
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         session, self.session = self.session, None

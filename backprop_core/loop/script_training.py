@@ -150,7 +150,10 @@ class ScriptTraining(ScriptSession):
             self._step_aside()
             return
         frameworks = frameworks_in_use()
-        if self._among_ranks and (self.loops.stack or not any(one.knows_ranks() for one in frameworks)):
+        knows_ranks = any(one.knows_ranks() for one in frameworks)
+        self._among_ranks = knows_ranks or attach_rules.is_one_of_several()
+        self._starts = IterationStarts(self._clock, proves=self._proves, among_ranks=self._among_ranks)
+        if self._among_ranks and (self.loops.stack or not knows_ranks):
             self._hand_over()  # the ranks have to begin in one loop, when they know of each other
             return
         self.loop_state = loop_state = ScriptLoopState(frameworks, self.loops)

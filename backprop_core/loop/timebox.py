@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,6 +20,7 @@ from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.session.boxed_training import BoxFacts, how_it_ended, how_it_was_left
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
 from backprop_core.session.session import Session
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _open_box: TimeBox | None = None
 
 
-class TimeBox:
+class TimeBox(BoxFacts):
     """A training loop with a budget. Made by `timebox`; used as a context manager, once."""
 
     def __init__(
@@ -44,58 +44,8 @@ class TimeBox:
         self._parts: _Parts | None = None
         self._hooks = ExitStack()
 
-    # -- what it tells -----------------------------------------------------------------------------------------
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the attempt ended; `running` while it has not."""
-        return Outcome.RUNNING if self._session is None else self._session.outcome
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The newest committed checkpoint of the run, a folder, or None."""
-        info = None if self._session is None else self._session.checkpoint
-        return None if info is None else info.path
-
-    @property
-    def remaining(self) -> float:
-        """Seconds to the deadline, never negative."""
-        return self._running().remaining_s()
-
-    @property
-    def progress(self) -> float:
-        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before the box is entered.
-
-        It is 1 where the time that is kept back for the last save begins: no step is taken after that.
-        """
-        return 0.0 if self._session is None else self._session.progress()
-
-    def progress_at(
-        self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
-    ) -> float:
-        """The progress that step `step` of a schedule has, recorded in the run; a run that replays it gets the same.
-
-        Args:
-            step: steps that the schedule has seen, from 0.
-            name: of the schedule, where a training has several.
-            replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
-            owner: stands for the schedule; another one must not use the same name.
-
-        Raises:
-            UsageError: nothing is recorded there, or the name is taken.
-        """
-        return 0.0 if self._session is None else self._session.progress_at(step, name, replay, owner)
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run."""
-        return self._running().run_id
-
-    @property
-    def resumed_from(self) -> Path | None:
-        """The checkpoint that this attempt began from, or None."""
-        path = None if self._session is None else self._session.resumed_from
-        return None if path is None else Path(path)
+    def _teller(self) -> Session | None:
+        return self._session
 
     def _running(self) -> Session:
         return self._inside().loops.session
@@ -165,14 +115,12 @@ class TimeBox:
             ours = loops.is_debris(error)
         leaving = session.leaving
         if ours or (leaving is not None and isinstance(error, GeneratorExit | type(None))):
-            self._close(leaving.outcome if leaving else Outcome.PREEMPTED, "")
+            self._close(how_it_was_left(session), "")
         elif error is None:
             loops.count_last_step()
             self._close(Outcome.COMPLETED, "")
-        elif isinstance(error, KeyboardInterrupt):
-            self._close(Outcome.STOPPED, "interrupted by the keyboard")
         else:
-            self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            self._close(*how_it_ended(error))
         ended_early = session.outcome in (Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED)
         if ended_early and session.governed and (ours or error is None):
             leave_process()

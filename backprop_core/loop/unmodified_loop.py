@@ -22,6 +22,7 @@ from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
 from backprop_core.session import attach_rules
+from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
@@ -182,8 +183,7 @@ class AttachedBox:
         try:
             what()
         except LeaveBox:
-            leaving = self.session.leaving
-            self._close(Outcome.PREEMPTED if leaving is None else leaving.outcome, "")
+            self._close(how_it_was_left(self.session), "")
             leave_process()
         except (StateMismatchError, UnkeptStateError) as error:
             self._close(Outcome.FAILED, str(error))
@@ -218,11 +218,7 @@ class AttachedBox:
         with suppress(CheckpointError):
             if error is None:
                 self._loops.count_last_step()
-                self._close(Outcome.COMPLETED, "")
-            elif isinstance(error, KeyboardInterrupt):
-                self._close(Outcome.STOPPED, "interrupted by the keyboard")
-            else:
-                self._close(Outcome.FAILED, f"{type(error).__name__}: {error}")
+            self._close(*how_it_ended(error))
 
     def _close(self, outcome: Outcome, reason: str) -> None:
         self._stage = _Stage.OVER

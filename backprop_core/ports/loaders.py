@@ -57,6 +57,10 @@ class LoaderPasses(Protocol):
         """The loader that made `iterator`, and the reading that knows how its pass began."""
         ...
 
+    def waits(self, iterator: object) -> Any | None:
+        """The loader over which `iterator` will begin a pass when it is first asked; None where that has begun."""
+        ...
+
     def given_by(self, iterator: object) -> int | None:
         """Items that `iterator` has given; None where nobody counts them, or where it is over."""
         ...

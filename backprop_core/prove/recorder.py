@@ -16,6 +16,7 @@ from backprop_core import contract
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.store import Loaded
+from backprop_core.launched_rank import launched_rank
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.prove.orders import Orders, orders_here
 from backprop_core.prove.pieces import Digests, Group, Pieces
@@ -63,8 +64,8 @@ class Recorder:
 
     def __init__(self, orders: Orders, environ: Any = os.environ) -> None:
         self.orders = orders
-        attempt, rank = environ.get(contract.ATTEMPT, "1"), environ.get("RANK", "0")
-        self._writer = StreamWriter(orders.stream, int(attempt), int(rank))
+        attempt = int(environ.get(contract.ATTEMPT, "1"))
+        self._writer = StreamWriter(orders.stream, attempt, launched_rank(environ) or 0)
         self._digests: Digests | None = None
         self._pending: list[str] = []
         self._logged: dict[str, str] = {}

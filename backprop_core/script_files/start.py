@@ -6,6 +6,7 @@ import os
 
 from backprop_core import contract
 from backprop_core.earlier_attempt import goes_on, may_go_back
+from backprop_core.launched_rank import launched_rank
 from backprop_core.script_files.rewind import ScriptFiles
 
 TYPE_CHECKING = False
@@ -33,9 +34,9 @@ def begin(roots: Iterable[str]) -> None:
     ):
         return
     continues = goes_on()
-    rank = environ.get("RANK", "")
+    rank = launched_rank(environ)
     _files = ScriptFiles(
-        os.path.join(run_dir, "files", f"rank-{rank}" if rank.isdigit() else ""),
+        os.path.join(run_dir, "files", "" if rank is None else f"rank-{rank}"),
         list(roots),
         [run_dir, environ.get(contract.HOME, ""), _local(environ.get(contract.CHECKPOINT_DIR, ""))],
         resuming=continues and may_go_back(),

@@ -79,7 +79,7 @@ _HANDLE_PACKAGES: Final = frozenset(
     {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "ray",
      "_pytest", "pluggy", "hypothesis", "ipykernel", "traitlets", "zmq", "jupyter_client",
      "backprop", "backprop_core", "backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers",
-     "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
+     "backprop_fabric", "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
 )  # fmt: skip
 _ARRAY_PACKAGES: Final = frozenset({"numpy", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes"})
 _STANDARD_OBJECTS: Final = frozenset(

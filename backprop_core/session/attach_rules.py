@@ -10,6 +10,7 @@ import os
 import sys
 
 from backprop_core import contract
+from backprop_core.launched_rank import is_first
 
 TYPE_CHECKING = False  # typing itself would cost every start 8 ms
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str
         return False
     if framework not in _MAY_ATTACH.get(environ.get(contract.ATTACH, "none"), ()):
         return False
-    return not is_helper(sys.orig_argv) and (every_rank or environ.get("RANK", "0") == "0")
+    return not is_helper(sys.orig_argv) and (every_rank or is_first(environ))
 
 
 def is_helper(argv: Sequence[str]) -> bool:

@@ -21,7 +21,12 @@ from backprop_core.session.shard_writer import parts_of_others
 
 
 class LeadingSession(Session):
-    """The first rank's."""
+    """The first rank's.
+
+    Attributes:
+        boundaries_to_next_talk: the same number on all ranks.
+        has_told: the others know of a fault on this rank, and step aside with it.
+    """
 
     def __init__(
         self,
@@ -39,13 +44,17 @@ class LeadingSession(Session):
         self._countdown = Countdown()
         self._waiting_steps = 0
         self._notice = ""
-        self._has_told = False
+        self.has_told = False
         self._asked = 0
         self._name = ""
 
     @property
     def copies_are_saves(self) -> bool:
         return self._training_state.is_spread()
+
+    @property
+    def boundaries_to_next_talk(self) -> int:
+        return self._countdown.left
 
     def open(self) -> None:
         try:
@@ -77,11 +86,30 @@ class LeadingSession(Session):
             over or self.recorder is not None
         ):  # for a proof every boundary is one at which the ranks talk
             return False
+        return self.talk(phase, then, lambda talked_s: self._ranks.boundaries_to_next_talk(self, talked_s))
+
+    def talk(
+        self,
+        phase: Phase,
+        then: Phase | None,
+        apart: Callable[[float], int],
+        *,
+        steps: int = 0,
+        meant: tuple[type[Exception], ...] = (),
+    ) -> bool:
+        """A boundary at which the others wait for this rank. True: all leave the loop, everything is saved.
+
+        Args:
+            apart: boundaries to the next talk, given the seconds that this one took.
+            steps: boundaries since the last call, beside those that `boundary` was told of.
+            meant: errors that end the training. All ranks leave it then; by another error they step aside.
+        """
+        self._waiting_steps += steps
         ranks, began = self._ranks, self.clock.monotonic()
         number = ranks.hear(int(self.requests.heard or 0))
         talked_s = self.clock.monotonic() - began
         if self._notice or number >= NOTICE:
-            self._has_told = True
+            self.has_told = True
             ranks.step_aside(self._notice or "another process cannot continue")
             raise RankError(self._notice or "Another process cannot continue in the box.")
         if number:
@@ -89,17 +117,17 @@ class LeadingSession(Session):
         try:
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
-        except Exception as error:
-            self._has_told = True
-            ranks.step_aside(described(error))
-            raise
-        except BaseException:
-            ranks.release(True, 0, Outcome.FAILED)
+        except BaseException as error:
+            if isinstance(error, meant) or not isinstance(error, Exception):
+                ranks.release(True, 0, Outcome.FAILED)
+            else:
+                self.has_told = True
+                ranks.step_aside(described(error))
             raise
         finally:
             self._waiting_steps = 0
             self.wake = 0.0  # every boundary counts
-        self._countdown.left = ranks.boundaries_to_next_talk(self, talked_s)
+        self._countdown.left = apart(talked_s)
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
         ranks.release(leave, self._countdown.left, outcome)
         return leave
@@ -123,7 +151,7 @@ class LeadingSession(Session):
 
     def give_notice(self, why: str) -> bool:
         self._notice = self._notice or why
-        return not self._has_told
+        return not self.has_told
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()

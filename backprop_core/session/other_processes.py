@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backprop_core.events.kinds import Ended, SessionStarted
+from backprop_core.launched_rank import is_first
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt
 from backprop_core.runs.events import Line, read_kinds
@@ -60,7 +61,7 @@ def others_in(attempt: Attempt) -> Others:
 def note_taken(attempt: Attempt, environ: Mapping[str, str]) -> None:
     """The attempt has a session. Where it is another process's, this one trains unsaved: that is said, and noted down."""
     pid = others_in(attempt).last_pid
-    if pid is None or pid == os.getpid() or environ.get("RANK", "0") != "0":
+    if pid is None or pid == os.getpid() or not is_first(environ):
         return
     if pid == parent_pid():  # in every attempt the one that starts this one trains first, and has the session
         attach_rules.trains_beside(pid)

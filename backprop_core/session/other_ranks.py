@@ -27,7 +27,12 @@ from backprop_core.session.signal_watch import SignalWatch
 
 
 class FollowingSession(Session):
-    """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to."""
+    """Another rank's: it hears signals, gives its part of a save, and leaves when it is told to.
+
+    Attributes:
+        boundaries_to_next_talk: as all ranks have heard at the last one.
+        signals: those that have come to this process.
+    """
 
     def __init__(
         self, settings: SessionSettings, training_state: SharedTrainingState, ranks: Ranks, clock: Clock
@@ -42,7 +47,11 @@ class FollowingSession(Session):
         self._notice = ""
         self._writer: ShardWriter | None = None
         self._asked = 0
-        self._signals = SignalWatch(clock.monotonic, lambda: None)
+        self.signals = SignalWatch(clock.monotonic, lambda: None)
+
+    @property
+    def boundaries_to_next_talk(self) -> int:
+        return self._countdown.left
 
     def open(self) -> None:
         """Hear what the first rank has found, and load the same checkpoint, verified here as well.
@@ -59,7 +68,7 @@ class FollowingSession(Session):
                 raise NotJoinedError(self._opening.error)
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
         all_or_none(self._ranks, self._load)
-        self._signals.start()
+        self.signals.start()
 
     def _load(self) -> None:
         if self._opening.resumed_from is not None:
@@ -103,7 +112,11 @@ class FollowingSession(Session):
         self.prove(decides=False)
         if not (over or self.recorder is not None):
             return False
-        self._ranks.hear(NOTICE if self._notice else int(self._signals.received or 0))
+        return self.talk()
+
+    def talk(self) -> bool:
+        """Take part in what the first rank does at this boundary, until it lets go. True: leave the loop."""
+        self._ranks.hear(NOTICE if self._notice else int(self.signals.received or 0))
         leave, self._countdown.left, outcome = self._ranks.follow(self._give)
         if leave:
             self.leaving = Decision(
@@ -140,7 +153,7 @@ class FollowingSession(Session):
         return True
 
     def withdraw(self) -> None:
-        self._signals.stop()
+        self.signals.stop()
 
     def complete(self, steps: int) -> None:
         self._ranks.hear(0)
@@ -148,8 +161,8 @@ class FollowingSession(Session):
         self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
-        self._signals.stop()
+        self.signals.stop()
         if self._writer is not None:
             self._writer.wait()
         self.outcome, self.reason = outcome, reason
-        self._signals.pass_on()
+        self.signals.pass_on()

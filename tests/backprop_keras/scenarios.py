@@ -92,7 +92,7 @@ def an_order_that_no_process_repeats_is_said_once(folder: Path) -> None:
     def said(data: Any, **keywords: Any) -> list[str]:
         callback = BackpropCallback("1h")
         compiled(network()).fit(data, **keywords, epochs=2, verbose=0, callbacks=[callback])
-        return [text for text in callback._opened().messages._said if "set_random_seed(1)" in text]
+        return [text for text in callback._box.session.messages._said if "set_random_seed(1)" in text]
 
     x, y = data()
     pipeline = tf.data.Dataset.from_tensor_slices((x, y))

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from backprop_core.session.boxed_training import BoxedTraining
 from backprop_core.session.session import Session
 from backprop_lightning import needs
 from backprop_lightning.boundaries import TrainingLoop
@@ -28,7 +29,7 @@ BROKEN: list[Broken] = [
     (TrainingLoop, "install", 1),
     (PatchedFit, "patch", 1),
     (BoxedFit, "listen", 1),
-    (BoxedFit, "completed", 1),
+    (BoxedTraining, "completed", 1),
     (LightningState, "states", 1),
     (Session, "boundary", 3),
 ]

@@ -12,6 +12,7 @@ from tests.backprop_startup.cutting import EXAMPLES, whole
 PAUSE = ("--pause", "0.02")
 SHORT = {
     "adam_jax.py": ["--epochs", "6"],
+    "digits_fabric.py": ["--epochs", "4", "--images", "320"],
     "folds_torch.py": ["--epochs", "4"],
     "gan_torch.py": ["--epochs", "8", "--images", "320"],
     "mlp_numpy.py": ["--epochs", "8"],

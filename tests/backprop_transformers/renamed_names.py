@@ -15,7 +15,7 @@ from backprop_transformers import needs
 from backprop_transformers.attach import attach
 from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.patches import TrainPatches
-from backprop_transformers.training import BoxedTraining
+from backprop_transformers.training import TrainBox
 from backprop_transformers.training_state import TrainState
 from tests.other_versions import Broken, names_of, tell
 
@@ -30,7 +30,7 @@ BROKEN: list[Broken] = [
     (TrainPatches, "_begins", 1),
     (TrainState, "freeze", 1),
     (TrainState, "states", 1),
-    (BoxedTraining, "_completed", 1),
+    (TrainBox, "_completed", 1),
     (Session, "boundary", 3),
 ]
 

@@ -22,9 +22,9 @@ from backprop_core.events.sinks import Sink, SinkRun, Told
 
 outcome: backprop.Outcome
 path: Path | None
-seconds: float | None
+seconds: float
 share: float
-text: str | None
+text: str
 
 fit = backprop_lightning.BackpropCallback(
     "10m",

@@ -1,0 +1,11 @@
+"""What every adapter does, done by this one; what is proved stands in `backprop_core/testing/adapter_contract.py`."""
+
+from __future__ import annotations
+
+from backprop_core.testing.adapter_contract import AdapterContract
+
+
+class TestTransformers(AdapterContract):
+    @classmethod
+    def driver(cls) -> str:
+        return "tests.backprop_transformers.contract_driver"
