@@ -182,7 +182,8 @@ def resolve_deadlines(
     limits: list[Limit] = []
     notes: list[str] = []
     if budget is not None:
-        limits.append(Limit(now + parse_duration(budget), f"{origin}({budget!r})"))
+        magic = origin.startswith("%")  # counts from the cell's start, so it gives what is left of its budget
+        limits.append(Limit(now + parse_duration(budget), origin if magic else f"{origin}({budget!r})"))
     if until is not None:
         limits.append(_from_until(until, clock))
     if governed is not None:

@@ -13,13 +13,17 @@ job() {
         --timeboxed-exit-code 85 -- --pause 0.03
 }
 jobs=0
-while status=0 && { job 25 > job-$jobs.txt 2>&1 || status=$?; } && [ $status != 0 ]; do
-    [ $status = 85 ] || [ $status = 124 ] || { cat job-$jobs.txt; exit 1; }
+while :; do
+    status=0
+    job 25 > job-$jobs.txt 2>&1 || status=$?
+    [ $status != 0 ] || break
+    [ $status = 85 ] || [ $status = 124 ] || { cat job-$jobs.txt; echo "status $status"; exit 1; }
     jobs=$((jobs + 1))
     [ $jobs -lt 10 ]
 done
+cat job-0.txt
 [ $jobs -ge 1 ]
-grep -q "set by BACKPROP_DEADLINE" job-0.txt
+has "before BACKPROP_DEADLINE" job-0.txt
 says "nightly" backprop list --status completed
 python digits_torch.py > alone.txt
 [ "$(grep -a digest job-$jobs.txt | tr -d '\r' | tail -n 1)" = "$(tail -n 1 alone.txt)" ]
@@ -33,9 +37,9 @@ until_said "starting from scratch" preempted.txt
 until_said "epoch 0" preempted.txt
 kill -TERM $!
 wait $! || true
-grep -q "backprop resume preempted" preempted.txt
+has "backprop resume preempted" preempted.txt
 says "preempted" backprop list --name preempted
 
 step "two processes"
 backprop run --exec torchrun --run-id ddp -m 10 -- --nproc-per-node 2 digits_ddp.py --epochs 2 > ddp.txt 2>&1 || { cat ddp.txt; exit 1; }
-grep -q "digest" ddp.txt
+has "digest" ddp.txt

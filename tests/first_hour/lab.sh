@@ -13,7 +13,7 @@ until_said "waiting since" two.txt
 says "running: one" backprop status
 wait %1
 wait $second
-grep -q "Resume: backprop resume two" two.txt
+has "Resume: backprop resume two" two.txt
 
 step "house rules in the environment and in a file"
 says "BACKPROP_MAX_PARALLEL" backprop config

@@ -6,6 +6,9 @@ step() { printf '\n== %s\n' "$*"; }
 # says PATTERN COMMAND... : the command succeeds and prints it
 says() { local want=$1; shift; "$@" > said.txt 2>&1 || { echo "status $? of: $*"; cat said.txt; return 1; }; cat said.txt; grep -q -e "$want" said.txt || { echo "not said by '$*': $want"; return 1; }; }
 
+# has PATTERN FILE : a file that a program has written has it
+has() { grep -aq -e "$1" "$2" || { cat "$2"; echo "not in $2: $1"; return 1; }; }
+
 # refuses STATUS PATTERN COMMAND... : the command ends with this status and says why
 refuses() {
     local status=0 want=$1 words=$2; shift 2

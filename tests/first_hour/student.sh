@@ -23,7 +23,7 @@ backprop resume homework -m 5 > evening.txt 2>&1 &
 until_said "resumed from step" evening.txt
 backprop stop homework
 wait $!
-grep -q "backprop resume homework" evening.txt
+has "backprop resume homework" evening.txt
 
 step "lets it complete, compares with a training without backprop"
 backprop resume homework -m 10 > last.txt
