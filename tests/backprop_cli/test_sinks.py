@@ -5,13 +5,19 @@ the run.
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from tests.backprop_cli.commandline import DEADLINE_S, CommandLine, gone, wait_for
 from tests.backprop_cli.sessions import STANDIN
-from tests.backprop_sinks import faulty
+from tests.backprop_sinks import faulty, readers
 
 
 def test_hooks_are_told_of_every_box_of_a_run(backprop: CommandLine) -> None:
@@ -72,6 +78,95 @@ def test_what_no_sink_could_do_is_refused_before_the_start(backprop: CommandLine
         assert ran.returncode == 2, ran.stderr
         assert said in ran.stderr
     assert not backprop.runs()
+
+
+COUNTING = """
+import time
+import backprop
+class Counter:
+    n = 0
+    def state_dict(self): return {"n": self.n}
+    def load_state_dict(self, state): self.n = state["n"]
+counter = Counter()
+with backprop.timebox(counter=counter) as box:
+    for step in box.steps(%d):
+        time.sleep(0.05)
+        counter.n += 1
+        box.log(n=counter.n)
+"""
+
+
+@pytest.mark.faults
+def test_two_boxes_are_one_curve_in_every_sink(
+    backprop: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command alone, each tool's own reader finds one run with a curve over both boxes, in which no step comes twice
+    and the last is the training's.
+    """
+    folder = backprop.folder
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    backprop.environment |= {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        "MLFLOW_TRACKING_URI": f"file://{folder}/mlruns",
+    }
+    backprop.script(COUNTING % 10**6)
+    sinks = ("--sink", "tensorboard:logs", "--sink", "wandb", "--sink", "mlflow")
+    first = backprop("run", "train.py", "--run-id", "s", "-m", backprop.box(6), *sinks)
+    assert backprop.record("s")["status"] == "timeboxed", first.stderr
+    cut = backprop.record("s")["last_step"]
+    backprop.script(COUNTING % (cut + 100))
+    second = backprop("resume", "s", "-m", "10")
+    assert backprop.record("s")["status"] == "completed", second.stderr
+    wandb = backprop.home / "runs" / "s" / "sinks" / "wandb"
+    runs = readers.wandb_runs(wandb)
+    assert set(runs) == {"s"}
+    rows = [row for row in readers.wandb_history(wandb) if "n" in row]
+    for points in (
+        readers.tensorboard_scalars(folder / "logs" / "s", "n"),
+        [(row["step"], row["n"]) for row in rows],
+        readers.mlflow_points(backprop.environment["MLFLOW_TRACKING_URI"], "0", "n"),
+    ):
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps))
+        assert min(steps) < cut < max(steps) == cut + 100
+        assert all(value == step for step, value in points)
+
+
+class _Webhook(BaseHTTPRequestHandler):
+    """Keeps what is posted to it."""
+
+    heard: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        self.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the recipes call curl")
+def test_the_recipes_for_webhooks_post_what_they_say(backprop: CommandLine) -> None:
+    """The script for Slack and the line for any webhook, as docs/sinks.md has them, post valid JSON of a run's end."""
+    page = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text(encoding="utf-8")
+    (notify,) = re.findall(r"^```bash\n(#!/bin/sh\n# notify.sh:.*?)```$", page, re.M | re.S)
+    (posted,) = re.findall(r"^backprop run train.py --on-end '(curl .*-d @- )https://\S+'$", page, re.M)
+    backprop.script(notify, "notify.sh").chmod(0o755)
+    backprop.script(STANDIN)
+    with HTTPServer(("127.0.0.1", 0), _Webhook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        backprop.environment |= {"SLACK_WEBHOOK_URL": address, "no_proxy": "127.0.0.1"}
+        for hook in ("./notify.sh", f"{posted}{address}"):
+            ran = backprop("run", "train.py", "--run-id", f"w{len(_Webhook.heard)}", "--on-end", hook)
+            assert ran.returncode == 0, ran.stderr
+        server.shutdown()
+    slack, event = _Webhook.heard
+    assert slack == {"text": "w0: completed at step 40, loss 0.025"}
+    assert (event["kind"], event["run_id"], event["outcome"]) == ("attempt_ended", "w1", "completed")
 
 
 @pytest.mark.faults
