@@ -20,9 +20,15 @@ GPU = {"uuid": "GPU-one", "own": True, "temperature_c": 61.0, "memory_used_bytes
 
 
 def make_run(
-    home: Path, run_id: str = "made", *, seconds: int = 300, decay: float = 1.0, name: str = NAME
+    home: Path,
+    run_id: str = "made",
+    *,
+    seconds: int = 300,
+    decay: float = 1.0,
+    name: str = NAME,
+    steps_a_second: int = 1,
 ) -> RunStore:
-    """Three boxes of `seconds`, one step a second: timeboxed, lost 20 steps behind its last checkpoint, timeboxed."""
+    """Three boxes of `seconds`: timeboxed, lost 20 seconds behind its last checkpoint, timeboxed."""
     clock = FakeClock(wall_s=1_795_000_000.0)
     store = RunStore(home, clock)
     store.create(
@@ -41,12 +47,19 @@ def make_run(
             attempt = store.begin_attempt(
                 hold, process=NOBODY, budget_s=seconds + 60.0, budget_source="command line", resumed_from=None
             )
-            step = _train(attempt, clock, step - (20 if number == 3 else 0), seconds, decay)
+            step = _train(
+                attempt,
+                clock,
+                step - (20 * steps_a_second if number == 3 else 0),
+                seconds,
+                decay,
+                steps_a_second,
+            )
             _end(store, hold, attempt, outcome, step, clock.monotonic() - began)
     return store
 
 
-def _train(attempt: Attempt, clock: FakeClock, step: int, seconds: int, decay: float) -> int:
+def _train(attempt: Attempt, clock: FakeClock, step: int, seconds: int, decay: float, pace: int) -> int:
     events, governor = attempt.events, EventLog(attempt.governor_log, clock)
     clock.advance(12)
     if step:
@@ -54,9 +67,9 @@ def _train(attempt: Attempt, clock: FakeClock, step: int, seconds: int, decay: f
     events.append("session_started", budget_s=seconds)
     events.append("fit", steps_that_fit=seconds, total_steps=3 * seconds, boxes=2)
     for second in range(seconds):
-        step += 1
+        step += pace
         clock.advance(EVERY_S)
-        loss = math.nan if step == 50 else 2.0 * math.exp(-decay * step / seconds)
+        loss = math.nan if step == 50 else 2.0 * math.exp(-decay * step / seconds / pace)
         values = {"loss": loss, "lr": 0.1 / step, "<b>acc</b>": 1 - loss / 2, "words": "not a number"}
         events.append("progress", step=step, loss=loss, values=values, rate=1.0)
         governor.append(
