@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backprop_cli.scripts import ScriptKind
+from backprop_core.script_state.boxes import PACKAGE, BoxUse, box_use
 
 KINDS = "PyTorch, Lightning, Keras or transformers"
 SAVE_ITSELF = (
@@ -216,4 +217,6 @@ def _modules_in(path: Path, names: set[str]) -> list[tuple[str, bool]]:
             names.add(node.attr)
         inner = outside and not isinstance(node, _FUNCTIONS)
         queue += [(child, inner) for child in ast.iter_child_nodes(node)]
+    if box_use(tree) is BoxUse.SURROUNDS:  # the loops in such a box are followed as if it were not there
+        return [(module, outside) for module, outside in found if module != PACKAGE]
     return found

@@ -45,6 +45,7 @@ from backprop_core.governor.order import Observer, Order
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.sink_processes import SinkProcesses
 from backprop_core.governor.verdict import Verdict, judge, survived
+from backprop_core.import_watch import is_importing
 from backprop_core.outcome import Outcome
 from backprop_core.provenance.attempt_provenance import Provenance
 from backprop_core.resources.admission import NotAdmittedError
@@ -217,7 +218,7 @@ class Launch:
             checkpoint=live.checkpoint,
             monitor=self._monitor,
             first_step=lambda: live.note(grant.place.warmed_up),
-            looked=lambda: self._look(governor, unrecognised),
+            looked=lambda: self._look(governor, unrecognised, attempt.directory),
             inbox=inbox,
         )
         self._allowance = None
@@ -269,7 +270,7 @@ class Launch:
             in_job = job is not None and job.wall > self._clock.wall()
             sinks.close(by=job.at(self._clock) - MARGIN_S if job is not None and in_job else None)
 
-    def _look(self, governor: Governor, unrecognised: Unrecognised) -> None:
+    def _look(self, governor: Governor, unrecognised: Unrecognised, attempt_dir: Path) -> None:
         """Four times a second, while the script runs."""
         if self._allowance is not None:
             self._allowance.look(governor)
@@ -279,7 +280,8 @@ class Launch:
             self._sinks.look()
         self._live.look(*newest(governor.session.progress or {}, governor.heard))
         recognised = governor.session.started is not None or self._live.has_checkpoint
-        if told := unrecognised.look(self._clock.monotonic(), recognised=recognised):
+        imports = is_importing(attempt_dir, self._clock.wall())
+        if told := unrecognised.look(self._clock.monotonic(), recognised=recognised, imports=imports):
             self._observer.say(told)
 
     def _watch_for_files(self, record: RunRecord, written: Written) -> None:

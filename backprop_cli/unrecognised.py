@@ -36,6 +36,7 @@ class Unrecognised:
     ) -> None:
         self._began = began
         self._at = began + notice_after_s(budget_s)
+        self._latest = began + budget_s / 2
         self._settled = silent
         self._at_stake = "its box has not begun: use --budget-from process" if from_training else LOST
 
@@ -50,13 +51,15 @@ class Unrecognised:
             from_training=from_training,
         )
 
-    def look(self, now: float, *, recognised: bool) -> str:
+    def look(self, now: float, *, recognised: bool, imports: bool = False) -> str:
         """The sentence, at the moment when it is due, else nothing.
 
         Args:
             recognised: there is a session in the script, or it has saved something itself.
+            imports: the script is still importing, so it cannot train yet; until the middle of the box that is waited for.
         """
-        if self._settled or (now < self._at and not recognised):
+        waits = now < self._at or (imports and now < self._latest)
+        if self._settled or (waits and not recognised):
             return ""
         self._settled = True
         if recognised:

@@ -38,6 +38,7 @@ def install() -> None:
         return
     try:
         _rewrite_the_script()
+        _watch_imports()
         wanted = _wanted()
         if wanted:
             sys.meta_path.insert(0, _Waiting(wanted))
@@ -52,6 +53,14 @@ def _rewrite_the_script() -> None:
         from backprop_startup.main_script import install as install_main
 
         install_main()
+
+
+def _watch_imports() -> None:
+    from backprop_core.import_watch import watch_imports
+    from backprop_core.session.attach_rules import is_helper
+
+    if os.environ.get(contract.ATTEMPT) and not is_helper(sys.orig_argv):
+        sys.meta_path.insert(0, watch_imports())
 
 
 def _wanted() -> dict[str, list[_Step]]:

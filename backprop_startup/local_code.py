@@ -27,9 +27,10 @@ class LocalCode:
 
     Args:
         script: the main file, or empty where a module is run.
+        module: the module that is run, or None.
     """
 
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, module: str | None = None) -> None:
         self._named = {
             name for name in os.environ.get(contract.REWRITE_PACKAGES, "").split(",") if name
         } - _NEVER_LOCAL
@@ -40,8 +41,10 @@ class LocalCode:
             os.path.join(os.path.realpath(paths[key]), "")
             for key in ("stdlib", "platstdlib", "purelib", "platlib")
         ]
-        self._script = script
+        self._script, self._module = script, module
         self._program: Program | None = None
+        self._seen: set[str] = set()
+        self._size = 0
         self._here: dict[str, bool] = {}
 
     def may_be_local(self, fullname: str) -> bool:
@@ -92,6 +95,10 @@ class LocalCode:
             from backprop_core.loop import rewritten_names
 
             rewritten_names.install(made.sites)
+            if program.boxes_surround:
+                from backprop_core.session.attach_rules import boxes_only_surround
+
+                boxes_only_surround()
         except (SyntaxError, ValueError):
             return None  # Python tells of it in its own words
         except Exception as error:
@@ -107,31 +114,48 @@ class LocalCode:
         begin(self._roots)
 
     def _whole_program(self, path: str, source: bytes) -> Program:
-        """What the script and all local modules that it imports hold, read once."""
+        """What the script and all local modules that it imports hold; each file is read once, before it is compiled."""
         if self._program is None:
-            import ast
-
-            from backprop_core.script_state.program import Program, modules_imported
+            from backprop_core.script_state.program import Program
 
             self._program = Program()
-            pending, seen, size = [(path, source)], {os.path.realpath(path)}, 0
-            while pending and len(seen) < _MOST_FILES and size < _MOST_BYTES:
-                file, text = pending.pop()
-                size += len(text)
-                try:
-                    tree = ast.parse(text, file)
-                except (SyntaxError, ValueError):
-                    if file == path:
-                        raise
-                    continue
-                self._program.add(tree)
-                for name in modules_imported(tree):
-                    for found in self._files_of(name, file):
-                        if os.path.realpath(found) not in seen:
-                            seen.add(os.path.realpath(found))
-                            with open(found, "rb") as opened:
-                                pending.append((found, opened.read()))
+            # Python imports the package of a module before the module itself, which is where the training begins.
+            asked = (self._module, f"{self._module}.__main__") if self._module else ()
+            self._read([(file, None) for name in asked for file in self._files_of(name, path)], path)
+        self._read([(path, source)], path)
         return self._program
+
+    def _read(self, pending: list[tuple[str, bytes | None]], compiled: str) -> None:
+        """Learn what these files and the local ones that they import hold.
+
+        Raises:
+            SyntaxError, ValueError: the file `compiled` is none of Python's.
+        """
+        import ast
+
+        from backprop_core.script_state.program import modules_imported
+
+        program = self._program
+        assert program is not None
+        while pending and len(self._seen) < _MOST_FILES and self._size < _MOST_BYTES:
+            file, text = pending.pop()
+            if (real := os.path.realpath(file)) in self._seen:
+                continue
+            self._seen.add(real)
+            if text is None:
+                with open(file, "rb") as opened:
+                    text = opened.read()
+            self._size += len(text)
+            try:
+                tree = ast.parse(text, file)
+            except (SyntaxError, ValueError):
+                if file == compiled:
+                    raise
+                continue
+            program.add(tree)
+            pending += [
+                (found, None) for name in modules_imported(tree) for found in self._files_of(name, file)
+            ]
 
     def _files_of(self, name: str, importer: str) -> list[str]:
         """The files that `import name` reads, of those that are local; a relative name begins with dots."""

@@ -33,7 +33,7 @@ def install() -> None:
         return
     from backprop_startup.local_code import LocalCode
 
-    code = LocalCode(os.path.realpath(script) if script else "")
+    code = LocalCode(os.path.realpath(script) if script else "", target)
     if target is not None and not code.may_be_local(target):
         return  # a launcher, such as torchrun: its workers are asked for themselves
     sys.meta_path.insert(0, _LocalModules(code))

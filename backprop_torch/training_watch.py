@@ -40,7 +40,9 @@ class _Waiting:
         if get_worker_info() is not None:
             return
         self._built = True
-        if "backprop" in sys.modules:  # the package that only users import
+        if (
+            "backprop" in sys.modules and not attach_rules.boxes_surround()
+        ):  # the package that only users import
             return
         try:
             from backprop_torch.needs import check_needs

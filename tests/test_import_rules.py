@@ -236,7 +236,7 @@ LAYERS = (
     {"deadline"},
     {"config", "runs", "checkpoints"},
     {"provenance"},
-    {"earlier_attempt", "history", "ports", "resources", "unseeded"},
+    {"earlier_attempt", "history", "import_watch", "ports", "resources", "unseeded"},
     {"export", "script_files", "script_state", "governor"},
     {"prove"},
     {"session"},

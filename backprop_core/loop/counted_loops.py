@@ -113,6 +113,11 @@ class CountedLoops:
             ended[-1].by_itself = True
         return True
 
+    def is_followed(self) -> bool:
+        """Whether the loops of this thread are told to a training, or will be."""
+        here = threading.get_ident() == self._thread and os.getpid() == self._owner
+        return here and (self.dormant or self.training is not None)
+
     def _goes_on(self) -> bool:
         """Whether there is still a training to be told; it may have stepped aside a moment ago."""
         return self.training is not None

@@ -71,6 +71,8 @@ def _advice(given: Given) -> str:
     )
     lines = "One line makes" if given.place is ResumePoint.STEP else "Two lines make"
     if given.in_block:
-        without = "Or leave the block out: 'backprop run' counts the loops of a script that has no time box of its own."
+        without = (
+            "Or start the script with 'backprop run', which counts the loops that a block only stands around."
+        )
         return f"{lines} it exact, in place of the loop: {loops} {without}"
     return f"{lines} it exact, inside of 'with backprop.timebox() as box:' and in place of the loop: {loops}"

@@ -30,6 +30,7 @@ from backprop_core.script_state.large_arrays import without_large
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unseen_models import unseen_models
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 
@@ -56,7 +57,7 @@ class ScriptLoopState(LoopState):
         self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
         self._steps_before = 0
         self._state = ScriptState(
-            self._namespaces,
+            self.namespaces,
             tracked_elsewhere=self._is_tracked,
             frameworks=self.frameworks,
             translators=self.translators,
@@ -111,7 +112,8 @@ class ScriptLoopState(LoopState):
         loop, stack = self._at[0], self._loops.stack
         return stack if loop is None else stack[: stack.index(loop) + 1]
 
-    def _namespaces(self) -> list[Namespace]:
+    def namespaces(self) -> list[Namespace]:
+        """Where the script's variables are now."""
         return self._frames.namespaces(self._at[1])
 
     def _is_tracked(self, value: object) -> bool:
@@ -141,7 +143,7 @@ class ScriptLoopState(LoopState):
         self.found_objects.may_train(frame)
         with self._held():
             self._state.baseline()
-        self._asked.baseline(self._namespaces())
+        self._asked.baseline(self.namespaces())
 
     def grew(self) -> bool:
         """Whether an object trains that was not known at the last boundary."""
@@ -174,8 +176,8 @@ class ScriptLoopState(LoopState):
         part[COUNTED] = {
             "ended": [ended_to_state(one) for one in self._loops.root.ended],
             "loops": self._loops_to_state(),
-            "iterators": self._iterators().capture(self._namespaces()),
-            "asked": self._asked.capture(self._namespaces()),
+            "iterators": HeldIterators(self.passes).capture(self.namespaces()),
+            "asked": self._asked.capture(self.namespaces()),
         }
         if self.files is not None:
             part[FILES] = self.files.capture()
@@ -197,7 +199,7 @@ class ScriptLoopState(LoopState):
         )
 
     def unkept(self) -> Sequence[Unkept]:
-        return [*super().unkept(), *self._asked.unkept, *self._graphs]
+        return [*super().unkept(), *self._asked.unkept, *self._graphs, *unseen_models(self.namespaces())]
 
     def position(self) -> Position:
         running = self._running()
@@ -261,19 +263,22 @@ class ScriptLoopState(LoopState):
                 "Run the script as it was, or start a new run.",
             )
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
-        behind = self._asked.restore(states[COUNTED].get("asked", []), self._namespaces())
+        behind = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
         with self._held():
             self.restore_objects(states, source)
             gone = behind + [str(one) for one in self.restore_script(states)]
-            return gone + self._iterators().restore(states[COUNTED]["iterators"], self._namespaces())
-
-    def _iterators(self) -> HeldIterators:
-        return HeldIterators(self.passes)
+            return gone + HeldIterators(self.passes).restore(states[COUNTED]["iterators"], self.namespaces())
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""
         self.found_objects.find_again(self.saved_names(states), self._at[1])
         return set(self.saved_names(states)) - set(self.objects)
+
+    def lacks(self, states: Mapping[str, Any]) -> bool:
+        """Whether something is to be restored that is not there yet, such as what the first step makes."""
+        missing = bool(self.missing(states))
+        with self._held():
+            return missing or (SCRIPT in states and self._state.lacks(states[SCRIPT]))
 
     def entry(self, frame: FrameType) -> Any:
         """What the code at the beginning of an iteration needs to do again what it did: small, and a copy."""
@@ -283,13 +288,13 @@ class ScriptLoopState(LoopState):
             entry: dict[str, Any] = copied(
                 {"random": self.randomness(), "variables": variables}, self.translators
             )
-        return {**entry, "asked": self._asked.capture(self._namespaces())}
+        return {**entry, "asked": self._asked.capture(self.namespaces())}
 
     def restore_entry(self, entry: Any, states: Mapping[str, Any], frame: FrameType) -> None:
         """An iteration that was interrupted begins again; the objects are as at the boundary, which is in `states`."""
         self._at = (None, frame)
         self._objects_so_far(states)
-        self._asked.restore(entry.get("asked", []), self._namespaces(), partly=True)
+        self._asked.restore(entry.get("asked", []), self.namespaces(), partly=True)
         with self._held():
             self._state.restore(entry["variables"])
         self.set_randomness(entry["random"])
@@ -313,7 +318,7 @@ class ScriptLoopState(LoopState):
         self._at = (None, frame)
         with self._held():
             variables = copied(self._state.changed(), self.translators)
-            iterators = copied(self._iterators().capture(self._namespaces()), self.translators)
+            iterators = copied(HeldIterators(self.passes).capture(self.namespaces()), self.translators)
         return StepBegun(running, number, variables, self.randomness(), iterators)
 
     def effect(self, frame: FrameType | None) -> Any:
@@ -325,7 +330,7 @@ class ScriptLoopState(LoopState):
                 {"states": states, "variables": self._state.changed(), "random": self.randomness()},
                 self.translators,
             )
-        return {**effect, "asked": self._asked.capture(self._namespaces())}
+        return {**effect, "asked": self._asked.capture(self.namespaces())}
 
     def restore_effect(self, effect: Any, states: Mapping[str, Any], frame: FrameType) -> None:
         """A loop that was over is passed over: what it had changed is put back.
@@ -338,7 +343,7 @@ class ScriptLoopState(LoopState):
         self._objects_so_far(there)
         if effect is None:
             return
-        self._asked.restore(effect.get("asked", []), self._namespaces(), partly=True)
+        self._asked.restore(effect.get("asked", []), self.namespaces(), partly=True)
         with self._held():
             self._state.restore(effect["variables"])
         self.set_randomness(effect["random"])

@@ -64,7 +64,7 @@ def _must_make(loop_state: ScriptLoopState, session: Session | None, loops: Coun
     if session is None or session.restored is None:
         return False
     loop_state.at(None, loops.opening_frame())
-    return bool(loop_state.missing(session.restored.states))
+    return loop_state.lacks(session.restored.states)
 
 
 def catch_up(loop: RunningLoop) -> SavedLoop | None:

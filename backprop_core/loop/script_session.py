@@ -14,11 +14,13 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.earlier_attempt import may_go_back
 from backprop_core.errors import BackpropError, StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops
+from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
 from backprop_core.loop.script_resume import not_found_again
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import ranks_among
 from backprop_core.script_files import start as script_files
+from backprop_core.script_state.unseen_models import unseen_models
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
@@ -63,7 +65,8 @@ class ScriptSession:
 
     def may_begin(self) -> bool:
         """Whether the loop that is about to begin is this training's."""
-        own_box = "backprop" in sys.modules  # the package that only users import
+        # The package that only users import: a box of theirs may tell its boundaries itself.
+        own_box = "backprop" in sys.modules and not attach_rules.boxes_surround()
         return not (own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop())
 
     def may_resume(self) -> bool:
@@ -88,6 +91,18 @@ class ScriptSession:
         raise SystemExit(1) from None
 
     # -- it opens -------------------------------------------------------------------------------------------------
+
+    def _open_for_variables(self, loop: RunningLoop, frame: FrameType) -> None:
+        """Nobody tells of steps, so what trains is what the script's variables hold: unless that cannot be saved."""
+        loop_state = self.loop_state
+        assert loop_state is not None
+        loop_state.at(loop, frame)
+        unseen = unseen_models(loop_state.namespaces())
+        if unseen and not self.loops.going_back:
+            attach_rules.cannot_be_saved([one.name for one in unseen], unseen[0].type)
+            self._step_aside()
+            return
+        self._open(frame)
 
     def _open(self, frame: FrameType) -> None:
         loop_state = self.loop_state

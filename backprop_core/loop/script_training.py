@@ -137,7 +137,7 @@ class ScriptTraining(ScriptSession):
         if self.session is None:
             if not (loop.site.by_update or self.loops.iterations_are_steps):
                 return
-            self._guarded(lambda: self._open(frame))
+            self._guarded(lambda: self._open_for_variables(loop, frame))
             if self.session is None:
                 return
         self._guarded(lambda: self._at_boundary(loop, frame))

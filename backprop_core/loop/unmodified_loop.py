@@ -45,7 +45,6 @@ class AttachedBox:
     def __init__(self, framework_name: str, clock: Clock = SYSTEM) -> None:
         self._name = framework_name
         self._clock = clock
-        self._settings = attached_settings(framework_name)
         self.loop_state = LoopState(frameworks_in_use())
         self.loop_state.found = True
         self._hooks = ExitStack()
@@ -148,7 +147,9 @@ class AttachedBox:
         attach_rules.stand_by(lambda: None)
         try:
             ranks = ranks_among(self.loop_state.frameworks)
-            self.session: Session = session_among(ranks, self._settings, self.loop_state, self._clock)
+            self.session: Session = session_among(
+                ranks, attached_settings(self._name), self.loop_state, self._clock
+            )
             self.session.open()
         except (NotJoinedError, RankError):
             return

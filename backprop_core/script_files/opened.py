@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _EVENTS = frozenset({"open", "os.rename", "os.remove", "os.truncate", "os.mkdir"})
 _MOST_PATHS = 20_000
+_SMALL_BYTES = 1 << 26
+"""A larger file that is opened to be changed in place, such as a memory map, is not taken for one that will be."""
 _listener: OpenedFiles | None = None
 
 
@@ -75,7 +77,7 @@ class OpenedFiles:
         elif event == "os.remove":
             self._loses(_absolute(args[0], args[1]), in_place=False)
         elif event == "os.truncate":
-            self._loses(_absolute(args[0]), in_place=True)
+            self._loses(_path_of(args[0]), in_place=True)
         else:
             self._scope.add(_absolute(args[0], args[2]))
 
@@ -83,7 +85,7 @@ class OpenedFiles:
         path = _absolute(name)
         if len(self.opens) > _MOST_PATHS or not self._scope.holds(path):
             return
-        if flags & os.O_TRUNC:
+        if flags & os.O_TRUNC or (not flags & os.O_APPEND and _is_small(path)):
             self._before_loss(path, True)
         if flags & os.O_APPEND and path not in self.appended:
             self._before_append(path)
@@ -107,6 +109,16 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     ):
         return
     _listener.heard(event, args)
+
+
+def _is_small(path: str) -> bool:
+    """Whether there is something to lose that can be copied in no time."""
+    return os.path.isfile(path) and os.path.getsize(path) <= _SMALL_BYTES
+
+
+def _path_of(file: Any) -> str:
+    """Where a file lies that is named by a path or, as `os.ftruncate` does, by an open descriptor."""
+    return _absolute(f"/proc/self/fd/{file}" if type(file) is int else file)
 
 
 def _absolute(name: Any, folder: int = -1) -> str:

@@ -13,6 +13,7 @@ import xxhash
 from backprop_core.script_state.arrays import Reader, facts, is_mutable, looks, memory_of, view_of
 from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.kinds import Kind, Kinds, Plan
+from backprop_core.script_state.making import arguments_of
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.state_dicts import digest_of_plain, storable
 from backprop_core.script_state.trackables import track
@@ -259,7 +260,10 @@ class Comparison:
         if node.kind is Kind.ELSEWHERE or (node.cold and not another):
             return
         if node.kind is Kind.OPAQUE:
-            if another and not (known is None and self._is_made_again(node)):
+            arguments = arguments_of(node.value) if another or node.name in self._sticky else None
+            if arguments is not None:
+                self._store(node, {"arguments": arguments}, True)
+            elif another and not (known is None and self._is_made_again(node)):
                 self._found.unkept.append(replaced(node.name, node.plan.text))
             return
         points_anew = not made.isdisjoint(node.refs)

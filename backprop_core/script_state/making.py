@@ -1,4 +1,4 @@
-"""New collections, generators and tuples; classes and functions found by name. No code of the script's runs here."""
+"""New collections, generators, tuples and plain instances; classes and functions by name. No code of the script's runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from backprop_core.script_state.kinds import Kind, Kinds
+from backprop_core.script_state.attributes import classes_of, own_names
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_the_scripts
 
 _EMPTY: Final[Mapping[str, Any]] = {
     "builtins.list": list,
@@ -40,6 +41,65 @@ def empty(kind: Kind, data: Any, type_text: str) -> Any:
     if type_text in _EMPTY:
         return _EMPTY[type_text]()
     raise NotMadeError(f"a {type_text.rpartition('.')[2]} of the script's own would have to be made")
+
+
+def plain_instance(type_text: str, slots: Mapping[str, Any]) -> Any:
+    """An instance of an installed package's class without its attributes, all of which are in `slots`; its code is not run.
+
+    Raises:
+        NotMadeError: the class is the script's, not loaded, or more than its attributes; or one of these is a process's own.
+    """
+    short = type_text.rpartition(".")[2]
+    kind = _class_called(type_text)
+    if kind is None or is_the_scripts(kind) or not _is_made_by_object(kind):
+        raise NotMadeError(f"a {short} would have to be made")
+    if any(type(written) is dict and "handle" in written for written in slots.values()):
+        raise NotMadeError(f"a {short} with something of the earlier process would have to be made")
+    return object.__new__(kind)
+
+
+def _is_made_by_object(kind: type) -> bool:
+    return not any("__new__" in own_names(one) for one in classes_of(kind) if one is not object)
+
+
+def arguments_of(value: object) -> list[Any] | None:
+    """What an installed package's class takes to make a `value` like this one: plain values, as its `__reduce__` tells."""
+    kind = type(value)
+    if is_the_scripts(kind) or kind.__reduce__ is object.__reduce__:
+        return None
+    try:
+        told = kind.__reduce__(value)
+    except Exception:
+        return None
+    if not (type(told) is tuple and len(told) == 2 and told[0] is kind and type(told[1]) is tuple):
+        return None
+    return list(told[1]) if all(type(one) in MARSHALLED for one in told[1]) else None
+
+
+def made_of(type_text: str, arguments: list[Any]) -> Any:
+    """An object of an installed package's class, of the arguments that it has told.
+
+    Raises:
+        NotMadeError: the class is the script's or not loaded, or does not take them.
+    """
+    kind, short = _class_called(type_text), type_text.rpartition(".")[2]
+    if kind is None or is_the_scripts(kind):
+        raise NotMadeError(f"a {short} would have to be made")
+    try:
+        return kind(*arguments)
+    except Exception as error:
+        raise NotMadeError(f"{short} could not be made: {type(error).__name__}") from None
+
+
+def _class_called(type_text: str) -> type | None:
+    words = type_text.split(".")
+    for length in range(len(words) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(words[:length]))
+        for word in words[length:]:
+            found = None if found is None else vars(found).get(word)
+        if isinstance(found, type):
+            return found
+    return None
 
 
 def generator(state: Any, kinds: Kinds) -> Any:

@@ -11,6 +11,8 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from backprop_core.script_state.boxes import BoxUse, box_use
+
 STEP_ATTRIBUTES = frozenset(
     {
         "step",
@@ -42,21 +44,25 @@ class Program:
     Attributes:
         mentions: names that a function mentions, its own nested functions included.
         steps: functions that hold a marker of a training step.
+        updates: functions that give a variable a value made from it.
         may_step: functions through which such a marker can be reached.
         may_loop: functions through which a loop can be reached that a training step can be reached through, or a step that
             is given a function and may be a whole training by itself (L-BFGS).
         followed: functions after whose end more training can come, in the same iteration of whatever loop calls them.
         any_step: some marker was seen; if none was, loops that update their variables are taken for trainings.
         any_arrays: something is imported that such a training needs.
+        boxes: how the files use time boxes of ours.
     """
 
     mentions: dict[str, set[str]] = field(default_factory=dict)
     steps: set[str] = field(default_factory=set)
+    updates: set[str] = field(default_factory=set)
     may_step: set[str] = field(default_factory=set)
     may_loop: set[str] = field(default_factory=set)
     followed: set[str] = field(default_factory=set)
     any_step: bool = False
     any_arrays: bool = False
+    boxes: set[BoxUse] = field(default_factory=set)
     _blocks: list[tuple[str, Sequence[ast.stmt]]] = field(default_factory=list)
 
     def add(self, tree: ast.Module) -> None:
@@ -66,15 +72,18 @@ class Program:
                 self.mentions.setdefault(node.name, set()).update(names_in(node.body))
                 if holds_step(node.body):
                     self.steps.add(node.name)
+                if updates_a_variable(node.body):
+                    self.updates.add(node.name)
                 if isinstance(node, FunctionNode):
                     self._blocks.append((node.name, node.body))
         self.any_step |= holds_step(tree.body)
         self.any_arrays |= any(name.partition(".")[0] in ARRAYS for name in modules_imported(tree))
+        self.boxes.add(box_use(tree))
         self._blocks.append(("", tree.body))
         self._close()
 
     def _close(self) -> None:
-        self.may_step = self._through(self.steps)
+        self.may_step = self._through(self.updates if self.by_update else self.steps)
         self.may_loop = self._through({name for name, body in self._blocks if self._holds_loop(body)})
         self._find_followed()
 
@@ -129,14 +138,25 @@ class Program:
                 self._follow(inner, behind=later and not isinstance(statement, ast.For | ast.While))
 
     @property
+    def by_update(self) -> bool:
+        """Whether no marker is known to the script, so that what updates a variable is taken for a training step."""
+        return self.any_arrays and not self.any_step
+
+    @property
+    def boxes_surround(self) -> bool:
+        """Whether there are time boxes, and all of them only stand around loops."""
+        return BoxUse.SURROUNDS in self.boxes and BoxUse.DRIVES not in self.boxes
+
+    @property
     def may_train(self) -> bool:
         """Whether any file has a loop that a training step can be reached through, or may have one without a framework."""
-        return bool(self.may_loop) or (self.any_arrays and not self.any_step)
+        return bool(self.may_loop) or self.by_update
 
     def can_step(self, body: Iterable[ast.stmt]) -> bool:
         """Whether a training step can be reached through `body`."""
         body = list(body)
-        return holds_step(body) or bool(names_in(body) & self.may_step)
+        marked = updates_a_variable(body) if self.by_update else holds_step(body)
+        return marked or bool(names_in(body) & self.may_step)
 
 
 def _blocks_of(statement: ast.stmt) -> Iterator[Sequence[ast.stmt]]:

@@ -1,19 +1,29 @@
 """Putting a difference back: in place and by name, nothing before all of it has been looked at.
 
-Collections, arrays and generators that this process does not have are made; objects of the script's classes never are.
+Collections, arrays and generators that this process does not have are made, and plain objects of installed packages; objects
+of the script's classes never are.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.script_state import arrays
 from backprop_core.script_state.kinds import Kind, Kinds
-from backprop_core.script_state.making import NotMadeError, empty, found_by_name, generator, tuple_of
+from backprop_core.script_state.making import (
+    NotMadeError,
+    empty,
+    found_by_name,
+    generator,
+    made_of,
+    plain_instance,
+    tuple_of,
+)
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.trackables import track
@@ -22,6 +32,7 @@ from backprop_core.script_state.writing import fill, set_slot, unset_slot
 IN_PLACE = "in_place"
 """Set in a difference, new collections are filled in place where this process has them: the statement that is running
 may have read a variable already, as `losses.append(optimizer.step(closure))` has."""
+_NOT_HERE = "it is not here"
 _BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)
 
 
@@ -100,6 +111,16 @@ class Restoring:
                 self._write(entry)
         return self._result
 
+    def lacks(self) -> bool:
+        """Whether an object is not here that was stored, or referred to, and that is not made again by us."""
+        try:
+            self._read()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return False  # `run` tells of it
+        return any(one.why == _NOT_HERE for one in self._result.missing) or any(
+            name not in self._objects for name in self._state["paths"]
+        )
+
     # -- looking -----------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
@@ -113,11 +134,12 @@ class Restoring:
             try:
                 target = self._roots.follow(_path(node["path"]))
             except NotThereError:
-                target, there = None, False
+                target = self._made_plainly(kind, node)
+                there = target is not None
             else:
                 there = True
             entry = _Entry(name, kind, node["data"], target, make=False)
-            why = self._unfit(entry, node) if there else "it is not here"
+            why = self._unfit(entry, node) if there else _NOT_HERE
             if not there or why or (node["new"] and not self._is_filled(kind, target)):
                 entry.make = True
                 if kind in (*_BY_SLOT, Kind.STATE_DICT) or (not node["new"] and there):
@@ -126,10 +148,22 @@ class Restoring:
                     continue
             self._entries.append(entry)
 
+    def _made_plainly(self, kind: Kind, node: Mapping[str, Any]) -> Any:
+        """What a package's method made while it trained, such as the optimizer of an estimator; None where it cannot be."""
+        if kind is not Kind.INSTANCE:
+            return None
+        with suppress(NotMadeError):
+            return plain_instance(node["type"], node["data"]["slots"])
+        return None
+
     def _is_filled(self, kind: Kind, target: Any) -> bool:
         """Whether a new collection is put into the one that is here."""
         taken = any(entry.target is target for entry in self._entries)
-        return bool(self._state.get(IN_PLACE)) and kind not in (Kind.ARRAY, Kind.RANDOM) and not taken
+        return (
+            bool(self._state.get(IN_PLACE))
+            and kind not in (Kind.ARRAY, Kind.RANDOM, Kind.OPAQUE)
+            and not taken
+        )
 
     def _unfit(self, entry: _Entry, node: Mapping[str, Any]) -> str:
         """Why the object that is here cannot be changed into what was stored, as half a sentence, or nothing."""
@@ -163,6 +197,8 @@ class Restoring:
                 shared = self._shared(entry.data)
                 new = arrays.made(entry.data["array"], entry.data) if shared is None else shared
                 self._objects[entry.name] = new
+            elif entry.kind is Kind.OPAQUE:
+                self._objects[entry.name] = made_of(self._type_of(entry), entry.data["arguments"])
             elif entry.kind is Kind.RANDOM:
                 self._objects[entry.name] = generator(entry.data["state"], self._kinds)
             else:
@@ -209,6 +245,8 @@ class Restoring:
             self._put(entry.name)
         elif entry.kind is Kind.RANDOM:
             track(entry.name, target, self._kinds.frameworks).restore(entry.data["state"])
+            self._put(entry.name)
+        elif entry.kind is Kind.OPAQUE:
             self._put(entry.name)
         elif entry.kind in _BY_SLOT:
             self._write_slots(entry, target)

@@ -22,7 +22,6 @@ from backprop_core.script_state.program import (
     holds_step,
     is_generator,
     names_in,
-    updates_a_variable,
 )
 
 TICKS = "__backprop_ticks__"
@@ -233,11 +232,10 @@ class _Counting(ast.NodeTransformer):
         program, body = self._program, node.body
         header: list[ast.AST] = [node.iter if isinstance(node, ast.For) else node.test]
         trains = program.can_step(body) or (isinstance(node, ast.While) and holds_step(header))
-        by_update = not (program.any_step or trains) and program.any_arrays and updates_a_variable(body)
         function = self._scopes[-1]
-        if not trains and not by_update and (is_generator(function) or not self._evaluates(body)):
+        if not trains and (is_generator(function) or not self._evaluates(body)):
             return None
-        if by_update and is_generator(function):
+        if program.by_update and is_generator(function):
             return None
         scope = ".".join(self._scope)
         number = self._count[scope] = self._count.get(scope, 0) + 1
@@ -245,15 +243,15 @@ class _Counting(ast.NodeTransformer):
             one
             for statement in body
             for one in ast.walk(statement)
-            if isinstance(one, ast.For | ast.While) and (program.can_step(one.body) or by_update)
+            if isinstance(one, ast.For | ast.While) and program.can_step(one.body)
         ]
         return Site(
             key=f"{self._module}:{scope or '<module>'}#{number}",
             where=f"{self._file}:{node.lineno}",
-            trains=trains or by_update,
+            trains=trains,
             holds_loops=bool(inner) or program.can_loop(body),
             followed=trains and (self._is_followed() or any(program.can_loop(rest) for rest in self._behind)),
-            by_update=by_update,
+            by_update=trains and program.by_update,
         )
 
     def _is_followed(self) -> bool:

@@ -156,6 +156,10 @@ class ScriptState:
             self._sticky[name] = self._sticky.get(name, frozenset()) | slots
         return restored
 
+    def lacks(self, state: Mapping[str, Any]) -> bool:
+        """Whether `restore` would miss an object, which the script may be about to make. Changes nothing."""
+        return Restoring(state, self._reachable(), self._kinds).lacks()
+
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
         for node in nodes:

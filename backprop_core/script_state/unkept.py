@@ -14,16 +14,19 @@ class Unkept:
         type: the name of its class.
         why: half a sentence.
         what_to_do: a sentence.
+        certain: it is known to change; otherwise nobody can see whether it does.
     """
 
     name: str
     type: str
     why: str
     what_to_do: str
+    certain: bool = True
 
     def __str__(self) -> str:
         short = self.type.rpartition(".")[2]
-        return f"`{self.name}` ({short}) changes during training and cannot be kept: {self.why}. {self.what_to_do}"
+        changes = "changes" if self.certain else "may change"
+        return f"`{self.name}` ({short}) {changes} during training and cannot be kept: {self.why}. {self.what_to_do}"
 
 
 def in_short(found: list[Unkept]) -> list[Unkept]:
@@ -75,6 +78,17 @@ def cannot_store(name: str, kind: str, why: str) -> Unkept:
         why.rstrip("."),
         f"Replace it by numbers, text, arrays or tensors, or call box.track({_last(name)}=...) with an object that has "
         "state_dict() and load_state_dict().",
+    )
+
+
+def unseen_model(name: str, kind: str) -> Unkept:
+    """A model of a library in C, which changes without a trace in Python."""
+    return Unkept(
+        name,
+        kind,
+        "its library keeps it in memory of its own, where nothing can be seen of it",
+        "Have the script save it, and take it back on a resume: --checkpoint-glob 'out/*' --resume-flag FLAG.",
+        certain=False,
     )
 
 

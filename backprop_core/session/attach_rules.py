@@ -38,6 +38,8 @@ _COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
 _counted = False
+_newest: object = None
+_surround = False
 
 
 def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
@@ -116,6 +118,17 @@ def counts_loops() -> bool:
     return _counted
 
 
+def boxes_only_surround() -> None:
+    """The script has been read: it has time boxes that stand around its loops, and none that tells boundaries itself."""
+    global _surround
+    _surround = True
+
+
+def boxes_surround() -> bool:
+    """Whether the script's time boxes only stand around its loops, so that these may be counted."""
+    return _surround
+
+
 def stand_by(step_aside: Callable[[], None]) -> None:
     """Something waits for a training of any kind; `step_aside` is called when a session is opened by somebody else."""
     global _standing_by
@@ -127,10 +140,11 @@ def a_session_was_opened() -> bool:
     return _sessions > 0
 
 
-def session_opens() -> None:
+def session_opens(session: object = None) -> None:
     """A session opens in this process: whoever stood by steps aside."""
-    global _standing_by, _sessions
+    global _standing_by, _sessions, _newest
     _sessions += 1
+    _newest = session
     step_aside, _standing_by = _standing_by, None
     if step_aside is not None:
         step_aside()
@@ -140,11 +154,30 @@ def session_opens() -> None:
         files.session_opens()
 
 
+def newest_session() -> object:
+    """The session that was opened last; None where there was none."""
+    return _newest
+
+
 def trains_beside(pid: int, more: str = "") -> None:
     """One line about a training in this process that is not saved, because process `pid` has, or had, the run's session."""
     _print(
         f"process {os.getpid()} trains as well, and the session of this run is that of process {pid}: what this one trains "
         f"is not saved.{more}"
+    )
+
+
+def cannot_be_saved(names: Sequence[str], kind: str) -> None:
+    """One line about a training whose model nobody can look into: it is not saved, and begins anew on a resume."""
+    package, _, short = kind.rpartition(".")
+    again = (
+        " There is nothing to go back to: it begins anew." if os.environ.get(contract.RESUME) == "1" else ""
+    )
+    named, package = ", ".join(f"`{name}`" for name in names), package.partition(".")[0]
+    _print(
+        f"{named} ({package}'s {short}) cannot be kept: its library keeps it in memory of its own, where nothing can be "
+        f"seen of it. This training is governed from outside, and a resume begins anew.{again} Where the script saves it "
+        "itself: --checkpoint-glob 'out/*' --resume-flag FLAG."
     )
 
 

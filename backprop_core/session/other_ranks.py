@@ -61,7 +61,7 @@ class FollowingSession(Session):
             CheckpointError: the checkpoint cannot be read from this rank.
             RankError: it cannot be read from another one.
         """
-        attach_rules.session_opens()
+        attach_rules.session_opens(self)
         self._opening = self._ranks.share(None)
         if self._opening.error:
             if self.settings.attached:

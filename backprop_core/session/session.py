@@ -106,7 +106,7 @@ class Session:
             UsageError, StoreError: what was asked for cannot be done; nothing was begun.
         """
         settings, clock = self.settings, self.clock
-        attach_rules.session_opens()
+        attach_rules.session_opens(self)
         environ = settings.environ
         if any(map(environ.get, JOB_VARIABLES)):
             from backprop_core.deadline.scheduler import with_job_end  # late: it needs subprocess

@@ -141,13 +141,24 @@ def _from_environ(environ: Mapping[str, str], name: str, *, zero_allowed: bool) 
     return parse_duration(value, name, zero_allowed=zero_allowed)
 
 
+_asked: SessionSettings | None = None
+
+
+def ask_for(settings: SessionSettings) -> None:
+    """The script has said, by a box around loops that are counted, how the training in this process is to be boxed."""
+    global _asked
+    _asked = settings
+
+
 def attached_settings(framework: str, environ: Mapping[str, str] | None = None) -> SessionSettings:
-    """Those of a session that the script did not ask for.
+    """Those of a session that the script did not ask for, or of which it has only said how it is to be boxed.
 
     A script that is handed its own checkpoint (`--resume-flag`) restores itself: nothing is restored over it.
     """
     environ = os.environ if environ is None else environ
     resume: Resume = False if environ.get(contract.SCRIPT_RESUMES) else "auto"
+    if _asked is not None:
+        return replace(_asked, framework=framework, resume=resume, environ=environ, attached=True)
     settings = make_settings(origin="backprop run", framework=framework, resume=resume, environ=environ)
     return replace(settings, attached=True)
 

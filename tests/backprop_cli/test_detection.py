@@ -96,6 +96,9 @@ def test_what_is_not_known_is_told_once_and_in_time() -> None:
     assert waits.look(159.0, recognised=False) == ""
     assert "its box has not begun" in waits.look(160.0, recognised=False)
     assert Unrecognised(100.0, 600.0, silent=True).look(200.0, recognised=False) == ""
+    imports = Unrecognised(100.0, 600.0)
+    assert imports.look(399.0, recognised=False, imports=True) == ""
+    assert "no training was recognised" in imports.look(400.0, recognised=False, imports=True)
 
 
 @pytest.mark.parametrize("saves", [False, True])

@@ -88,6 +88,19 @@ def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> Non
     assert _lines(backprop, "cut") == theirs, said
 
 
+def test_boxes_follow_each_other_until_a_plain_script_is_done(backprop: CommandLine) -> None:
+    """--until-done completes a script that has never heard of us, in as many boxes as it takes, with the uncut trace."""
+    assert whole(backprop, NUMBERS, "-", "whole", "0").returncode == 0
+    box_s = 2.5 + 2 * backprop.start_s
+    script = (str(NUMBERS), "--", "-", "cut", f"{2.2 * box_s / 160:.4f}")
+    done = backprop("run", "-m", f"{box_s / 60:.4f}", "--until-done", "--run-id", "cut", *script)
+    assert done.returncode == 0, done.stderr
+    outcomes = [attempt["outcome"] for attempt in backprop.record("cut")["attempts"]]
+    assert outcomes == ["timeboxed"] * (len(outcomes) - 1) + ["completed"]
+    assert len(outcomes) >= 2
+    assert _lines(backprop, "cut") == _lines(backprop, "whole"), done.stderr
+
+
 @pytest.mark.parametrize(
     "shape",
     [

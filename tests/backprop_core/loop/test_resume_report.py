@@ -39,7 +39,7 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
         ),
         (
             replace(GIVEN, in_block=True),
-            f"Two lines make it exact, in place of the loop: {BATCHES} Or leave the block out: 'backprop run' counts",
+            f"Two lines make it exact, in place of the loop: {BATCHES} Or start the script with 'backprop run'",
             "with backprop",
         ),
         (replace(GIVEN, counters=True), "after its first 12 batches.", "counters"),

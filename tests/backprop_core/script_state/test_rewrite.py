@@ -209,6 +209,28 @@ def test_loops_of_a_script_without_any_framework_are_counted() -> None:
     assert [(site.key, site.by_update) for site in sites] == [("__main__:<module>#1", True)]
 
 
+def test_a_loop_around_a_function_that_updates_is_a_training_without_any_framework() -> None:
+    """Epochs that call a function or a method in which the weights change are counted, with what comes behind them."""
+    sites = made(
+        """
+        import numpy
+        class Fit:
+            def epoch(self):
+                for rows in self.batches:
+                    self.weights -= 0.1 * rows.mean(0)
+        fit = Fit()
+        for number in range(8):
+            fit.epoch()
+        for number in range(8):
+            print(number)
+        """
+    ).sites
+    assert [(site.key, site.by_update, site.holds_loops) for site in sites] == [
+        ("__main__:Fit.epoch#1", True, False),
+        ("__main__:<module>#1", True, True),
+    ]
+
+
 def test_future_imports_encodings_and_docstrings_survive() -> None:
     """What compile reads from the text is in the code: annotations stay text, a Latin-1 file is read as such."""
     source = '# -*- coding: latin-1 -*-\n"""Doc."""\nfrom __future__ import annotations\nword = "\xe9"\nx: nowhere = 1\n'
