@@ -11,6 +11,7 @@ from backprop_core import contract
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
+    from typing import Any
 
     from backprop_core.script_state.program import Program
 
@@ -98,7 +99,7 @@ class LocalCode:
             if program.boxes_surround:
                 from backprop_core.session.attach_rules import boxes_only_surround
 
-                boxes_only_surround()
+                boxes_only_surround(_counted_box)
         except (SyntaxError, ValueError):
             return None  # Python tells of it in its own words
         except Exception as error:
@@ -180,3 +181,10 @@ class LocalCode:
                     if os.path.isfile(file) and self.is_local(file):
                         found.append(file)
         return found
+
+
+def _counted_box(settings: Any) -> object:
+    """A time box of the script's, which has been read to stand around its loops only."""
+    from backprop_core.loop.counted_box import made_around_counted_loops
+
+    return made_around_counted_loops(settings)

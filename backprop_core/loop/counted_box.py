@@ -14,12 +14,7 @@ from backprop_core.runs.process import boot_id
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.session import Session
-from backprop_core.session.settings import ask_for
-
-
-def surrounds_counted_loops() -> bool:
-    """Whether a box that the script opens now need only surround its loops, because they are counted."""
-    return attach_rules.boxes_surround() and loops().is_followed() and not attach_rules.is_one_of_several()
+from backprop_core.session.settings import SessionSettings, ask_for
 
 
 class CountedBox(TimeBox):
@@ -88,3 +83,10 @@ class CountedBox(TimeBox):
         else:
             self._ended, _ = how_it_ended(error)
         return False
+
+
+def made_around_counted_loops(settings: SessionSettings) -> CountedBox | None:
+    """A box that only surrounds its loops; None where they are not counted, and among ranks."""
+    if not loops().is_followed() or attach_rules.is_one_of_several():
+        return None
+    return CountedBox(settings, {})

@@ -20,6 +20,7 @@ from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import BoxFacts, how_it_ended, how_it_was_left
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
@@ -286,12 +287,8 @@ def timebox(
         strict=strict,
         framework=", ".join(framework.name for framework in frameworks_in_use()),
     )
-    if not objects and "backprop_core.loop.counted_loops" in sys.modules:
-        from backprop_core.loop.counted_box import CountedBox, surrounds_counted_loops
-
-        if surrounds_counted_loops():
-            return CountedBox(settings, {})
-    return TimeBox(settings, objects)
+    counted = None if objects else attach_rules.box_around_counted_loops(settings)
+    return counted if isinstance(counted, TimeBox) else TimeBox(settings, objects)
 
 
 __all__ = ["BackpropError", "LeaveBox", "TimeBox", "timebox"]

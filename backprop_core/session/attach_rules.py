@@ -15,6 +15,7 @@ from backprop_core.launched_rank import is_first
 TYPE_CHECKING = False  # typing itself would cost every start 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 _MAY_ATTACH: Mapping[str, frozenset[str]] = {
     "auto": frozenset({"pytorch", "lightning", "keras", "transformers"}),
@@ -39,7 +40,7 @@ _standing_by: Callable[[], None] | None = None
 _sessions = 0
 _counted = False
 _newest: object = None
-_surround = False
+_surround: Callable[[Any], object] | None = None
 
 
 def may_attach(framework: str, *, every_rank: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
@@ -118,15 +119,24 @@ def counts_loops() -> bool:
     return _counted
 
 
-def boxes_only_surround() -> None:
-    """The script has been read: it has time boxes that stand around its loops, and none that tells boundaries itself."""
+def boxes_only_surround(make: Callable[[Any], object]) -> None:
+    """The script has been read: it has time boxes that stand around its loops, and none that tells boundaries itself.
+
+    Args:
+        make: a box of such settings, or None where its loops are not counted after all.
+    """
     global _surround
-    _surround = True
+    _surround = make
 
 
 def boxes_surround() -> bool:
     """Whether the script's time boxes only stand around its loops, so that these may be counted."""
-    return _surround
+    return _surround is not None
+
+
+def box_around_counted_loops(settings: Any) -> object:
+    """The box that the script asks for, where it need only show the session of its counted loops; else None."""
+    return None if _surround is None else _surround(settings)
 
 
 def stand_by(step_aside: Callable[[], None]) -> None:
