@@ -48,7 +48,9 @@ class BackpropCallback(BoxCallback, keras.callbacks.Callback):  # type: ignore[m
         """
         self._box = None
         caller = sys._getframe(1)
-        self._box = begun(lambda: self._begin(caller), name="keras", attached=self.is_attached)
+        self._box = begun(
+            lambda: self._opens(lambda: self._begin(caller)), name="keras", attached=self.is_attached
+        )
 
     def _begin(self, caller: FrameType) -> FitBox:
         fit = running_fit(self, caller)

@@ -66,7 +66,10 @@ class BackpropCallback(BoxCallback, Callback):  # type: ignore[misc]
             says = trainer.is_global_zero
             self._fit = None
             self._fit = begun(
-                lambda: self._opened(trainer), name="lightning", attached=self.is_attached, says=says
+                lambda: self._opens(lambda: self._opened(trainer)),
+                name="lightning",
+                attached=self.is_attached,
+                says=says,
             )
             if self._fit is None:
                 session_opens()  # nobody else watches Lightning's loop in our place

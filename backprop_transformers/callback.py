@@ -57,8 +57,9 @@ class BackpropCallback(BoxCallback, TrainerCallback):
             UsageError, StoreError: what was asked for cannot be done; nothing was begun.
         """
         check_needs(trainer)
+        self._training = None
         training = TrainBox(self._settings, trainer, self._clock, lenient=self.is_attached)
-        training.open()
+        self._opens(training.open)
         self._training = training
         return training
 

@@ -75,7 +75,7 @@ class TimeBox(BoxFacts):
         if ranks is None:
             _check_alone(self._settings.environ, loop_state.frameworks)
         session = session_among(ranks, self._settings, loop_state, self._clock)
-        session.open()
+        self._opens(session.open)
         restorer = LoopRestorer(session, loop_state)
         self._session, self._parts = (
             session,

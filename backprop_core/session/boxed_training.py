@@ -161,8 +161,17 @@ class BoxFacts:
     """What `timebox` and every callback tell about their training, before it, in it, and after it.
 
     Before a training begins, and where there is no box, there is no deadline and no run: `remaining` is infinite, `run_id`
-    empty. After it the facts are those of the training that ended last.
+    empty. After it the facts are those of the training that ended last; one whose box could not be opened has failed.
     """
+
+    _unopened = False
+
+    def _opens(self, begin: Callable[[], T]) -> T:
+        """What `begin` returns, which opens the box."""
+        self._unopened = True
+        made = begin()
+        self._unopened = False
+        return made
 
     def _teller(self) -> Teller | None:
         """Who knows them; None before a training begins."""
@@ -172,7 +181,9 @@ class BoxFacts:
     def outcome(self) -> Outcome:
         """How the last training ended; `running` while it has not."""
         teller = self._teller()
-        return Outcome.RUNNING if teller is None else teller.outcome
+        if teller is None:
+            return Outcome.FAILED if self._unopened else Outcome.RUNNING
+        return teller.outcome
 
     @property
     def checkpoint(self) -> Path | None:

@@ -196,6 +196,7 @@ class AdapterContract(ABC):
         made = told["unknown run"]
         assert made["error"].partition(":")[0].endswith("Error")
         assert "never-seen" in made["error"]
+        assert made["facts"]["after"]["outcome"] == "failed"
         assert made["steps"] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_box_that_cannot_be_opened_says_why(made: dict[str, Any]) -> None:
     """Lightning tells the callback of its own error: the sentence for the user is not hidden behind another."""
     refused = made["cannot_open"]
     assert "There is no checkpoint at" in refused["error"]
-    assert (refused["outcome"], refused["left"]) == ("failed", 0.0)
+    assert (refused["outcome"], refused["left"]) == ("failed", math.inf)
 
 
 def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
@@ -156,7 +157,7 @@ def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
 
 def test_other_entry_points_are_left_alone(made: dict[str, Any]) -> None:
     """validate, test, predict, the tuner and fast_dev_run open no box."""
-    assert made["left_alone"] == {"opened": None, "outcome": "running"}
+    assert made["left_alone"] == {"opened": "", "outcome": "running"}
 
 
 def test_a_deadline_inside_a_validation_is_kept(made: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from backprop_core.testing.adapter_contract import AdapterContract
 
 
+@pytest.mark.long
 class TestLightning(AdapterContract):
     package = "lightning.pytorch"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backprop_core.testing.adapter_contract import AdapterContract
 
 
+@pytest.mark.long
 class TestTransformers(AdapterContract):
     @classmethod
     def driver(cls) -> str:
