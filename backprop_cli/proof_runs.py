@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, UsageError
+from backprop_core.governor import kernel
 from backprop_core.prove.cuts import Cut, CutKind
 from backprop_core.prove.orders import Orders
 from backprop_core.prove.scratch import Scratch
@@ -23,7 +24,17 @@ _LAST_S = 2.0
 """A box of less is not begun: what it would train could not be compared."""
 _TAIL_LINES = 15
 _POLL_S = 0.2
+_END_S = 10.0
 KILLED = 128 + 9
+_REFUSALS = (
+    "does not have a deterministic implementation",
+    "this operation is not deterministic",
+    "deterministic GPU implementation",
+    "when determinism is enabled",
+)
+"""So PyTorch and TensorFlow name an operation that they were told to refuse."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""They end a proof."""
 
 
 class BoxOverError(BackpropError):
@@ -82,6 +93,7 @@ class ProofRuns:
         steps: how far each run trains.
         progress: told the step that a run has reached.
         environ: of the command and the script.
+        inherited: file descriptors that the command's processes get.
     """
 
     def __init__(
@@ -94,8 +106,10 @@ class ProofRuns:
         ends_at: float,
         progress: Callable[[int], None] = lambda step: None,
         environ: Mapping[str, str] = os.environ,
+        inherited: Sequence[int] = (),
     ) -> None:
         self._root = root
+        self._inherited = inherited
         self._scratch = scratch
         self._script = script
         self._steps = steps
@@ -211,14 +225,27 @@ class ProofRuns:
             contract.PROVE: str(told),
         }
         with (self._root / f"{name}.log").open("ab") as log:
-            child = subprocess.Popen(
-                words, cwd=self._scratch.work, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            # No signal comes between the start of the process and the place from which it is ended.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             try:
-                return self._wait(child, orders.stream)
-            except BaseException:
-                self._end(child)
-                raise
+                child = subprocess.Popen(
+                    words,
+                    cwd=self._scratch.work,
+                    env=env,
+                    pass_fds=self._inherited,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=_begin_of_child(before),  # noqa: PLW1509 - this process has one thread
+                )
+                try:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                    return self._wait(child, orders.stream)
+                except BaseException:
+                    self._end(child)
+                    raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _wait(self, child: subprocess.Popen[bytes], stream: Path) -> int:
         while True:
@@ -234,11 +261,12 @@ class ProofRuns:
 
     @staticmethod
     def _end(child: subprocess.Popen[bytes]) -> None:
-        """The command ends its script in order when it is asked to; twice, now."""
-        for ask in (child.terminate, child.terminate, child.kill):
-            ask()
+        """What it would save is not wanted: the command ends its script at once when it is interrupted twice."""
+        asks = [(signal.SIGTERM, _POLL_S), (signal.SIGINT, _POLL_S), (signal.SIGINT, _END_S)]
+        for number, wait_s in [*asks, (signal.SIGKILL, _END_S)]:
+            child.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
-                child.wait(10)
+                child.wait(wait_s)
                 return
 
     def _tail(self, name: str) -> str:
@@ -250,8 +278,8 @@ class ProofRuns:
         """What the frameworks named when they were told to refuse it; empty where they named nothing."""
         log = (self._root / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         for line in log.splitlines():
-            if "deterministic" in line and ("does not have" in line or "not deterministic" in line):
-                return line.strip().split(". ")[0]
+            if any(words in line for words in _REFUSALS):
+                return line.strip().split(". ")[0].rstrip(".")
         return ""
 
 
@@ -283,6 +311,12 @@ def _step_of(stream: Path) -> int:
     return last
 
 
-def remove_all(root: Path) -> None:
-    """Leave nothing behind."""
-    shutil.rmtree(root, ignore_errors=True)
+def _begin_of_child(mask: Iterable[int]) -> Callable[[], None]:
+    """What a process of the command does first: it ends when the proof is killed, and hears signals as the proof did."""
+    dies_with_us = kernel.death_signal_setter()
+
+    def begin() -> None:
+        dies_with_us()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return begin

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from backprop_cli.proof_runs import BoxOverError, Done, ProofRuns, ResumeFailedError, ScriptFailedError
+from backprop_core.errors import BackpropError
 from backprop_core.prove.causes import Cause, cause_of
 from backprop_core.prove.comparison import Compared
 from backprop_core.prove.cuts import plan_cuts
@@ -68,7 +68,11 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     if why is not None:  # two runs were alike by luck
         return _not_reproducible(runs, before_cuts, why, first, second, say)
     without = names_of_the_attempt(compared) | names_of_the_attempt(before_cuts)
-    return _compared(first, second, cut, without, planned=len(planned))
+    proof = _compared(first, second, cut, without, planned=len(planned))
+    if trained < steps and proof.verdict is ProofVerdict.IDENTICAL:
+        ended = f"The training ended after {_count(trained, 'step')}; {steps} were asked for."
+        proof = replace(proof, notes=[ended, *proof.notes])
+    return proof
 
 
 def _compared(first: Done, second: Done, cut: Done, without: frozenset[str], *, planned: int) -> Proof:
@@ -143,22 +147,7 @@ def _not_reproducible(
 ) -> Proof:
     """The script itself differs from run to run; a third run has the frameworks name the operation."""
     say("the two differ: training them once more with deterministic operations only")
-    notes = []
-    with suppress(BoxOverError):
-        named = ""
-        try:
-            third = runs.whole("deterministic", deterministic=True)
-        except ScriptFailedError:
-            named = runs.nondeterministic_operation("deterministic")
-        else:
-            _, still = reproducible(first.streams, third.streams)
-            notes.append(
-                "With torch.use_deterministic_algorithms(True) nothing was refused: the cause lies elsewhere."
-                if still is not None
-                else "With torch.use_deterministic_algorithms(True) it gave what the first run gave."
-            )
-        if named:
-            notes.append(f"Not deterministic, says the framework: {named}.")
+    note = _what_is_refused(runs, first)
     one = why.difference
     return Proof(
         ProofVerdict.NOT_REPRODUCIBLE,
@@ -173,9 +162,26 @@ def _not_reproducible(
         None,
         why.depends,
         why.mend,
-        notes=notes,
+        notes=[note] if note else [],
         seconds={"whole": first.seconds, "again": second.seconds},
     )
+
+
+def _what_is_refused(runs: ProofRuns, first: Done) -> str:
+    """What a run without operations that are not deterministic tells, a sentence; empty where it tells nothing."""
+    try:
+        third = runs.whole("deterministic", deterministic=True)
+    except ScriptFailedError:
+        named = runs.nondeterministic_operation("deterministic")
+        return f"Not deterministic, says the framework: {named}." if named else ""
+    except BackpropError:
+        return ""
+    calls = ", ".join(third.first_rank.refuses)
+    if not calls:
+        return ""
+    if reproducible(first.streams, third.streams)[1] is None:
+        return f"With {calls} it gave what the first run gave."
+    return f"With {calls} nothing was refused: the cause lies elsewhere."
 
 
 def _count(number: int, what: str) -> str:

@@ -29,7 +29,7 @@ class ScriptCommand(click.Command):
         except click.NoSuchOption as error:
             if "--" in args:
                 raise
-            hint = "If it is meant for the script, put it after --: backprop run train.py -- --lr 0.1"
+            hint = f"If it is meant for the script, put it after --: backprop {ctx.info_name} train.py -- --lr 0.1"
             raise click.UsageError(f"{error.format_message()} {hint}", ctx=ctx) from error
 
 

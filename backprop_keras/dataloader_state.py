@@ -18,8 +18,9 @@ import keras
 from backprop_core.errors import StateMismatchError
 from backprop_core.ports import pass_position
 from backprop_core.ports.pass_position import Draws, PassPosition
-from backprop_core.session.proof import noted
+from backprop_core.session.proof import recorder_of
 from backprop_keras import rng_state
+from backprop_keras.backends import active
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.skip_batches import PassingOver, loader_behind
 from backprop_keras.sources import (
@@ -244,7 +245,7 @@ class DataPlace:
 
     def _watched(self, inner: Any) -> Any:
         if keras.backend.backend() == "tensorflow":  # its train function wants the real iterator
-            return inner
+            return _seen(inner)
         return _seen(_Watched(iter(inner), self._asked_first))
 
     def _asked_first(self) -> None:
@@ -261,7 +262,7 @@ class DataPlace:
                 loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
             )
         elif backend == "tensorflow":
-            iterator = iter(inner)
+            iterator = iter(_seen(inner))
         else:
             iterator = _seen(_Watched(iter(inner), self._set_first))
         if self._prefix and backend != "torch":
@@ -301,9 +302,10 @@ class DataPlace:
         return True
 
 
-def _seen(iterator: Any) -> Any:
-    """For a proof the batches are noted, where they are fetched when they are trained on: JAX's loop fetches ahead."""
-    return iter(noted(iterator)) if keras.backend.backend() == "torch" else iterator
+def _seen(items: Any) -> Any:
+    """For a proof each batch is noted when the train function asks for it."""
+    recorder = recorder_of()
+    return items if recorder is None else iter(active().noted(items, recorder))
 
 
 class _Watched:

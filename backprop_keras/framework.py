@@ -102,8 +102,8 @@ class KerasFramework:
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, keras.Model | keras.optimizers.Optimizer)
 
-    def refuse_nondeterminism(self) -> None:
-        active().refuse_nondeterminism()
+    def refuse_nondeterminism(self) -> str:
+        return active().refuse_nondeterminism()
 
     def is_stop_debris(self, error: BaseException) -> bool:
         return False

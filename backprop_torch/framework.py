@@ -132,8 +132,9 @@ class TorchFramework:
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, nn.Module | Optimizer)
 
-    def refuse_nondeterminism(self) -> None:
+    def refuse_nondeterminism(self) -> str:
         torch.use_deterministic_algorithms(True)
+        return "torch.use_deterministic_algorithms(True)"
 
     def holds_spread(self, values: Iterable[object]) -> bool:
         return sharded.holds_spread(values)

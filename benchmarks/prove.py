@@ -1,7 +1,8 @@
 """What a proof costs: processor seconds of `backprop prove` beside those of the bare training of the same steps.
 
-Processor time and not the clock's, so that other work on the machine does not count. A start is what the script takes
-without its steps. Prints a table and writes JSON.
+Processor time and not the clock's, so that other work on the machine does not count. A start is `backprop run` of the script
+without its steps, a bare start the script alone. Two lengths are proven: what a further step costs has no start in it.
+Prints a table and writes JSON.
 
     python benchmarks/prove.py [--steps 60] [--json FILE]
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 
 CUTS = 4
 STARTS = 2 + CUTS + 1
+_QUIET = ("--min-free-ram", "0", "--max-load", "1000")
 SCRIPT = """
 import sys
 import torch
@@ -49,23 +51,42 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--json", type=Path, default=Path(tempfile.gettempdir()) / "backprop-prove.json")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "train.py").write_text(SCRIPT)
-        start_s = cpu_s([sys.executable, "train.py", "0"], folder)
-        whole_s = cpu_s([sys.executable, "train.py", str(arguments.steps)], folder)
-        words = ["prove", "train.py", "-m", "60", "--min-free-ram", "0", "--steps", str(arguments.steps)]
-        proof_s = cpu_s([sys.executable, "-m", "backprop_cli", *words, "--", "100000"], folder)
-    training_s = whole_s - start_s
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = str(Path(temporary, "work"))
+        Path(folder).mkdir()
+        Path(folder, "train.py").write_text(SCRIPT)
+        bare_start_s = min(bare_s(0, folder) for _ in range(3))
+        start_s = min(command_s(folder, "run", "train.py", *_QUIET, "--", "0") for _ in range(3))
+        steps = (arguments.steps, 3 * arguments.steps)
+        training_s, proofs_s = [], []
+        for number in steps:
+            training_s.append(bare_s(number, folder) - bare_start_s)
+            words = ["prove", "train.py", "-m", "60", "--steps", str(number), *_QUIET, "--", "100000"]
+            proofs_s.append(command_s(folder, *words))
     row = {
         "steps": arguments.steps,
-        "training_s": training_s,
+        "step_ms": 1e3 * training_s[0] / steps[0],
+        "training_s": training_s[0],
+        "bare_start_s": bare_start_s,
         "start_s": start_s,
-        "proof_s": proof_s,
-        "times_the_training": (proof_s - STARTS * start_s) / training_s,
+        "proof_s": proofs_s[0],
+        "times_the_training": (proofs_s[0] - STARTS * start_s) / training_s[0],
+        "with_bare_starts": (proofs_s[0] - STARTS * bare_start_s) / training_s[0],
+        "further_steps": (proofs_s[1] - proofs_s[0]) / (training_s[1] - training_s[0]),
     }
     for name, value in row.items():
         print(f"{name:<20} {value:>10.2f}")
     arguments.json.write_text(json.dumps(row))
+
+
+def bare_s(steps: int, folder: str) -> float:
+    """Processor seconds of the script alone."""
+    return cpu_s([sys.executable, "train.py", str(steps)], folder)
+
+
+def command_s(folder: str, *words: str) -> float:
+    """Processor seconds of a command of ours."""
+    return cpu_s([sys.executable, "-m", "backprop_cli", *words], folder)
 
 
 def cpu_s(words: Sequence[str], folder: str) -> float:
@@ -75,7 +96,8 @@ def cpu_s(words: Sequence[str], folder: str) -> float:
         CalledProcessError: it failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(words, cwd=folder, env={**os.environ, "BACKPROP_MAX_LOAD": "1000"}, check=True)
+    home = {"BACKPROP_HOME": str(Path(folder).with_name("home"))}
+    subprocess.run(words, cwd=folder, env={**os.environ, **home}, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,9 @@ import click
 
 from backprop_cli.opening import box_text, is_terminal, one_line, settings_for, tell
 from backprop_cli.parameters import complete_files, config_options, json_option, raw_settings, working_folder
+from backprop_cli.proof_settings import NO_MEANING, check_meaning, environment_of_runs, write_settings
 from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
+from backprop_core.config.sources import Settings
 from backprop_core.errors import UsageError
 from backprop_core.prove.scratch import LIMIT_BYTES, Scratch
 from backprop_core.prove.verdict import Proof, ProofVerdict
@@ -24,7 +26,6 @@ Examples:
   backprop prove train.py --steps 200 --cuts 5 -m 30 -- --lr 0.1
   backprop prove --exec torchrun -- --nproc-per-node 2 train.py
 """
-_OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "checkpoint-glob")
 
 
 @click.command("prove", cls=ScriptCommand, epilog=_EXAMPLES)
@@ -37,8 +38,8 @@ _OF_THE_PROOF = ("max-run-minutes", "timeboxed-exit-code", "resume-flag", "check
 @click.option("--seed", default="", metavar="TEXT", help="Text that chooses the places of the interruptions.")
 @click.option(
     "--copy-limit",
-    default=LIMIT_BYTES / 1e9,
-    show_default="2.1",
+    default=round(LIMIT_BYTES / 1e9, 1),
+    show_default=True,
     metavar="GB",
     help="Largest working directory to copy.",
 )
@@ -60,12 +61,16 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     raw = raw_settings(parameters)
     kind = ScriptKind(parameters["kind"] or ScriptKind.SCRIPT)
     settings = settings_for(raw, cwd=cwd, config=parameters["config"])
+    check_meaning(raw)
     check_script(kind, script, cwd)
     if parameters["steps"] < 2 or parameters["cuts"] < 1:
         raise UsageError("A proof needs at least 2 steps and 1 cut.", "Give more with --steps and --cuts.")
-    passed = _passed_on(raw, parameters, cwd)
+    if not parameters["copy_limit"] >= 0:
+        raise UsageError(
+            "--copy-limit must be 0 GB or more.", "Give the largest working directory to copy, in GB."
+        )
     flags = {ScriptKind.MODULE: ["--module"], ScriptKind.PROGRAM: ["--exec"]}.get(kind, [])
-    proof = _proven([script, *script_args], flags, passed, cwd, settings["max-run-minutes"], parameters)
+    proof = _proven([script, *script_args], flags, cwd, settings, parameters)
     if parameters["as_json"]:
         from backprop_core.strict_json import encode
 
@@ -77,40 +82,54 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     return proof.exit_status
 
 
+for option in command.params:
+    if isinstance(option, click.Option) and str(option.name).replace("_", "-") in NO_MEANING:
+        option.hidden = True
+
+
 def _proven(
     command_line: list[str],
     flags: list[str],
-    passed: list[str],
     cwd: Path,
-    minutes: float,
+    settings: Settings,
     parameters: dict[str, Any],
 ) -> Proof:
     """Run it in a folder that is gone afterwards.
 
     Args:
-        flags, passed: what stands before the script in `backprop run`; `resume` takes those that are passed, too.
+        flags: what stands before the script in `backprop run`.
     """
-    from backprop_cli.proof_runs import ProofRuns, ProvenScript, remove_all
+    from backprop_cli.proof_runs import ProofRuns, ProvenScript
     from backprop_cli.proving import prove
     from backprop_core.clock import SYSTEM
+    from backprop_core.prove.folder import ProofFolder, remove_left_behind
 
-    steps, ends_at = parameters["steps"], SYSTEM.monotonic() + minutes * 60.0
-    # No symbolic links in it: a script that asks where it is would be told another path than the one it was given.
-    root = Path(tempfile.mkdtemp(prefix="backprop-prove-")).resolve()
+    steps, minutes = parameters["steps"], settings["max-run-minutes"]
+    ends_at = SYSTEM.monotonic() + minutes * 60.0
+    _leave_on_signals()
+    for left in remove_left_behind():
+        tell(f"removed {left}, which a proof that was killed had left behind.")
+    folder = ProofFolder()
+    root = folder.path
     try:
-        _leave_on_signals()
-        scratch = Scratch(cwd, root / "work", int(parameters["copy_limit"] * 1e9))
+        scratch = Scratch(cwd, root / "work", int(min(parameters["copy_limit"], 1e9) * 1e9))
         scratch.measure()
-        script, *arguments = [_moved(word, cwd, scratch.work) for word in command_line]
-        words = ProvenScript([*flags, *passed, script, "--", *arguments], passed)
+        write_settings(settings, cwd, root / "settings.json")
+        options = ["--config", str(root / "settings.json")]
+        script, *arguments = map(scratch.there, command_line)
+        words = ProvenScript([*flags, *options, script, "--", *arguments], options)
         tell(f"proving {one_line(command_line[0])} in a copy of {cwd}, within {box_text(minutes)}.")
         progress = _Progress(steps)
-        runs = ProofRuns(root, scratch, words, steps, SYSTEM, ends_at, progress.reached)
+        environ = environment_of_runs(os.environ)
+        runs = ProofRuns(
+            root, scratch, words, steps, SYSTEM, ends_at, progress.reached, environ, inherited=(folder.lock,)
+        )
         proof = prove(runs, steps, parameters["cuts"], progress.stage, seed=parameters["seed"])
         progress.clear()
         touched = scratch.touched()
     finally:
-        remove_all(root)
+        if not folder.remove():
+            tell(f"{root} could not be removed.")
     for name in touched[:5]:
         tell(
             f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path."
@@ -119,43 +138,19 @@ def _proven(
 
 
 def _leave_on_signals() -> None:
-    """SIGTERM and a closed terminal end the proof as Ctrl-C does: its runs are ended, and nothing is left behind."""
+    """Ctrl-C, SIGTERM and a closed terminal end the proof: its runs are ended, and nothing is left behind."""
+    from backprop_cli.proof_runs import STOP_SIGNALS
 
     def leave(number: int, frame: FrameType | None) -> None:
+        for one in STOP_SIGNALS:  # what is done now is short, and not to be interrupted
+            signal.signal(one, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    for one in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, leave)
-
-
-def _passed_on(raw: dict[str, Any], parameters: dict[str, Any], cwd: Path) -> list[str]:
-    """The options that `run` and `resume` are given as well."""
-    words: list[str] = []
-    for name, value in raw.items():
-        if value is None:
-            continue
-        if name in _OF_THE_PROOF:
-            if name != "max-run-minutes":
-                raise UsageError(f"--{name} does not apply to a proof.", "Leave it out.")
-        elif name == "rewrite" and value == "none":
-            words.append("--no-rewrite")
-        elif isinstance(value, bool):
-            words.append(f"--{'' if value else 'no-'}{name}")
-        else:
-            words += [f"--{name}", str(value)]
-    if parameters["config"]:
-        words += ["--config", str(cwd / parameters["config"])]
-    return words
-
-
-def _moved(word: str, cwd: Path, work: Path) -> str:
-    """A word of the command line in which an absolute path into the working directory leads into its copy."""
-    head, equals, tail = word.partition("=")
-    path = tail if equals else head
-    if path == str(cwd) or path.startswith(f"{cwd}/"):
-        path = f"{work}{path[len(str(cwd)) :]}"
-        return f"{head}={path}" if equals else path
-    return word
+    for one in STOP_SIGNALS:
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, leave)
 
 
 class _Progress:

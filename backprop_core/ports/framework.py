@@ -127,8 +127,12 @@ class Framework(Protocol):
         """Whether all of them hold the same `value`, such as a model whose gradients are averaged, so that one saves it."""
         ...
 
-    def refuse_nondeterminism(self) -> None:
-        """From now on an operation that is not deterministic raises an error that names it."""
+    def refuse_nondeterminism(self) -> str:
+        """From now on an operation that is not deterministic raises an error that names it.
+
+        Returns:
+            The call that does it, as it stands in a script; empty where the framework has none.
+        """
         ...
 
     def holds_spread(self, values: Iterable[object]) -> bool:

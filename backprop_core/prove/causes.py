@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from backprop_core.prove.comparison import OTHER_NUMBER, Compared, Difference
@@ -51,6 +51,7 @@ _UNREPRODUCIBLE: dict[Group, str] = {
         "made, or try torch.use_deterministic_algorithms(True)."
     ),
 }
+_DRAWN_FROM = "It begins alike, and is drawn from more or less often: threads share it, or the clock decides."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +126,35 @@ def _first(differences: Sequence[Difference]) -> Difference | None:
     return min(differences, key=lambda one: (_ORDER.index(one.group), one.rank, len(one.name)))
 
 
-def why_not_reproducible(compared: Compared) -> Cause | None:
-    """The first difference between two whole runs, with its usual causes."""
-    core = [one for one in compared.differences if decides(one.group) or one.group is Group.GENERATOR]
-    if not any(
-        decides(one.group) for one in core
-    ):  # a generator that is not seeded and that nobody draws from
+def why_not_reproducible(compared: Compared, moved: Collection[str]) -> Cause | None:
+    """The first difference between two whole runs in what is trained, with its usual causes; None where there is none.
+
+    Args:
+        moved: names of the pieces that changed while one of them trained. A generator that is not seeded, and that nobody
+            has drawn from, is the cause of nothing.
+    """
+    decisive = [one for one in compared.differences if decides(one.group)]
+    if not decisive:
         return None
-    step = min(one.step for one in core)
-    together = [one for one in core if one.step == step]
-    chosen = _first(together)
-    assert chosen is not None
+    step = min(one.step for one in decisive)
+    generators = [
+        one
+        for one in compared.differences
+        if one.group is Group.GENERATOR and one.step <= step and (not step or one.name in moved)
+    ]
+    together = generators or [one for one in decisive if one.step == step]
+    chosen = min(
+        together, key=lambda one: (one.step, _ORDER.index(one.group), one.rank, _guess(one), len(one.name))
+    )
     mend = _UNREPRODUCIBLE.get(chosen.group, _UNREPRODUCIBLE[Group.PARAMETER])
+    if chosen.group is Group.GENERATOR and chosen.step:
+        mend = _DRAWN_FROM
     return Cause(chosen, _DEPENDS[chosen.group], mend, False, len(together) - 1)
+
+
+def _guess(one: Difference) -> bool:
+    """Of several generators that are not seeded, those of Python and numpy are drawn from less often than a framework's."""
+    return one.name in ("random generator python", "random generator numpy")
 
 
 def decides(group: Group) -> bool:

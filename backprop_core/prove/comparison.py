@@ -77,7 +77,8 @@ def compare(
         arrival = stream.arrival
         if arrival is not None and arrival.step in reference and stream.attempt not in inside:
             result.arrivals_seen.add(stream.attempt)
-            there = _differences(reference[arrival.step].pieces, arrival.pieces, without)
+            others = _others(by_rank, stream.rank, arrival.step)
+            there = _differences(reference[arrival.step].pieces, arrival.pieces, without, others)
             result.at_arrival += [_of(stream, arrival.step, *one) for one in there]
         before = -1 if stream.began_at is None else stream.began_at
         for moment in stream.steps:
@@ -109,6 +110,13 @@ def _by_step(moments: Iterable[Moment]) -> dict[int, Moment]:
     return {one.step: one for one in moments}
 
 
+def _others(by_rank: Mapping[int, Mapping[int, Moment]], rank: int, step: int) -> dict[int, Pieces]:
+    """What the other ranks held at this step."""
+    return {
+        other: moments[step].pieces for other, moments in by_rank.items() if other != rank and step in moments
+    }
+
+
 def _of(stream: Stream, step: int, name: str, group: Group, how: str) -> Difference:
     return Difference(name, group, step, stream.rank, stream.attempt, stream.began_at, how)
 
@@ -120,13 +128,15 @@ def _between(
     by_rank: Mapping[int, Mapping[int, Moment]],
     rank: int,
 ) -> list[tuple[str, Group, str]]:
-    found = _differences(before.pieces, after.pieces, without)
+    found = _differences(before.pieces, after.pieces, without, _others(by_rank, rank, after.step))
     if list(before.batches) != list(after.batches) and BATCHES not in without:
         found.append((BATCHES, Group.BATCH, _how_batches(before, after, by_rank, rank)))
     return found
 
 
-def _differences(before: Pieces, after: Pieces, without: frozenset[str]) -> list[tuple[str, Group, str]]:
+def _differences(
+    before: Pieces, after: Pieces, without: frozenset[str], others: Mapping[int, Pieces]
+) -> list[tuple[str, Group, str]]:
     found = []
     for name, (group, digest) in before.items():
         if name in without:
@@ -134,7 +144,8 @@ def _differences(before: Pieces, after: Pieces, without: frozenset[str]) -> list
         if name not in after:
             found.append((name, group, "is not there"))
         elif after[name][1] != digest:
-            found.append((name, group, "differs"))
+            whose = next((rank for rank, held in others.items() if held.get(name) == after[name]), None)
+            found.append((name, group, "differs" if whose is None else f"is that of rank {whose}"))
     found += [
         (name, group, "was not there before")
         for name, (group, _) in after.items()

@@ -152,8 +152,8 @@ class Recorder:
         self._last = -1 if began_at is None else began_at
         self._writer.told(began_at=began_at)
         if self.orders.deterministic:
-            for framework in frameworks_in_use():
-                framework.refuse_nondeterminism()
+            calls = [framework.refuse_nondeterminism() for framework in frameworks_in_use()]
+            self._writer.told(refuses=[one for one in dict.fromkeys(calls) if one])
 
     def _record(self, session: RecordedSession, step: int) -> None:
         self._last, self._places = step, 0

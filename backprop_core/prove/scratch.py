@@ -60,10 +60,46 @@ class Scratch:
         for name in _files(self.source):
             target = self.work / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.source / name, target, follow_symlinks=False)
+            if (self.source / name).is_symlink():
+                target.symlink_to(self._leads_to(name))
+            else:
+                shutil.copy2(self.source / name, target)
         for folder in _folders(self.source):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         self._as_copied = dict(_looks(self.work))
+
+    def _leads_to(self, name: str) -> str:
+        """Where the copy of a link leads: into the copy where the link leads into the source, else where it leads."""
+        written = str((self.source / name).readlink())
+        place = os.path.normpath((self.source / name).parent / written)
+        inside = self._inside(place)
+        if inside is None:
+            return place
+        return str(self.work / inside) if written.startswith("/") else written
+
+    def _inside(self, place: str) -> str | None:
+        """`place` as seen from the source; None where it is not in it."""
+        if place == str(self.source):
+            return "."
+        return place[len(str(self.source)) + 1 :] if place.startswith(f"{self.source}/") else None
+
+    def there(self, word: str) -> str:
+        """A word of a command line, for the copy: where it names a place, alone or behind `=`, it leads to the same one."""
+        head, equals, tail = word.partition("=")
+        path = tail if equals else head
+        place = os.path.normpath(self.source / path)
+        inside = self._inside(place)
+        if inside is None:  # a path from the copy would lead to another place
+            path = place if path.startswith("../") or path == ".." else path
+        elif self._is_not_copied(inside):
+            path = place
+        elif path.startswith(("/", "../")):
+            path = str(self.work / inside)
+        return f"{head}={path}" if equals else path
+
+    def _is_not_copied(self, inside: str) -> bool:
+        parts = Path(inside).parts
+        return any(_is_left_out(self.source.joinpath(*parts[: at + 1])) for at in range(len(parts)))
 
     def remove(self) -> None:
         """No copy any more."""

@@ -43,6 +43,7 @@ class Stream:
         unkept: what changed and could not be kept, by name; why.
         began_at: the step of the checkpoint that it went on from; None for the beginning.
         left_evaluation: it was cut inside an evaluation.
+        refuses: the calls by which frameworks were told to refuse operations that are not deterministic.
         fault: what went wrong in the writing of it, or empty.
     """
 
@@ -54,6 +55,7 @@ class Stream:
     began_at: int | None = None
     fault: str = ""
     left_evaluation: bool = False
+    refuses: list[str] = field(default_factory=list)
 
     @property
     def steps(self) -> list[Moment]:
@@ -115,6 +117,8 @@ def _read(path: Path) -> Stream:
             stream.unkept[line["unkept"]] = line["why"]
         elif "left_evaluation" in line:
             stream.left_evaluation = True
+        elif "refuses" in line:
+            stream.refuses = line["refuses"]
         elif "fault" in line:
             stream.fault = line["fault"]
         elif "began_at" in line:

@@ -91,7 +91,8 @@ class Proof:
 def reproducible(first: Sequence[Stream], second: Sequence[Stream]) -> tuple[Compared, Cause | None]:
     """Two whole runs compared, and why they differ in what is trained; None where they do not."""
     compared = compare(first, second)
-    return compared, why_not_reproducible(compared)
+    moved = {name for stream in first for name in changing(stream)}
+    return compared, why_not_reproducible(compared, moved)
 
 
 def names_of_the_attempt(compared: Compared) -> frozenset[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
 from backprop_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from backprop_core.prove.recorder import Recorder
 
 
 class Backend(Protocol):
@@ -51,8 +54,12 @@ class Backend(Protocol):
         """Versions and flags that bit-exactness depends on."""
         ...
 
-    def refuse_nondeterminism(self) -> None:
-        """From now on operations that are not deterministic raise an error, where the backend can tell."""
+    def refuse_nondeterminism(self) -> str:
+        """From now on operations that are not deterministic raise an error; the call that does it, empty for none."""
+        ...
+
+    def noted(self, items: Any, recorder: Recorder) -> Any:
+        """An iterator that the train function can take its batches from; each is noted when it is taken."""
         ...
 
     def batch_specification(self, epoch_iterator: Any) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    from backprop_core.prove.recorder import Recorder
 
 
 def array(variable: Any) -> Any:
@@ -61,8 +64,12 @@ def environment() -> Mapping[str, Any]:
     }
 
 
-def refuse_nondeterminism() -> None:
-    """JAX has no such switch."""
+def refuse_nondeterminism() -> str:
+    return ""
+
+
+def noted(items: Any, recorder: Recorder) -> Any:
+    return recorder.items(items)
 
 
 def batch_specification(epoch_iterator: Any) -> Any:

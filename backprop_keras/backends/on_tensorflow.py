@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from backprop_keras.rng_state import python_from_array, python_to_array
+
+if TYPE_CHECKING:
+    from backprop_core.prove.recorder import Recorder
 
 _UNSEEDED = (
     "TensorFlow shuffles arrays with an unseeded tf.random.shuffle, so a resume cannot restore their order. One line "
@@ -95,8 +98,28 @@ def environment() -> Mapping[str, Any]:
     }
 
 
-def refuse_nondeterminism() -> None:
+def refuse_nondeterminism() -> str:
     tf.config.experimental.enable_op_determinism()
+    return "tf.config.experimental.enable_op_determinism()"
+
+
+def noted(items: Any, recorder: Recorder) -> Any:
+    """A pipeline that hands each batch on, one at a time and none ahead; of a distributed one nothing can be noted."""
+    iterator = iter(items)
+    if not isinstance(iterator, tf.data.Iterator):
+        return iterator
+
+    def each() -> Iterator[Any]:
+        for item in iterator:
+            recorder.batch(item)
+            yield item
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_optimization.inject_prefetch = False
+    passed_on = tf.data.Dataset.from_generator(each, output_signature=iterator.element_spec)
+    return iter(passed_on.with_options(options))
 
 
 def batch_specification(epoch_iterator: Any) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from backprop_core.prove.recorder import Recorder
 
 
 def array(variable: Any) -> Any:
@@ -70,8 +73,13 @@ def environment() -> Mapping[str, Any]:
     return facts
 
 
-def refuse_nondeterminism() -> None:
+def refuse_nondeterminism() -> str:
     torch.use_deterministic_algorithms(True)
+    return "torch.use_deterministic_algorithms(True)"
+
+
+def noted(items: Any, recorder: Recorder) -> Any:
+    return recorder.items(items)
 
 
 def batch_specification(epoch_iterator: Any) -> Any:

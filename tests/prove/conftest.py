@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from backprop_core.testing.pytest_prove import prove
 from tests.backprop_cli.commandline import CommandLine
+
+__all__ = ["prove"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,16 +55,29 @@ class Proving:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")}
         environ |= {"PYTHONPATH": str(FAULTY), "PLANTED_FAULT": fault}
         environ |= {"BACKPROP_RUNTIME_DIR": str(self.folder / "runtime"), "BACKPROP_GPU_PROBE": "none"}
-        script = ProvenScript([*_QUIET, "train.py"], _QUIET)
         scratch = Scratch(FAULTY, self.folder / "work")
         return ProofRuns(
-            self.folder, scratch, script, STEPS, SYSTEM, SYSTEM.monotonic() + 900, environ=environ
+            self.folder, scratch, self.script, STEPS, SYSTEM, SYSTEM.monotonic() + 900, environ=environ
         )
+
+    @property
+    def script(self) -> ProvenScript:
+        return ProvenScript([*_QUIET, "train.py"], _QUIET)
 
     def cut(self, fault: str) -> Done:
         """Cut twice inside an epoch, with the fault."""
         cuts = [Cut(CutKind.INSIDE, 3), Cut(CutKind.INSIDE, 5)]
         return self._with(fault).cut(f"cut-{fault or 'none'}".replace(" ", "-"), cuts)
+
+
+class ProvingRanks(Proving):
+    """The same of two processes that train together."""
+
+    @property
+    def script(self) -> ProvenScript:
+        torchrun = str(Path(sys.executable).with_name("torchrun"))
+        words = ["--standalone", "--nproc-per-node", "2", "train_ranks.py"]
+        return ProvenScript([*_QUIET, "--exec", torchrun, "--", *words], _QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +116,28 @@ def test_without_a_fault_nothing_is_named(proving: Proving) -> None:
     )
     assert cause_of(found) is None
     assert found.steps == STEPS
+
+
+@pytest.mark.faults
+def test_a_changed_order_of_ranks_is_called_by_its_name(tmp_path: Path) -> None:
+    """Two processes that are given each other's part: the generator of one is that of the other. Else nothing differs."""
+    proving = ProvingRanks(tmp_path)
+    assert proving.why is None, proving.why
+    for fault in ("ranks", ""):
+        cut = proving.cut(fault)
+        found = compare_cut(
+            proving.first.streams,
+            cut.streams,
+            without=proving.without,
+            files={},
+            files_again={},
+            files_cut={},
+        )
+        cause = cause_of(found)
+        assert found.steps == STEPS
+        if not fault:
+            assert cause is None, cause
+            continue
+        assert cause is not None
+        assert "torch cpu" in cause.difference.name, cause.sentence
+        assert cause.difference.how == f"is that of rank {1 - cause.difference.rank}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from backprop_core.prove.causes import cause_of
+from dataclasses import replace
+
+from backprop_core.prove.causes import Cause, cause_of
 from backprop_core.prove.comparison import compare
 from backprop_core.prove.cuts import CutKind, plan_cuts
 from backprop_core.prove.pieces import Group, Pieces
 from backprop_core.prove.stream import Moment, Stream
+from backprop_core.prove.verdict import reproducible
 
 _GROUPS = {
     "weight": Group.PARAMETER,
@@ -122,3 +125,33 @@ def test_cuts_come_in_each_kind() -> None:
     assert (evaluation.step, evaluation.place) == (5, 4)
     assert plan_cuts(whole, 4) == cuts
     assert all(cut.step < 10 for cut in plan_cuts(whole, 9))
+
+
+def _why(at: int, **other: str) -> Cause | None:
+    """Two whole runs: the second differs from step `at` on, its Python generator, which never moves, from the beginning."""
+    second = [_moment(step, **(other if step >= at else {})) for step in range(11)]
+    unseeded = {"random generator python": (Group.GENERATOR, "x")}
+    first = [
+        replace(one, pieces=one.pieces | {"random generator python": (Group.GENERATOR, "y")})
+        for one in _whole()[0].moments
+    ]
+    again = [replace(one, pieces=one.pieces | unseeded) for one in second]
+    return reproducible([Stream(moments=first)], [Stream(moments=again)])[1]
+
+
+def test_a_generator_that_nobody_draws_from_is_no_cause() -> None:
+    """It differs from the beginning and stays as it is: what differs later in the training comes of something else."""
+    assert _why(11) is None
+    cause = _why(4, weight="x", momentum="x")
+    assert cause is not None
+    assert (cause.difference.name, cause.difference.step) == ("momentum", 4)
+
+
+def test_a_generator_that_is_drawn_from_is_the_cause_of_what_differs_later() -> None:
+    """One that begins otherwise is not seeded; one that comes to differ is drawn from in another order."""
+    cause = _why(0, torch="x", weight="y")
+    assert cause is not None
+    assert (cause.difference.name, "not seeded" in cause.mend) == ("torch", True)
+    cause = _why(4, torch="x", weight="x")
+    assert cause is not None
+    assert (cause.difference.name, "begins alike" in cause.mend) == ("torch", True)

@@ -63,3 +63,40 @@ def test_names_that_change_from_run_to_run_are_no_difference() -> None:
     first, second = {"events.1764412.77": "a", "model.pt": "x"}, {"events.1764999.78": "b", "model.pt": "x"}
     assert differing_files(first, second) == {pattern_of("events.1.2")}
     assert pattern_of("run-0a1b2c3d4e/log") == pattern_of("run-ffffffffff/log")
+
+
+@pytest.mark.parametrize(
+    ("word", "there"),
+    [
+        ("train.py", "train.py"),
+        ("--lr=0.1", "--lr=0.1"),
+        ("{source}/train.py", "{work}/train.py"),
+        ("--data={source}/data", "--data={work}/data"),
+        ("{source}", "{work}"),
+        ("{source}-other/x", "{source}-other/x"),
+        ("../shared/train.py", "{parent}/shared/train.py"),
+        ("--data=../shared", "--data={parent}/shared"),
+        ("../project/train.py", "{work}/train.py"),
+        ("/etc/hosts", "/etc/hosts"),
+        ("venv/bin/torchrun", "{source}/venv/bin/torchrun"),
+        ("{source}/venv/bin/torchrun", "{source}/venv/bin/torchrun"),
+    ],
+)
+def test_a_word_leads_to_the_same_place_from_the_copy(tmp_path: Path, word: str, there: str) -> None:
+    """Into the copy what leads into the folder, unless it is not copied; elsewhere what leads out of it."""
+    source, work = _folder(tmp_path), tmp_path / "copies" / "work"
+    names = {"source": source, "work": work, "parent": tmp_path}
+    assert Scratch(source, work).there(word.format(**names)) == there.format(**names)
+
+
+def test_links_lead_to_the_same_place_from_the_copy(tmp_path: Path) -> None:
+    """One that leads out of the folder does so from the copy; one with an absolute path into it leads into the copy."""
+    source = _folder(tmp_path)
+    (tmp_path / "shared").mkdir()
+    (source / "shared").symlink_to("../shared")
+    (source / "mine").symlink_to(source / "data")
+    scratch = Scratch(source, tmp_path / "copies" / "work")
+    scratch.make()
+    assert (scratch.work / "shared").resolve() == tmp_path / "shared"
+    assert (scratch.work / "mine").resolve() == scratch.work / "data"
+    assert (scratch.work / "latest").resolve() == scratch.work / "data"
