@@ -20,7 +20,8 @@ from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
-from backprop_torch.dataloader_state import generators_of, iterator_behind
+from backprop_torch.dataloader_state import generators_of
+from backprop_torch.loader_skip import iterator_behind
 
 
 @dataclass(slots=True)

@@ -19,14 +19,9 @@ from backprop_core.loop.replay import begun
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import PassPosition
-from backprop_torch.dataloader_state import (
-    generators_of,
-    loader_batch_size,
-    loader_length,
-    pass_start,
-    restore_start,
-    skipping,
-)
+from backprop_torch.dataloader_state import generators_of, pass_start, restore_start
+from backprop_torch.loader_facts import loader_batch_size, loader_length
+from backprop_torch.loader_skip import skipping
 
 _MODULE = "accelerate.data_loader"
 _CAVEAT = (

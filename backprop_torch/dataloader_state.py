@@ -7,25 +7,21 @@ are skipped by index, without being loaded; then the randomness is set to what i
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
-from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.loop.replay import begun
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
-from backprop_torch.delegating_loader import never_begun_again, reads_another
+from backprop_torch.loader_facts import loader_batch_size, loader_length
+from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
@@ -99,113 +95,6 @@ _STAYING_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
     "because their generators are as old as the process: see docs/pytorch.md."
 )
-
-
-def loader_length(loader: Any) -> int | None:
-    """Batches in one pass, or None where nobody knows before."""
-    if isinstance(loader.dataset, IterableDataset):
-        return None  # its length is a promise of the user's that torch itself only warns about
-    try:
-        return len(loader)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def pass_length(loader: Any, iterator: Any) -> int | None:
-    """Batches that `iterator` gives, or None where nobody knows before: an endless one is longer than its loader says."""
-    if isinstance(loader.dataset, IterableDataset):
-        return None
-    try:
-        return len(iterator)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def cycle_of(loader: Any, iterator: Any) -> int:
-    """Batches after which the sampler of an endless pass begins anew; 0: the pass ends, or workers read ahead in it."""
-    if loader.num_workers or isinstance(loader.dataset, IterableDataset):
-        return 0
-    return 0 if pass_length(loader, iterator) is not None else loader_length(loader) or 0
-
-
-def loader_of(iterator: Any) -> Any | None:
-    """The loader that torch's `iterator` was made of, if it exists."""
-    for value in gc.get_objects():
-        if (
-            issubclass(type(value), DataLoader)
-            and getattr(value, "dataset", None) is iterator._dataset
-            and getattr(value, "_index_sampler", None) is iterator._index_sampler
-        ):
-            return value
-    return None
-
-
-def loader_batch_size(loader: Any) -> int | None:
-    """Samples in one batch, or None where nobody knows before."""
-    size = getattr(loader, "batch_size", None)
-    if size is None:
-        size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    return size if isinstance(size, int) and size > 0 else None
-
-
-@contextmanager
-def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
-    """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
-
-    Workers that stay keep one iterator for all passes, which has the sampler in a place of its own.
-    """
-    name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
-    sampler = getattr(loader, name)
-    skipping = () if skip is None else PassedOver(sampler, skip, BatchSampler)
-    vars(loader)[name] = skipping
-    staying = getattr(loader, "_iterator", None)
-    if staying is not None:
-        staying._index_sampler = skipping
-    try:
-        yield
-    finally:
-        vars(loader)[name] = sampler
-        staying = getattr(loader, "_iterator", None)
-        if staying is not None:
-            staying._index_sampler = sampler
-
-
-def iterator_behind(
-    loader: DataLoader[Any],
-    skip: int,
-    *,
-    replay: bool = False,
-    made: Callable[[], None] = lambda: None,
-    make: Callable[[], Any] | None = None,
-    inner: Callable[[Any], Any] = lambda iterator: iterator,
-) -> Iterator[Any]:
-    """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
-
-    Args:
-        replay: load the batches and throw them away.
-        made: called between the making of the iterator and its first batch, where these are two moments.
-        make: makes an iterator; None: as everybody does.
-        inner: torch's own iterator inside of what was made.
-    """
-    make = make or (lambda: never_begun_again(loader, iter(loader)))
-    if skip and not replay and not isinstance(loader.dataset, IterableDataset):
-        if loader.num_workers > 0 and not reads_another(loader):
-            with skipping(loader, skip):
-                return make()  # asks the sampler at once, to fill the workers' queues
-        iterator = make()
-        made()
-        torchs = inner(iterator)
-        if isinstance(torchs, _BaseDataLoaderIter):
-            pass_over(torchs._sampler_iter, skip, BatchSampler)
-            torchs._num_yielded = skip
-        else:  # a subclass gives an iterator of its own
-            next(islice(torchs, skip - 1, skip), None)
-        return iterator
-    iterator = make()
-    if skip and loader.num_workers == 0:
-        made()
-    next(islice(inner(iterator), skip - 1, skip), None) if skip else None
-    return iterator
 
 
 def _make_workers_that_stay(loader: Any) -> None:

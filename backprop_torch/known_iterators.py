@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.weak_identity import WeakIdentityMap
-from backprop_torch.dataloader_state import cycle_of, pass_length
+from backprop_torch.loader_facts import cycle_of, pass_length
 from backprop_torch.passes import Pass
 
 _KEYS = count()

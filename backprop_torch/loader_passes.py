@@ -17,7 +17,8 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
-from backprop_torch.dataloader_state import cycle_of, generators_of, restore_start
+from backprop_torch.dataloader_state import generators_of, restore_start
+from backprop_torch.loader_facts import cycle_of
 
 _PREPARED = "accelerate.data_loader"
 

@@ -17,14 +17,10 @@ from backprop_core.ports.pass_position import Draws
 from backprop_core.ports.unmodified_loop import LoopListener
 from backprop_core.session.proof import recorder_of
 from backprop_torch.accelerated import fetched_ahead
-from backprop_torch.dataloader_state import (
-    generators_of,
-    iterator_behind,
-    loader_of,
-    pass_start,
-    restore_start,
-)
+from backprop_torch.dataloader_state import generators_of, pass_start, restore_start
 from backprop_torch.known_iterators import KnownIterators
+from backprop_torch.loader_facts import loader_of
+from backprop_torch.loader_skip import iterator_behind
 from backprop_torch.loader_state import LoaderState
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
 from backprop_torch.step_counter import StepCounter

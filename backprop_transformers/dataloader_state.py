@@ -20,13 +20,8 @@ from torch.utils.data import DataLoader
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
-from backprop_torch.dataloader_state import (
-    LoaderRest,
-    generators_of,
-    iterator_behind,
-    pass_start,
-    restore_start,
-)
+from backprop_torch.dataloader_state import LoaderRest, generators_of, pass_start, restore_start
+from backprop_torch.loader_skip import iterator_behind
 
 
 class TrainLoaderWatch:

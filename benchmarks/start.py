@@ -51,7 +51,7 @@ for epoch in range(1000):
 POSITION = """
 import sys, time, torch
 from torch.utils.data import DataLoader, RandomSampler
-from backprop_torch.dataloader_state import iterator_behind
+from backprop_torch.loader_skip import iterator_behind
 data = range(10_000_100)
 loader = DataLoader(data, batch_size=1, sampler=RandomSampler(data))
 began = time.process_time()

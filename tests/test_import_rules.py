@@ -371,7 +371,6 @@ def test_no_two_classes_share_a_name() -> None:
 LONG_FILES = {
     "backprop_core/events/kinds.py": "one table: every event and its fields, from which docs/events.md is made",
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",
-    "backprop_torch/dataloader_state.py": "wants a split: positions of loaders, and of their workers",
     "backprop_core/script_state/baseline.py": "wants a split: the baseline, and the comparison with it",
     "backprop_core/script_state/rewrite.py": "one visitor over Python's grammar",
 }

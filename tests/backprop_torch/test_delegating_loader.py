@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from backprop_torch.dataloader_state import iterator_behind
+from backprop_torch.loader_skip import iterator_behind
 
 
 class Prepared(DataLoader[Any]):

@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from backprop_core.loop.index_position import pass_over
-from backprop_torch.dataloader_state import iterator_behind
+from backprop_torch.loader_skip import iterator_behind
 
 DATA = list(range(23))
 
