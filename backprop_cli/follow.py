@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backprop_cli.notices import Notices
 from backprop_cli.tasks import Task, Word
 from backprop_core import contract
 from backprop_core.clock import Clock
@@ -129,15 +130,20 @@ class Follower:
             warnings=warning_signals(self.settings["warning-signals"]),
             session_dir=Path(word.attempt_dir),
         )
-        watch = _Watch(self, word)
+        observer = _Quiet(self.observer, self.task.rank)
+        notices = Notices(self.settings, None, self.clock, observer.say)
+        watch = _Watch(self, word, notices)
         governor = Governor(
             order,
             self.clock,
-            _Quiet(self.observer, self.task.rank),
+            observer,
             looked=lambda: watch.look(governor),
             inbox=inbox,
         )
-        ending = governor.run()
+        try:
+            ending = governor.run()
+        finally:
+            notices.close()
         if ending.cause is not None or ending.returncode == 0:
             return 0
         return 128 - ending.returncode if ending.returncode < 0 else ending.returncode
@@ -152,7 +158,8 @@ class Follower:
 class _Watch:
     """Looks at what the first task says while the script runs here."""
 
-    def __init__(self, follower: Follower, word: Word) -> None:
+    def __init__(self, follower: Follower, word: Word, notices: Notices) -> None:
+        self._notices = notices
         self._path = follower.task.file(follower.home)
         self._clock = follower.clock
         self._grace_s = follower.settings["grace"]
@@ -160,13 +167,14 @@ class _Watch:
         self._over = False
 
     def look(self, governor: Governor) -> None:
+        self._notices.look(governor)
         word = Word.read(self._path)
         if word is None or word == self._word or self._over:
             return
         now = self._clock.monotonic()
         if word.attempt != self._word.attempt or word.status is not None:
             self._over = True  # the others are gone, and ours has the grace to be
-            governor.set_deadline(min(governor.deadline, now + self._grace_s))
+            governor.steering.set_deadline(min(governor.deadline, now + self._grace_s))
         else:
-            governor.set_deadline(math.inf if word.left_s is None else now + word.left_s)
+            governor.steering.set_deadline(math.inf if word.left_s is None else now + word.left_s)
         self._word = word

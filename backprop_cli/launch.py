@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backprop_cli.admission import Grant, admitted
@@ -22,12 +22,13 @@ from backprop_cli.attempt_end import (
 from backprop_cli.checkpoints import usable
 from backprop_cli.contract import Contract, Start
 from backprop_cli.live_record import LiveRecord
-from backprop_cli.matching import Matches, Written
+from backprop_cli.matching import Matches
+from backprop_cli.notices import Notices
 from backprop_cli.provenance import keep_provenance, started_from
 from backprop_cli.sinks import sinks_asked_for
 from backprop_cli.start_up import StartUpAllowance
 from backprop_cli.tasks import FirstTask, Word
-from backprop_cli.trackers import tracker_variables
+from backprop_cli.trackers import tracker_variables_for
 from backprop_cli.unrecognised import Unrecognised
 from backprop_core.clock import Clock
 from backprop_core.config.options import TRAINING
@@ -89,7 +90,7 @@ class Launch:
         self._waited_s = 0.0
         self._sinks: SinkProcesses | None = None
         self._allowance: StartUpAllowance | None = None
-        self._end = math.inf
+        self._end = self._end_without_job = math.inf
         self._total: tuple[float, float] | None = None
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
@@ -115,6 +116,7 @@ class Launch:
             UsageError: the script could not be started.
         """
         self._total = None if end is None or total_s is None else (total_s, end)
+        self._end_without_job = math.inf if end is None else end
         job = job_end(again=bool(record.attempts))
         if job is not None and job.wall > self._clock.wall():
             job_at = job.at(self._clock) - MARGIN_S
@@ -183,12 +185,17 @@ class Launch:
             cwd=record.cwd,
             env={
                 **contract.environment(os.environ, self._settings, grant.environ, grant.gpus, self._clock),
-                **self._tracker_variables(record, start),
+                **tracker_variables_for(
+                    record, start.resume, self._settings, self._store, self._observer.say
+                ),
             },
             attempt_dir=attempt.directory,
             deadline=deadline,
             budget_s=budget_s,
             grace_s=self._settings["grace"],
+            box_end=min(
+                deadline - budget_s + self._settings["max-run-minutes"] * 60.0, self._end_without_job
+            ),
             fixed_end=math.inf if job is None else job.at(self._clock) - MARGIN_S,
             warnings=warning_signals(self._settings["warning-signals"]),
         )
@@ -208,6 +215,7 @@ class Launch:
             live.note(lambda: grant.place.name_script(identity))
 
         unrecognised = Unrecognised.of(self._settings, self._clock.monotonic(), budget_s)
+        notices = Notices(self._settings, job, self._clock, self._observer.say)
         kills = kill_counts()
         self._monitor = grant.monitor(attempt.governor_log, self._clock)
         governor = Governor(
@@ -218,7 +226,7 @@ class Launch:
             checkpoint=live.checkpoint,
             monitor=self._monitor,
             first_step=lambda: live.note(grant.place.warmed_up),
-            looked=lambda: self._look(governor, unrecognised, attempt.directory),
+            looked=lambda: self._look(governor, unrecognised, notices, attempt.directory),
             inbox=inbox,
         )
         self._allowance = None
@@ -226,7 +234,8 @@ class Launch:
             self._allowance = StartUpAllowance(
                 attempt.directory, deadline - budget_s, budget_s, self._end, self._clock, self._observer.say
             )
-        self._watch_for_files(record, governor.written_files)
+        files = governor.written_files
+        live.matches = Matches.wanted_by(self._settings, Path(record.cwd), self._clock, files)
         begun = AttemptStarted(record.id, record.name, attempt.number, budget_s, start.checkpoint)
         self._monitor.log.write(begun)
         try:
@@ -244,15 +253,8 @@ class Launch:
                 raise
             return self._conclude(record, attempt.number, ending, kills)
         finally:
+            notices.close()
             self._monitor.close()
-
-    def _tracker_variables(self, record: RunRecord, start: Start) -> Mapping[str, str]:
-        if not (start.resume and self._settings["tracker"]):
-            return {}
-        variables, told = tracker_variables(self._store, record, os.environ)
-        if told:
-            self._observer.say(told)
-        return variables
 
     def _begin_sinks(self, record: RunRecord, attempt: int) -> None:
         wanted = sinks_asked_for(self._settings)
@@ -270,8 +272,11 @@ class Launch:
             in_job = job is not None and job.wall > self._clock.wall()
             sinks.close(by=job.at(self._clock) - MARGIN_S if job is not None and in_job else None)
 
-    def _look(self, governor: Governor, unrecognised: Unrecognised, attempt_dir: Path) -> None:
+    def _look(
+        self, governor: Governor, unrecognised: Unrecognised, notices: Notices, attempt_dir: Path
+    ) -> None:
         """Four times a second, while the script runs."""
+        notices.look(governor)
         if self._allowance is not None:
             self._allowance.look(governor)
         if self._first is not None:
@@ -283,12 +288,6 @@ class Launch:
         imports = is_importing(attempt_dir, self._clock.wall())
         if told := unrecognised.look(self._clock.monotonic(), recognised=recognised, imports=imports):
             self._observer.say(told)
-
-    def _watch_for_files(self, record: RunRecord, written: Written) -> None:
-        pattern = self._settings["checkpoint-glob"]
-        if pattern:
-            cwd, began = Path(record.cwd), self._clock.wall()
-            self._live.matches = Matches(cwd, pattern, began, self._clock, written)
 
     # The end
 

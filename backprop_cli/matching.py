@@ -15,6 +15,7 @@ from pathlib import Path
 
 from backprop_cli.checkpoints import is_there
 from backprop_core.clock import Clock
+from backprop_core.config.sources import Settings
 
 QUIET_S = 2.0
 LOOK_EVERY_S = 1.0
@@ -63,6 +64,12 @@ class Matches:
         self._written = written
         self._seen: dict[str, _Seen] = {}
         self._next_at = clock.monotonic()
+
+    @classmethod
+    def wanted_by(cls, settings: Settings, cwd: Path, clock: Clock, written: Written) -> Matches | None:
+        """For the pattern that the user has named, from now on; None where there is none."""
+        pattern = settings["checkpoint-glob"]
+        return cls(cwd, pattern, clock.wall(), clock, written) if pattern else None
 
     def look(self) -> list[str]:
         """What has become complete since the last look, oldest first; cheap when it is not yet time for another."""

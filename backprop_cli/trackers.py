@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 
 from backprop_core import contract
+from backprop_core.config.sources import Settings
 from backprop_core.events.kinds import TrackerRun, read_as
 from backprop_core.runs.attempt import EVENTS_FILE
 from backprop_core.runs.events import read_kinds
@@ -35,6 +37,18 @@ def tracker_variables(
     variables[contract.TRACKERS] = ",".join(tracker for tracker, _ in told)
     runs = " and ".join(f"{_NAMES[tracker]} run {run_id}" for tracker, run_id in told)
     return variables, f"the script continues {runs} (--no-tracker starts a new one)."
+
+
+def tracker_variables_for(
+    record: RunRecord, resumes: bool, settings: Settings, store: RunStore, say: Callable[[str], None]
+) -> Mapping[str, str]:
+    """The variables of an attempt that is about to begin; what they do is told."""
+    if not (resumes and settings["tracker"]):
+        return {}
+    variables, told = tracker_variables(store, record, os.environ)
+    if told:
+        say(told)
+    return variables
 
 
 def _used(store: RunStore, record: RunRecord) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backprop_core import contract
+from backprop_core.config.spot_source import checked
 from backprop_core.errors import BudgetError
 
 Parse = Callable[[Any], Any]
@@ -121,6 +122,11 @@ def switch(raw: Any) -> bool:
     if isinstance(raw, str) and raw.strip().lower() in _WORDS:
         return _WORDS[raw.strip().lower()]
     raise ValueError
+
+
+def spot_source(raw: Any) -> str:
+    """See `spot_source.py`."""
+    return checked(text(raw))
 
 
 def warning_signals(raw: Any) -> str:
@@ -280,6 +286,10 @@ OPTIONS: tuple[Option, ...] = (
            'some of ' + ", ".join(WARNING_SIGNALS) + ', separated by commas, or "none"', ",".join(WARNING_SIGNALS),
            "A scheduler's warning signals: save and stop. Others go to the script.",
            metavar="NAMES"),
+    Option("watch-spot", "watchSpot", optional(spot_source),
+           "aws, gcp or azure; with =http://host:port for a metadata service at another address", None,
+           "Ask the cloud for notices that it takes this spot machine away: save and stop then.",
+           metavar="CLOUD"),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
            "Interpreter for the script [default: that of the active environment, else backprop's own].",
            metavar="PROGRAM"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from backprop_core import contract
@@ -82,6 +82,8 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
 
 
+GOVERNOR = "backprop run"
+"""The source of the limit that a governor sets."""
 JOB_VARIABLES = (contract.DEADLINE, "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
 """Where one of these is set, `scheduler.py` may know when the job of this process ends."""
 
@@ -94,11 +96,13 @@ class Limit:
         at: seconds on the monotonic clock.
         source: what set it, for people: `timebox("10m")`, `SLURM_JOB_END_TIME`, ...
         fixed: a wall-clock deadline that does not wait for a pause.
+        of_job: the end of the scheduler's job.
     """
 
     at: float
     source: str
     fixed: bool = False
+    of_job: bool = False
 
 
 @dataclass(slots=True)
@@ -142,11 +146,17 @@ class Deadlines:
         if new_s < _LEAST_SLEEP_S:
             return 0.0
         self.asleep_s = asleep_s
-        self.limits = [
-            Limit(limit.at - new_s, limit.source, fixed=True) if limit.fixed else limit
-            for limit in self.limits
-        ]
+        self.limits = [replace(limit, at=limit.at - new_s) if limit.fixed else limit for limit in self.limits]
         return new_s
+
+    def job_ends(self, at: float, source: str, governed_at: float) -> None:
+        """The scheduler's job ends at `at` now, sooner or later than before; the governor's time box at `governed_at`."""
+        kept = [
+            Limit(governed_at, GOVERNOR) if limit.source == GOVERNOR else limit
+            for limit in self.limits
+            if not limit.of_job
+        ]
+        self.limits = [*kept, Limit(at, source, fixed=True, of_job=True)]
 
     def shrink(self, at: float, source: str) -> None:
         """Someone wants the attempt to be over by `at`; a later instant than the present one changes nothing."""
@@ -228,7 +238,7 @@ def _from_until(until: datetime, clock: Clock) -> Limit:
 
 
 def _from_governor(environ: Mapping[str, str], clock: Clock, boot_id: str) -> Limit | None:
-    source = "backprop run"
+    source = GOVERNOR
     at = _number(environ.get(contract.DEADLINE_MONOTONIC), math.nan)
     if math.isfinite(at) and environ.get(contract.BOOT_ID, boot_id) == boot_id:
         return Limit(at, source)
@@ -247,7 +257,7 @@ def _add_job_end(text: str, source: str, clock: Clock, limits: list[Limit], note
         notes.append(f"{source} passed {duration_text(-left)} ago, so it is ignored.")
     else:
         instant = local_text(datetime.fromtimestamp(end, tz=UTC).timestamp())
-        limits.append(Limit(clock.monotonic() + left, f"{source} ({instant})", fixed=True))
+        limits.append(Limit(clock.monotonic() + left, f"{source} ({instant})", fixed=True, of_job=True))
 
 
 def stopped_text(step: int | None, left_s: float | None) -> str:

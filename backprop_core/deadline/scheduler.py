@@ -30,10 +30,17 @@ _DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """An instant in seconds since 1970, and who said so."""
+    """An instant in seconds since 1970, and who said so.
+
+    Attributes:
+        can_move: a scheduler can be asked again, and may tell another.
+        in_minutes: it is told in whole minutes from the moment of the question.
+    """
 
     wall: float
     source: str
+    can_move: bool = False
+    in_minutes: bool = False
 
     def at(self, clock: Clock) -> float:
         """The same on the monotonic clock."""
@@ -55,12 +62,14 @@ class Scheduler:
         question: the command, with `_ID` where the id stands.
         answer: its output as seconds since 1970, given what the clock says now; ValueError, KeyError or TypeError where it
             tells no end.
+        in_minutes: that is so only to the minute.
     """
 
     name: str
     variable: str
     question: Sequence[str]
     answer: Callable[[str, float], float]
+    in_minutes: bool = False
 
 
 def _of_squeue(text: str, now: float) -> float:
@@ -85,7 +94,7 @@ def _of_flux(text: str, now: float) -> float:
 SCHEDULERS = (
     Scheduler("SLURM", "SLURM_JOB_ID", ("squeue", "-h", "-j", _ID, "-o", "%e"), _of_squeue),
     Scheduler("PBS", "PBS_JOBID", ("qstat", "-f", "-F", "json", _ID), _of_qstat),
-    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", _ID), _of_bjobs),
+    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", _ID), _of_bjobs, True),
     Scheduler("Flux", "FLUX_JOB_ID", ("flux", "job", "timeleft", _ID), _of_flux),
 )
 
@@ -104,8 +113,8 @@ def job_end(environ: Mapping[str, str] = os.environ, *, again: bool = False) -> 
     if named:
         return JobEnd(_instant(named), contract.DEADLINE)
     said = _number(environ.get("SLURM_JOB_END_TIME"))
-    asked = _asked(environ) if said is None or again else None
-    return JobEnd(said, "SLURM_JOB_END_TIME") if asked is None and said is not None else asked
+    asked = asked_scheduler(environ) if said is None or again else None
+    return JobEnd(said, "SLURM_JOB_END_TIME", True) if asked is None and said is not None else asked
 
 
 def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -124,7 +133,8 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {**environ, contract.JOB_END_WALL: repr(job.wall), contract.JOB_END_SOURCE: job.source}
 
 
-def _asked(environ: Mapping[str, str]) -> JobEnd | None:
+def asked_scheduler(environ: Mapping[str, str] = os.environ) -> JobEnd | None:
+    """The end of this process's job as its scheduler tells it now; None where it does not. Takes up to 10 s."""
     for one in SCHEDULERS:
         job = environ.get(one.variable, "")
         if not job or not re.fullmatch(r"[\w.\[\]-]+", job) or job.startswith("-"):
@@ -143,7 +153,7 @@ def _asked(environ: Mapping[str, str]) -> JobEnd | None:
         except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, IndexError):
             continue  # not installed, no such job, "N/A", no limit
         if math.isfinite(wall):
-            return JobEnd(wall, f"the end of {one.name} job {job}")
+            return JobEnd(wall, f"the end of {one.name} job {job}", True, one.in_minutes)
     return None
 
 

@@ -89,12 +89,7 @@ class Governor:
     @property
     def deadline(self) -> float:
         """The monotonic instant by which the script must be gone; infinity while it is paused."""
-        return math.inf if self._steering.paused else self._steering.deadline
-
-    def set_deadline(self, deadline: float) -> None:
-        """Another governor of the same run has moved it."""
-        self._steering.deadline = deadline
-        self._steering.moved(deadline)
+        return math.inf if self.steering.paused else self.steering.deadline
 
     def written_files(self) -> set[str]:
         """What the script and its descendants have open for writing."""
@@ -134,14 +129,14 @@ class Governor:
                 if not kernel.childless():
                     leftovers += self._sweep()
         gone_at = self._leftovers.gone_at
-        return self._ending(gone_at - began, self._steering.deadline - gone_at, leftovers)
+        return self._ending(gone_at - began, self.steering.deadline - gone_at, leftovers)
 
     def _take_charge(self, child: Child) -> None:
         order, say = self.order, self._observer.say
         log = order.attempt_dir / OUTPUT_FILE
         self._process = child.process
         self._family = Family(child.pid, governor=os.getpid())
-        self._steering = Steering(
+        self.steering = Steering(
             order.attempt_dir, order.deadline, order.grace_s, self.session, self._clock, say, self._family
         )
         self._streams = Streams(
@@ -156,12 +151,13 @@ class Governor:
         charge = Charge(child.pid, drains, log, order.grace_s, order.deadline)
         self._keepers = Keepers(charge, self._clock, self._family.spare)
         self._survivors.watch_over(child.pid)
-        self._planner = Planner(order, child.pid, self.session, self._steering)
-        self._leftovers = Leftovers(self._family, self._clock, self._wait, lambda: self._steering.deadline)
-        self._steering.fixed_end = order.fixed_end
-        self._steering.moved = self._keepers.tell_deadline
+        self._planner = Planner(order, child.pid, self.session, self.steering)
+        self._leftovers = Leftovers(self._family, self._clock, self._wait, lambda: self.steering.deadline)
+        self.steering.fixed_end = order.fixed_end
+        self.steering.box_end = order.deadline if order.box_end is None else order.box_end
+        self.steering.moved = self._keepers.tell_deadline
         if self._monitor is not None:
-            self._steering.note = self._monitor.log.write
+            self.steering.note = self._monitor.log.write
 
     # The watch
 
@@ -181,7 +177,7 @@ class Governor:
                     plan = self._planner.plan(now)
                 if plan.due(now):  # the script may have joined, or been extended, a moment ago
                     self._read_events()
-                    self._steering.read_requests()
+                    self.steering.read_requests()
                     plan = self._planner.plan(now)
                 if plan.due(now):
                     self._make(plan.move)
@@ -192,9 +188,9 @@ class Governor:
                     plan, stirred = self._planner.plan(self._clock.monotonic()), True
 
     def _make(self, move: Move) -> None:
-        self._steering.cause = self._steering.cause or EndCause.DEADLINE
+        self.steering.cause = self.steering.cause or EndCause.DEADLINE
         if move is Move.ASK:
-            self._steering.ask()
+            self.steering.ask()
         elif move is Move.KILL:
             self.killed = True
             self._family.kill()
@@ -214,14 +210,14 @@ class Governor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number in self._inbox.asks_to_end:
-            if self._steering.hear(number):
+            if self.steering.hear(number):
                 self._make(Move.KILL)
         elif number in WARNINGS:
-            self._steering.pass_on(number)
+            self.steering.pass_on(number)
         elif number is signal.SIGTSTP:
             self._observer.before_output()
             self._streams.leave_keys()
-            self._steering.suspend(self._inbox.stop_oneself)
+            self.steering.suspend(self._inbox.stop_oneself)
             self._streams.enter_keys()
         elif number is signal.SIGCONT:
             self._streams.enter_keys()
@@ -231,7 +227,7 @@ class Governor:
     # Looking, four times a second
 
     def _look(self) -> None:
-        steering, keepers = self._steering, self._keepers
+        steering, keepers = self.steering, self._keepers
         for part in (self._read_events, steering.read_requests, keepers.tend, self._sample, self._looked):
             self._unharmed(part)
         if self._first_step is not None and self._hearing.trains():
@@ -250,7 +246,7 @@ class Governor:
                 self._observer.say(text)
 
     def _view(self) -> View:
-        steering, monitor = self._steering, self._monitor
+        steering, monitor = self.steering, self._monitor
         return View(
             now=self._clock.monotonic(),
             deadline=steering.deadline,
@@ -267,7 +263,7 @@ class Governor:
         self._hearing.read_events()
         if self.session.left_in_child and not self._parent_ended:
             self._parent_ended = True
-            self._steering.end_parent()
+            self.steering.end_parent()
 
     def _sample(self) -> None:
         monitor, now = self._monitor, self._clock.monotonic()
@@ -281,7 +277,7 @@ class Governor:
         if complaint:
             monitor.log.write(Complained(complaint))
             self._observer.say(complaint)
-        if self._steering.follow(judgement):
+        if self.steering.follow(judgement):
             monitor.log.write(DECIDED[judgement.course](judgement.reason))
 
     # The end
@@ -295,7 +291,7 @@ class Governor:
         leftovers = self._sweep()
         self._streams.drain()
         self._read_events()
-        self._steering.notice_unread_stop()
+        self.steering.notice_unread_stop()
         self._observer.before_output()
         with suppress(KeyboardInterrupt):
             self._streams.finish()
@@ -305,7 +301,7 @@ class Governor:
         """Commit what trainings that died without a word have left. One whose script ended well by itself is not wanted."""
         finished = self.session.finished
         cut_short = finished is not None and self.session.ends_itself
-        if self._process.returncode or self._steering.cause is not None or cut_short:
+        if self._process.returncode or self.steering.cause is not None or cut_short:
             self._unharmed(self._survivors.commit_all)
         self._survivors.close()
 
@@ -326,7 +322,7 @@ class Governor:
         return self._leftovers.end(killed=self.killed, grace_s=grace_s)
 
     def _ending(self, used_s: float, unused_s: float, leftovers: tuple[str, ...]) -> Ending:
-        steering = self._steering
+        steering = self.steering
         return Ending(
             returncode=self._process.returncode,
             cause=steering.cause,

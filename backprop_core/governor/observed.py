@@ -36,6 +36,7 @@ class EndCause(StrEnum):
     WARNED = "warned"
     HANGUP = "hangup"
     MEMORY = "memory"
+    NOTICE = "notice"
 
 
 @dataclass(slots=True)

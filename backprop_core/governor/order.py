@@ -23,6 +23,7 @@ class Order:
         deadline: instant on the monotonic clock; infinity for none.
         budget_s: seconds from the start to the deadline.
         grace_s: seconds between asking and killing.
+        box_end: where the deadline would be without a job; None: there as well.
         fixed_end: instant on the monotonic clock that no pause and no extension puts off: the end of the scheduler's job.
         warnings: signals by which a scheduler warns; others of their kind are passed on to the script.
         session_dir: where the session writes its events, if that is another task's process; None: in `attempt_dir`.
@@ -35,6 +36,7 @@ class Order:
     deadline: float
     budget_s: float
     grace_s: float
+    box_end: float | None = None
     fixed_end: float = math.inf
     warnings: frozenset[signal.Signals] = WARNINGS
     session_dir: Path | None = None

@@ -12,7 +12,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from backprop_core.clock import Clock
+from backprop_core.clock import Clock, local_text
+from backprop_core.deadline.scheduler import JobEnd
 from backprop_core.errors import StoreError
 from backprop_core.events.kinds import Continued, Event, Paused
 from backprop_core.governor import kernel
@@ -26,6 +27,7 @@ from backprop_core.runs.control import (
     Action,
     ControlReader,
     ControlRequest,
+    MovedEnds,
     send_control,
 )
 
@@ -44,8 +46,9 @@ class Steering:
     """The outside's hand on one script.
 
     Attributes:
-        deadline: monotonic instant by which it must be gone; moves when the run is paused or extended.
-        fixed_end: it never moves beyond this one.
+        deadline: monotonic instant by which it must be gone; moves with a pause, an extension, the job's end.
+        box_end: where it would be without a job.
+        fixed_end: it never moves beyond this one: the end of the scheduler's job.
         asked_at: when it was asked to end, or None.
         cause, detail: why it was asked to end, or None and the empty string.
         pauses: when and why it was held up; the last one may still last.
@@ -62,7 +65,7 @@ class Steering:
         say: Callable[[str], None],
         family: Family,
     ) -> None:
-        self.deadline = deadline
+        self.deadline = self.box_end = deadline
         self.asked_at: float | None = None
         self.cause: EndCause | None = None
         self.detail = ""
@@ -129,6 +132,15 @@ class Steering:
         send(self._trains(), number)
         if self.paused:
             self._go_on()
+
+    def end_for(self, notice: str) -> None:
+        """The machine is about to be taken away: have the script save and end.
+
+        Args:
+            notice: a sentence that says so.
+        """
+        if self.asked_at is None:
+            self.stop(EndCause.NOTICE, notice)
 
     def end_parent(self) -> None:
         """The training in a child of the script was cut off and is saved: its main process ends, instead of going on."""
@@ -201,9 +213,11 @@ class Steering:
         elif action is Action.CHECKPOINT and not self._session.ends_itself:
             self._say("A checkpoint was requested, but backprop is not attached to this script.")
 
-    def _request(self, action: Action, extend_s: float | None = None, why: str = "") -> bool:
+    def _request(
+        self, action: Action, extend_s: float | None = None, why: str = "", ends: MovedEnds | None = None
+    ) -> bool:
         try:
-            send_control(self._attempt_dir, action, extend_s=extend_s, why=why, clock=self._clock)
+            send_control(self._attempt_dir, action, extend_s=extend_s, why=why, ends=ends, clock=self._clock)
         except StoreError as error:
             self._say(error.what)
             return False
@@ -254,9 +268,24 @@ class Steering:
             self._move_deadline(slept_s)
         self.read_requests()
 
+    def set_deadline(self, deadline: float) -> None:
+        """Another governor of the same run has moved it."""
+        self.deadline = deadline
+        self.moved(deadline)
+
     def _move_deadline(self, by_s: float) -> float:
         """Put the deadline off; the seconds by which it could be."""
+        self.box_end += by_s
         by_s = max(0.0, min(by_s, self.fixed_end - self.deadline))
         self.deadline += by_s
         self.moved(self.deadline)
         return by_s
+
+    def job_ends(self, at: float, end: JobEnd) -> None:
+        """The scheduler has given the job another end: the script must be gone by the monotonic instant `at`."""
+        self.fixed_end = at
+        self.set_deadline(min(self.box_end, at))
+        to_wall = self._clock.wall() - self._clock.monotonic()
+        ends = MovedEnds(at + to_wall, self.deadline + to_wall)
+        self._say(f"The job's end was moved: {end.text}. This box ends at {local_text(ends.deadline_wall)}.")
+        self._request(Action.JOB_ENDS, why=end.text, ends=ends)

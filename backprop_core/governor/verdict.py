@@ -36,6 +36,7 @@ _OUTCOMES = {
     EndCause.WARNED: Outcome.PREEMPTED,
     EndCause.HANGUP: Outcome.PREEMPTED,
     EndCause.MEMORY: Outcome.PREEMPTED,
+    EndCause.NOTICE: Outcome.PREEMPTED,
 }
 _REASONS = {
     EndCause.DEADLINE: "The time box was used up",
@@ -45,6 +46,7 @@ _REASONS = {
     EndCause.WARNED: "backprop was sent a warning signal",
     EndCause.HANGUP: "The terminal was closed",
     EndCause.MEMORY: "Memory was running out",
+    EndCause.NOTICE: "This machine is taken away",
 }
 
 
@@ -146,7 +148,7 @@ def _sentence_for_cause(ending: Ending) -> str:
     cause = ending.cause
     assert cause is not None
     text = _REASONS[cause]
-    if cause is EndCause.MEMORY and ending.detail:
+    if cause in (EndCause.MEMORY, EndCause.NOTICE) and ending.detail:
         text = ending.detail.rstrip(".")
     if cause is EndCause.WARNED and ending.detail:
         text = f"backprop was sent {ending.detail}"

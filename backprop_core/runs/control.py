@@ -7,7 +7,8 @@ another both arrive. It is data from outside: whatever else it holds is passed o
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,6 +49,20 @@ class Action(StrEnum):
     CONTINUE = "continue"
     CHECKPOINT = "checkpoint"
     EXTEND = "extend"
+    JOB_ENDS = "job_ends"
+
+
+@dataclass(frozen=True, slots=True)
+class MovedEnds:
+    """The scheduler's job has got another end.
+
+    Attributes:
+        job_wall: when the script must be gone for it, in seconds since 1970.
+        deadline_wall: when the governor's time box ends now.
+    """
+
+    job_wall: float
+    deadline_wall: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +73,15 @@ class ControlRequest:
         action: what is asked.
         extend_s: seconds to add to the budget, for `extend` alone.
         serial: rises with every request of an attempt.
-        why: a plain sentence from whoever asks, or empty.
+        why: a plain sentence from whoever asks, or empty. For `job_ends`: what the end is called.
+        ends: for `job_ends` alone.
     """
 
     action: Action
     extend_s: float | None
     serial: int
     why: str = ""
+    ends: MovedEnds | None = None
 
 
 class ControlReader:
@@ -98,12 +115,14 @@ def send_control(
     *,
     extend_s: float | None = None,
     why: str = "",
+    ends: MovedEnds | None = None,
     clock: Clock = SYSTEM,
 ) -> ControlRequest:
     """Ask the attempt in `attempt_dir` for `action`; returns the request as it was written.
 
     Args:
         extend_s: seconds, above 0 and at most `MAX_EXTEND_S`; needed for `extend` and refused otherwise.
+        ends: needed for `job_ends` and refused otherwise.
 
     Raises:
         UsageError: no such action, or an extension that makes no sense.
@@ -119,13 +138,15 @@ def send_control(
         raise UsageError(
             f"A run cannot be extended by {extend_s:g} s.", "Give a positive duration of at most a year."
         )
+    if (action == Action.JOB_ENDS) != (ends is not None):
+        raise UsageError("The job's end comes with two instants.", "Only the governor tells it.")
     path = attempt_dir / CONTROL_FILE
     with FileLock(attempt_dir / "control.lock") as lock:
         lock.wait(clock, _LOCK_TIMEOUT_S)
         earlier = _requests(path)
         # Wall milliseconds keep the serial rising even when the file was damaged and its numbers are lost.
         serial = max(earlier[-1].serial + 1 if earlier else 1, int(clock.wall() * 1000))
-        request = ControlRequest(Action(action), extend_s, serial, why)
+        request = ControlRequest(Action(action), extend_s, serial, why, ends)
         kept = [_to_json(item) for item in [*earlier, request][-_KEPT:]]
         replace_file(path, encode({"format_version": _FORMAT, "requests": kept}).encode(), lasting=False)
     return request
@@ -137,6 +158,7 @@ def _to_json(request: ControlRequest) -> JSON:
         "action": request.action.value,
         "extend_s": request.extend_s,
         "why": request.why,
+        **({} if request.ends is None else asdict(request.ends)),
     }
 
 
@@ -160,5 +182,13 @@ def _request(item: object) -> ControlRequest | None:
     extend_s = as_number(content.get("extend_s"))
     if action is Action.EXTEND and (extend_s is None or not 0 < extend_s <= MAX_EXTEND_S):
         return None
+    ends = _ends(content) if action is Action.JOB_ENDS else None
+    if action is Action.JOB_ENDS and ends is None:
+        return None
     why = (as_text(content.get("why")) or "")[:500]
-    return ControlRequest(action, extend_s if action is Action.EXTEND else None, serial, why)
+    return ControlRequest(action, extend_s if action is Action.EXTEND else None, serial, why, ends)
+
+
+def _ends(content: Mapping[str, JSON]) -> MovedEnds | None:
+    job_wall, deadline_wall = as_number(content.get("job_wall")), as_number(content.get("deadline_wall"))
+    return None if job_wall is None or deadline_wall is None else MovedEnds(job_wall, deadline_wall)

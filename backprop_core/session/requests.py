@@ -80,7 +80,7 @@ class Requests:
         paused_s = extended_s = 0.0
         if now >= self._next_poll or self.pending:
             self._next_poll = now + CONTROL_EVERY_S
-            paused_s, extended_s = self._poll_control(messages)
+            paused_s, extended_s = self._poll_control(deadlines, messages)
         if self.pending:
             self._obey_signal(deadlines, messages)
         if self._signals.workers_died and self.leave is not None:
@@ -120,7 +120,7 @@ class Requests:
             left = deadlines.earliest.at - self._clock.monotonic()
             messages.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
 
-    def _poll_control(self, messages: Messages) -> tuple[float, float]:
+    def _poll_control(self, deadlines: Deadlines, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0
         paused = False
         for request in self._control.poll():
@@ -131,6 +131,8 @@ class Requests:
                     self.save_asked = True
                 case Action.EXTEND:
                     extended_s += self._extended_s(request, messages)
+                case Action.JOB_ENDS:
+                    self._move_job_end(request, deadlines)
                 case Action.PAUSE:
                     paused = True
                     messages.say(f"Paused{': ' + request.why if request.why else ''}.")
@@ -138,7 +140,7 @@ class Requests:
                     paused = False
         if not paused:
             return 0.0, extended_s
-        paused_s, late_s = self._wait_out_pause(messages)
+        paused_s, late_s = self._wait_out_pause(deadlines, messages)
         return paused_s, extended_s + late_s
 
     def _extended_s(self, request: ControlRequest, messages: Messages) -> float:
@@ -154,7 +156,14 @@ class Requests:
         )
         return extended_s
 
-    def _wait_out_pause(self, messages: Messages) -> tuple[float, float]:
+    def _move_job_end(self, request: ControlRequest, deadlines: Deadlines) -> None:
+        """The governor has told it, once."""
+        if request.ends is not None:
+            ahead_s = self._clock.monotonic() - self._clock.wall()
+            ends = request.ends
+            deadlines.job_ends(ends.job_wall + ahead_s, request.why, ends.deadline_wall + ahead_s)
+
+    def _wait_out_pause(self, deadlines: Deadlines, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0
         began = self._held_since = self._clock.monotonic()
         messages.event(Paused())
@@ -168,6 +177,8 @@ class Requests:
                     self.save_asked = True
                 elif request.action is Action.EXTEND:
                     extended_s += self._extended_s(request, messages)
+                elif request.action is Action.JOB_ENDS:
+                    self._move_job_end(request, deadlines)
                 waiting = waiting and request.action is not Action.CONTINUE
             if not waiting:
                 break

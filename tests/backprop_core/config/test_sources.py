@@ -30,6 +30,7 @@ GOOD_AND_BAD: dict[str, tuple[Any, Any, Any]] = {
     "replay-schedule": ("blue-fox", "blue-fox", 3),
     "provenance": (False, False, "perhaps"),
     "warning-signals": ("SIGXCPU, usr1", "USR1,XCPU", "KILL"),
+    "watch-spot": ("AWS", "aws", "ibm"),
     "python": ("python3", "python3", ""),
     "rewrite": ("fastai, mylib", "fastai,mylib", "not a name"),
     "timeboxed-exit-code": (99, 99, 256),
