@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
-from backprop_core.ports.ranks import Ranks
-from backprop_core.ports.trained_objects import TrainedObjects
-from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
+    from backprop_core.ports.ranks import Ranks
+    from backprop_core.ports.trained_objects import TrainedObjects
+    from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 
 GROUP = "backprop.frameworks"
 

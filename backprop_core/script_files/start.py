@@ -7,11 +7,12 @@ import os
 from backprop_core import contract
 from backprop_core.earlier_attempt import goes_on, may_go_back
 from backprop_core.launched_rank import launched_rank
-from backprop_core.script_files.rewind import ScriptFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from backprop_core.script_files.rewind import ScriptFiles
 
 _files: ScriptFiles | None = None
 
@@ -35,6 +36,8 @@ def begin(roots: Iterable[str]) -> None:
         return
     continues = goes_on()
     rank = launched_rank(environ)
+    from backprop_core.script_files.rewind import ScriptFiles  # late: every session asks this module
+
     _files = ScriptFiles(
         os.path.join(run_dir, "files", "" if rank is None else f"rank-{rank}"),
         list(roots),

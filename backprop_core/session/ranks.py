@@ -7,13 +7,15 @@ collective is paid for each step.
 
 from __future__ import annotations
 
-from backprop_core.clock import Clock
-from backprop_core.ports.ranks import Ranks
-from backprop_core.session.first_rank import LeadingSession
-from backprop_core.session.other_ranks import FollowingSession
-from backprop_core.session.rank_talk import SharedTrainingState
+from typing import TYPE_CHECKING
+
 from backprop_core.session.session import Session
-from backprop_core.session.settings import SessionSettings
+
+if TYPE_CHECKING:
+    from backprop_core.clock import Clock
+    from backprop_core.ports.ranks import Ranks
+    from backprop_core.session.rank_talk import SharedTrainingState
+    from backprop_core.session.settings import SessionSettings
 
 
 def session_among(
@@ -27,6 +29,9 @@ def session_among(
     """The session of this process, which is alone or one of `ranks`."""
     if ranks is None:
         return Session(settings, training_state, clock=clock, leave_s=leave_s)
+    from backprop_core.session.first_rank import LeadingSession  # late: most processes train alone
+    from backprop_core.session.other_ranks import FollowingSession
+
     if ranks.rank == 0:
         return LeadingSession(settings, training_state, ranks, clock, leave_s=leave_s)
     return FollowingSession(settings, training_state, ranks, clock)
