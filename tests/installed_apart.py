@@ -24,6 +24,7 @@ def installed_apart(package: str) -> str:
                 capture_output=True,
                 text=True,
                 check=False,
+                start_new_session=True,
             )
             assert done.returncode == 0, done.stderr[-3000:]
             (folder / ".ready").touch()

@@ -79,7 +79,9 @@ _HANDLE_PACKAGES: Final = frozenset(
     {"tqdm", "wandb", "tensorboard", "tensorboardX", "mlflow", "rich", "matplotlib", "IPython", "ray",
      "_pytest", "pluggy", "hypothesis", "ipykernel", "traitlets", "zmq", "jupyter_client",
      "backprop", "backprop_core", "backprop_torch", "backprop_lightning", "backprop_keras", "backprop_transformers",
-     "backprop_fabric", "grpc", "sqlalchemy", "requests", "urllib3", "psutil"}
+     "backprop_fabric", "grpc", "sqlalchemy", "requests", "urllib3", "psutil",
+     "aim", "clearml", "comet_ml", "dvclive", "loguru", "neptune", "neptune_scale", "sacred", "structlog", "swanlab",
+     "trackio", "visdom"}
 )  # fmt: skip
 _ARRAY_PACKAGES: Final = frozenset({"numpy", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes"})
 _STANDARD_OBJECTS: Final = frozenset(

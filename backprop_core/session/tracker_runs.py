@@ -36,7 +36,9 @@ def _mlflow(module: Any) -> object:
 
 def _comet(module: Any) -> object:
     experiment = module.get_running_experiment()
-    return None if experiment is None else experiment.get_key()
+    if experiment is None or isinstance(experiment, module.OfflineExperiment):
+        return None  # it names its archive by the key: that of the next box would be written over this one's
+    return experiment.get_key()
 
 
 _ASKED: Mapping[str, tuple[str, Callable[[Any], object]]] = {

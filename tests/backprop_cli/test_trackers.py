@@ -130,32 +130,100 @@ comet_ml.start(online=False, project_name="p").end()
 """
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(1200)
-def test_two_boxes_have_one_key_of_comet(backprop: CommandLine) -> None:
-    """Offline, Comet leaves an archive for each box: both have the same key and together every step once; a further
-    experiment of that process has a key of its own.
-    """
+@pytest.fixture
+def comet(backprop: CommandLine) -> Path:
+    """Where the real Comet, offline, leaves its archives."""
     folder = backprop.folder / "comet"
     backprop.environment |= {
         "PYTHONPATH": installed_apart("comet_ml"),
         "COMET_OFFLINE_DIRECTORY": str(folder),
         "COMET_LOGGING_CONSOLE": "error",
     }
+    return folder
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_no_box_writes_over_an_archive_of_comet(backprop: CommandLine, comet: Path) -> None:
+    """Offline, Comet names an archive by its experiment's key, so each box has a key of its own: all archives are kept, and
+    have every step once.
+    """
     script = backprop.script(COMET % "3s")
     first = backprop("run", "train.py", "--run-id", "t")
     assert backprop.record("t")["status"] == "timeboxed", first.stderr
     script.write_text(COMET % "10m")
     second = backprop("resume", "t", "-m", "10")
     assert backprop.record("t")["status"] == "completed", second.stderr
-    assert "the script continues Comet run " in second.stderr
-    (key, before), (same_key, behind), (other_key, nothing) = readers.comet_offline(folder)
-    assert same_key == key
-    assert other_key != key
-    assert before + behind == [(n, n) for n in range(1, 61)]
-    assert nothing == []
+    assert "the script continues" not in second.stderr
+    archives = readers.comet_offline(comet)
+    assert len({key for key, _ in archives}) == len(archives) == 3
+    assert [point for _, points in archives for point in points] == [(n, n) for n in range(1, 61)]
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_comet_takes_the_key_that_a_resumed_box_is_told(backprop: CommandLine, comet: Path) -> None:
+    """A script whose Comet experiment was seen in the first box begins with its key in the second."""
+    backprop.script("import comet_ml; print(comet_ml.start(online=False, project_name='p').get_key())")
+    assert backprop("run", "train.py", "--run-id", "k").returncode == 0
+    run, key = TrackerRun("comet", "abcdef" * 6), "abcdef" * 6
+    (backprop.attempt_dir("k") / "events.jsonl").write_text(
+        json.dumps({"kind": run.kind, **run.facts()}) + "\n"
+    )
+    record = backprop.home / "runs" / "k" / "run.json"
+    record.write_text(record.read_text().replace('"completed"', '"failed"'))
+    resumed = backprop("resume", "k")
+    assert f"the script continues Comet run {key} " in resumed.stderr
+    assert key in resumed.stdout.split()
+
+
+OTHERS = {
+    "neptune": """
+import neptune
+run = neptune.init_run(mode="offline", capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False)
+def log(n): run["n"].append(float(n), step=n)
+""",
+    "clearml": """
+from clearml import Task
+Task.set_offline(True)
+task = Task.init("p", "t", auto_connect_frameworks=False, auto_resource_monitoring=False)
+def log(n): task.get_logger().report_scalar("n", "n", value=n, iteration=n)
+""",
+}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("tracker", OTHERS)
+def test_other_trackers_do_no_harm(backprop: CommandLine, tracker: str) -> None:
+    """Offline, where each process has a run of its own: the tracker's objects are no state of the script, nothing is said of
+    them, and the second box logs in its own run until the training is complete.
+    """
+    backprop.environment |= {"PYTHONPATH": installed_apart(tracker), "HOME": str(backprop.folder)}
+    text = OTHERS[tracker] + COUNTING.replace("counter.n += 1", "counter.n += 1; log(counter.n)")
+    script = backprop.script(text % "3s")
+    first = backprop("run", "train.py", "--run-id", "t")
+    assert backprop.record("t")["status"] == "timeboxed", first.stderr
+    script.write_text(text % "10m")
+    second = backprop("resume", "t", "-m", "10")
+    assert backprop.record("t")["status"] == "completed", second.stderr
+    assert "cannot be kept" not in first.stderr + second.stderr
+    assert "Traceback" not in first.stderr + second.stderr
+
+
+COUNTING = """
+import time
+import backprop
+class Counter:
+    n = 0
+    def state_dict(self): return {"n": self.n}
+    def load_state_dict(self, state): self.n = state["n"]
+counter = Counter()
+with backprop.timebox("%s", counter=counter) as box:
+    for step in box.steps(60):
+        time.sleep(0.1)
+        counter.n += 1
+"""
 AIM = """
 import os, sys, time
 from pathlib import Path
@@ -202,6 +270,7 @@ def test_the_recipe_for_aim_makes_one_run(backprop: CommandLine) -> None:
         text=True,
         check=True,
     )
+    assert "cannot be kept" not in first.stderr + second.stderr
     assert json.loads(read.stdout) == [[[n, n] for n in range(1, 61)]]
 
 
