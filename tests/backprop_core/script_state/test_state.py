@@ -146,6 +146,21 @@ def test_attributes_that_appear_and_vanish() -> None:
     assert vars(second) == {"outputs": [1.0]}
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["aim.sdk.run", "clearml.task", "comet_ml.experiment", "mlflow", "neptune.run", "wandb.sdk.wandb_run"],
+)
+def test_the_run_of_a_tracker_belongs_to_its_process(module: str) -> None:
+    """What a tracker's own objects count is neither stored nor complained of: a resumed box has its own."""
+    run = type("Run", (), {"__module__": module})()
+    run.sent = 0
+    names: dict[str, Any] = {"run": run, "steps": 0}
+    state = _state(names)
+    run.sent, run.queue, names["steps"] = 5, object(), 5
+    assert names_in(state.changed()) == ["main.steps"]
+    assert not state.unkept()
+
+
 def test_an_object_of_the_scripts_that_is_new_is_named() -> None:
     """A list of the script's own instances that grew cannot come back: name, type, why, what to do."""
     names: dict[str, Any] = {"players": [Record()]}
