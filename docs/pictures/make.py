@@ -259,7 +259,9 @@ def _serving(module: str, *words: str, folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *words, "--host", "127.0.0.1", "--port", str(port)], cwd=folder
+        [sys.executable, "-m", module, *words, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=folder,
+        start_new_session=True,
     )
     try:
         _until(lambda: _answers(port) or process.poll() is not None)
@@ -278,7 +280,7 @@ def _answers(port: int) -> bool:
 
 
 def _until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, "it does not come"
         time.sleep(0.2)
