@@ -206,14 +206,15 @@ def trackers(scene: Scene) -> None:
 def diff(scene: Scene) -> None:
     """diff.svg: two real runs of a script in a git repository, changed between them without a commit."""
     script = scene.folder / "compared.py"
+    (scene.folder / ".gitignore").write_text("*\n")
     git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
-    for words in (["init", "-q"], ["add", "compared.py"], ["commit", "-q", "-m", "first"]):
+    for words in (["init", "-q"], ["add", "--force", "compared.py"], ["commit", "-q", "-m", "first"]):
         script.write_text(TRAINING)
         subprocess.run([*git, *words], cwd=scene.folder, check=True)
     for name, rate in (("one", "0.3"), ("other", "0.1")):
         script.write_text(TRAINING.replace("lr=0.3", f"lr={rate}"))
         scene.backprop("run", "compared.py", "--run-id", name, "-m", "20s")
-    _terminal("diff", "backprop diff one other", scene.backprop("diff", "one", "other")[:30])
+    _terminal("diff", "backprop diff one other", scene.backprop("diff", "one", "other")[:34])
 
 
 def notebook(scene: Scene) -> None:
