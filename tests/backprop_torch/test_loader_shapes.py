@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from backprop_torch import pass_watch, raw_loop
+from backprop_torch import known_iterators, pass_watch, raw_loop
 from tests.backprop_torch.cutting import Cut, digest, seed
 from tests.backprop_torch.kinds._parts import dataset, network, train_step
 
@@ -120,7 +120,7 @@ def _plain(record: list[float]) -> None:
     [
         (pass_watch, "signature_of"),
         (pass_watch, "pass_start"),
-        (pass_watch.PassWatch, "_note"),
+        (known_iterators.KnownIterators, "note"),
         (pass_watch.PassWatch, "_asked"),
         (pass_watch.PassWatch, "_between"),
         (raw_loop.RawTorchLoop, "_meet"),
