@@ -19,11 +19,14 @@ import torch.distributed as dist
 
 from backprop_core.errors import UnsavableStateError
 from backprop_core.outcome import Outcome
+from backprop_core.ports.ranks import LastWord
 from backprop_core.session.ranks_error import RankError
 from backprop_torch.agreement_interval import batches_to_next_talk
 
 _GIVE, _GO_ON, _LEAVE, _ASIDE = 1, 2, 3, 4
 _OUTCOMES = tuple(Outcome)
+_WORDS = 4
+"""Numbers in a message: the word, boundaries, the outcome, milliseconds."""
 
 
 class TorchRanks(Protocol):
@@ -124,9 +127,12 @@ class Together:
                 raise UnsavableStateError(f"Process {rank} cannot give its part of the state: {part.why}")
         return [pickle.loads(part) for part in packed]
 
-    def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
-        """Let the others go on for `batches` batches, or leave."""
-        self._say(_LEAVE if leave else _GO_ON, batches, _OUTCOMES.index(outcome))
+    def release(self, word: LastWord) -> None:
+        """Let the others go on, or leave."""
+        remaining_ms = int(1000 * word.remaining_s)
+        self._say(
+            _LEAVE if word.leave else _GO_ON, word.boundaries, _OUTCOMES.index(word.outcome), remaining_ms
+        )
 
     def step_aside(self, why: str) -> None:
         """Let the others train on without a box, as this rank is about to."""
@@ -137,7 +143,7 @@ class Together:
         if self._unheard:  # an error came between: the others must not wait with what they have given
             self._unheard = False
             dist.gather_object(b"", [None] * self.count, dst=0, group=self._group)
-        message = torch.zeros(3, dtype=torch.int64)
+        message = torch.zeros(_WORDS, dtype=torch.int64)
         message[: len(words)] = torch.tensor(words)
         dist.broadcast(message, src=0, group=self._group)
 
@@ -147,20 +153,20 @@ class Together:
 
     # -- the others --------------------------------------------------------------------------------------------
 
-    def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
-        """Do what the first rank says until it lets go: whether to leave, batches to the next talk, what it is called.
+    def follow(self, give: Callable[[], Any]) -> LastWord:
+        """Do what the first rank says until it lets go, and with which word.
 
         Raises:
             RankError: the first rank goes on without a box, so this one does.
         """
         while True:
-            message = torch.zeros(3, dtype=torch.int64)
+            message = torch.zeros(_WORDS, dtype=torch.int64)
             dist.broadcast(message, src=0, group=self._group)
-            word, batches, outcome = (int(number) for number in message)
+            word, boundaries, outcome, remaining_ms = (int(number) for number in message)
             if word == _ASIDE:
                 raise RankError(f"The first process continues without a box: {self.share(None)}")
             if word != _GIVE:
-                return word == _LEAVE, batches, _OUTCOMES[outcome]
+                return LastWord(word == _LEAVE, boundaries, _OUTCOMES[outcome], remaining_ms / 1000)
             dist.gather_object(_packed(give), None, dst=0, group=self._group)
 
 

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class LastWord:
+    """What the first rank says when it lets the others go.
+
+    Attributes:
+        leave: all leave the loop.
+        boundaries: to the next talk.
+        outcome: what the training is called that is left.
+        remaining_s: seconds to the deadline, pauses and extensions included, on no clock in particular.
+    """
+
+    leave: bool
+    boundaries: int
+    outcome: Outcome
+    remaining_s: float = 0.0
 
 
 class Ranks(Protocol):
@@ -42,16 +60,16 @@ class Ranks(Protocol):
         """What every rank gave, in the order of ranks, on the first."""
         ...
 
-    def release(self, leave: bool, batches: int, outcome: Outcome) -> None:
-        """The first rank lets the others go on for `batches` boundaries, or leave."""
+    def release(self, word: LastWord) -> None:
+        """The first rank lets the others go on, or leave."""
         ...
 
     def step_aside(self, why: str) -> None:
         """The first rank cannot go on in the box: the others step aside as well."""
         ...
 
-    def follow(self, give: Callable[[], Any]) -> tuple[bool, int, Outcome]:
-        """The others do what the first rank says until it lets go: whether to leave, boundaries to the next, outcome.
+    def follow(self, give: Callable[[], Any]) -> LastWord:
+        """The others do what the first rank says until it lets go, and with which word.
 
         Raises:
             RankError: it steps aside.

@@ -11,7 +11,7 @@ from backprop_core.checkpoints.shards import OtherParts
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
-from backprop_core.ports.ranks import Ranks
+from backprop_core.ports.ranks import LastWord, Ranks
 from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState
 from backprop_core.session.ranks_error import RankError, all_or_none, described
@@ -119,7 +119,7 @@ class LeadingSession(Session):
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
         except BaseException as error:
             if isinstance(error, meant) or not isinstance(error, Exception):
-                ranks.release(True, 0, Outcome.FAILED)
+                ranks.release(LastWord(True, 0, Outcome.FAILED))
             else:
                 self.has_told = True
                 ranks.step_aside(described(error))
@@ -129,7 +129,7 @@ class LeadingSession(Session):
             self.wake = 0.0  # every boundary counts
         self._countdown.left = apart(talked_s)
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
-        ranks.release(leave, self._countdown.left, outcome)
+        ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
         return leave
 
     @contextmanager
@@ -147,7 +147,7 @@ class LeadingSession(Session):
             with self._others_give():
                 super().complete(self._waiting_steps + steps)
         finally:
-            self._ranks.release(True, 0, Outcome.COMPLETED)
+            self._ranks.release(LastWord(True, 0, Outcome.COMPLETED, self.remaining_s()))
 
     def give_notice(self, why: str) -> bool:
         self._notice = self._notice or why

@@ -43,6 +43,7 @@ class FollowingSession(Session):
         self._ranks = ranks
         self._countdown = Countdown()
         self._opening = Opening()
+        self._ends_at = 0.0
         self._shares: BudgetProgress | None = None
         self._notice = ""
         self._writer: ShardWriter | None = None
@@ -67,6 +68,7 @@ class FollowingSession(Session):
             if self.settings.attached:
                 raise NotJoinedError(self._opening.error)
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
+        self._ends_at = self.clock.monotonic() + self._opening.until - self.clock.wall()
         all_or_none(self._ranks, self._load)
         self.signals.start()
 
@@ -91,7 +93,8 @@ class FollowingSession(Session):
         return None if self.restored is None else self.restored.info
 
     def remaining_s(self) -> float:
-        return max(0.0, self._opening.until - self.clock.wall())
+        """As the first rank has said last, which knows of pauses and extensions."""
+        return max(0.0, self._ends_at - self.clock.monotonic())
 
     def progress(self) -> float:
         """As far as this rank knows: the first one keeps a reserve besides."""
@@ -117,12 +120,14 @@ class FollowingSession(Session):
     def talk(self) -> bool:
         """Take part in what the first rank does at this boundary, until it lets go. True: leave the loop."""
         self._ranks.hear(NOTICE if self._notice else int(self.signals.received or 0))
-        leave, self._countdown.left, outcome = self._ranks.follow(self._give)
-        if leave:
+        word = self._ranks.follow(self._give)
+        self._countdown.left = word.boundaries
+        self._ends_at = self.clock.monotonic() + word.remaining_s
+        if word.leave:
             self.leaving = Decision(
-                BoundaryAction.STOP, SaveReason.DEADLINE, outcome, "the first rank says so"
+                BoundaryAction.STOP, SaveReason.DEADLINE, word.outcome, "the first rank says so"
             )
-        return leave
+        return word.leave
 
     def _give(self) -> dict[str, object]:
         """This rank's part of a checkpoint; what it holds of spread arrays it writes itself, in a thread."""
