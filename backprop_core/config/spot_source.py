@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 CLOUDS = ("aws", "gcp", "azure")
 
 
@@ -20,6 +18,8 @@ def checked(text: str) -> str:
 
 
 def _is_address(address: str) -> bool:
+    from urllib.parse import urlsplit  # dear, and wanted here alone
+
     try:
         parts = urlsplit(address)
         return parts.scheme == "http" and bool(parts.hostname) and (parts.port or 80) > 0
