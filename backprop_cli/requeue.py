@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from backprop_core.config.options import YEAR_MIN
 from backprop_core.config.sources import Setting, Settings
+from backprop_core.deadline.scheduler import slurm_task
 from backprop_core.errors import UsageError
 from backprop_core.governor.order import Observer
 from backprop_core.governor.verdict import EXIT_NOTHING_TO_RESUME, EXIT_UNFINISHED, Verdict
@@ -28,7 +29,7 @@ class SlurmJob:
     """The job that this process is part of.
 
     Attributes:
-        number: its id, another one for each task of an array.
+        number: what SLURM calls this job alone: `12`, or `12_3` for a task of an array.
         run_id: what its run is called where the user names none: the same after each requeue.
     """
 
@@ -44,8 +45,8 @@ class SlurmJob:
                 "--requeue needs a SLURM job, and SLURM_JOB_ID is not set.",
                 "Use it in a script for sbatch. Other schedulers requeue by exit status: see docs/scale.md.",
             )
-        array, task = environ.get("SLURM_ARRAY_JOB_ID", ""), environ.get("SLURM_ARRAY_TASK_ID", "")
-        return SlurmJob(number, f"slurm-{array}-{task}" if array and task else f"slurm-{number}")
+        number = slurm_task(environ) or number
+        return SlurmJob(number, f"slurm-{number.replace('_', '-')}")
 
     def after(self, verdict: Verdict, *, gained: bool, observer: Observer) -> Verdict:
         """Requeue the job where the run is to go on; the verdict with the status that says what became of it.

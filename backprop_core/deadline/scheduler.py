@@ -63,6 +63,8 @@ class Scheduler:
         answer: its output as seconds since 1970, given what the clock says now; ValueError, KeyError or TypeError where it
             tells no end.
         in_minutes: that is so only to the minute.
+        task: given the environment, the id of this task of an array of jobs, for which `variable` names all of them; else
+            empty.
     """
 
     name: str
@@ -70,10 +72,25 @@ class Scheduler:
     question: Sequence[str]
     answer: Callable[[str, float], float]
     in_minutes: bool = False
+    task: Callable[[Mapping[str, str]], str] = lambda environ: ""
+
+
+def slurm_task(environ: Mapping[str, str]) -> str:
+    """`12_3` for a task of an array, else empty. The last task has the array's own id, by which SLURM means all of them."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID", ""), environ.get("SLURM_ARRAY_TASK_ID", "")
+    return f"{array}_{task}" if array and task else ""
+
+
+def _lsf_task(environ: Mapping[str, str]) -> str:
+    job, index = environ.get("LSB_JOBID", ""), environ.get("LSB_JOBINDEX", "0")
+    return f"{job}[{index}]" if index not in ("", "0") else ""
 
 
 def _of_squeue(text: str, now: float) -> float:
-    return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    ends = [
+        datetime.fromisoformat(line) for line in text.split()
+    ]  # several for the parts of a heterogeneous job
+    return min(ends).astimezone().timestamp()
 
 
 def _of_qstat(text: str, now: float) -> float:
@@ -92,9 +109,9 @@ def _of_flux(text: str, now: float) -> float:
 
 
 SCHEDULERS = (
-    Scheduler("SLURM", "SLURM_JOB_ID", ("squeue", "-h", "-j", _ID, "-o", "%e"), _of_squeue),
+    Scheduler("SLURM", "SLURM_JOB_ID", ("squeue", "-h", "-j", _ID, "-o", "%e"), _of_squeue, task=slurm_task),
     Scheduler("PBS", "PBS_JOBID", ("qstat", "-f", "-F", "json", _ID), _of_qstat),
-    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", _ID), _of_bjobs, True),
+    Scheduler("LSF", "LSB_JOBID", ("bjobs", "-noheader", "-o", "time_left", _ID), _of_bjobs, True, _lsf_task),
     Scheduler("Flux", "FLUX_JOB_ID", ("flux", "job", "timeleft", _ID), _of_flux),
 )
 
@@ -136,7 +153,7 @@ def with_job_end(environ: Mapping[str, str]) -> Mapping[str, str]:
 def asked_scheduler(environ: Mapping[str, str] = os.environ) -> JobEnd | None:
     """The end of this process's job as its scheduler tells it now; None where it does not. Takes up to 10 s."""
     for one in SCHEDULERS:
-        job = environ.get(one.variable, "")
+        job = environ.get(one.variable, "") and (one.task(environ) or environ[one.variable])
         if not job or not re.fullmatch(r"[\w.\[\]-]+", job) or job.startswith("-"):
             continue
         try:

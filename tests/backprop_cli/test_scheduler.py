@@ -136,3 +136,35 @@ def test_a_deadline_that_the_user_names_holds_for_all(backprop: CommandLine) -> 
     assert refused.returncode == 2
     assert "is not a point in time" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "tool", "asked", "others", "own"),
+    [
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"},
+            "squeue",
+            "7_3",
+            "2030-01-01T00:00:00\n2030-01-01T01:00:00",
+            "2030-01-01T02:00:00",
+        ),
+        ({"LSB_JOBID": "7", "LSB_JOBINDEX": "3"}, "bjobs", "7[3]", "1:00 L\n2:00 L", "3:00 L"),
+    ],
+    ids=["slurm", "lsf"],
+)
+def test_a_task_of_an_array_has_an_end_of_its_own(
+    tmp_path: Path, task: dict[str, str], tool: str, asked: str, others: str, own: str
+) -> None:
+    """The variable of the job's id names all tasks of an array, or all but the last: the end of this one is asked for."""
+    path = tmp_path / tool
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in *"{asked}"*) echo "{own}";; *) printf "%s\\n" "{others}";; esac\n'
+    )
+    path.chmod(0o755)
+    found = job_end({**task, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert found is not None
+    assert found.source.endswith(f"job {asked}")
+    expected = (
+        datetime(2030, 1, 1, 2).astimezone().timestamp() if tool == "squeue" else time.time() + 3 * 3600
+    )
+    assert abs(found.wall - expected) < 60
