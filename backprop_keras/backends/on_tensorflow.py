@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,8 +104,22 @@ def refuse_nondeterminism() -> str:
 
 
 def noted(items: Any, recorder: Recorder) -> Any:
-    """The train function fetches from the pipeline itself, ahead: nobody else sees a batch."""
-    return items
+    """A pipeline that hands each batch on, one at a time and none ahead; of a distributed one nothing can be noted."""
+    iterator = iter(items)
+    if not isinstance(iterator, tf.data.Iterator):
+        return iterator
+
+    def each() -> Iterator[Any]:
+        for item in iterator:
+            recorder.batch(item)
+            yield item
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_optimization.inject_prefetch = False
+    passed_on = tf.data.Dataset.from_generator(each, output_signature=iterator.element_spec)
+    return iter(passed_on.with_options(options))
 
 
 def batch_specification(epoch_iterator: Any) -> Any:
