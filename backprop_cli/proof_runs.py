@@ -109,6 +109,8 @@ class ProofRuns:
         inherited: Sequence[int] = (),
     ) -> None:
         self._root = root
+        # Below the home of its runs, where no file is taken for one of the script's and rewound.
+        self._streams = root / "home" / "streams"
         self._inherited = inherited
         self._scratch = scratch
         self._script = script
@@ -126,7 +128,7 @@ class ProofRuns:
             BoxOverError: no time is left.
         """
         self._scratch.make()
-        orders = Orders(self._root / name, stop_at=self._steps, deterministic=deterministic)
+        orders = Orders(self._streams / name, stop_at=self._steps, deterministic=deterministic)
         began = self._clock.monotonic()
         status = self._attempt(name, orders, resume=False)
         streams = _read(orders.stream)
@@ -149,7 +151,7 @@ class ProofRuns:
             BoxOverError: no time is left.
         """
         self._scratch.make()
-        stream = self._root / name
+        stream = self._streams / name
         began = self._clock.monotonic()
         came: list[Cut] = []
         for number, cut in enumerate([*cuts, None], start=1):
@@ -279,7 +281,7 @@ class ProofRuns:
         log = (self._root / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         for line in log.splitlines():
             if any(words in line for words in _REFUSALS):
-                return line.strip().split(". ")[0].rstrip(".")
+                return line.strip().split(". ")[0].rstrip(".").rpartition("Error: ")[2]
         return ""
 
 

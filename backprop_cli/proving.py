@@ -147,7 +147,8 @@ def _not_reproducible(
 ) -> Proof:
     """The script itself differs from run to run; a third run has the frameworks name the operation."""
     say("the two differ: training them once more with deterministic operations only")
-    note = _what_is_refused(runs, first)
+    refused, note = _what_is_refused(runs, first)
+    why = reproducible(first.streams, second.streams, refused)[1] or why
     one = why.difference
     return Proof(
         ProofVerdict.NOT_REPRODUCIBLE,
@@ -167,21 +168,21 @@ def _not_reproducible(
     )
 
 
-def _what_is_refused(runs: ProofRuns, first: Done) -> str:
-    """What a run without operations that are not deterministic tells, a sentence; empty where it tells nothing."""
+def _what_is_refused(runs: ProofRuns, first: Done) -> tuple[str, str]:
+    """What a run with deterministic operations only tells: what was refused, and a sentence; empty for nothing."""
     try:
         third = runs.whole("deterministic", deterministic=True)
     except ScriptFailedError:
         named = runs.nondeterministic_operation("deterministic")
-        return f"Not deterministic, says the framework: {named}." if named else ""
+        return named, f"Not deterministic, says the framework: {named}." if named else ""
     except BackpropError:
-        return ""
+        return "", ""
     calls = ", ".join(third.first_rank.refuses)
     if not calls:
-        return ""
+        return "", ""
     if reproducible(first.streams, third.streams)[1] is None:
-        return f"With {calls} it gave what the first run gave."
-    return f"With {calls} nothing was refused: the cause lies elsewhere."
+        return "", f"With {calls} it gave what the first run gave."
+    return "", f"With {calls} nothing was refused: the cause lies elsewhere."
 
 
 def _count(number: int, what: str) -> str:

@@ -126,12 +126,13 @@ def _first(differences: Sequence[Difference]) -> Difference | None:
     return min(differences, key=lambda one: (_ORDER.index(one.group), one.rank, len(one.name)))
 
 
-def why_not_reproducible(compared: Compared, moved: Collection[str]) -> Cause | None:
+def why_not_reproducible(compared: Compared, moved: Collection[str], refused: str = "") -> Cause | None:
     """The first difference between two whole runs in what is trained, with its usual causes; None where there is none.
 
     Args:
         moved: names of the pieces that changed while one of them trained. A generator that is not seeded, and that nobody
             has drawn from, is the cause of nothing.
+        refused: what a framework has said of an operation that is not deterministic. That goes before such a generator.
     """
     decisive = [one for one in compared.differences if decides(one.group)]
     if not decisive:
@@ -140,7 +141,7 @@ def why_not_reproducible(compared: Compared, moved: Collection[str]) -> Cause | 
     generators = [
         one
         for one in compared.differences
-        if one.group is Group.GENERATOR and one.step <= step and (not step or one.name in moved)
+        if one.group is Group.GENERATOR and one.step <= step and (one.name in moved or not (step or refused))
     ]
     together = generators or [one for one in decisive if one.step == step]
     chosen = min(
@@ -149,6 +150,8 @@ def why_not_reproducible(compared: Compared, moved: Collection[str]) -> Cause | 
     mend = _UNREPRODUCIBLE.get(chosen.group, _UNREPRODUCIBLE[Group.PARAMETER])
     if chosen.group is Group.GENERATOR and chosen.step:
         mend = _DRAWN_FROM
+    if refused and chosen.group is not Group.GENERATOR:
+        mend = f"An operation is not deterministic: {refused}. Use another one."
     return Cause(chosen, _DEPENDS[chosen.group], mend, False, len(together) - 1)
 
 

@@ -63,6 +63,8 @@ def plan_cuts(whole: Stream, count: int, seed: str = "") -> list[Cut]:
             chosen.append(Cut(kind, step, place=max(1, whole.evaluations[step] // 2)))
             continue
         steps = [step for step in (ends if kind is CutKind.EPOCH_END else inside) if step not in taken]
+        if kind is CutKind.KILL:  # a checkpoint comes before it
+            steps = [step for step in steps if step > moments[0].step]
         if not steps:
             continue
         step = dice.choice(steps)

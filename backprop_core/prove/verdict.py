@@ -88,11 +88,17 @@ class Proof:
         return cls(**{**known, "verdict": ProofVerdict(told["verdict"]), "rows": rows})
 
 
-def reproducible(first: Sequence[Stream], second: Sequence[Stream]) -> tuple[Compared, Cause | None]:
-    """Two whole runs compared, and why they differ in what is trained; None where they do not."""
+def reproducible(
+    first: Sequence[Stream], second: Sequence[Stream], refused: str = ""
+) -> tuple[Compared, Cause | None]:
+    """Two whole runs compared, and why they differ in what is trained; None where they do not.
+
+    Args:
+        refused: see `why_not_reproducible`.
+    """
     compared = compare(first, second)
     moved = {name for stream in first for name in changing(stream)}
-    return compared, why_not_reproducible(compared, moved)
+    return compared, why_not_reproducible(compared, moved, refused)
 
 
 def names_of_the_attempt(compared: Compared) -> frozenset[str]:

@@ -155,3 +155,36 @@ def test_a_generator_that_is_drawn_from_is_the_cause_of_what_differs_later() -> 
     cause = _why(4, torch="x", weight="x")
     assert cause is not None
     assert (cause.difference.name, "begins alike" in cause.mend) == ("torch", True)
+
+
+def test_a_training_is_killed_behind_a_checkpoint() -> None:
+    """Behind the first step there is none yet: whatever the seed, the kill comes later."""
+    kills = [
+        cut
+        for seed in map(str, range(50))
+        for cut in plan_cuts(_whole()[0], 2, seed)
+        if cut.kind is CutKind.KILL
+    ]
+    assert len(kills) == 50
+    assert all(cut.save_at is not None and 1 <= cut.save_at < cut.step for cut in kills)
+
+
+def test_an_operation_that_was_refused_goes_before_a_generator_that_never_moved() -> None:
+    """An array that the operation has made differs from the beginning, as does a generator that nobody has seeded."""
+    first = [
+        replace(one, pieces=one.pieces | {"random generator python": (Group.GENERATOR, "y")})
+        for one in _whole()[0].moments
+    ]
+    again = [
+        replace(
+            one,
+            pieces=one.pieces
+            | {"random generator python": (Group.GENERATOR, "x"), "weight": (Group.PARAMETER, "x")},
+        )
+        for one in first
+    ]
+    for refused, name in (("", "random generator python"), ("put_", "weight")):
+        cause = reproducible([Stream(moments=first)], [Stream(moments=again)], refused)[1]
+        assert cause is not None
+        assert cause.difference.name == name
+        assert ("put_" in cause.mend) == bool(refused)
