@@ -55,8 +55,8 @@ def main() -> None:
         folder = str(Path(temporary, "work"))
         Path(folder).mkdir()
         Path(folder, "train.py").write_text(SCRIPT)
-        bare_start_s = min(bare_s(0, folder) for _ in range(3))
-        start_s = min(command_s(folder, "run", "train.py", *_QUIET, "--", "0") for _ in range(3))
+        bare_start_s = min(bare_s(0, folder) for _ in range(2))
+        start_s = min(command_s(folder, "run", "train.py", *_QUIET, "--", "0") for _ in range(2))
         steps = (arguments.steps, 3 * arguments.steps)
         training_s, proofs_s = [], []
         for number in steps:
