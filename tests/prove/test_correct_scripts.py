@@ -25,4 +25,6 @@ def test_a_correct_script_is_bit_identical(backprop: CommandLine, name: str) -> 
     assert len(told["cuts"]) == 3
     groups = {row["group"] for row in told["rows"]}
     assert groups & {"parameters", "arrays"}
+    if name.startswith(("keras", "lightning", "transformers")):
+        assert "batches" in groups
     assert not told["unkept"]
