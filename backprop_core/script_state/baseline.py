@@ -292,7 +292,8 @@ class Comparison:
         if known is None and node.kind is not Kind.NAMESPACE and not self._is_made_again(node):
             self._found.unkept.append(new_instance(node.name, node.plan.text))
         elif changed or gone:
-            self._store(node, {"slots": changed, "gone": gone}, False)
+            whole = {"whole": True} if known is None else {}  # then an object can be made of it
+            self._store(node, {"slots": changed, "gone": gone, **whole}, False)
 
     def _is_made_again(self, node: Node) -> bool:
         """Whether the script's code makes the object in a new process, too: not what a collection has grown by."""

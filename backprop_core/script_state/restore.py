@@ -150,7 +150,7 @@ class Restoring:
 
     def _made_plainly(self, kind: Kind, node: Mapping[str, Any]) -> Any:
         """What a package's method made while it trained, such as the optimizer of an estimator; None where it cannot be."""
-        if kind is not Kind.INSTANCE:
+        if kind is not Kind.INSTANCE or not node["data"].get("whole"):
             return None
         with suppress(NotMadeError):
             return plain_instance(node["type"], node["data"]["slots"])
