@@ -139,7 +139,9 @@ class OptimizerTracked:
 
     def restore(self, state: Any) -> None:
         state = copy.deepcopy(state)  # torch keeps the tensors it is given and changes them in place
+        before = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
+        _share_again(self.optimizer, before)
         parameters = list(_parameters(self.optimizer))
         for index, values in state["state"].items():
             mine = self.optimizer.state[parameters[index]]
@@ -299,6 +301,15 @@ def _saved_names(here: Collection[str], saved: Collection[str]) -> dict[str, str
 def _by_number(name: str) -> list[str | int]:
     """Sorts `dense_10` behind `dense_9`."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _share_again(optimizer: Optimizer, before: list[dict[str, Any]]) -> None:
+    """Groups that share a tuple, `betas` say, share it again: a file that the script pickles then has the same bytes."""
+    for group, earlier in zip(optimizer.param_groups, before, strict=True):
+        for key, value in group.items():
+            there = earlier.get(key)
+            if type(value) is tuple and type(there) is tuple and repr(there) == repr(value):
+                group[key] = there
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
