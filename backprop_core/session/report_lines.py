@@ -102,14 +102,17 @@ class Reporter:
             self._long_start()
 
     def _counts_from_the_first_step(self) -> float | None:
-        """Seconds of a box that begins with the first step of this session, or None where it has begun."""
+        """Seconds of a box that counts from the first step, whenever that is; None for any other."""
         session = self._session
         environ = session.settings.environ
         if session.deadlines.earliest.fixed or session.enrolment.box != 1:
             return None
         if not session.enrolment.governed or not environ.get(contract.BUDGET_FROM_TRAINING):
             return None
-        return as_float(environ.get(contract.BUDGET_S))
+        try:
+            return float(environ.get(contract.BUDGET_S, ""))
+        except ValueError:
+            return None
 
     def _long_start(self) -> None:
         session = self._session
