@@ -136,7 +136,7 @@ def _expected(detected: Detected) -> str:
             f"outside. {SAVE_ITSELF}"
         )
     if detected.framework is None:
-        return "no framework found in the script: it is governed from outside, unless a line says that a training was attached."
+        return "no framework found: the script is governed from outside, unless a line says that a training was attached."
     return f"{detected.framework} expected ({detected.because}); a line will say what is attached when training begins."
 
 
