@@ -282,7 +282,15 @@ class Steering:
         return by_s
 
     def job_ends(self, at: float, end: JobEnd) -> None:
-        """The scheduler has given the job another end: the script must be gone by the monotonic instant `at`."""
+        """The scheduler has given the job another end: the script must be gone by the monotonic instant `at`.
+
+        Where that is too near for a session to hear of it at a boundary and save, such as when SLURM preempts the job, the
+        script is asked to end now: it has the grace, and SLURM kills no sooner than 30 s behind that end (`KillWait`).
+        """
+        if at - self._clock.monotonic() < self._grace_s:
+            if self.asked_at is None:
+                self.stop(EndCause.NOTICE, f"The job is about to end: {end.text}.")
+            return
         self.fixed_end = at
         self.set_deadline(min(self.box_end, at))
         to_wall = self._clock.wall() - self._clock.monotonic()

@@ -192,17 +192,23 @@ def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: 
     assert took_s > first_s, err
 
 
-def test_a_job_that_is_cut_short_ends_its_box_in_time(backprop: CommandLine) -> None:
-    """The session saves and is gone before the new end, which is sooner than the one it began with."""
+@pytest.mark.parametrize(("grace", "outcome"), [("5", "timeboxed"), ("40", "preempted")])
+def test_a_job_that_is_cut_short_ends_its_box_in_time(
+    backprop: CommandLine, grace: str, outcome: str
+) -> None:
+    """The session saves and is gone before the new end; where that is nearer than the grace it is asked to end at once."""
     end = _squeue(backprop)
     backprop.script(TRAINING)
     _ends_in(end, 60.0)  # asked again after a quarter of that
-    began = time.monotonic()
-    run = backprop.start("run", "train.py", "-m", "10", "--run-id", "j")
+    run = backprop.start("run", "train.py", "-m", "10", "--grace", grace, "--run-id", "j")
     wait_for((backprop.folder / "trains").exists)
     _ends_in(end, 40.0)
     _, err = run.communicate(timeout=180)
-    assert time.monotonic() - began < 45.0, err
+    events = (backprop.attempt_dir("j") / "events.jsonl").read_text().splitlines()
+    (told,) = [one for one in map(json.loads, events) if one["kind"] == "session_finished"]
+    assert told["used_s"] < 45.0
+    assert told["slack_s"] > 0
     attempt = backprop.record("j")["attempts"][0]
-    assert attempt["outcome"] == "timeboxed"
+    assert attempt["outcome"] == outcome, err
+    assert "killed" not in attempt["reason"]
     assert backprop.record("j")["last_step"] > 0

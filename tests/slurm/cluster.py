@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import wait_for
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -63,6 +65,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._hurried: dict[str, float] = {}
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self) -> None:
@@ -101,7 +104,28 @@ class Cluster:
 
     def state(self, job: str) -> str:
         """`RUNNING`, `PENDING`, ...; empty where the job is not known any more."""
-        return self.said("squeue", "-h", "-j", job, "-o", "%T")
+        done = subprocess.run(
+            ["squeue", "-h", "-j", job, "-o", "%T"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        is_gone = done.returncode == 0 or "Invalid job id" in done.stderr
+        return done.stdout.strip() if is_gone else f"UNKNOWN: {done.stderr.strip()}"
+
+    def over(self, *jobs: str) -> bool:
+        """Whether all have left the queue; one that is back in it does not wait the two minutes that SLURM wants it to.
+
+        It waits for three seconds: started within the second of its requeue it is refused by its node, and gone.
+        """
+        states = {job: self.state(job) for job in jobs}
+        for job in (job for job, state in states.items() if state == "PENDING"):
+            if SYSTEM.monotonic() - self._hurried.get(job, -math.inf) > 10.0:
+                self._hurried[job] = SYSTEM.monotonic()
+                self.said("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+        return not any(states.values())
 
     def submit(self, *argv: str, cwd: Path, environment: dict[str, str] | None = None) -> str:
         """The id of a new job."""

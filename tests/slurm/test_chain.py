@@ -42,14 +42,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.stop()
 
 
-def _over(cluster: Cluster, job: str) -> bool:
-    """Whether a job has left the queue; one that waits there does not wait the two minutes that SLURM wants it to."""
-    state = cluster.state(job)
-    if state == "PENDING":
-        cluster.said("scontrol", "update", f"JobId={job}", "StartTime=now")
-    return not state
-
-
 def test_a_job_of_any_length_completes(tmp_path: Path, cluster: Cluster) -> None:
     """Preempted once, ended by its time limit once, it requeues itself, and each step is trained exactly once."""
     line = CommandLine(tmp_path)
@@ -62,7 +54,7 @@ def test_a_job_of_any_length_completes(tmp_path: Path, cluster: Cluster) -> None
     )
     wait_for(lambda: log.exists() and "steps fit into this box" in log.read_text())
     cluster.submit("-phigh", "-N2", "--exclusive", "-o/dev/null", "--wrap", "sleep 1", cwd=line.folder)
-    wait_for(lambda: _over(cluster, job), 500.0)
+    wait_for(lambda: cluster.over(job), 500.0)
     record: dict[str, Any] = json.loads((line.home / "runs" / f"slurm-{job}" / "run.json").read_text())
     outcomes = [one["outcome"] for one in record["attempts"]]
     assert (outcomes[0], outcomes[-1]) == ("preempted", "completed")

@@ -68,14 +68,6 @@ def _trains(line: CommandLine, run: str) -> bool:
     return events.exists() and "training_started" in events.read_text()
 
 
-def _over(cluster: Cluster, *jobs: str) -> bool:
-    """Whether all have left the queue; one that waits there does not wait the two minutes that SLURM wants it to."""
-    states = {job: cluster.state(job) for job in jobs}
-    for job in (job for job, state in states.items() if state == "PENDING"):
-        cluster.said("scontrol", "update", f"JobId={job}", "StartTime=now")
-    return not any(states.values())
-
-
 def test_a_longer_limit_is_noticed_in_the_box_and_each_task_of_an_array_is_a_run(
     tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -85,7 +77,7 @@ def test_a_longer_limit_is_noticed_in_the_box_and_each_task_of_an_array_is_a_run
     longer, kept = (f"slurm-{array}-{task}" for task in (1, 2))
     wait_for(lambda: _trains(line, longer) and _trains(line, kept))
     cluster.said("scontrol", "update", f"JobId={array}_1", "TimeLimit=4")
-    wait_for(lambda: _over(cluster, f"{array}_1", f"{array}_2"), 300.0)
+    wait_for(lambda: cluster.over(f"{array}_1", f"{array}_2"), 300.0)
     log = (line.folder / "array.log").read_text()
     assert _outcomes(line, longer) == ["completed"], log
     assert _outcomes(line, kept) == ["timeboxed", "completed"], log
@@ -109,7 +101,7 @@ def test_a_warning_signal_and_a_dead_node_lead_to_the_next_job(tmp_path: Path, c
     )  # else the node is taken for broken
     wait_for(lambda: cluster.said("squeue", "-h", "-t", "COMPLETING") == "", 60.0)
     cluster.said("scontrol", "update", "NodeName=n2", "State=RESUME")
-    wait_for(lambda: _over(cluster, warned, dead), 250.0)
+    wait_for(lambda: cluster.over(warned, dead), 250.0)
     log = (warned_line.folder / "warned.log").read_text()
     assert _outcomes(warned_line, f"slurm-{warned}") == ["preempted", "completed"], log
     assert "whole True" in log
