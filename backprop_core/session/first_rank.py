@@ -45,6 +45,7 @@ class LeadingSession(Session):
         self._waiting_steps = 0
         self._notice = ""
         self.has_told = False
+        self._failed = False
         self._asked = 0
         self._name = ""
 
@@ -62,12 +63,20 @@ class LeadingSession(Session):
         except Exception as error:
             self._ranks.share(Opening(error=str(error) or type(error).__name__))
             raise
-        until = self.clock.wall() + self.remaining_s()
         directory = str(self.enrolment.checkpoints.directory)
         self._name = os.urandom(8).hex()
         budget_s = self.deadlines.budget_s
         self._ranks.share(
-            Opening("", self.resumed_from, self.run_id, until, self.governed, directory, self._name, budget_s)
+            Opening(
+                "",
+                self.resumed_from,
+                self.run_id,
+                self.remaining_s(),
+                self.governed,
+                directory,
+                self._name,
+                budget_s,
+            )
         )
         if why := self._ranks.agree(""):
             self.close(Outcome.FAILED, why)
@@ -161,7 +170,12 @@ class LeadingSession(Session):
     def _other_shards(self) -> OtherParts:
         """Waits for what the others write of the checkpoint that they were asked for last."""
         number = self._asked
-        return lambda: parts_of_others(self._ranks, self._name, number, self.clock, self.remaining_s)
+        return lambda: parts_of_others(self._ranks, self._name, number, self.clock, lambda: self._failed)
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        """As a session alone; a training that fails does not wait for parts of a checkpoint that may never come."""
+        self._failed = self._failed or outcome is Outcome.FAILED
+        super().close(outcome, reason)
 
     def look(self) -> bool:
         """An evaluation is not left: not every rank may be in one."""

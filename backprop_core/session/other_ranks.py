@@ -68,7 +68,7 @@ class FollowingSession(Session):
             if self.settings.attached:
                 raise NotJoinedError(self._opening.error)
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
-        self._ends_at = self.clock.monotonic() + self._opening.until - self.clock.wall()
+        self._ends_at = self.clock.monotonic() + self._opening.left_s
         all_or_none(self._ranks, self._load)
         self.signals.start()
 
@@ -137,7 +137,9 @@ class FollowingSession(Session):
             if self._writer is None:
                 directory = Path(self._opening.directory)
                 translators = self.training_state.translators
-                self._writer = ShardWriter(directory, self._opening.name, self._ranks, translators)
+                self._writer = ShardWriter(
+                    directory, self._opening.name, self._ranks, translators, self.clock
+                )
             self._writer.write(self._asked, shards)
         return part
 

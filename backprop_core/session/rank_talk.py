@@ -47,7 +47,7 @@ class Opening:
     Attributes:
         error: why it is not, or empty.
         resumed_from: the checkpoint to go on from.
-        until: the deadline, in seconds since 1970.
+        left_s: seconds to the deadline as this is told: clocks of hosts differ.
         directory: where checkpoints go.
         name: of this attempt, where ranks leave word for each other.
         budget_s: seconds of the whole box.
@@ -56,7 +56,7 @@ class Opening:
     error: str = ""
     resumed_from: str | None = None
     run_id: str = ""
-    until: float = 0.0
+    left_s: float = 0.0
     governed: bool = False
     directory: str = ""
     name: str = ""
