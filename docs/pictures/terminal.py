@@ -20,7 +20,7 @@ from rich.text import Text
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "examples" / "unmodified"
 COMMANDS = (
-    ("backprop run digits_torch.py -m 12s --budget-from training --run-id digits -- --pause 0.02", True),
+    ("backprop run -m 0.5 --run-id digits digits_torch.py -- --pause 0.03", True),
     ("backprop resume digits -m 10", True),
     ("python digits_torch.py     # without backprop, uninterrupted", False),
 )
