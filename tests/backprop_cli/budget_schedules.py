@@ -124,6 +124,6 @@ PACKAGES = {
     "torch": "torch",
     "lightning": "pytorch_lightning",
     "keras": "keras",
-    "transformers": "transformers",
+    "transformers": "transformers.trainer",
 }
 """What takes the most of a start."""

@@ -27,7 +27,9 @@ def test_a_schedule_ends_with_the_total_and_can_be_replayed(backprop: CommandLin
     backprop.environment["KERAS_BACKEND"] = "torch"
     backprop.script(NOTES, "notes.py")
     backprop.script(SCRIPTS[framework])
-    total = 8 + 6 * min(_import_s(PACKAGES[framework]) for _ in range(2))  # the first fills the disk's cache
+    total = 8 + 6 * min(
+        _import_s(backprop, PACKAGES[framework]) for _ in range(2)
+    )  # the first fills the disk's cache
     chain = ("--until-done", "--total", f"{total:.1f}s", "-m", f"{0.6 * total:.1f}s")
     first = backprop("run", "train.py", "--run-id", "first", *chain, "--", "-1", "0.02", timeout=600)
     assert first.returncode == 124, first.stderr
@@ -72,10 +74,11 @@ def _learning_rates(backprop: CommandLine) -> set[float]:
     return {event["values"]["learning_rate"] for event in events}
 
 
-def _import_s(package: str) -> float:
+def _import_s(backprop: CommandLine, package: str) -> float:
     began = time.monotonic()
     subprocess.run(
         [sys.executable, "-c", f"import {package}"],
+        env=backprop.environment,
         check=True,
         start_new_session=True,  # as the script's will be: a kernel shares out its time among sessions
     )
