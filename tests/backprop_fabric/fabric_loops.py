@@ -85,40 +85,10 @@ def accumulation(fabric: Any) -> None:
         note(fabric, model, number, y.tolist())
 
 
-def box(fabric: Any) -> None:
-    """The same epochs in a time box that the script opens itself, with its own loops."""
-    import backprop
-
-    model, optimizer = made(fabric)
-    loader = fabric.setup_dataloaders(DataLoader(DATA, batch_size=4, shuffle=True))
-    with backprop.timebox(model=model, optimizer=optimizer) as mine:
-        for epoch in mine.epochs(EPOCHS):
-            for batch in mine.batches(loader):
-                loss = step(fabric, model, optimizer, batch)
-                note(fabric, model, epoch, batch[1].tolist(), loss)
-
-
-def unnamed(fabric: Any) -> None:
-    """One epoch after another in a time box that is told nothing."""
-    import backprop
-
-    model, optimizer = made(fabric)
-    loader = fabric.setup_dataloaders(DataLoader(DATA, batch_size=4, shuffle=True))
-    with backprop.timebox():
-        for _ in range(EPOCHS):
-            for batch in loader:
-                loss = step(fabric, model, optimizer, batch)
-                note(fabric, model, batch[1].tolist(), loss)
-
-
 def main() -> None:
     torch.set_num_threads(1)
     name, _, devices = SHAPE.partition("-")
-    train = {one.__name__: one for one in (epochs, accumulation, box, unnamed)}[name]
-    if devices.startswith("spawn"):
-        fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
-        fabric.launch(train)
-        return
+    train = {one.__name__: one for one in (epochs, accumulation)}[name]
     fabric = Fabric(accelerator="cpu", devices=int(devices or 1), strategy="ddp" if devices else "auto")
     fabric.launch()
     train(fabric)

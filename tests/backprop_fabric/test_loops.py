@@ -22,10 +22,7 @@ def backprop(tmp_path: Path) -> CommandLine:
     "shape",
     [
         "epochs",
-        *(
-            pytest.param(shape, marks=pytest.mark.faults)
-            for shape in ("accumulation", "epochs-2", "epochs-spawn")
-        ),
+        *(pytest.param(shape, marks=pytest.mark.faults) for shape in ("accumulation", "epochs-2")),
     ],
 )
 def test_a_loop_with_fabric_goes_on_with_the_same_bits(backprop: CommandLine, shape: str) -> None:
