@@ -41,6 +41,9 @@ class KerasFramework:
     def script_parts(self, kind: type) -> frozenset[str] | None:
         return None
 
+    def settle(self, value: object) -> None:
+        """Keras' layers have nothing of this kind."""
+
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         known = {id(value) for value in tracked.values()}
         return lambda value: id(value) in known

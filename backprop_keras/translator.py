@@ -27,6 +27,10 @@ class KerasTranslator:
     def take_apart(self, value: object) -> ArrayNode:
         import numpy as np
 
+        key = _key_of(value)
+        if key is not None:
+            node = self._numpy.take_apart(np.asarray(key[1]))
+            return ArrayNode("jax_key", {**node.meta, "impl": key[0]}, node.arrays)
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
         node = self._numpy.take_apart(array)
         return ArrayNode("jax" if _is_jax(value) else "tensorflow", node.meta, node.arrays)
@@ -39,6 +43,10 @@ class KerasTranslator:
             import jax.numpy
 
             return jax.numpy.array(array)
+        if tag == "jax_key":
+            import jax
+
+            return jax.random.wrap_key_data(jax.numpy.array(array), impl=str(meta["impl"]))
         if tag == "tensorflow":
             import tensorflow as tf
 
@@ -65,3 +73,11 @@ def _is_tensorflow(value: object) -> bool:
     return (
         tf is not None and hasattr(tf, "is_tensor") and bool(tf.is_tensor(value)) and hasattr(value, "numpy")
     )
+
+
+def _key_of(value: Any) -> tuple[str, Any] | None:
+    """The name of its kind and the numbers of an array of random keys."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not _is_jax(value) or not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return None
+    return str(jax.random.key_impl(value)), jax.random.key_data(value)

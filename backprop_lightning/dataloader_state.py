@@ -20,6 +20,7 @@ from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
+from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import generators_of
 from backprop_torch.loader_skip import iterator_behind
 
@@ -80,6 +81,10 @@ class Watched:
             state=self.loader.state_dict() if self._stateful else None,
         )
         return pass_position.lightning_to_state(position)
+
+    def unkept(self) -> list[Unkept]:
+        """What of it had changed when it was last told, and cannot be kept."""
+        return self._generators.unkept()
 
     def put_rest(self, saved: Any) -> None:
         """What changes in the loader from pass to pass, as it was at the boundary."""
@@ -193,6 +198,10 @@ class CombinedLoaderWatch:
     def fits(self, saved: Any) -> bool:
         """Whether `saved` was taken from as many loaders."""
         return isinstance(saved, dict) and len(saved["loaders"]) == len(self.watched)
+
+    def unkept(self) -> list[Unkept]:
+        """What of the loaders' parts had changed when it was last told, and cannot be kept."""
+        return [one for watched in self.watched for one in watched.unkept()]
 
     def put_rest(self, saved: Any) -> None:
         """What changes in the loaders from pass to pass, as it was when `position` was told."""

@@ -38,7 +38,9 @@ class LightningScriptWatch(ObjectWatch):
         self._trainer = trainer
         self._framework = _LightningFramework()
         self._stored: Callable[[object], bool] = lambda value: False
-        super().__init__(self._roots, self._is_stored, [self._framework], translators, self._look_again)
+        super().__init__(
+            self._roots, self._is_stored, [self._framework], translators, self._look_again, self._loaders
+        )
 
     def _roots(self) -> Sequence[Root]:
         trainer = self._trainer
@@ -46,7 +48,15 @@ class LightningScriptWatch(ObjectWatch):
         roots: list[Root] = [(type(module).__name__, module)]
         if data is not None:
             roots.append((type(data).__name__, data))
-        return roots + callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
+        roots += callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
+        return roots
+
+    def _loaders(self) -> frozenset[int]:
+        trainer = self._trainer
+        given = (trainer.train_dataloader, trainer.val_dataloaders)
+        return frozenset(
+            id(one) for held in given for one in (held if isinstance(held, list | tuple) else [held])
+        )
 
     def _look_again(self) -> None:
         trainer = self._trainer

@@ -14,7 +14,7 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.clock import Clock
 from backprop_core.prove.witness import Witness
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.session import Position
 from backprop_lightning import checkpoint_file, logging_state, version_folder
@@ -99,7 +99,7 @@ class LightningState:
         return Witness(self.script.state, roots, {}, lambda value: stored(value) or is_lightnings(value))
 
     def unkept(self) -> Sequence[Unkept]:
-        return self.script.unkept()
+        return together(self.script.unkept(), self.loaders.unkept() if self.loaders is not None else ())
 
     def position(self) -> Position:
         trainer = self.trainer

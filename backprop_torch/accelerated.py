@@ -68,14 +68,20 @@ class AcceleratedReading:
         self.note_start()
         if before is None:
             return self._noting(iter(loader))
-        by_index = self._by_index and skip > 1  # the first batch is loaded together with the second
-        with skipping(loader.base_dataloader, skip) if by_index else nullcontext():
+        again = self._generators.lacks_more(before.newest)
+        by_index = (
+            self._by_index and skip > 1 and not again
+        )  # the first batch is loaded together with the second
+        newest = None if loader.base_dataloader.num_workers else before.newest
+
+        def before_newest() -> None:
+            self._generators.restore_before_batch(newest)
+
+        with skipping(loader.base_dataloader, skip, before_newest) if by_index else nullcontext():
             iterator = iter(loader)
             if not by_index and skip:
                 next(islice(iterator, skip - 1, skip), None)
             self._newest = before.newest
-            if by_index:
-                self._generators.restore_before_batch(self._newest)
             asked = skip or resume_randomness is not None
             iterator = begun(iterator) if by_index or (asked and not skip) else iterator
         own = self._generators.capture()  # of a batch more than at the boundary, which is loaded already

@@ -23,6 +23,7 @@ from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
+from backprop_torch.pruned import hook_again
 from backprop_torch.ranks import knows_ranks, ranks_of_process
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.script_parts import script_parts, stored_with
@@ -61,6 +62,9 @@ class TorchFramework:
 
     def script_parts(self, kind: type) -> frozenset[str] | None:
         return script_parts(kind)
+
+    def settle(self, value: object) -> None:
+        hook_again(value)
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return stored_with(tracked)

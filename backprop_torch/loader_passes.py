@@ -140,8 +140,12 @@ class TorchLoaderPasses:
 
     def given_by(self, iterator: object) -> int | None:
         """Batches that `iterator` has given; None where it does not count them."""
+        if not issubclass(
+            type(iterator), _BaseDataLoaderIter
+        ):  # nothing of the script's is asked for anything
+            return None
         given = getattr(iterator, "_num_yielded", None)
-        if not isinstance(iterator, _BaseDataLoaderIter) or not isinstance(given, int):
+        if not isinstance(given, int):
             return None
         begun = self._begun.get(iterator)
         return given - begun[1].behind if begun is not None and isinstance(begun[1], StockReading) else given

@@ -15,14 +15,19 @@ from backprop_torch.delegating_loader import never_begun_again, reads_another
 
 
 @contextmanager
-def skipping(loader: DataLoader[Any], skip: int | None) -> Iterator[None]:
+def skipping(
+    loader: DataLoader[Any], skip: int | None, passed: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Inside, a new iterator of `loader` begins behind `skip` batches, or at the end. DataLoader forbids setting it.
 
     Workers that stay keep one iterator for all passes, which has the sampler in a place of its own.
+
+    Args:
+        passed: called when they are skipped.
     """
     name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     sampler = getattr(loader, name)
-    skipping = () if skip is None else PassedOver(sampler, skip, BatchSampler)
+    skipping = () if skip is None else PassedOver(sampler, skip, BatchSampler, passed)
     vars(loader)[name] = skipping
     staying = getattr(loader, "_iterator", None)
     if staying is not None:

@@ -43,8 +43,10 @@ class LoaderState:
             tracked_elsewhere=_stored_by(loader),
             frameworks=frameworks,
             translators=[*(framework.translator for framework in frameworks), NumpyTranslator()],
+            read_by_loops=lambda: None,  # a pass brings its iterators to their places
         )
         self._state.baseline()
+        self._beginning: Any = None
         self._captures = 0
         self._too_slow = False
         self._changes = False
@@ -65,18 +67,36 @@ class LoaderState:
     def restore(self, state: Any) -> None:
         """Put back what `capture` gave."""
         if isinstance(state, Mapping):
-            self._state.restore(state["script"])
+            self._restore(state["script"])
         else:
             self._generators.restore(state)
 
+    def _restore(self, difference: Mapping[str, Any]) -> None:
+        """A difference is one from the beginning: what an earlier one has put back since is taken back first."""
+        is_as_made = all(node["kind"] == "random" for node in self._state.changed()["nodes"])
+        self._state.expect(difference)
+        if self._beginning is not None:
+            self._state.restore(self._beginning)
+        elif is_as_made:
+            self._beginning = copied(self._state.changed())
+        self._state.restore(difference)
+
     def before_batch(self) -> dict[str, Any]:
-        """What decides the batch that is made next: all state where more than generators changes, else these alone."""
+        """What decides the batch that is made next: all state where more than generators changes, else these alone.
+
+        Where looking at all of it takes too long for each batch, it is only noted that there is more: see `lacks_more`.
+        """
         if not self._too_slow and (self._changes or self._captures < _LOOKS):
             began = SYSTEM.monotonic()
             whole = {"whole": self.capture()}
             self._too_slow = SYSTEM.monotonic() - began > _LONGEST_LOOK_S and self._captures > _LOOKS
             return whole
-        return {"draws": self.draws()}
+        return {"draws": self.draws(), "more": self._changes}
+
+    @staticmethod
+    def lacks_more(saved: Mapping[str, Any] | None) -> bool:
+        """Whether `before_batch` left out something that changes: then the batches before have to be loaded once more."""
+        return saved is not None and bool(saved.get("more"))
 
     def restore_before_batch(self, saved: Mapping[str, Any] | None) -> None:
         """Put back what `before_batch` gave."""
@@ -97,6 +117,10 @@ class LoaderState:
         for name, one in self._state.generators():
             if states is not None and name in states:
                 track(name, one, self._frameworks).restore(states[name])
+
+    def reached(self) -> frozenset[int]:
+        """All objects whose state this is, by identity."""
+        return self._state.reached()
 
     def unkept(self) -> list[Unkept]:
         """What had changed at the last capture and is not in it."""

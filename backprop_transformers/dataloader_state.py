@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
+from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import LoaderRest, generators_of, pass_start, restore_start
 from backprop_torch.loader_skip import iterator_behind
 
@@ -99,6 +100,14 @@ class TrainLoaderWatch:
         """What decides the next pass, besides the global generators."""
         return LoaderRest(self._inner).capture() if self._stock else None
 
+    def reached(self) -> frozenset[int]:
+        """The objects that are kept with the loader, by identity."""
+        return self._generators.reached() if self._stock else frozenset()
+
+    def unkept(self) -> list[Unkept]:
+        """What of the loader's parts had changed when it was last told, and cannot be kept."""
+        return self._generators.unkept()
+
     # -- the way back ------------------------------------------------------------------------------------------
 
     def restore_rest(self, saved: Any) -> None:
@@ -140,10 +149,11 @@ class TrainLoaderWatch:
         position = pass_position.transformers_from_state(saved)
         self._start, self._newest = position, position.newest
         restore_start(self._inner, self._randomness, self._generators, position)
-        iterator = self._behind(trained)
+        own = None if self._newest is None else self._newest.own
+        iterator = self._behind(trained, replay=self._generators.lacks_more(own))
         if self._newest is not None:
             self._randomness.set_randomness(self._newest.everybodys)
-            self._generators.restore_before_batch(self._newest.own)
+            self._generators.restore_before_batch(own)
         ahead = list(islice(iterator, position.prefetched))
         self._randomness.set_randomness(then)
         if self._rest is not None:  # as it was at the boundary, behind the batches that were made ahead
@@ -151,9 +161,9 @@ class TrainLoaderWatch:
         self._fetched = trained
         return _Fetching(iterator, self, ahead)
 
-    def _behind(self, skip: int) -> Iterator[Any]:
+    def _behind(self, skip: int, *, replay: bool) -> Iterator[Any]:
         if self._stock:
-            return iterator_behind(self._inner, skip, replay=self._stateful)
+            return iterator_behind(self._inner, skip, replay=replay or self._stateful)
         iterator: Iterator[Any] = iter(self._inner)
         next(islice(iterator, skip - 1, skip), None) if skip else None
         return iterator

@@ -5,7 +5,7 @@ Beside these the step by which accelerate counts its accumulation windows, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from torch import nn
@@ -28,12 +28,19 @@ _STORED = frozenset(
 
 
 class TrainerScriptWatch(ObjectWatch):
-    """The state of one training's own classes."""
+    """The state of one training's own classes.
+
+    Attributes:
+        of_loader: tells what is kept with the loader, by identity: a pass begins with the state of its beginning, so this is
+            not to be put back before.
+    """
 
     def __init__(self, trainer: Any, framework: TorchFramework, translators: Sequence[Translator]) -> None:
         self._trainer = trainer
         self._framework = framework
         self._stored: Callable[[object], bool] = lambda value: False
+        self.of_loader: Callable[[], Collection[int]] = tuple
+        self._parts: Collection[int] = ()
         super().__init__(self._roots, self._is_stored, [framework], translators, self._look_again)
 
     def _roots(self) -> Sequence[Root]:
@@ -49,6 +56,7 @@ class TrainerScriptWatch(ObjectWatch):
 
     def _look_again(self) -> None:
         trainer = self._trainer
+        self._parts = frozenset(self.of_loader())
         self._stored = self._framework.stored_with(
             {"model": trainer.model, "optimizer": trainer.optimizer, "scheduler": trainer.lr_scheduler}
         )
@@ -59,6 +67,8 @@ class TrainerScriptWatch(ObjectWatch):
         if (
             value is trainer.data_collator or value is trainer.train_dataset
         ):  # kept with the loader, batch for batch
+            return True
+        if id(value) in self._parts:
             return True
         return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
 

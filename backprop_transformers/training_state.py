@@ -22,7 +22,7 @@ from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.ports.framework import Tracked
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
@@ -83,6 +83,7 @@ class TrainState:
         self._earlier_pass: Any = None
         self._frozen: dict[str, Any] | None = None
         self.script = TrainerScriptWatch(trainer, self.framework, self.translators)
+        self.script.of_loader = lambda: () if self.loader is None else self.loader.reached()
         self.say: Callable[[str], None] = lambda text: None
 
     # -- TrainingState -----------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class TrainState:
         )
 
     def unkept(self) -> Sequence[Unkept]:
-        return self.script.unkept()
+        return together(self.script.unkept(), self.loader.unkept() if self.loader is not None else ())
 
     def position(self) -> Position:
         epoch, batch, stage = self._place()

@@ -8,8 +8,10 @@ Goal (DESIGN section 13): the first walk at most 0.2 s, whatever the script hold
 from __future__ import annotations
 
 import json
+import mmap
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,50 @@ def _layers(count: int) -> nn.Module:
     )
 
 
+class _Hostile:
+    """Attributes that raise, and properties that count who asks them."""
+
+    asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    @property
+    def costly(self) -> int:
+        type(self).asked += 1
+        return type(self).asked
+
+
+class _Proxy:
+    """Says that it is something else, and passes everything on."""
+
+    def __init__(self, behind: object) -> None:
+        object.__setattr__(self, "_behind", behind)
+
+    def __getattribute__(self, name: str) -> Any:
+        _Hostile.asked += 1
+        return getattr(object.__getattribute__(self, "_behind"), name)
+
+
+def _hostile() -> dict[str, Any]:
+    return {"objects": [_Hostile() for _ in range(1000)], "proxies": [_Proxy(_layers(1)) for _ in range(100)]}
+
+
+def _graphs() -> dict[str, Any]:
+    """Tensors that still hold their graphs, in cycles with modules and hooks."""
+    model = _layers(12)
+    kept = [model(torch.randn(4, 8)).sum() for _ in range(100)]
+    for module in model:
+        module.owner = [model, kept]  # type: ignore[assignment]
+        module.register_forward_hook(lambda *_: None)
+    return {"model": model, "kept": kept}
+
+
+def _mapped(gigabytes: int) -> Any:
+    """An array of which no page has been touched."""
+    return np.frombuffer(mmap.mmap(-1, gigabytes << 30), np.float32)
+
+
 SCRIPTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "an ordinary script": lambda: {"model": _layers(12), "curve": [0.0] * 1000, "rng": np.random.default_rng(0)},
     "a model of 1,000 modules": lambda: {"model": _layers(250)},
@@ -36,6 +82,9 @@ SCRIPTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "a dictionary of 100,000 numbers": lambda: {"seen": {n: n / 3 for n in range(100_000)}},
     "1 GB of tensors": lambda: {"data": [torch.zeros(1 << 26) for _ in range(4)]},
     "1 GB of numpy": lambda: {"data": [np.zeros(1 << 26, np.float32) for _ in range(4)]},
+    "10 GB of numpy, in a dataset": lambda: {"dataset": SimpleNamespace(images=_mapped(10), read=0)},
+    "tensors with graphs, and cycles": _graphs,
+    "attributes that raise, and proxies": _hostile,
     "a replay buffer of 4,000 steps": lambda: {"replay": deque(((torch.zeros(4), n) for n in range(4000)), 4000)},
 }  # fmt: skip
 
@@ -65,6 +114,7 @@ def main() -> None:
             f"{name:34} first walk {row['first_walk_s'] * 1e3:8.1f} ms   comparison {row['comparison_s'] * 1e3:8.1f} ms"
         )
     print(json.dumps(rows))
+    assert not _Hostile.asked, "something that computes was asked"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import GeneratorType
 from typing import Any
@@ -26,16 +26,28 @@ def pass_over(indices: Iterator[Any], count: int, batch_sampler: type | None = N
 
 
 class PassedOver:
-    """A sampler that leaves out its first items, lazily, so that what it draws is drawn in the same order as ever."""
+    """A sampler that leaves out its first items, lazily, so that what it draws is drawn in the same order as ever.
 
-    def __init__(self, sampler: Iterable[Any], count: int, batch_sampler: type | None = None) -> None:
+    Args:
+        passed: called when they are left out.
+    """
+
+    def __init__(
+        self,
+        sampler: Iterable[Any],
+        count: int,
+        batch_sampler: type | None = None,
+        passed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._sampler, self._count, self._batch_sampler = sampler, count, batch_sampler
+        self._passed = passed
 
     def __iter__(self) -> Iterator[Any]:
         return self._behind(iter(self._sampler))
 
     def _behind(self, indices: Iterator[Any]) -> Iterator[Any]:
         pass_over(indices, self._count, self._batch_sampler)
+        self._passed()
         yield from indices
 
 

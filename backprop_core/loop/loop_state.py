@@ -68,7 +68,12 @@ class LoopState:
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.other_shards: Callable[[], OtherParts] | None = None
         self.count_steps: Callable[[], None] = lambda: None
-        self.script = ScriptWatch(self.frameworks, self.translators, lambda: self.kept.objects)
+        self.script = ScriptWatch(
+            self.frameworks,
+            self.translators,
+            lambda: self.kept.objects,
+            lambda: None if self.found else self.kept.met_loaders(),
+        )
         self._window = AccumulationWindow()
         self._randomness: dict[str, Tracked] = {
             "python": PythonRandomTracked(random),

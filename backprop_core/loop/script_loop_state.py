@@ -63,6 +63,7 @@ class ScriptLoopState(LoopState):
             translators=self.translators,
             made_again=True,
             made_lately=self._is_made_in_the_loop,
+            iterators=False,
         )
         self.script = CountedScriptWatch(self._state)
         self._stored: list[Callable[[object], bool]] = []

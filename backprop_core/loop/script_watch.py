@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -25,6 +25,7 @@ class ScriptWatch:
 
     Args:
         objects: tells what the checkpoint holds already, by name.
+        read_by_loops: see `ScriptState`.
 
     Attributes:
         settled: training has begun or goes on, so the baseline stays; until then each loop that begins is a new one.
@@ -37,6 +38,7 @@ class ScriptWatch:
         frameworks: Sequence[Framework],
         translators: Sequence[Translator],
         objects: Callable[[], Mapping[str, object]],
+        read_by_loops: Callable[[], Collection[int] | None] = tuple,
     ) -> None:
         self._frameworks = frameworks
         self._objects = objects
@@ -47,6 +49,7 @@ class ScriptWatch:
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
             frameworks=frameworks,
             translators=translators,
+            read_by_loops=read_by_loops,
         )
 
     def look(self) -> None:

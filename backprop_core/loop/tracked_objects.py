@@ -12,6 +12,7 @@ import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MethodType
 from typing import Any
 from weakref import ref
 
@@ -34,7 +35,7 @@ _HELD_BY_US = sys.getrefcount(_SAMPLE[""])
 def _held_by_itself(value: object) -> int:
     """Methods of its own that it keeps as attributes: a scheduler leaves one in its optimizer."""
     kept = getattr(value, "__dict__", None) or {}
-    return sum(getattr(one, "__self__", None) is value for one in list(kept.values()))
+    return sum(type(one) is MethodType and one.__self__ is value for one in list(kept.values()))
 
 
 class TrackedObjects:
@@ -139,6 +140,10 @@ class TrackedObjects:
         }
 
     # -- loaders -----------------------------------------------------------------------------------------------
+
+    def met_loaders(self) -> frozenset[int]:
+        """The loaders that were read from and are still there, by identity."""
+        return frozenset(id(loader) for one in self._loaders.values() if (loader := one()) is not None)
 
     def meet_loader(self, loader: object, rest: object) -> None:
         """A loader is read from: its own generators are kept under the first number that is free, and restored.

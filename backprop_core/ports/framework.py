@@ -72,6 +72,10 @@ class Framework(Protocol):
         """
         ...
 
+    def settle(self, value: object) -> None:
+        """Something of `value` was put back past its own methods: what these would have done besides is done now."""
+        ...
+
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         """Whether a value is stored with the `tracked` objects or found again from a position, so no part of a script's."""
         ...

@@ -36,6 +36,9 @@ class PartialFramework:
     def script_parts(self, kind: type) -> frozenset[str] | None:
         return None
 
+    def settle(self, value: object) -> None:
+        """Its objects do nothing besides."""
+
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return lambda value: False
 

@@ -104,7 +104,7 @@ class Digests:
 
     def _node(self, node: Node, names: Mapping[int, str]) -> Iterator[tuple[str, Group, str]]:
         match node.kind:
-            case Kind.NAMESPACE | Kind.INSTANCE | Kind.CLOSURE:
+            case Kind.NAMESPACE | Kind.INSTANCE | Kind.CLOSURE | Kind.CLASS:
                 for slot, written in (node.data or {"slots": {}})["slots"].items():
                     if not _is_reference(written):
                         yield f"{node.name}.{slot}", Group.VARIABLE, _plain(written)

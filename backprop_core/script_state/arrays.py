@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import sys
 from typing import Any, Final
 
 import xxhash
@@ -20,6 +21,7 @@ READ_AT_ONCE: Final = 256 << 20
 """Bytes of larger arrays that carry no count of changes and are compared whole in one walk, first come first served."""
 _SAMPLES: Final = 4096
 _BLOCKS, _BLOCK = 64, 4096
+_SHORT: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class Reader:
@@ -48,6 +50,17 @@ class Reader:
                 self._large(seen, value, dense, translator)
         if not node.arrays:
             seen.update(repr(node).encode())
+        return bytes(seen.digest())
+
+    def mark_of_unstorable(self, value: Any) -> bytes:
+        """As much as can be seen of an array that has no form to be stored in, to say all the same that it has changed."""
+        seen = xxhash.xxh3_128(f"{id(value)} {looks(value)} {version_of(value)}".encode())
+        if type(value).__module__.partition(".")[0] == "numpy" and value.size <= READ_WHOLE // 8:
+            if value.dtype.hasobject:
+                members = value.ravel().tolist()
+                seen.update(repr([one if type(one) in _SHORT else id(one) for one in members]).encode())
+            else:
+                seen.update(value.tobytes())
         return bytes(seen.digest())
 
     def _large(self, seen: Any, value: Any, dense: Dense, translator: Translator) -> None:
@@ -108,6 +121,8 @@ def facts(value: Any) -> dict[str, Any]:
     device = getattr(value, "device", None)
     if type(value).__module__.partition(".")[0] == "torch" and device is not None:
         found = {"device": str(device), "grad": bool(value.requires_grad and value.is_leaf)}
+        if type(value).__name__ == "Parameter":
+            found["parameter"] = True
     return found
 
 
@@ -147,7 +162,11 @@ def made(saved: Any, told: Any) -> Any:
         device = str(told.get("device", "cpu")) if isinstance(told, dict) else "cpu"
         if device not in ("cpu", "meta"):
             fresh = fresh.to(device)
-        return fresh.requires_grad_() if isinstance(told, dict) and told.get("grad") else fresh
+        if not isinstance(told, dict):
+            return fresh
+        if told.get("parameter"):  # only such a tensor may stand among a module's parameters
+            return sys.modules["torch"].nn.Parameter(fresh, requires_grad=bool(told.get("grad")))
+        return fresh.requires_grad_() if told.get("grad") else fresh
     return saved.copy() if package == "numpy" and getattr(saved, "shape", None) else saved
 
 

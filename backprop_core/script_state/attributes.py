@@ -46,7 +46,7 @@ def layout_of(kind: type) -> tuple[Callable[[object], dict[str, Any]] | None, tu
     for one in reversed(classes_of(kind)):
         own = own_names(one)
         found = own.get("__dict__")
-        if isinstance(found, types.GetSetDescriptorType) and one is not type:
+        if isinstance(found, types.GetSetDescriptorType | types.MemberDescriptorType) and one is not type:
             dictionary = found.__get__
         if "__slots__" in own:
             for name, descriptor in own.items():

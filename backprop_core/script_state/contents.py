@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import enum
+import functools
+import sys
+import types
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from backprop_core.script_state.attributes import attributes_of, mapping_base
+from backprop_core.script_state.attributes import (
+    attributes_of,
+    classes_of,
+    mapping_base,
+    own_names,
+    type_text,
+)
 from backprop_core.script_state.graph import Node
-from backprop_core.script_state.kinds import MARSHALLED, Kind
-from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, VALUE_AT, Step
+from backprop_core.script_state.kinds import MARSHALLED, VALUES, Kind
+from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, OF_CLASS, PART, VALUE_AT, Step
+from backprop_core.script_state.values import STANDARD
 
 _TRIES: Final = 3
+_PARTS: Final = {functools.partial: ("func", "args", "keywords"), types.MethodType: ("__self__", "__func__")}
 COLD_FROM: Final = 5_000
 """A collection of so many objects is compared by which objects they are, as long as it is the same."""
 
@@ -51,6 +63,8 @@ class Contents:
             Kind.BYTES: _bytes,
             Kind.INSTANCE: self._instance,
             Kind.CLOSURE: self._closure,
+            Kind.CLASS: self._class,
+            Kind.BOUND: self._bound,
             Kind.NAMESPACE: self._namespace,
         }
 
@@ -93,6 +107,14 @@ class Contents:
         return self._with_attributes(node, data)
 
     def _dict(self, node: Node) -> Any:
+        data = self._members(node)
+        if data is not None and type(node.value) is defaultdict:
+            data["factory"] = self._walk.place(
+                node, node.value.default_factory, (ATTRIBUTE, "default_factory")
+            )
+        return data
+
+    def _members(self, node: Node) -> Any:
         pairs = list(mapping_base(node.value).items(node.value))
         if self._is_cold(node, [value for _, value in pairs]):
             return None
@@ -157,6 +179,23 @@ class Contents:
             slots.setdefault(name, place(node, value, (ATTRIBUTE, name)))
         return {"slots": slots}
 
+    def _class(self, node: Node) -> Any:
+        """Values alone: what has a `__get__` is asked by every access, and belongs to the code."""
+        place = self._walk.place
+        return {
+            "slots": {
+                name: place(node, value, (OF_CLASS, name))
+                for name, value in list(own_names(node.value).items())
+                if not _is_pythons(name)
+                and not any("__get__" in own_names(one) for one in classes_of(type(value)))
+            }
+        }
+
+    def _bound(self, node: Node) -> Any:
+        names = _PARTS.get(type(node.value), ("__self__", "__name__"))
+        place = self._walk.place
+        return {"slots": {name: place(node, getattr(node.value, name), (PART, name)) for name in names}}
+
     def _namespace(self, node: Node) -> Any:
         place = self._walk.place
         return {"slots": {name: place(node, value, (ATTRIBUTE, name)) for name, value in node.value.items()}}
@@ -166,14 +205,20 @@ def _bytes(node: Node) -> Any:
     return {"bytes": bytes(node.value), "code": getattr(node.value, "typecode", None)}
 
 
+def _is_pythons(name: str) -> bool:
+    return (name.startswith("__") and name.endswith("__")) or name.startswith("_abc_")
+
+
 def _is_plain(value: object) -> bool:
-    return type(value) in MARSHALLED or isinstance(value, enum.Enum) or type(value) is tuple
+    kind = type(value)
+    return kind in VALUES or type_text(kind) in STANDARD or issubclass(kind, enum.Enum) or kind is tuple
 
 
 def _hashes_by_itself(kind: type) -> bool:
     """Whether to put such a key into a dictionary runs no code of the script's."""
-    if kind.__module__.partition(".")[0] in ("torch", "builtins", "numpy") or issubclass(
-        kind, enum.Enum | tuple
-    ):
+    package = kind.__module__.partition(".")[0]
+    if package in ("torch", "builtins", "numpy") or package in sys.stdlib_module_names:
+        return True
+    if issubclass(kind, enum.Enum | tuple):
         return True
     return kind.__hash__ is object.__hash__ and kind.__eq__ is object.__eq__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import datetime
 import enum
+import functools
 import inspect
 import io
 import logging
@@ -21,6 +22,8 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.plain import PATHS
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
+from backprop_core.script_state.iterators import GENERATORS, ITERATORS, is_of_a_loader
+from backprop_core.script_state.values import BASES, STANDARD
 
 
 class Kind(StrEnum):
@@ -43,6 +46,11 @@ class Kind(StrEnum):
     STATE_DICT = "state_dict"
     """Of an installed package, with `state_dict` and `load_state_dict`."""
     INSTANCE = "instance"
+    CLASS = "class"
+    """A class of the script's, for the values that it keeps itself."""
+    BOUND = "bound"
+    """A method of an object, or a function with arguments: never stored, but what is bound may change."""
+    ITERATOR = "iterator"
     CLOSURE = "closure"
     """A function of the script's, which keeps variables of the function around it."""
     NAMESPACE = "namespace"
@@ -56,7 +64,7 @@ class Kind(StrEnum):
 
 MARSHALLED: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Values that `marshal` writes exactly, which is how they are compared."""
-_VALUES: Final = MARSHALLED | {
+VALUES: Final = MARSHALLED | {
     range, slice, datetime.date, datetime.datetime, datetime.time, datetime.timedelta, *PATHS.values(),
 }  # fmt: skip
 _CONTAINERS: Final[Sequence[tuple[type, Kind]]] = (
@@ -70,9 +78,9 @@ _CONTAINERS: Final[Sequence[tuple[type, Kind]]] = (
     (frozenset, Kind.FROZENSET),
 )
 _HANDLES: Final = (
-    types.ModuleType, types.BuiltinFunctionType, types.MethodType, types.FrameType, types.CodeType,
+    types.ModuleType, types.BuiltinFunctionType, types.FrameType, types.CodeType,
     types.TracebackType, types.MappingProxyType, types.EllipsisType, types.NotImplementedType,
-    types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, enumerate, zip, map, filter, type, io.IOBase,
+    *GENERATORS, enumerate, zip, map, filter, type, io.IOBase,
     logging.Logger, logging.Handler, property, classmethod, staticmethod,
 )  # fmt: skip
 _HANDLE_PACKAGES: Final = frozenset(
@@ -85,7 +93,14 @@ _HANDLE_PACKAGES: Final = frozenset(
 )  # fmt: skip
 _ARRAY_PACKAGES: Final = frozenset({"numpy", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes"})
 _STANDARD_OBJECTS: Final = frozenset(
-    {"argparse.Namespace", "types.SimpleNamespace", "collections.UserDict", "collections.UserList"}
+    {
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        "collections.UserDict",
+        "collections.UserList",
+        "collections.ChainMap",
+        "collections.UserString",
+    }
 )
 """Instances of the standard library that hold a script's values. All others hold resources of the process."""
 _SUMMARY_WRITER: Final = "torch.utils.tensorboard"
@@ -118,10 +133,14 @@ class Kinds:
     Args:
         frameworks: they know their generators.
         translators: they know their arrays.
+        iterators: whether iterators are looked at; else somebody else keeps their places.
     """
 
-    def __init__(self, frameworks: Sequence[Framework], translators: Sequence[Translator]) -> None:
+    def __init__(
+        self, frameworks: Sequence[Framework], translators: Sequence[Translator], *, iterators: bool = True
+    ) -> None:
         self.frameworks = frameworks
+        self._iterators = iterators
         self.translators = translators
         self._plans: dict[type, Plan] = {}
 
@@ -133,6 +152,8 @@ class Kinds:
             plan = self._plans[kind] = self._new(kind, value)
         if plan.kind is Kind.HANDLE and kind is types.FunctionType and _has_state(value):
             return _CLOSURE
+        if kind is types.BuiltinMethodType and type(value.__self__) not in (types.ModuleType, type):  # type: ignore[attr-defined]
+            return _BOUND
         return plan
 
     def type_named(self, module: str, name: str) -> type | None:
@@ -153,17 +174,23 @@ class Kinds:
         for base, container in _CONTAINERS:
             if issubclass(kind, base):
                 return _of_container(kind, base, container, text)
-        if kind in _VALUES:
+        if kind in VALUES or text in STANDARD:
             return Plan(Kind.VALUE, text=text)
+        if self._iterators and (kind in ITERATORS or is_of_a_loader(kind)):
+            return Plan(Kind.ITERATOR, text=text)
         return self._of_object(kind, value, text)
 
     def _of_object(self, kind: type, value: object, text: str) -> Plan:
+        if kind in (types.MethodType, functools.partial):
+            return _BOUND
         if issubclass(kind, (*_HANDLES, types.FunctionType)) or self._is_handle(kind, text):
             return Plan(Kind.HANDLE, text=text)
         if self.translator(value) is not None:
             numpy = sys.modules.get("numpy")
             scalar = numpy is not None and issubclass(kind, numpy.generic)
             return Plan(Kind.VALUE if scalar else Kind.ARRAY, text=text)
+        if issubclass(kind, BASES):
+            return Plan(Kind.VALUE, text=text)
         if self._is_random(kind, value):
             return Plan(Kind.RANDOM, text=text)
         return self._of_instance(kind, text)
@@ -211,6 +238,7 @@ def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:
 
 
 _CLOSURE: Final = Plan(Kind.CLOSURE, text="builtins.function")
+_BOUND: Final = Plan(Kind.BOUND, text="builtins.method")
 
 
 def _has_state(function: Any) -> bool:
@@ -246,7 +274,32 @@ def is_the_scripts(kind: type) -> bool:
     return not isinstance(path, str) or is_script_file(path)
 
 
+def keeps_values(kind: type) -> bool:
+    """Whether a class is the script's own and may keep values itself: not an enum, nor one that no file defines."""
+    if issubclass(kind, enum.Enum) or not kind.__flags__ & _IN_MEMORY:
+        return False
+    module = type.__dict__["__module__"].__get__(kind)
+    if module in ("__main__", "__mp_main__"):
+        return True
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return isinstance(path, str) and is_script_file(path)
+
+
+_IN_MEMORY: Final = 1 << 9
+"""A flag of classes that a `class` statement has made."""
+
+
 def _speaks(kind: type) -> bool:
     return all(
         any(name in own_names(one) for one in classes_of(kind)) for name in ("state_dict", "load_state_dict")
     )
+
+
+def is_storable(value: Any) -> bool:
+    """Whether a value that never changes has a form of its own in a checkpoint."""
+    kind = type(value)
+    if kind in (datetime.datetime, datetime.time):
+        return value.tzinfo is None or type(value.tzinfo) is datetime.timezone
+    if kind is slice:
+        return {type(value.start), type(value.stop), type(value.step)} <= MARSHALLED
+    return kind in VALUES or kind.__module__.partition(".")[0] in ("numpy", "ml_dtypes")

@@ -19,7 +19,18 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "builtins.bytearray": bytearray,
     "collections.OrderedDict": OrderedDict,
     "collections.Counter": Counter,
+    "keras.src.utils.tracking.TrackedList": list,
+    "keras.src.utils.tracking.TrackedDict": dict,
+    "keras.src.utils.tracking.TrackedOrderedDict": OrderedDict,
+    "keras.src.utils.tracking.TrackedSet": set,
 }
+"""Collections by the names of their classes. Keras makes its own of those that are set on a model, to hear of layers."""
+_MORE: Final = frozenset({"collections.deque", "collections.defaultdict", "array.array"})
+
+
+def can_be_made(type_text: str) -> bool:
+    """Whether there is an empty collection of this class without running code of the script's."""
+    return type_text in _EMPTY or type_text in _MORE
 
 
 class NotMadeError(Exception):

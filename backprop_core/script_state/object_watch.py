@@ -6,7 +6,7 @@ the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
@@ -24,6 +24,7 @@ class ObjectWatch:
         frameworks: they know their generators and the parts of their objects.
         translators: they know arrays.
         refresh: called before the state is looked at: what the checkpoint has by itself may be another by now.
+        read_by_loops: see `ScriptState`.
     """
 
     def __init__(
@@ -33,10 +34,15 @@ class ObjectWatch:
         frameworks: Sequence[Framework],
         translators: Sequence[Translator],
         refresh: Callable[[], None] = lambda: None,
+        read_by_loops: Callable[[], Collection[int] | None] = tuple,
     ) -> None:
         self._refresh = refresh
         self.state = ScriptState(
-            roots, tracked_elsewhere=elsewhere, frameworks=frameworks, translators=translators
+            roots,
+            tracked_elsewhere=elsewhere,
+            frameworks=frameworks,
+            translators=translators,
+            read_by_loops=read_by_loops,
         )
 
     def begin(self) -> None:

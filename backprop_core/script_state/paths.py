@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from backprop_core.script_state.attributes import attribute_of, mapping_base
+from backprop_core.script_state.attributes import attribute_of, mapping_base, own_names
 from backprop_core.script_state.namespace import Namespace
 
 Step: TypeAlias = tuple[str, Any]
@@ -22,6 +22,12 @@ KEY_AT: Final = "k"
 VALUE_AT: Final = "v"
 """The value under the n-th key."""
 INDEX: Final = "#"
+CLASS: Final = "class"
+"""A class by `module:name`; it begins a path, as a root does."""
+OF_CLASS: Final = "t"
+"""A value that a class keeps itself."""
+PART: Final = "p"
+"""What a method is bound to, or what a partial function has been given."""
 CELL: Final = "c"
 """A variable of the function around a function, by its name."""
 
@@ -32,7 +38,7 @@ _LONGEST_KEY: Final = 60
 def name_behind(parent: str, step: Step) -> str:
     """The name of what lies behind `step`: `main.ema['w']`, `net.layers.0.seen`."""
     how, which = step
-    if how in (ATTRIBUTE, CELL):
+    if how in (ATTRIBUTE, CELL, OF_CLASS, PART):
         return f"{parent}.{which}"
     if how == KEY:
         if parent.endswith(_MODULES) and type(which) is str:  # as torch itself names a module's children
@@ -51,7 +57,13 @@ class NotThereError(LookupError):
 class Roots:
     """The roots of one process by name, and what paths lead to from them."""
 
-    def __init__(self, roots: Mapping[str, object | Namespace], namespaces: Mapping[str, Namespace]) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, object | Namespace],
+        namespaces: Mapping[str, Namespace],
+        class_named: Callable[[str], type],
+    ) -> None:
+        self._class_named = class_named
         self._roots = roots
         self._namespaces = namespaces
         self._listed: dict[str, dict[str, object]] = {}
@@ -63,8 +75,11 @@ class Roots:
             NotThereError: it leads nowhere.
         """
         try:
-            name = path[0][1]
-            if name in self._namespaces:
+            begin, name = path[0]
+            value: object
+            if begin == CLASS:
+                value, rest = self._class_named(name), path[1:]
+            elif name in self._namespaces:
                 if len(path) == 1:
                     return self._namespaces[name]
                 value, rest = self._listing(name)[path[1][1]], path[2:]
@@ -99,5 +114,7 @@ _BEHIND: Final[Mapping[str, Callable[[Any, Any], object]]] = {
     INDEX: _member,
     KEY_AT: lambda value, index: next(islice(mapping_base(value).keys(value), index, None)),
     VALUE_AT: lambda value, index: next(islice(mapping_base(value).values(value), index, None)),
+    OF_CLASS: lambda value, name: own_names(value)[name],
+    PART: getattr,
     CELL: lambda value, name: value.__closure__[value.__code__.co_freevars.index(name)].cell_contents,
 }

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backprop_core.errors import StateMismatchError
-from backprop_core.script_state import arrays
+from backprop_core.script_state import arrays, values
+from backprop_core.script_state.iterators import bring_to
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import (
     NotMadeError,
@@ -33,7 +34,9 @@ IN_PLACE = "in_place"
 """Set in a difference, new collections are filled in place where this process has them: the statement that is running
 may have read a variable already, as `losses.append(optimizer.step(closure))` has."""
 _NOT_HERE = "it is not here"
-_BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE)
+_BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE, Kind.CLASS)
+
+_NONE: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,12 @@ class Restoring:
             self._provide(entry)
         self._load_state_dicts()
         for entry in self._entries:
-            if entry.name in self._objects:
+            if entry.name in self._objects and entry.kind is not Kind.ITERATOR:
                 self._write(entry)
+        for entry in self._entries:  # what they go over has to be there
+            if entry.kind is Kind.ITERATOR:
+                self._bring(entry)
+        self._settle()
         return self._result
 
     def lacks(self) -> bool:
@@ -120,6 +127,17 @@ class Restoring:
         return any(one.why == _NOT_HERE for one in self._result.missing) or any(
             name not in self._objects for name in self._state["paths"]
         )
+
+    def _settle(self) -> None:
+        """Tell the frameworks whose attributes have come back."""
+        owners: dict[int, object] = {}
+        for node in self._state["nodes"]:
+            with suppress(NotThereError):
+                owner = self._roots.follow(_path(node["path"])[:-1] or _path(node["path"]))
+                owners[id(owner)] = owner
+        for framework in self._kinds.frameworks:
+            for owner in owners.values():
+                framework.settle(owner)
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -142,7 +160,7 @@ class Restoring:
             why = self._unfit(entry, node) if there else _NOT_HERE
             if not there or why or (node["new"] and not self._is_filled(kind, target)):
                 entry.make = True
-                if kind in (*_BY_SLOT, Kind.STATE_DICT) or (not node["new"] and there):
+                if kind in (*_BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR) or (not node["new"] and there):
                     if kind is not Kind.CLOSURE:  # functions are the new process's own
                         self._result.missing.append(Missing(name, why))
                     continue
@@ -167,7 +185,7 @@ class Restoring:
 
     def _unfit(self, entry: _Entry, node: Mapping[str, Any]) -> str:
         """Why the object that is here cannot be changed into what was stored, as half a sentence, or nothing."""
-        if entry.kind is Kind.NAMESPACE:
+        if entry.kind in (Kind.NAMESPACE, Kind.CLASS):
             return ""
         plan = self._kinds.plan(entry.target)
         if plan.kind is not entry.kind or plan.text != node["type"]:
@@ -253,6 +271,12 @@ class Restoring:
         elif entry.kind is not Kind.STATE_DICT:
             self._write_members(entry, target)
 
+    def _bring(self, entry: _Entry) -> None:
+        if why := bring_to(entry.target, entry.data["place"]):
+            self._result.missing.append(Missing(entry.name, why))
+        else:
+            self._put(entry.name)
+
     def _write_slots(self, entry: _Entry, target: Any) -> None:
         done = []
         for name, written in entry.data["slots"].items():
@@ -278,6 +302,8 @@ class Restoring:
                 for place in ("items", "keys", "values")
                 if place in data
             }
+            if entry.make and "factory" in data:
+                target.default_factory = self._value(data["factory"])
             attributes = {name: self._value(one) for name, one in data.get("slots", {}).items()}
         except _Unresolved as problem:
             self._result.missing.append(Missing(entry.name, str(problem)))
@@ -304,19 +330,28 @@ class Restoring:
                 return tuple_of(members, written.get("type"), self._kinds)
             except NotMadeError as error:
                 raise _Unresolved(str(error)) from None
-        if "enum" in written:
-            kind = self._named(written["enum"])
-            try:
-                return type.__dict__["__dict__"].__get__(kind)["_member_map_"][written["member"]]
-            except (KeyError, TypeError):
-                raise _Unresolved(f"{kind.__name__}.{written['member']} is not here") from None
-        if "global" in written:
-            return self._named(written["global"])
+        found = self._unchanging(written)
+        if found is not _NONE:
+            return found
         if within is not None and isinstance(within, list) and index < len(within):
             here = list.__getitem__(within, index)  # a handle: this attempt's own
             if self._kinds.plan(here).kind is Kind.HANDLE:
                 return here
         raise _Unresolved(f"it held a {_short(written['handle'])} of the earlier process", quietly=True)
+
+    def _unchanging(self, written: Any) -> Any:
+        """A value that never changes, found by its name or made again; `_NONE` for a handle."""
+        try:
+            if "flags" in written:
+                return self._named(written["enum"])(written["flags"])
+            if "enum" in written:
+                kind = self._named(written["enum"])
+                return type.__dict__["__dict__"].__get__(kind)["_member_map_"][written["member"]]
+            if values.VALUE in written:
+                return values.read(written, self._named)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _Unresolved(f"it cannot be made here: {type(error).__name__}: {error}") from None
+        return self._named(written["global"]) if "global" in written else _NONE
 
     def _named(self, reference: Any) -> Any:
         try:

@@ -8,7 +8,7 @@ saved = state.changed()           # at each checkpoint; what cannot be kept is i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +16,11 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
-from backprop_core.script_state.baseline import FORMAT, Baseline, Comparison, references_in
+from backprop_core.script_state.baseline import FORMAT, Baseline
+from backprop_core.script_state.comparison import Comparison, references_in
 from backprop_core.script_state.graph import Graph
 from backprop_core.script_state.kinds import Kind, Kinds
+from backprop_core.script_state.making import NotMadeError, found_by_name
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
@@ -41,6 +43,8 @@ class ScriptState:
         made_again: in a process that resumes, the script's code runs again up to where it was, so objects that it has made
             by then under names of its own are there; they are stored, and it is said on a resume if one is not.
         made_lately: whether the value of a variable is one that it has not made by then.
+        iterators: whether iterators are looked at; else somebody else keeps their places.
+        read_by_loops: tells what the training loops read from, by identity; None where that is not known.
     """
 
     def __init__(
@@ -52,13 +56,16 @@ class ScriptState:
         translators: Sequence[Translator] | None = None,
         made_again: bool = False,
         made_lately: Callable[[object], bool] = lambda value: False,
+        iterators: bool = True,
+        read_by_loops: Callable[[], Collection[int] | None] = tuple,
     ) -> None:
+        self._read_by_loops = read_by_loops
         self._given = roots
         self._made_lately = made_lately
         self._made_again = made_again
         self._elsewhere = tracked_elsewhere
         own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
-        self._kinds = Kinds(frameworks, own if translators is None else translators)
+        self._kinds = Kinds(frameworks, own if translators is None else translators, iterators=iterators)
         self._baseline: Baseline | None = None
         self._sticky: dict[str, frozenset[str]] = {}
         self._unkept: list[Unkept] = []
@@ -97,6 +104,11 @@ class ScriptState:
         """
         return Walk(self._kinds, belongs_to_attempt, None, _MOST_LATER).over([*more, *self._roots()])
 
+    def reached(self) -> frozenset[int]:
+        """All objects that are looked into now, by identity."""
+        found = self._walk(self._baseline).nodes.values()
+        return frozenset(id(node.value) for node in found if node.kind is not Kind.ELSEWHERE)
+
     def generators(self) -> list[tuple[str, object]]:
         """The random generators that the baseline has found, by name, as far as they are still in their places."""
         if self._baseline is None:
@@ -131,6 +143,7 @@ class ScriptState:
             sticky,
             made_again=self._made_again,
             made_lately=self._made_lately,
+            read_by_loops=self._read_by_loops(),
         ).of(graph)
         self._unkept = in_short(found.unkept)
         if since is None:
@@ -168,6 +181,10 @@ class ScriptState:
             slots = frozenset([*data["slots"], *data["gone"]]) if by_slot else frozenset()
             self._sticky[node["name"]] = self._sticky.get(node["name"], frozenset()) | slots
 
+    def expect(self, state: Mapping[str, Any]) -> None:
+        """From now on what `state` holds is stored whether it differs or not."""
+        self._remember(state["nodes"])
+
     def unkept(self) -> list[Unkept]:
         """What had changed at the last `changed()` and is not in it."""
         return list(self._unkept)
@@ -180,7 +197,18 @@ class ScriptState:
         return Roots(
             {root[0]: root[1] for root in roots if isinstance(root, tuple)},
             {root.name: root for root in roots if not isinstance(root, tuple)},
+            self._class_named,
         )
+
+    def _class_named(self, reference: str) -> type:
+        module, _, name = reference.partition(":")
+        try:
+            found = found_by_name([module, name], self._kinds)
+        except NotMadeError as error:
+            raise LookupError(str(error)) from None
+        if not isinstance(found, type):
+            raise LookupError(f"{name} is no class here")
+        return found
 
     def _walk(self, earlier: Baseline | None) -> Graph:
         most = MOST_OBJECTS if earlier is None else _MOST_LATER
@@ -201,7 +229,7 @@ def names_in(state: Mapping[str, Any]) -> list[str]:
     """The names of what a stored difference holds, as people read them."""
     names: list[str] = []
     for node in state["nodes"]:
-        if node["kind"] in ("instance", "namespace", "closure"):
+        if node["kind"] in ("instance", "namespace", "closure", "class"):
             names += [f"{node['name']}.{slot}" for slot in node["data"]["slots"]]
             names += [f"{node['name']}.{slot} (deleted)" for slot in node["data"].get("gone", ())]
         else:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import xxhash
 
 from backprop_core.script_state.arrays import Reader
-from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_storable
 
 _DEEPEST: Final = 50
 
@@ -34,7 +34,7 @@ def storable(value: Any, kinds: Kinds, depth: int = 0) -> Any:
             storable(key, kinds, depth + 1)
             storable(member, kinds, depth + 1)
         return value if _is_builtin(kind) else dict(value)
-    if plan.kind in (Kind.VALUE, Kind.ARRAY, Kind.BYTES):
+    if plan.kind in (Kind.ARRAY, Kind.BYTES) or (plan.kind is Kind.VALUE and is_storable(value)):
         return value
     raise TypeError(f"its state_dict() holds a {kind.__name__}, which cannot be stored")
 

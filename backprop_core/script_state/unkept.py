@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 
@@ -43,6 +44,13 @@ def in_short(found: list[Unkept]) -> list[Unkept]:
     return list(short.values())
 
 
+def together(found: Iterable[Unkept], more: Iterable[Unkept]) -> list[Unkept]:
+    """`found`, and of `more` what is not known by another name: an object may be reached in two ways."""
+    result = list(found)
+    known = {(one.type, _last(one.name)) for one in result}
+    return [*result, *(one for one in more if (one.type, _last(one.name)) not in known)]
+
+
 def _last(name: str) -> str:
     word = name.rpartition(".")[2]
     return word if word.isidentifier() else "state"
@@ -67,6 +75,16 @@ def replaced(name: str, kind: str) -> Unkept:
         "another object has replaced it, and its state cannot be read",
         f"Keep what matters in plain values, or call box.track({_last(name)}=...) with an object that has "
         "state_dict() and load_state_dict().",
+    )
+
+
+def moved(name: str, kind: str) -> Unkept:
+    """An iterator that only the script's own code can bring to its place."""
+    return Unkept(
+        name,
+        kind,
+        "it has been asked for items, and its place cannot be set in another process",
+        "Keep how many items it has given in a number, and begin it behind them; or loop over it inside box.batches(...).",
     )
 
 

@@ -6,17 +6,20 @@ cycles stay what they are.
 
 from __future__ import annotations
 
-import datetime
+import enum
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from backprop_core.script_state.attributes import class_reference
+from backprop_core.script_state.attributes import class_reference, classes_of, type_text
 from backprop_core.script_state.contents import Contents
 from backprop_core.script_state.graph import Graph, Holder, Node
-from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan
-from backprop_core.script_state.namespace import Namespace
-from backprop_core.script_state.paths import INDEX, ROOT, Path, Step, name_behind
+from backprop_core.script_state.iterators import is_of_a_loader
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable, keeps_values
+from backprop_core.script_state.namespace import InstanceNamespace, Namespace
+from backprop_core.script_state.paths import CLASS, INDEX, ROOT, Path, Step, name_behind
+from backprop_core.script_state.values import written
 
 MOST_OBJECTS: Final = 50_000
 """So many objects a first walk looks at; what lies deeper is not watched, and that is said."""
@@ -65,6 +68,7 @@ class Walk:
         self._named: dict[int, str] = {}
         self._kept: list[object] = []
         self._root_names: set[str] = set()
+        self._met: set[type] = set()
         self._queue: deque[Node] = deque()
 
     def over(self, roots: Iterable[Namespace | tuple[str, object]]) -> Graph:
@@ -98,26 +102,39 @@ class Walk:
 
     def place(self, node: Holder, value: object, step: Step) -> Any:
         """How `value` is written in its place in `node`: itself if it is plain, else a reference."""
-        kind = type(value)
-        if kind in MARSHALLED:
+        if type(value) in MARSHALLED:
             return value
         plan = self.kinds.plan(value)
-        if plan.kind is Kind.VALUE or (plan.kind is Kind.FROZENSET and _is_plain(value)):
-            return value if _is_storable(value) else {"handle": plan.text}
         if plan.kind is Kind.TUPLE:
             return self._tuple(node, value, plan, step)
-        if plan.kind is Kind.ENUM:
-            return {"enum": class_reference(kind), "member": _member(value)}
-        if plan.kind is Kind.FROZENSET:
+        if plan.kind in _WRITTEN:
+            form = self._form(value, plan)
+            if form is not _NONE:
+                return form
             plan = Plan(Kind.OPAQUE, text=plan.text)
-        if plan.kind is Kind.HANDLE:
-            return _handle(value, plan)
         return {"ref": self.refer(node, value, plan, step)}
+
+    def _form(self, value: Any, plan: Plan) -> Any:
+        """Of a value that never changes and is no tuple: how it is written; `_NONE` if it cannot be."""
+        kind = type(value)
+        if plan.kind is Kind.ENUM:
+            if issubclass(kind, enum.Flag):  # several together have no name of their own
+                return {"enum": class_reference(kind), "flags": object.__getattribute__(value, "_value_")}
+            return {"enum": class_reference(kind), "member": _member(value)}
+        if plan.kind is Kind.HANDLE:
+            if issubclass(kind, type):
+                self._meet(value)
+            return _handle(value, plan)
+        if plan.kind is Kind.FROZENSET:
+            return value if _is_plain(value) else _NONE
+        return value if is_storable(value) else written(value) or _NONE
 
     def refer(self, node: Holder, value: object, plan: Plan, step: Step) -> str:
         """The name of `value`, which is met here."""
         name = self._named.get(id(value))
         if name is None:
+            if plan.kind is Kind.ITERATOR and self._finds_its_place(node, value):
+                plan = Plan(Kind.ELSEWHERE, text=plan.text)
             name = self._add(value, plan, name_behind(node.name, step), (*node.path, step))
         node.refs.append(name)
         return name
@@ -131,15 +148,15 @@ class Walk:
     def _tuple(self, node: Holder, value: Any, plan: Plan, step: Step) -> Any:
         members = list(tuple.__iter__(value))
         inner = _Inner(node, step)
-        written: dict[str, Any] = {
+        placed: dict[str, Any] = {
             "tuple": [
                 one if type(one) in MARSHALLED else self.place(inner, one, (INDEX, index))
                 for index, one in enumerate(members)
             ]
         }
         if plan.text != "builtins.tuple":
-            written["type"] = class_reference(type(value))
-        return written
+            placed["type"] = class_reference(type(value))
+        return placed
 
     def is_as_it_was(self, node: Node) -> bool:
         """Whether a large collection need not be looked into."""
@@ -151,7 +168,7 @@ class Walk:
 
     def _add(self, value: object, plan: Plan, name: str, path: Path) -> str:
         known = None if self._earlier is None else self._earlier.name_of(value, plan)
-        if known is not None and known[1][0][1] not in self._root_names:
+        if known is not None and known[1][0][0] == ROOT and known[1][0][1] not in self._root_names:
             known = None  # a function that has returned: nothing leads there any more
         if known is not None:
             name, path = known
@@ -160,12 +177,35 @@ class Walk:
         count, plain = 2, name
         while name in self.graph.nodes or (known is None and name in self._reserved):
             name, count = f"{plain}~{count}", count + 1
-        if plan.kind not in (Kind.OPAQUE, Kind.VALUE) and self._elsewhere(value):
+        if plan.kind not in (Kind.OPAQUE, Kind.VALUE, Kind.ITERATOR) and self._elsewhere(value):
             plan = Plan(Kind.ELSEWHERE, text=plan.text)
+        if type(value) not in self._met:
+            self._met.add(type(value))
+            self._meet(type(value))
         self._named[id(value)] = name
         self._kept.append(value)
         self._enqueue(Node(name, path, value, plan))
         return name
+
+    def _finds_its_place(self, node: Holder, value: object) -> bool:
+        """Whether an iterator asks a loader whose passes are counted: from a variable, a generator or a loader."""
+        if not is_of_a_loader(type(value)):
+            return any(map(self._elsewhere, gc.get_referents(value)))
+        if isinstance(node, Node) and node.kind is Kind.NAMESPACE:
+            return not isinstance(node.value, InstanceNamespace)
+        return isinstance(node, Node) and _is_loader(type(node.value))
+
+    def _meet(self, kind: type) -> None:
+        """Look into a class of the script's, and those of the script's that it derives from."""
+        for one in classes_of(kind):
+            if id(one) in self._named or not keeps_values(one):
+                continue
+            module, name = class_reference(one)
+            called = f"{'main' if module in ('__main__', '__mp_main__') else module}.{name}"
+            self._named[id(one)] = called
+            if called not in self.graph.nodes:
+                plan = Plan(Kind.CLASS, text=f"{module}.{name}")
+                self._enqueue(Node(called, ((CLASS, f"{module}:{name}"),), one, plan))
 
     def _enqueue(self, node: Node) -> None:
         self.graph.nodes[node.name] = node
@@ -183,18 +223,17 @@ class _Inner:
 
 
 _NAMESPACE = Plan(Kind.NAMESPACE)
+_WRITTEN: Final = (Kind.VALUE, Kind.FROZENSET, Kind.ENUM, Kind.HANDLE)
+"""Kinds of which there is no node: they never change themselves, or belong to the process."""
+_NONE: Final = object()
 
 
 def _is_plain(members: Any) -> bool:
     return set(map(type, members)) <= MARSHALLED
 
 
-def _is_storable(value: Any) -> bool:
-    """Whether a value that never changes can be stored: a time in a named zone cannot, nor a slice of objects."""
-    kind = type(value)
-    if kind in (datetime.datetime, datetime.time):
-        return value.tzinfo is None or type(value.tzinfo) is datetime.timezone
-    return kind is not slice or _is_plain((value.start, value.stop, value.step))
+def _is_loader(kind: type) -> bool:
+    return any(type_text(one) == "torch.utils.data.dataloader.DataLoader" for one in classes_of(kind))
 
 
 def _member(value: Any) -> str:

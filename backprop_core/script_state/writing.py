@@ -6,7 +6,7 @@ import array
 from collections import deque
 from typing import Any
 
-from backprop_core.script_state.attributes import delete_attribute, mapping_base, set_attribute
+from backprop_core.script_state.attributes import delete_attribute, mapping_base, own_names, set_attribute
 from backprop_core.script_state.kinds import Kind
 
 
@@ -36,6 +36,8 @@ def set_slot(target: Any, kind: Kind, name: str, value: object) -> None:
     """Set a name in a namespace, an instance or a function's surroundings."""
     if kind is Kind.NAMESPACE:
         target.set(name, value)
+    elif kind is Kind.CLASS:
+        type.__setattr__(target, name, value)
     elif kind is Kind.CLOSURE:
         cell = _cell(target, name)
         if cell is None:
@@ -50,6 +52,9 @@ def unset_slot(target: Any, kind: Kind, name: str) -> None:
     """Delete a name where it is."""
     if kind is Kind.NAMESPACE:
         target.delete(name)
+    elif kind is Kind.CLASS:
+        if name in own_names(target):
+            type.__delattr__(target, name)
     elif kind is Kind.CLOSURE:
         vars(target).pop(name, None)
     else:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import itertools
 import json
 import random
-from collections import OrderedDict, deque
+import types
+import uuid
+from collections import ChainMap, OrderedDict, deque
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -22,6 +31,16 @@ class Slotted:
     """An instance without one."""
 
     __slots__ = ("a", "b")
+
+
+class Amount(float):
+    """A number with a class of its own."""
+
+
+class Bits(enum.Flag):
+    A = 1
+    B = 2
+    C = 4
 
 
 class Pair(NamedTuple):
@@ -57,10 +76,29 @@ def initial() -> dict[str, Any]:
         "ordered": OrderedDict(a=1, b=[2]),
         "raw": bytearray(b"abc"),
         "nothing": None,
+        "space": types.SimpleNamespace(n=0, shared=shared),
+        "chain": ChainMap({"a": 1}, {"b": [2]}),
+        "numbered": itertools.count(3, 5),
+        "going": iter(range(1000)),
+        "bound": Grown([5]).append,
+        "given": functools.partial(max, [1, 2]),
     }
 
 
+RANGE_ITERATOR = type(iter(range(1)))
+OBJECTS = (Thing, Slotted, Grown, types.SimpleNamespace, ChainMap)
 VALUES = [0, 1, -1, -2, 1.5, -0.0, 0.0, float("inf"), "text", b"bytes", None, True, 2**70, 1j]
+VALUES += [
+    decimal.Decimal("1.5"),
+    fractions.Fraction(1, 3),
+    Amount(2.5),
+    Bits.A | Bits.C,
+    datetime.date(2024, 1, 2),
+]
+VALUES += [datetime.datetime(2024, 1, 2, tzinfo=ZoneInfo("Europe/Berlin")), uuid.UUID(int=7)]
+
+
+_UNCHANGING = (int, float, str, bytes, complex, type(None), *(type(one) for one in VALUES))
 
 
 def _fresh(number: int) -> Any:
@@ -98,12 +136,16 @@ def _inside(value: Any) -> list[Any]:
         inner = list(value)
     elif isinstance(value, dict):
         inner = list(value.values())
-    if isinstance(value, Thing | Slotted | Grown):
+    if isinstance(value, OBJECTS):
         inner += [one for _, one in sorted(attributes_of(value), key=lambda pair: pair[0])]
+    elif isinstance(value, types.BuiltinMethodType):
+        inner = [value.__self__]
+    elif isinstance(value, functools.partial):
+        inner = list(value.args)
     found: list[Any] = []
     for one in inner:  # a tuple has no identity of its own
         found += _inside(one) if isinstance(one, tuple) else [one]
-    return [one for one in found if not isinstance(one, int | float | str | bytes | complex | None)]
+    return [one for one in found if not isinstance(one, _UNCHANGING)]
 
 
 def change(names: dict[str, Any], orders: list[tuple[int, int, int]]) -> None:
@@ -137,7 +179,9 @@ def _change_one(target: Any, what: int, number: int, new: Any, objects: list[Any
         target.symmetric_difference_update({number})
     elif isinstance(target, bytearray):
         target.append(number % 256)
-    elif isinstance(target, Thing):
+    elif isinstance(target, itertools.count | RANGE_ITERATOR):
+        next(target, None)
+    elif isinstance(target, Thing | types.SimpleNamespace):
         _change_thing(target, what, number, new)
     elif isinstance(target, Slotted):
         setattr(target, "ab"[number % 2], new)
@@ -154,7 +198,7 @@ def _change_sequence(target: Any, what: int, number: int, new: Any) -> None:
         target.clear()
 
 
-def _change_thing(target: Thing, what: int, number: int, new: Any) -> None:
+def _change_thing(target: Any, what: int, number: int, new: Any) -> None:
     names = sorted(vars(target))
     if what % 3 == 0 and names:
         delattr(target, names[number % len(names)])
@@ -169,6 +213,12 @@ def picture(value: Any, known: dict[int, int] | None = None) -> Any:  # noqa: PL
         return [type(value).__name__, repr(value)]
     if isinstance(value, float):
         return ["float", value.hex()]
+    if isinstance(value, _UNCHANGING):
+        return [type(value).__name__, repr(value)]
+    if isinstance(value, itertools.count):
+        return ["count", repr(value)]
+    if isinstance(value, RANGE_ITERATOR):
+        return ["range", value.__length_hint__()]
     if isinstance(value, tuple):
         return [type(value).__name__, [picture(one, known) for one in value]]
     if id(value) in known:
@@ -191,7 +241,9 @@ def picture(value: Any, known: dict[int, int] | None = None) -> Any:  # noqa: PL
         drawn.append([[picture(key, known), picture(one, known)] for key, one in value.items()])
     elif isinstance(value, list | deque):
         drawn.append([picture(one, known) for one in value])
-    if isinstance(value, Thing | Slotted | Grown):
+    elif isinstance(value, types.BuiltinMethodType | functools.partial):
+        drawn.append([picture(one, known) for one in _inside(value)])
+    if isinstance(value, OBJECTS):
         drawn.append(
             [
                 [name, picture(one, known)]

@@ -1,0 +1,104 @@
+"""Every kind of state in every form: the same after two cuts, or named before."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from backprop_core.testing.state_contract import Form, Judged, copy_kinds, first_piece, judge
+from backprop_core.testing.state_kinds import arrays
+from backprop_core.testing.state_kinds.plain import KINDS
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "programs"
+NAMED = {name for name, kind in KINDS.items() if kind.named} | arrays.NAMED | {"loader_iterator"}
+
+
+def _form(program: str, form: str, folder: Path, *options: str, **environment: str) -> Form:
+    copy_kinds(folder)
+    script = folder / program
+    shutil.copy(PROGRAMS / program, script)
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("BACKPROP_", "CONTRACT_", "SLURM_"))}
+    own |= {"BACKPROP_HOME": str(folder / "home"), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    own |= {
+        "PYTHONPATH": str(ROOT),
+        "BACKPROP_RUNTIME_DIR": str(folder / "runtime"),
+        "BACKPROP_GPU_PROBE": "none",
+    }
+    own |= {"BACKPROP_MIN_FREE_RAM": "0", "BACKPROP_MAX_PARALLEL": "64", "BACKPROP_MAX_LOAD": "1000"}
+    plain = [sys.executable, str(script), form]
+    begin, resume = plain, plain
+    if form == "run":
+        backprop, time = [sys.executable, "-m", "backprop_cli"], ["-m", "600", "--grace", "0"]
+        begin = [*backprop, "run", *time, "--run-id", "cut", *options, str(script), "--", form]
+        resume = [*backprop, "resume", "cut", *time]
+    return Form(begin, resume, plain, own | environment)
+
+
+def _judged(program: str, form: str, folder: Path, **environment: str) -> Judged:
+    return judge(_form(program, form, folder, **environment), folder)
+
+
+def _check(verdict: Judged) -> None:
+    assert not verdict.silent, f"different and not named: {verdict.silent}\nnamed: {verdict.named}"
+    assert set(verdict.different) <= NAMED, f"different: {verdict.different}"
+    assert len(verdict.same) >= len(KINDS) - len(NAMED)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["explicit", "run"])
+def test_plain_loops(form: str, tmp_path: Path) -> None:
+    """Globals, locals, objects and data of a loop in a box that is told its objects, and under `backprop run`."""
+    _check(_judged("plain.py", form, tmp_path))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("form", ["explicit", "run"])
+def test_accelerate(form: str, tmp_path: Path) -> None:
+    """The same loop, prepared by accelerate, whose loader fetches a batch ahead."""
+    _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="accelerate"))
+
+
+@pytest.mark.faults
+def test_lightning(tmp_path: Path) -> None:
+    """Attributes of the module, a DataModule, a callback and what these hold; the loader's parts."""
+    _check(_judged("fit.py", "callback", tmp_path))
+
+
+@pytest.mark.faults
+def test_transformers(tmp_path: Path) -> None:
+    """Attributes of a Trainer, a callback, the model and what these hold; the loader's parts."""
+    _check(_judged("trainer.py", "callback", tmp_path))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("backend", "more"), [("torch", "torch"), ("jax", "jax"), ("tensorflow", "tensorflow")]
+)
+def test_keras(backend: str, more: str, tmp_path: Path) -> None:
+    """Attributes of the model, a callback, the data source and what these hold."""
+    _check(_judged("keras_fit.py", "callback", tmp_path, KERAS_BACKEND=backend))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("program", "form"),
+    [("plain.py", "run"), ("fit.py", "callback"), ("trainer.py", "callback"), ("keras_fit.py", "callback")],
+)
+def test_strict_ends_the_training_behind_the_checkpoint_that_lacks_something(
+    program: str, form: str, tmp_path: Path
+) -> None:
+    """An error with the name of what cannot be kept, after the save, in a callback and under `backprop run --strict`."""
+    how = _form(program, form, tmp_path, "--strict", CONTRACT_STRICT="1", KERAS_BACKEND="jax")
+    done = first_piece(how, tmp_path, 4)
+    assert done.returncode, done.stdout + done.stderr
+    assert re.search(
+        r"(own_generator|set_of_objects|grown_instances)\S* \(\w+\) changes during training", done.stderr
+    )
+    assert "strict" in done.stderr
+    assert list(tmp_path.glob("home/runs/cut/checkpoints/step-*/manifest.json"))
