@@ -77,7 +77,11 @@ class BudgetLR(keras.callbacks.Callback):  # type: ignore[misc]
         """The learning rate of the coming batch."""
         if self._begin is None:
             self._begin = self._share(0)
-        factor = self._shape.factor(self._share(self._step), self._begin)
+        share = self._share(self._step)
+        self._begin = min(
+            self._begin, share
+        )  # with --budget-from training the box is put off behind the first step
+        factor = self._shape.factor(share, self._begin)
         self._step += 1
         if hasattr(self.model, "jax_state_sync"):  # on JAX the variables are elsewhere during a fit
             self.model.jax_state_sync()

@@ -101,7 +101,11 @@ class BudgetLR(LRScheduler):
     def _shares(self) -> tuple[float, float]:
         if self._begin is None:
             self._begin = self._box.progress_at(0, self._name, self._replay, self._token)
-        return self._begin, self._box.progress_at(self.last_epoch, self._name, self._replay, self._token)
+        share = self._box.progress_at(self.last_epoch, self._name, self._replay, self._token)
+        self._begin = min(
+            self._begin, share
+        )  # with --budget-from training the box is put off behind the first step
+        return self._begin, share
 
     def state_dict(self) -> dict[str, Any]:
         """Steps so far; the schedule itself is recorded in the run."""

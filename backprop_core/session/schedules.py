@@ -20,7 +20,7 @@ from backprop_core.session.messages import Messages
 from backprop_core.session.settings import SessionSettings
 
 _A_FALL = 0.02
-"""A share that falls by more is said: a new box, or time that was added."""
+"""A share that falls by more between two boxes is said. Inside of a box time was added, or its begin put off."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -43,6 +43,7 @@ class Schedules:
         self._records: dict[str, ScheduleRecord] = {}
         self._replayed: dict[str, list[float]] = {}
         self._owners: dict[str, object] = {}
+        self._followed: set[str] = set()
 
     def share_at(self, step: int, name: str, replay: str | None, owner: object = None) -> float:
         """The share of the budget that step `step` of the schedule `name` has; see `Session.progress_at`."""
@@ -53,7 +54,8 @@ class Schedules:
         if value is None:
             value = record.get(step)
         if value is None:
-            value = self._now(record.get(step - 1))
+            value = self._now(None if name in self._followed else record.get(step - 1))
+            self._followed.add(name)
         if record.get(step) != value:
             self._write(record, step, value)
         return value

@@ -175,3 +175,21 @@ def test_behind_the_end_of_a_replay_it_is_said_that_runs_differ(capsys: pytest.C
         assert "runs differ" not in capsys.readouterr().err
         _train(model, optimizer, scheduler)
         assert "runs differ" in capsys.readouterr().err
+
+
+def test_a_box_that_is_put_off_behind_its_first_step_begins_its_schedule_there() -> None:
+    """With `--budget-from training` the share falls once training has begun: the whole schedule still follows."""
+    shares = iter([0.96, 0.97, 0.5, 0.75, 1.0])
+
+    class Box:
+        def progress_at(self, *_: object) -> float:
+            return next(shares)
+
+    optimizer = _small()[1]
+    scheduler = BudgetLR(optimizer, Box(), warmup=0.0)
+    rates = []
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.075, 0.1, 0.05, 0.0])
