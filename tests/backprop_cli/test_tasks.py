@@ -12,6 +12,7 @@ import pytest
 from backprop_cli.tasks import Task
 from tests.backprop_cli.commandline import DEADLINE_S, CommandLine, end, wait_for
 from tests.backprop_cli.sessions import STANDIN
+from tests.backprop_cli.test_notices import GCP, GCP_NOTICE, Metadata, served
 
 FOLLOWS = """
 import os, signal, time
@@ -99,6 +100,23 @@ def test_a_signal_to_a_follower_reaches_its_script_and_the_status_is_the_runs(st
     statuses, said = step.ends()
     assert statuses == [85, 85], said
     assert (step.line.folder / "rank-1-ended-1").read_text() == "signal"
+
+
+def test_a_notice_to_a_follower_reaches_its_script(step: Step) -> None:
+    """The cloud takes the second host away: the governor there asks its own script to save and end."""
+    step.line.environment["STANDIN_STEPS"] = "100000"
+    step.start(0, "-m", "4")
+    with served(Metadata(dict(GCP.answers), GCP.needs)) as service:
+        step.start(1, "-m", "4", "--watch-spot", f"gcp={service.address}")
+        step.told(1, 1)
+        service.answers[GCP_NOTICE[0]] = GCP_NOTICE[1]
+        ended = step.line.folder / "rank-1-ended-1"
+        wait_for(lambda: ended.exists() and ended.read_text())
+    os.kill(step.tasks[0].pid, signal.SIGTERM)
+    statuses, said = step.ends()
+    assert ended.read_text() == "signal"
+    assert statuses == [0, 0], said
+    assert "task 1: Google Cloud takes this machine away within 30 s." in said[1]
 
 
 def test_a_task_with_a_run_of_its_own_does_not_follow(step: Step) -> None:
