@@ -78,23 +78,14 @@ def test_transformers(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("backend", "more"), [("torch", "torch"), ("jax", "jax"), ("tensorflow", "tensorflow")]
-)
-def test_keras(backend: str, more: str, tmp_path: Path) -> None:
-    """Attributes of the model, a callback, the data source and what these hold."""
-    _check(_judged("keras_fit.py", "callback", tmp_path, KERAS_BACKEND=backend))
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
     ("program", "form"),
-    [("plain.py", "run"), ("fit.py", "callback"), ("trainer.py", "callback"), ("keras_fit.py", "callback")],
+    [("plain.py", "run"), ("fit.py", "callback"), ("trainer.py", "callback")],
 )
 def test_strict_ends_the_training_behind_the_checkpoint_that_lacks_something(
     program: str, form: str, tmp_path: Path
 ) -> None:
     """An error with the name of what cannot be kept, after the save, in a callback and under `backprop run --strict`."""
-    how = _form(program, form, tmp_path, "--strict", CONTRACT_STRICT="1", KERAS_BACKEND="jax")
+    how = _form(program, form, tmp_path, "--strict", CONTRACT_STRICT="1")
     done = first_piece(how, tmp_path, 4)
     assert done.returncode, done.stdout + done.stderr
     assert re.search(
