@@ -101,6 +101,8 @@ def test_a_warning_signal_and_a_dead_node_lead_to_the_next_job(tmp_path: Path, c
     )  # else the node is taken for broken
     wait_for(lambda: cluster.said("squeue", "-h", "-t", "COMPLETING") == "", 60.0)
     cluster.said("scontrol", "update", "NodeName=n2", "State=RESUME")
+    wait_for(lambda: _outcomes(warned_line, f"slurm-{warned}")[:1] == ["preempted"])
+    cluster.said("scontrol", "update", f"JobId={warned}", "TimeLimit=60")  # its next box is warned much later
     wait_for(lambda: cluster.over(warned, dead), 250.0)
     log = (warned_line.folder / "warned.log").read_text()
     assert _outcomes(warned_line, f"slurm-{warned}") == ["preempted", "completed"], log
