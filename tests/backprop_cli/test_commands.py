@@ -59,7 +59,7 @@ def test_logs_follow_a_chain_from_its_wait_to_its_last_box(backprop: CommandLine
     chain = ["-m", backprop.box(1.8), "--until-done", "--rest", "0.01", "--run-id", "c"]
     waiting = backprop.start("run", "train.py", "--run-id", "w", "--min-free-ram", "60000")
     wait_for((backprop.home / "runs" / "w" / "run.json").exists)
-    assert "not begun" in backprop("logs", "w").stderr
+    assert "has not started yet" in backprop("logs", "w").stderr
     run = backprop.start("run", "train.py", *chain)
     wait_for((backprop.home / "runs" / "c" / "run.json").exists)
     follow = backprop.start(

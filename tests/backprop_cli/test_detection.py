@@ -61,8 +61,11 @@ def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> N
 
 def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:
     """So that the first line can say so."""
-    (tmp_path / "train.py").write_text("import torch, backprop")
+    script = tmp_path / "train.py"
+    script.write_text("import torch, backprop\nbox = backprop.timebox(model=torch.nn.Linear(1, 1))\n")
     assert detect(ScriptKind.SCRIPT, ["train.py"], tmp_path).uses_us
+    script.write_text("import torch, backprop\nwith backprop.timebox():\n    pass\n")
+    assert not detect(ScriptKind.SCRIPT, ["train.py"], tmp_path).uses_us, "its loops are counted"
 
 
 def test_an_import_inside_a_function_counts_for_little(tmp_path: Path) -> None:
@@ -110,9 +113,9 @@ def test_a_script_that_cannot_be_saved_is_told_so_while_it_runs(backprop: Comman
         open("a.pt", "w").write("w")
         if {saves}:
             print(json.dumps({{"event": "checkpoint_saved", "path": "a.pt"}}), flush=True)
-        time.sleep(3)
+        time.sleep(5)
         """
     )
-    done = backprop("run", "train.py", "-m", "4s")
+    done = backprop("run", "train.py", "-m", "8s")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no training was recognised in this script") == (0 if saves else 1)
