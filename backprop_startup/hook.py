@@ -60,7 +60,10 @@ def _watch_imports() -> None:
     from backprop_core.session.attach_rules import is_helper
 
     if os.environ.get(contract.ATTEMPT) and not is_helper(sys.orig_argv):
-        sys.meta_path.insert(0, watch_imports())
+        try:
+            sys.meta_path.insert(0, watch_imports())
+        except OSError:  # a notice comes too early, and nothing else is lost
+            return
 
 
 def _wanted() -> dict[str, list[_Step]]:

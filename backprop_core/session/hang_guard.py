@@ -173,6 +173,10 @@ class Guard:
     def _end_process(self) -> None:
         """Under a governor the process is gone before the deadline, whatever the main thread does."""
         session = self._session
+        with contextlib.suppress(
+            Exception
+        ):  # what was committed since the last boundary, and nobody has heard of yet
+            session.saver.finished()
         newest = session.checkpoint
         ended = self._reporter.ended(
             Outcome.TIMEBOXED,

@@ -1,0 +1,34 @@
+"""What the guard does for a step that does not end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backprop_core.outcome import SaveReason
+from backprop_core.testing.clock import FakeClock
+from tests.backprop_core.session.test_session import Box
+
+
+def test_a_checkpoint_that_was_committed_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The writer's last commit, of which no boundary has heard, is in the last line and in the event of the end."""
+
+    def exits(status: int) -> None:
+        raise SystemExit(status)
+
+    box = Box(tmp_path, FakeClock(), checkpoint_every="1h").open()
+    box.train(1)
+    before = box.session.checkpoint
+    box.train(2)
+    assert box.session.hands.save_behind(SaveReason.PERIODIC)
+    box.session.saver.wait()
+    assert box.session.checkpoint == before, "nobody has heard of it"
+    monkeypatch.setattr(os, "_exit", exits)
+    with pytest.raises(SystemExit):
+        box.session.guard._end_process()
+    assert "the last checkpoint is of step 3" in capsys.readouterr().err
+    assert box.events("session_finished")[-1]["step"] == 3
