@@ -19,12 +19,11 @@ class FirstRank:
 
     count, rank = 2, 1
 
-    def __init__(self, clock: FakeClock, *left_s: float) -> None:
-        self._clock = clock
+    def __init__(self, *left_s: float) -> None:
         self._left_s = list(left_s)
 
     def share(self, opening: Any) -> Opening:
-        return Opening(until=self._clock.wall() + 60.0, run_id="shared", budget_s=60.0)
+        return Opening(left_s=60.0, run_id="shared", budget_s=60.0)
 
     def agree(self, why_not: str) -> str:
         return ""
@@ -39,7 +38,7 @@ class FirstRank:
 def test_what_is_left_knows_of_pauses_and_extensions() -> None:
     """After each talk it is what the first rank has left, whatever the clocks of the two machines say."""
     clock = FakeClock()
-    ranks: Any = FirstRank(clock, 110.0, 100.0)
+    ranks: Any = FirstRank(110.0, 100.0)
     state: Any = CountingState()
     session = FollowingSession(make_settings(environ={}), state, ranks, clock)
     session.open()
