@@ -8,7 +8,8 @@ import datetime
 import os
 import pathlib
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.choose_place import place_of
 from backprop_core.checkpoints.codec import capture
 from backprop_core.checkpoints.files import Flusher, sync_folder, write_file
-from backprop_core.checkpoints.folder import plan_folder
-from backprop_core.checkpoints.manifest import CheckpointInfo
+from backprop_core.checkpoints.folder import plan_folder, read_part
+from backprop_core.checkpoints.manifest import CheckpointInfo, Manifest
+from backprop_core.checkpoints.mapped import Scratch, map_file
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.place import read_manifest
 from backprop_core.checkpoints.safetensors_file import join_array_files
-from backprop_core.checkpoints.shards import SHARDS, SavedShards
+from backprop_core.checkpoints.shards import SHARDS, SavedShards, ranks_in
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import StoreError, UsageError
@@ -59,7 +61,10 @@ def export_checkpoint(
     names = [name for name in manifest.objects if not name.startswith(_OWN)] or list(manifest.objects)
     torch = _torch(told)
     states = store.load(path, _translators()).states
-    whole = _whole(states) if SHARDS in states else {}
+    whole: dict[str, Any] = {}
+    if SHARDS in states:
+        with _scratch_in(directory) as scratch:
+            whole = _whole(states, manifest, path, scratch)
     states |= whole
     planned: dict[Path, Callable[[Path], None]] = {}
     for name in names:
@@ -88,13 +93,41 @@ def export_checkpoint(
     return _write(planned, directory)
 
 
-def _whole(states: Mapping[str, object]) -> dict[str, Any]:
-    """The objects whose arrays are spread over ranks, with whole arrays in their place."""
-    saved = states[SHARDS]
+@contextmanager
+def _scratch_in(directory: Path) -> Iterator[Scratch]:
+    """Memory in a file in `directory`, which is there from now on, unless nothing can be put together in it.
+
+    Raises:
+        StoreError: there is no room.
+    """
+    was_there = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield Scratch(directory)
+    except BaseException as error:
+        if not was_there:
+            with suppress(OSError):
+                directory.rmdir()
+        if isinstance(error, OSError):
+            raise StoreError(f"{directory} cannot be written: {error.strerror}.") from error
+        raise
+
+
+def _whole(states: Mapping[str, object], manifest: Manifest, path: Path, scratch: Scratch) -> dict[str, Any]:
+    """The objects whose arrays are spread over ranks, with whole arrays in their place.
+
+    They are put together in a file, from files: all of them may be more than memory holds.
+    """
+    translators = _translators()
+    saved = SavedShards(
+        ranks_in(manifest),
+        lambda rank: read_part(
+            manifest, path, rank, lambda name, facts: map_file(path / name, facts), translators
+        ),
+    )
     found: Mapping[str, Any] = {name: state for name, state in states.items() if not name.startswith(_OWN)}
-    assert isinstance(saved, SavedShards)
     for framework in frameworks_in_use():
-        found = framework.united(found, saved, {}, {})
+        found = framework.united(found, saved, {}, {}, scratch.empty)
     return {name: state for name, state in found.items() if state is not states[name]}
 
 
@@ -150,7 +183,7 @@ def _saver(torch: Any, name: str, state: object, told: Callable[[str], None]) ->
             torch.save(plain, file)
             file.flush()
             os.fsync(file.fileno())
-        torch.load(path, weights_only=True, map_location="cpu", mmap=False)
+        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         if changed:
             told(
                 f"{path.name}: torch.load refuses {', '.join(sorted(changed))}; {name} has plain values instead."

@@ -99,6 +99,7 @@ class KerasFramework:
         saved: SavedShards | None,
         here: Mapping[str, object],
         objects: Mapping[str, object],
+        empty: Callable[[int], memoryview] | None = None,
     ) -> Mapping[str, Any]:
         return states
 

@@ -152,8 +152,9 @@ class TorchFramework:
         saved: SavedShards | None,
         here: Mapping[str, object],
         objects: Mapping[str, object],
+        empty: Callable[[int], memoryview] | None = None,
     ) -> Mapping[str, Any]:
-        return sharded.united(states, saved, here, objects)
+        return sharded.united(states, saved, here, objects, empty)
 
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from math import prod
 from typing import Any
 from zlib import crc32
 
@@ -121,15 +122,29 @@ def _layout(tensor: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 # -- restoring ---------------------------------------------------------------------------------------------------
 
 
+def _within(empty: Callable[[int], memoryview], shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor in memory that `empty` gives."""
+    count = prod(shape)
+    if not count:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(empty(count * dtype.itemsize), dtype=dtype, count=count).view(shape)
+
+
 class _Wanted:
     """What one leaf of a state becomes here: a block of a tensor, filled from the saved blocks that overlap it."""
 
-    def __init__(self, size: tuple[int, ...], dtype: torch.dtype, like: Any) -> None:
+    def __init__(
+        self,
+        size: tuple[int, ...],
+        dtype: torch.dtype,
+        like: Any,
+        empty: Callable[[int], memoryview] | None = None,
+    ) -> None:
         self._like = like if is_spread(like) and tuple(like.shape) == size else None
         self._size = size
         shape, offsets = (size, (0,) * len(size)) if self._like is None else _layout(self._like)
         self._begins, self._shape = offsets, shape
-        self.block = torch.empty(shape, dtype=dtype)
+        self.block = torch.empty(shape, dtype=dtype) if empty is None else _within(empty, shape, dtype)
         self.missing = self.block.numel()
         self._taken: set[tuple[int, ...]] = set()
 
@@ -170,6 +185,7 @@ def united(
     saved: SavedShards | None,
     here: Mapping[str, object],
     objects: Mapping[str, object],
+    empty: Callable[[int], memoryview] | None = None,
 ) -> dict[str, Any]:
     """`states` of a checkpoint with tensors as this rank holds them, whoever saved them.
 
@@ -177,13 +193,16 @@ def united(
         saved: the parts of the ranks that made it; None for a checkpoint whose tensors are whole.
         here: the same states as they are now, by the same names.
         objects: what they are states of.
+        empty: gives so many writable bytes for the tensors; None: memory.
 
     Raises:
         StateMismatchError: a block of a tensor is missing.
     """
     wanted: dict[str, dict[str, _Wanted]] = {}
     filled = {
-        name: _placed(state, _Likes(here.get(name), objects.get(name)), "", wanted.setdefault(name, {}))
+        name: _placed(
+            state, _Likes(here.get(name), objects.get(name), empty), "", wanted.setdefault(name, {})
+        )
         for name, state in states.items()
     }
     if saved is not None and any(wanted.values()):
@@ -208,8 +227,11 @@ def _fill(wanted: Mapping[str, Mapping[str, _Wanted]], part: Shards) -> None:
 class _Likes:
     """How the tensors of one object lie here, by path. Those of an optimizer that has not stepped lie as its parameters."""
 
-    def __init__(self, state: object, owner: object) -> None:
+    def __init__(
+        self, state: object, owner: object, empty: Callable[[int], memoryview] | None = None
+    ) -> None:
         self._state = state
+        self.empty = empty
         groups = owner.param_groups if isinstance(owner, Optimizer) else []
         self._parameters = [parameter for group in groups for parameter in group["params"]]
 
@@ -248,7 +270,7 @@ def _placed(value: Any, likes: _Likes, path: str, wanted: dict[str, _Wanted]) ->
     if facts is not None:
         size = tuple(int(n) for n in facts["size"])
         dtype = getattr(torch, str(facts["dtype"]))
-        wanted[path] = _Wanted(size, dtype, likes.at(path, size))
+        wanted[path] = _Wanted(size, dtype, likes.at(path, size), likes.empty)
         return wanted[path]
     if isinstance(value, torch.Tensor):
         like = likes.at(path, tuple(value.shape)) if _MODULE in sys.modules else None

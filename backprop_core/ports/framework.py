@@ -158,6 +158,7 @@ class Framework(Protocol):
         saved: SavedShards | None,
         here: Mapping[str, object],
         objects: Mapping[str, object],
+        empty: Callable[[int], memoryview] | None = None,
     ) -> Mapping[str, Any]:
         """`states` of a checkpoint with arrays as this process holds them, whoever saved them.
 
@@ -165,6 +166,7 @@ class Framework(Protocol):
             saved: the parts of the processes that made it, or None.
             here: the same states as they are now.
             objects: what they are states of.
+            empty: gives so many writable bytes for the arrays; None: memory.
 
         Raises:
             StateMismatchError: a part of an array is missing.

@@ -94,6 +94,7 @@ class PartialFramework:
         saved: SavedShards | None,
         here: Mapping[str, object],
         objects: Mapping[str, object],
+        empty: Callable[[int], memoryview] | None = None,
     ) -> Mapping[str, Any]:
         return states
 

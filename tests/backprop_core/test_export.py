@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 
 from backprop_core.checkpoints import NumpyTranslator, capture
+from backprop_core.checkpoints.codec import capture_shards
+from backprop_core.checkpoints.folder import write_part
+from backprop_core.checkpoints.shards import SHARDS, OwnShards, Part, mark
 from backprop_core.errors import CheckpointDamagedError, UsageError
 from backprop_core.export import export_checkpoint
 from backprop_torch.translator import TorchTranslator
@@ -109,5 +113,79 @@ def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
     path = saved(tmp_path, {"model": {"w": torch.ones(2)}})
     (path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointDamagedError):
+        export_checkpoint(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+ARRAYS, ROWS, COLUMNS = 12, 1024, 2048  # of 8 MB each
+
+
+def spread_over_two(folder: Path) -> Path:
+    """A checkpoint whose arrays two ranks hold, each its rows; their contents tell number and row."""
+    half = ROWS // 2
+
+    def of(rank: int) -> dict[str, Any]:
+        rows = torch.arange(rank * half, (rank + 1) * half, dtype=torch.float32)[:, None]
+        return {
+            f".w{number}": {"offsets": [rank * half, 0], "block": (rows + 10_000 * number).repeat(1, COLUMNS)}
+            for number in range(ARRAYS)
+        }
+
+    def others() -> list[Part]:
+        return [write_part(folder, capture_shards({"model": of(1)}, [TorchTranslator()]), 1)]
+
+    tree = {f"w{number}": mark((ROWS, COLUMNS), "float32") for number in range(ARRAYS)}
+    states: dict[str, object] = {"model": tree, SHARDS: OwnShards({"model": of(0)}, others)}
+    return store_at(folder).commit(capture(states, [TorchTranslator()]), facts(1)).path
+
+
+class Held:
+    """The most memory of its own (`RssAnon`) that this process has beyond what it had, while the block runs; in bytes."""
+
+    def __enter__(self) -> Held:
+        self._began, self.most, self._over = self._now(), 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.001):
+            self.most = max(self.most, self._now() - self._began)
+
+    @staticmethod
+    def _now() -> int:
+        (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in one]
+        return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_sharded_model_is_exported_without_being_held(tmp_path: Path) -> None:
+    """One plain file of 96 MB, to the byte, with a quarter of that in memory; and the .pt beside it."""
+    path = spread_over_two(tmp_path / "checkpoints")
+    with Held() as held:
+        export_checkpoint(path, tmp_path / "out")
+    assert held.most < ARRAYS * ROWS * COLUMNS
+    plain = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
+    whole = load_file(tmp_path / "out" / "model.safetensors")
+    rows = torch.arange(ROWS, dtype=torch.float32)[:, None]
+    for number in range(ARRAYS):
+        expected = (rows + 10_000 * number).expand(-1, COLUMNS)
+        assert torch.equal(whole[f"w{number}"], expected)
+        assert torch.equal(plain[f"w{number}"], expected)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["model.pt", "model.safetensors"]
+
+
+def test_a_damaged_part_of_a_rank_is_not_exported(tmp_path: Path) -> None:
+    """Parts that are mapped are verified before, and nothing is left behind."""
+    path = spread_over_two(tmp_path / "checkpoints")
+    part = path / "rank-00001" / "model.shards.safetensors"
+    with part.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(CheckpointDamagedError, match="rank-00001"):
         export_checkpoint(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
