@@ -138,17 +138,24 @@ def _adapters() -> Iterator[Finding]:
     for package, needs in _ADAPTERS.items():
         if find_spec(package) is None:
             continue
-        there = any(find_spec(need) is not None for need in needs)
+        there = any(map(_is_installed, needs))
         yield (
             "ok" if there else "note",
             f"{package}: {'ready' if there else f'waits for {needs[0]} to be installed'}",
         )
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
+
+
 def _imports() -> Iterator[Finding]:
     """Whether what we know of each installed framework loads. An entry point is named after the framework's module."""
     for entry in entry_points(group="backprop.frameworks"):
-        if find_spec(entry.name) is None:
+        if not _is_installed(entry.name):
             continue
         try:
             entry.load()
@@ -159,7 +166,7 @@ def _imports() -> Iterator[Finding]:
 def _callbacks() -> Iterator[Finding]:
     """Whether each adapter whose framework is installed can be used: its callback, which imports the framework."""
     for package, needs in _ADAPTERS.items():
-        if find_spec(package) is None or not any(find_spec(need) is not None for need in needs):
+        if find_spec(package) is None or not any(map(_is_installed, needs)):
             continue
         try:
             module = import_module(package)
