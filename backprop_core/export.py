@@ -21,7 +21,7 @@ from backprop_core.checkpoints.codec import capture
 from backprop_core.checkpoints.files import Flusher, sync_folder, write_file
 from backprop_core.checkpoints.folder import plan_folder, read_part
 from backprop_core.checkpoints.manifest import CheckpointInfo, Manifest
-from backprop_core.checkpoints.mapped import Scratch, map_file
+from backprop_core.checkpoints.mapped import MemoryInFile, map_file
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.place import read_manifest
 from backprop_core.checkpoints.safetensors_file import join_array_files
@@ -94,7 +94,7 @@ def export_checkpoint(
 
 
 @contextmanager
-def _scratch_in(directory: Path) -> Iterator[Scratch]:
+def _scratch_in(directory: Path) -> Iterator[MemoryInFile]:
     """Memory in a file in `directory`, which is there from now on, unless nothing can be put together in it.
 
     Raises:
@@ -103,7 +103,7 @@ def _scratch_in(directory: Path) -> Iterator[Scratch]:
     was_there = directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        yield Scratch(directory)
+        yield MemoryInFile(directory)
     except BaseException as error:
         if not was_there:
             with suppress(OSError):
@@ -113,7 +113,9 @@ def _scratch_in(directory: Path) -> Iterator[Scratch]:
         raise
 
 
-def _whole(states: Mapping[str, object], manifest: Manifest, path: Path, scratch: Scratch) -> dict[str, Any]:
+def _whole(
+    states: Mapping[str, object], manifest: Manifest, path: Path, scratch: MemoryInFile
+) -> dict[str, Any]:
     """The objects whose arrays are spread over ranks, with whole arrays in their place.
 
     They are put together in a file, from files: all of them may be more than memory holds.

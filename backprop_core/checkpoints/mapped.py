@@ -27,7 +27,7 @@ def map_file(path: Path, expected: FileFacts) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), expected.nbytes, access=mmap.ACCESS_COPY))
 
 
-class Scratch:
+class MemoryInFile:
     """Memory in a file without a name, which is gone with this process.
 
     Args:
