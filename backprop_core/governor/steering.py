@@ -287,7 +287,7 @@ class Steering:
         Where that is too near for a session to hear of it at a boundary and save, such as when SLURM preempts the job, the
         script is asked to end now: it has the grace, and SLURM kills no sooner than 30 s behind that end (`KillWait`).
         """
-        if at - self._clock.monotonic() < self._grace_s:
+        if at < self.fixed_end and at - self._clock.monotonic() < self._grace_s:
             if self.asked_at is None:
                 self.stop(EndCause.NOTICE, f"The job is about to end: {end.text}.")
             return
