@@ -22,6 +22,8 @@ class ScriptFrames:
     def __init__(self, modules: Sequence[str] = ("__main__",)) -> None:
         self.modules = list(modules)
         self._live: dict[tuple[CodeType, int], frozenset[str]] = {}
+        self._read_last: dict[str, frozenset[str]] = {}
+        """Of modules that were being executed when they were last looked at."""
 
     def add(self, module: str) -> None:
         """One more module is the script's own."""
@@ -39,10 +41,13 @@ class ScriptFrames:
                 if "get_ipython" in vars(module):  # what no cell reads now, another may read later
                     skip = notebooks_own(vars(module))
                     found.append(DictNamespace(vars(module), called, skip=skip))
-                elif running is None:
-                    found.append(DictNamespace(vars(module), called))
+                elif running is not None:
+                    self._read_last[name] = self._live_in(running)
+                    found.append(_LiveModule(vars(module), called, self._read_last[name]))
+                elif name in self._read_last:  # it is over: what was not compared before is not new
+                    found.append(_LiveModule(vars(module), called, self._read_last[name]))
                 else:
-                    found.append(_LiveModule(vars(module), called, self._live_in(running)))
+                    found.append(DictNamespace(vars(module), called))
         count: dict[str, int] = {}
         for one in reversed(list(self._functions(frame))):
             name = f"{one.f_code.co_qualname}()"
