@@ -167,6 +167,29 @@ def curves(scene: Scene) -> None:
     _terminal("curves", "backprop report digits --text", shown[:34])
 
 
+def programs(scene: Scene) -> None:
+    """hooks.svg and json.svg: what a hook wrote at the end of a box, and the object that the same command ended with."""
+    (scene.folder / "boxed.py").write_text(TRAINING)
+    told = '"$BACKPROP_EVENT_RUN_ID: $BACKPROP_EVENT_OUTCOME at step $BACKPROP_EVENT_STEP"'
+    on_end = f"echo {told} >> {scene.folder}/ends.txt"
+    words = ["run", "boxed.py", "--run-id", "boxed", "-m", "45s"]
+    shown = scene.backprop(*words, "--json", "--on-end", on_end)
+    _terminal("json", f"backprop {' '.join(words)} --json | python -m json.tool", _pretty(shown[-1]))
+    lines = [
+        ("command", f"$ backprop {' '.join(words)} \\"),
+        ("command", f"    --on-end 'echo {told} >> ends.txt'"),
+    ]
+    lines += [
+        ("command", "$ cat ends.txt"),
+        *(("plain", line) for line in (scene.folder / "ends.txt").read_text().splitlines()),
+    ]
+    (HERE / "hooks.svg").write_text(still(lines), encoding="utf-8")
+
+
+def _pretty(line: str) -> list[str]:
+    return json.dumps(json.loads(line), indent=2).splitlines()
+
+
 def watch(scene: Scene) -> None:
     """watch.svg: `backprop status RUN --watch`, while it trains."""
     scene.train()
@@ -288,7 +311,8 @@ def _until(condition: Callable[[], object]) -> None:
 
 
 PICTURES = {
-    one.__name__: one for one in (report, diff, tensorboard, schedule, curves, watch, trackers, notebook)
+    one.__name__: one
+    for one in (report, diff, tensorboard, schedule, curves, programs, watch, trackers, notebook)
 }
 
 
