@@ -42,9 +42,10 @@ for epoch in range(1000):
         optimizer.zero_grad()
         model(batch).square().mean().backward()
         optimizer.step()
+        if len(sys.argv) > 1 and not os.path.exists(sys.argv[1]):  # whoever hears the time ends this process
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, sys.argv[1])
         print(time.monotonic(), flush=True)
         if len(sys.argv) > 1:
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, sys.argv[1])
             sys.exit()
         time.sleep(0.01)
 """
