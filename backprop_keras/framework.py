@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from backprop_core.checkpoints.shards import SavedShards, Shards
 from backprop_core.ports.framework import Tracked
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
-from backprop_core.ports.ranks import Ranks
-from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
+from backprop_core.ports.partial_framework import PartialFramework
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.pipelines import PassesTracked, PassLedger, PipelinePasses, PipelineReading, is_pipeline
@@ -21,8 +17,8 @@ from backprop_keras.trained_objects import KerasTrainedObjects
 from backprop_keras.translator import KerasTranslator
 
 
-class KerasFramework:
-    """Found by the core through the entry point `backprop.frameworks`."""
+class KerasFramework(PartialFramework):
+    """Found by the core through the entry point `backprop.frameworks`. Its ranks, on the torch backend, are torch's."""
 
     name = "keras"
 
@@ -37,12 +33,6 @@ class KerasFramework:
         if is_pipeline(value):
             return PassesTracked(self._ledger.of(value))
         return objects.MetricSums(value) if isinstance(value, keras.Model) else None
-
-    def script_parts(self, kind: type) -> frozenset[str] | None:
-        return None
-
-    def settle(self, value: object) -> None:
-        """Keras' layers have nothing of this kind."""
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         known = {id(value) for value in tracked.values()}
@@ -67,47 +57,14 @@ class KerasFramework:
     def synchronize(self) -> None:
         """A step of the user's own returns nothing that we could wait for; `box.log(loss=...)` waits when it is read."""
 
-    def watch_steps(self, stepped: Callable[[], None]) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def raw_loop(
-        self, listener: LoopListener, randomness: RandomnessKeeper, caller: FrameType | None
-    ) -> RawLoop | None:
-        return None
-
     def trained_objects(self) -> KerasTrainedObjects:
         return KerasTrainedObjects()
 
     def loader_passes(self) -> PipelinePasses:
         return PipelinePasses(self.reading)
 
-    def ranks(self) -> Ranks | None:
-        return None  # on the torch backend they are torch's
-
-    def knows_ranks(self) -> bool:
-        return False
-
-    def holds_spread(self, values: Iterable[object]) -> bool:
-        return False
-
-    def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
-        return states, {}
-
-    def united(
-        self,
-        states: Mapping[str, Any],
-        saved: SavedShards | None,
-        here: Mapping[str, object],
-        objects: Mapping[str, object],
-        empty: Callable[[int], memoryview] | None = None,
-    ) -> Mapping[str, Any]:
-        return states
-
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, keras.Model | keras.optimizers.Optimizer)
 
     def refuse_nondeterminism(self) -> str:
         return active().refuse_nondeterminism()
-
-    def is_stop_debris(self, error: BaseException) -> bool:
-        return False

@@ -288,8 +288,7 @@ class Steering:
         script is asked to end now: it has the grace, and SLURM kills no sooner than 30 s behind that end (`KillWait`).
         """
         if at < self.fixed_end and at - self._clock.monotonic() < self._grace_s:
-            if self.asked_at is None:
-                self.stop(EndCause.NOTICE, f"The job is about to end: {end.text}.")
+            self.end_for(f"The job is about to end: {end.text}.")
             return
         self.fixed_end = at
         self.set_deadline(min(self.box_end, at))

@@ -79,8 +79,8 @@ class PartialFramework:
     def is_replicated(self, value: object) -> bool:
         return False
 
-    def refuse_nondeterminism(self) -> None:
-        """It computes nothing."""
+    def refuse_nondeterminism(self) -> str:
+        return ""
 
     def holds_spread(self, values: Iterable[object]) -> bool:
         return False

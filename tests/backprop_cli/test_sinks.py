@@ -148,7 +148,9 @@ class _Webhook(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the recipes call curl")
+@pytest.mark.skipif(
+    shutil.which("curl") is None, reason="curl, which the recipes call, is not installed; .ci/run installs it"
+)
 def test_the_recipes_for_webhooks_post_what_they_say(backprop: CommandLine) -> None:
     """The script for Slack and the line for any webhook, as docs/sinks.md has them, post valid JSON of a run's end."""
     page = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text(encoding="utf-8")

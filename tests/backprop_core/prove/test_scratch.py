@@ -74,8 +74,8 @@ def test_names_that_change_from_run_to_run_are_no_difference() -> None:
         ("--data={source}/data", "--data={work}/data"),
         ("{source}", "{work}"),
         ("{source}-other/x", "{source}-other/x"),
-        ("../shared/train.py", "{parent}/shared/train.py"),
-        ("--data=../shared", "--data={parent}/shared"),
+        ("../beside/train.py", "{parent}/beside/train.py"),
+        ("--data=../beside", "--data={parent}/beside"),
         ("../project/train.py", "{work}/train.py"),
         ("/etc/hosts", "/etc/hosts"),
         ("venv/bin/torchrun", "{source}/venv/bin/torchrun"),
@@ -92,11 +92,11 @@ def test_a_word_leads_to_the_same_place_from_the_copy(tmp_path: Path, word: str,
 def test_links_lead_to_the_same_place_from_the_copy(tmp_path: Path) -> None:
     """One that leads out of the folder does so from the copy; one with an absolute path into it leads into the copy."""
     source = _folder(tmp_path)
-    (tmp_path / "shared").mkdir()
-    (source / "shared").symlink_to("../shared")
+    (tmp_path / "beside").mkdir()
+    (source / "beside").symlink_to("../beside")
     (source / "mine").symlink_to(source / "data")
     scratch = Scratch(source, tmp_path / "copies" / "work")
     scratch.make()
-    assert (scratch.work / "shared").resolve() == tmp_path / "shared"
+    assert (scratch.work / "beside").resolve() == tmp_path / "beside"
     assert (scratch.work / "mine").resolve() == scratch.work / "data"
     assert (scratch.work / "latest").resolve() == scratch.work / "data"
