@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.clock import Clock
@@ -16,6 +15,7 @@ from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.order import Observer
 from backprop_core.governor.signals import STOP_SIGNALS, warning_signals
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.admission import Admission, Waiting, enter
 from backprop_core.resources.gpu_limit import unheld
 from backprop_core.resources.policy import GPU_MEMORY, Limits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from backprop_cli.interpreter import missing_module_hint
@@ -15,6 +14,7 @@ from backprop_core.governor.observed import Ending
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.verdict import RAN_TO_ITS_END, Verdict
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
 from backprop_core.runs.record import RunRecord
 from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole

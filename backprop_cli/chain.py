@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, newest_matches, usable, whole
@@ -22,6 +22,7 @@ from backprop_core.governor.order import Observer
 from backprop_core.governor.signals import SignalInbox, warning_signals
 from backprop_core.governor.verdict import EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import RunRecord

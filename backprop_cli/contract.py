@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core import contract
@@ -12,6 +11,7 @@ from backprop_core.clock import Clock
 from backprop_core.config.options import TRAINING
 from backprop_core.config.sources import Settings
 from backprop_core.deadline.scheduler import MARGIN_S, JobEnd
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.gpu_limit import limit_environ
 from backprop_core.resources.samples import GpuSample
 from backprop_core.runs.process import boot_id

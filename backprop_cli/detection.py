@@ -10,10 +10,11 @@ import ast
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from backprop_cli.scripts import ScriptKind
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.boxes import PACKAGE, BoxUse, box_use
 
 KINDS = "PyTorch, Lightning, Keras or transformers"

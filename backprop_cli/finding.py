@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.checkpoints.store import open_store as open_checkpoints
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import BackpropError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.record import RunRecord
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_cli.notices import Notices
@@ -18,6 +17,7 @@ from backprop_core.governor.governor import Governor
 from backprop_core.governor.observed import Line, View
 from backprop_core.governor.order import Observer, Order
 from backprop_core.governor.signals import SignalInbox, warning_signals
+from backprop_core.quick_dataclass import dataclass
 from backprop_startup.path_entry import put_in_front
 
 LOOK_EVERY_S = 0.1

@@ -11,11 +11,11 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 
 _TOOL_MARKS = ("pipx_metadata.json", "uv-receipt.toml")
 """What pipx and `uv tool` leave in an environment that they make for one command."""

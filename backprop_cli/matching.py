@@ -10,12 +10,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_cli.checkpoints import is_there
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
+from backprop_core.quick_dataclass import dataclass
 
 QUIET_S = 2.0
 LOOK_EVERY_S = 1.0

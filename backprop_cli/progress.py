@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_cli.checkpoints import is_remote
 from backprop_cli.matching import State, state_of
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import RunRecord
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_core import contract
@@ -19,6 +19,7 @@ from backprop_core.prove.cuts import Cut, CutKind
 from backprop_core.prove.orders import Orders
 from backprop_core.prove.scratch import Scratch
 from backprop_core.prove.stream import Stream, read_streams
+from backprop_core.quick_dataclass import dataclass
 
 _LAST_S = 2.0
 """A box of less is not begun: what it would train could not be compared."""

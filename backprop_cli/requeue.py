@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from backprop_core.config.options import YEAR_MIN
 from backprop_core.config.sources import Setting, Settings
@@ -18,6 +18,7 @@ from backprop_core.errors import UsageError
 from backprop_core.governor.order import Observer
 from backprop_core.governor.verdict import EXIT_NOTHING_TO_RESUME, EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 
 _TIMEOUT_S = 60.0
 _ENDS = frozenset({Outcome.TIMEBOXED, Outcome.PREEMPTED})

@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
 from backprop_core import contract
 from backprop_core.errors import StoreError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import replace_file
 from backprop_core.strict_json import as_float, as_object, as_text, as_whole
 

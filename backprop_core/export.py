@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from backprop_core.announced import announced
 from backprop_core.checkpoints.array_files import PlannedFile
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.choose_place import place_of
@@ -204,9 +205,7 @@ def _torch(told: Callable[[str], None]) -> Any:
 
 def _exporters() -> Sequence[Callable[[Mapping[str, Any], Path], Mapping[Path, Callable[[Path], None]]]]:
     """What frameworks add: given the states and the folder, files to write and how. Entry points `backprop.exporters`."""
-    from importlib.metadata import entry_points
-
-    return [entry.load() for entry in entry_points(group="backprop.exporters")]
+    return [entry.load() for entry in announced("backprop.exporters")]
 
 
 def _translators() -> Sequence[Translator]:

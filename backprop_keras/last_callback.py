@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
 import keras
 
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 
 
 class FitListener(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_keras import rng_state, variables
 from backprop_keras.backends import active
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.weak_identity import WeakIdentityMap
 
 UNSEEDED = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pickle import PicklingError, UnpicklingError
 from typing import IO, Any, cast
 
@@ -13,6 +12,7 @@ import torch
 
 from backprop_core.checkpoints.arrays import Dense, RawFile, allocate_ram
 from backprop_core.errors import StateMismatchError
+from backprop_core.quick_dataclass import dataclass
 from backprop_lightning import refused_objects
 
 NAME = "lightning.ckpt"

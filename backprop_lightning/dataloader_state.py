@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,6 +19,7 @@ from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import generators_of
 from backprop_torch.loader_skip import iterator_behind

@@ -8,7 +8,6 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from backprop_core.errors import BackpropError, RunNotFoundError, UsageError
 from backprop_core.loop import counted_loops, rewritten_names
 from backprop_core.loop.cell_training import CellOver, CellTraining
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 from backprop_core.script_state.program import Program

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core import contract
 from backprop_core.clock import Clock
+from backprop_core.quick_dataclass import dataclass
 
 KAGGLE_SESSION_S = 12 * 3600.0
 """Of a session with a CPU or a GPU; Kaggle's documentation names 12 hours, and 9 for a TPU."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.deadline.budget import duration_text
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.session.session import Session
 
 EVERY_S = 1.0

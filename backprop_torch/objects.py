@@ -6,7 +6,6 @@ import copy
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from backprop_core.ports.framework import Tracked
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.trackables import NumpyGeneratorTracked, PythonRandomTracked
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from backprop_core.ports import pass_position
 from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.ports.unmodified_loop import ResumePoint
+from backprop_core.quick_dataclass import dataclass
 from backprop_torch.dataloader_state import generators_of
 
 

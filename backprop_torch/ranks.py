@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from backprop_core.errors import UnsavableStateError
 from backprop_core.outcome import Outcome
 from backprop_core.ports.ranks import LastWord
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.session.ranks_error import RankError
 from backprop_torch.agreement_interval import batches_to_next_talk
 

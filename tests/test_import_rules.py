@@ -174,6 +174,16 @@ def test_no_file_is_named_after_nothing() -> None:
         assert path.stem not in FORBIDDEN_NAMES, path
 
 
+def test_our_dataclasses_are_the_quick_ones() -> None:
+    """No file takes the standard library's decorator, which compiles six functions for each record at every start."""
+    for path in [
+        path for package in _packages() for path in _files(package) if path.name != "quick_dataclass.py"
+    ]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "dataclasses":
+                assert "dataclass" not in [name.name for name in node.names], path
+
+
 def test_importing_the_core_is_light() -> None:
     """`import backprop` loads next to nothing, and all its names nothing of others but xxhash and none of Python's heavy
     modules; the times are in benchmarks.
@@ -231,7 +241,18 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 
 
 LAYERS = (
-    {"background", "clock", "contract", "errors", "launched_rank", "outcome", "strict_json", "weak_identity"},
+    {"quick_dataclass"},
+    {
+        "announced",
+        "background",
+        "clock",
+        "contract",
+        "errors",
+        "launched_rank",
+        "outcome",
+        "strict_json",
+        "weak_identity",
+    },
     {"events"},
     {"deadline"},
     {"config", "runs", "checkpoints"},

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from backprop_cli.commands.checkpoints import size_text
 from backprop_core.deadline.budget import duration_text
 from backprop_core.history.curve import Point, segments
+from backprop_core.quick_dataclass import dataclass
 
 LOG_FROM = 1000.0
 """A curve whose highest value is so many times its lowest is drawn on a logarithmic scale."""

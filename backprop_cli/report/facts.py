@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from backprop_core.history.differences import between_attempts
 from backprop_core.history.run_history import RunHistory, energy_of, forecast_of, repeated_steps, time_spent
 from backprop_core.outcome import Outcome
 from backprop_core.provenance.attempt_provenance import Provenance
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.labels import Labels
 from backprop_core.strict_json import as_whole
 

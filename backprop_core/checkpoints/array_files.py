@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .arrays import Dense

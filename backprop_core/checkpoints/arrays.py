@@ -10,9 +10,10 @@ import contextlib
 import mmap
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from backprop_core.quick_dataclass import dataclass
 
 from .memory import read_memory
 

@@ -5,10 +5,11 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from backprop_core.errors import StateMismatchError
+from backprop_core.quick_dataclass import dataclass
 
 from .arrays import DTYPE_BITS, JSON, ArrayNode, Dense, RawFile, Translator
 from .plain import KIND, KeyPath, PlainEncoder

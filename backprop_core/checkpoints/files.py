@@ -14,10 +14,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import Final, cast
+
+from backprop_core.quick_dataclass import dataclass
 
 from .arrays import allocate_ram
 

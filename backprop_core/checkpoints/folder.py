@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from backprop_core.errors import CheckpointDamagedError, StateMismatchError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from . import leftovers

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from backprop_core.clock import utc_text
 from backprop_core.errors import CheckpointError
 from backprop_core.outcome import SaveReason
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .arrays import JSON

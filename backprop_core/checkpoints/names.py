@@ -6,9 +6,10 @@ import os
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from backprop_core.quick_dataclass import dataclass
 
 DAMAGED_PREFIX: Final = "damaged-"
 TRASH_PREFIX: Final = ".backprop-trash-"

@@ -8,10 +8,10 @@ described in the README of the safetensors project; the limits are those of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .arrays import DTYPE_BITS, JSON, Dense

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from backprop_core.quick_dataclass import dataclass
 
 from .files import FileFacts
 from .manifest import Manifest

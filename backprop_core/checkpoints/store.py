@@ -6,11 +6,12 @@ import builtins
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, CheckpointDamagedError, CheckpointError, CheckpointWriteError
+from backprop_core.quick_dataclass import dataclass
 
 from . import disk_errors, folder, retention
 from .array_files import arrays_apart

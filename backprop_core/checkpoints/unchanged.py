@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from backprop_core.errors import CheckpointWriteError
 from backprop_core.outcome import SaveReason
+from backprop_core.quick_dataclass import dataclass
 
 from .arrays import Dense
 from .files import FileFacts, digest_of_all

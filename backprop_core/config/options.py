@@ -7,13 +7,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backprop_core import contract
 from backprop_core.config.spot_source import checked
 from backprop_core.errors import BudgetError
+from backprop_core.quick_dataclass import dataclass
 
 Parse = Callable[[Any], Any]
 """Turns a raw value into the option's; raises ValueError where it is not allowed."""

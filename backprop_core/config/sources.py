@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backprop_core.config.options import OPTIONS, Option
 from backprop_core.errors import ConfigError
+from backprop_core.quick_dataclass import dataclass
 
 JSON_NAMES = ("backprop.config.json", ".backprop.json")
 PYPROJECT = "pyproject.toml"

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 
 from backprop_core import contract
 from backprop_core.clock import Clock, local_text
 from backprop_core.errors import BudgetError
+from backprop_core.quick_dataclass import dataclass
 
 DEFAULT_BUDGET_S = 600.0
 _LEAST_SLEEP_S = 1.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from backprop_core.deadline.budget import duration_text
 from backprop_core.outcome import Outcome, SaveReason
+from backprop_core.quick_dataclass import dataclass
 
 WINDOW_PATIENCE_S = 1.0
 """A signal's first save waits at most so long for the end of an open accumulation window."""

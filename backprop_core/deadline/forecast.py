@@ -17,9 +17,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+
+from backprop_core.quick_dataclass import dataclass
 
 WINDOW = 32
 STEP_MARGIN = 1.1

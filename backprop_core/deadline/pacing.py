@@ -7,15 +7,15 @@ thousand boxes are proven in seconds.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import BoundaryFacts, Leave
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.save_interval import interval_s
+from backprop_core.quick_dataclass import dataclass
 
 FIRST_SAVE_SHARE = 0.03
 """The first periodic save comes after this part of the budget, to learn what a save costs."""
@@ -268,8 +268,11 @@ class Pacer:
     def copy_costs_s(self) -> float:
         """What the next copy is taken to cost, seconds; 0 before the first."""
         recent = self._recent_copies_s
-        few = len(recent) < COPIES_JUDGED  # the first are the slowest
-        return min(recent, default=0.0) if few else statistics.median(recent)
+        if len(recent) < COPIES_JUDGED:  # the first are the slowest
+            return min(recent, default=0.0)
+        from statistics import median  # late: it brings decimal fractions along
+
+        return median(recent)
 
     def _guard_wants_one(self, now: float, facts: BoundaryFacts) -> bool:
         """Whether the deadline is near and a copy can be afforded.

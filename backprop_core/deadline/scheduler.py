@@ -13,13 +13,13 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backprop_core import contract
 from backprop_core.clock import SYSTEM, Clock, local_text
 from backprop_core.errors import BudgetError
 from backprop_core.launched_rank import launched_rank
+from backprop_core.quick_dataclass import dataclass
 
 MARGIN_S = 3.0
 """What a governor needs between the end of its script and that of the job, to write down how it ended."""

@@ -8,9 +8,10 @@ file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_float, as_list, as_object, as_text, as_whole
 
 VERSION = 1

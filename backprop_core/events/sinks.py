@@ -10,16 +10,14 @@ a file in its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from backprop_core.announced import Announcement, announced
 from backprop_core.errors import UsageError
 from backprop_core.events.kinds import Event
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+from backprop_core.quick_dataclass import dataclass
 
 GROUP = "backprop.sinks"
 
@@ -82,11 +80,9 @@ SinkMaker: TypeAlias = Callable[[SinkRun], Sink]
 
 
 @cache
-def entry_points() -> Mapping[str, EntryPoint]:
+def entry_points() -> Mapping[str, Announcement]:
     """The sinks that are installed, by name."""
-    from importlib.metadata import entry_points as installed  # late: only runs with sinks need it
-
-    return {point.name: point for point in installed(group=GROUP)}
+    return {point.name: point for point in announced(GROUP)}
 
 
 def split(written: str) -> tuple[str, str]:

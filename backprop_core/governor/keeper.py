@@ -15,13 +15,14 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.governor import kernel
 from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.governor.tree import Family, send
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import GOVERNOR_FILE
 from backprop_core.runs.events import EventLog
 

@@ -5,7 +5,7 @@ kernel.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,7 @@ from backprop_core.events.kinds import (
 )
 from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.survivor_commit import Survival
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.samples import GpuSample
 from backprop_core.strict_json import as_number, as_place, as_whole
 

@@ -10,12 +10,13 @@ import os
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_core.governor.monitor import resident_bytes
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.verdict import Verdict
+from backprop_core.quick_dataclass import dataclass
 
 _GROUPS = Path("/sys/fs/cgroup")
 _WORTH_NAMING_BYTES = 64 * 1024**2

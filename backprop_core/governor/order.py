@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from backprop_core.governor.observed import Line, View
 from backprop_core.governor.signals import WARNINGS
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

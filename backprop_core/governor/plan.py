@@ -8,8 +8,9 @@ at once, so it gets it as late as possible.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
+
+from backprop_core.quick_dataclass import dataclass
 
 KILL_MARGIN_S = 0.25
 """SIGKILL is sent this much before the deadline: what a large process needs to be gone."""

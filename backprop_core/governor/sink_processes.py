@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ from backprop_core.clock import Clock
 from backprop_core.events.sinks import split
 from backprop_core.governor import kernel
 from backprop_core.governor.tree import send
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.record import RunRecord
 from backprop_core.strict_json import encode
 

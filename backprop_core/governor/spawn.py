@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from backprop_core.errors import UsageError
 from backprop_core.governor import kernel, terminal
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

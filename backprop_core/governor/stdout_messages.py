@@ -6,9 +6,10 @@ Such lines are data from outside. A bad one is left in the log and does no harm.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_number, as_object, as_place, as_whole, decode
 
 LONGEST_LINE = 65_536

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from backprop_core.checkpoints import survivor_header
 from backprop_core.clock import Clock
 from backprop_core.errors import CheckpointDamagedError, CheckpointError
 from backprop_core.events.kinds import Survived
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.handover import MemoryOwner
 
 

@@ -7,12 +7,12 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.checkpoints.survivor_header import anything_left
 from backprop_core.clock import Clock
 from backprop_core.governor.survivor_commit import Remains, Survival, commit, forget
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.handover import Counter, confirm, peer_pid, taken
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from backprop_core.deadline.budget import duration_text
 from backprop_core.governor.observed import EndCause, Ending
 from backprop_core.governor.survivor_commit import Survival
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_text, as_whole, as_word
 
 EXIT_NOTHING_TO_RESUME = 124

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from backprop_core.events.kinds import (
@@ -23,6 +23,7 @@ from backprop_core.events.kinds import (
 )
 from backprop_core.history.curve import BoundedCurve, Point
 from backprop_core.history.energy import PowerMeter
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import Line, last_events, read_events
 from backprop_core.runs.record import AttemptRecord

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from backprop_core.quick_dataclass import dataclass
 
 MOST_STRETCHES = 400
 """A curve has twice as many points at most; a chart is not many more pixels wide."""

@@ -6,11 +6,11 @@ import difflib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from backprop_core.history.curve import Point
 from backprop_core.history.run_history import RunHistory
 from backprop_core.provenance.attempt_provenance import Provenance
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.record import RunRecord
 
 MOST_DIFF_LINES = 400

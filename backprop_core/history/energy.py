@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from backprop_core.quick_dataclass import dataclass
 
 LONGEST_GAP_S = 10.0
 """Between two readings that are further apart nothing is known of the power."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.history.attempt_history import AttemptHistory, Checkpoint, attempt_history, facts_of
 from backprop_core.history.curve import Point, without_repeated_steps
 from backprop_core.history.energy import Energy, over_attempts, together
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.record import AttemptRecord, RunRecord
 from backprop_core.strict_json import as_number, as_object, as_whole

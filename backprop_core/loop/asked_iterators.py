@@ -11,11 +11,12 @@ import gc
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import CodeType, FrameType, GeneratorType
 from typing import Any
 from weakref import ref
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.weak_identity import WeakIdentityMap
 
 _MODULES = frozenset({"builtins", "itertools", "_io", "_csv"})

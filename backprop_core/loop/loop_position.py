@@ -13,8 +13,10 @@ second one of a zip): what they gave has been used. Pure: no clock, no framework
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
+
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(slots=True, eq=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.rewrite import Site
 
 

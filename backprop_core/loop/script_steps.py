@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.loop_state import RANDOM, SCRIPT
 from backprop_core.loop.running_loop import RunningLoop, SavedStep
-from backprop_core.script_state.restore import IN_PLACE
+from backprop_core.quick_dataclass import dataclass
+from backprop_core.script_state.restored import IN_PLACE
 
 _SHARE = 0.01
 """Of the time of such a step, at most this part goes into looking at the script before it."""

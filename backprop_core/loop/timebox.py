@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from types import FrameType, TracebackType
@@ -20,6 +19,7 @@ from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import BoxFacts, how_it_ended, how_it_was_left
 from backprop_core.session.leave_process import leave_process

@@ -13,12 +13,11 @@ from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from backprop_core.announced import Announcement, announced
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.shards import SavedShards, Shards
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
     from backprop_core.ports.ranks import Ranks
     from backprop_core.ports.trained_objects import TrainedObjects
@@ -179,10 +178,8 @@ class Framework(Protocol):
 
 
 @cache
-def _entries() -> tuple[EntryPoint, ...]:
-    from importlib.metadata import entry_points  # 20 ms that only a process with a box needs
-
-    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
+def _entries() -> tuple[Announcement, ...]:
+    return tuple(announced(GROUP))
 
 
 _loaded: dict[str, Framework] = {}

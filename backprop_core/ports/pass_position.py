@@ -11,8 +11,10 @@ Those forms stay, so that every checkpoint can be read. They are written and rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from backprop_core.errors import UnsupportedVersionError
+from backprop_core.quick_dataclass import dataclass
 
 _ABSENT = object()
 

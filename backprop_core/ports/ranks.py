@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

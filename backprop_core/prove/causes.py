@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from backprop_core.prove.comparison import OTHER_NUMBER, Compared, Difference
 from backprop_core.prove.pieces import Group
+from backprop_core.quick_dataclass import dataclass
 
 _ORDER = list(Group)
 

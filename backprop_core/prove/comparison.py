@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from backprop_core.prove.pieces import Group, Pieces
 from backprop_core.prove.stream import Moment, Stream
+from backprop_core.quick_dataclass import dataclass
 
 BATCHES = "batches"
 OTHER_NUMBER = "were "

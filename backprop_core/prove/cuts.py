@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
 from backprop_core.prove.stream import Moment, Stream
+from backprop_core.quick_dataclass import dataclass
 
 
 class CutKind(StrEnum):

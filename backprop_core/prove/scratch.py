@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import xxhash
 
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 
 LIMIT_BYTES = 2 << 30
 _LEFT_OUT = frozenset(

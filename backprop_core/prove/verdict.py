@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,7 @@ from backprop_core.prove.comparison import Compared, Difference, changing, compa
 from backprop_core.prove.pieces import Group
 from backprop_core.prove.scratch import differing_files, pattern_of
 from backprop_core.prove.stream import Stream
+from backprop_core.quick_dataclass import dataclass
 
 
 class ProofVerdict(StrEnum):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.state import Root, ScriptState
 
 

@@ -7,13 +7,14 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError
 from backprop_core.provenance.git_state import GitState, git_state
 from backprop_core.provenance.packages import packages_of
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import read_regular, replace_file
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.strict_json import JSON, as_list, as_object, as_text, as_whole, decode, encode
@@ -67,12 +68,24 @@ def gather(
         python=platform.python_version() if here else "",
         packages=None if interpreter is None else packages_of(interpreter, cwd, clock),
         host=platform.node(),
-        system=platform.platform(),
+        system=_system(),
         cpus=os.cpu_count(),
         gpus=tuple(gpus),
         seeds=seeds_in(command, os.environ),
         git=git_state(cwd, clock),
     )
+
+
+def _system() -> str:
+    """`platform.platform()`, which on Linux starts a process (`uname -p`) to find an empty word."""
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else None
+    except (OSError, ValueError):  # another libc
+        libc = None
+    if not libc:
+        return platform.platform()
+    here = os.uname()
+    return f"{here.sysname}-{here.release}-{here.machine}-with-{libc.replace(' ', '')}"
 
 
 def seeds_in(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

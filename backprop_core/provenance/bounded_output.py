@@ -6,10 +6,10 @@ import os
 import selectors
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.clock import Clock
+from backprop_core.quick_dataclass import dataclass
 
 _PIECE_BYTES = 1 << 16
 

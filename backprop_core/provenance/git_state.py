@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.provenance.bounded_output import Printed, printed_by
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.provenance import git_commit
 
 MOST_DIFF_BYTES = 256 * 1024

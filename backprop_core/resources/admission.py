@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, LockTimeoutError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.policy import Limits, StartVerdict, admit
 from backprop_core.resources.running import gpu_allowance_bytes
 from backprop_core.resources.sampler import Sampler

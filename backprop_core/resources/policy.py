@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.mask import Allowed, allowed, mask_for
 from backprop_core.resources.samples import GIB, MIB, GpuSample, Sample
 

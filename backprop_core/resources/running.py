@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.policy import Limits
 from backprop_core.resources.samples import GIB, MIB, GpuSample, Sample
 

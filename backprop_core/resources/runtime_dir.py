@@ -7,7 +7,6 @@ part, and a folder that another user has made under our name is passed over for 
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import stat
 from collections.abc import Mapping
@@ -104,7 +103,7 @@ def _drawn(note: Path) -> str:
             return word
         note.unlink(missing_ok=True)  # its writer was killed in between
         return _drawn(note)
-    word = secrets.token_hex(16)
+    word = os.urandom(16).hex()
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(word)
     return word

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from backprop_core.quick_dataclass import dataclass
 
 MIB = 1024**2
 GIB = 1024**3

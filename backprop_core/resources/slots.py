@@ -12,12 +12,13 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from backprop_core.clock import SYSTEM, Clock
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.policy import Reservation
 from backprop_core.resources.runtime_dir import runtime_dir
 from backprop_core.resources.tickets import Ticket

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_list, as_object, as_text, decode
 
 ASK_EVERY_S = 5.0
@@ -92,6 +91,8 @@ def ask(source: str) -> SpotAnswer:
     Args:
         source: the checked option `watch-spot`.
     """
+    from http.client import HTTPException
+
     name, _, address = source.partition("=")
     cloud = _CLOUDS[name]
     address = address or cloud.address
@@ -104,6 +105,8 @@ def ask(source: str) -> SpotAnswer:
 
 
 def _fetch_from(address: str) -> Fetch:
+    from http.client import HTTPConnection  # late: it brings ssl and mail headers into every command
+
     parts = urlsplit(address)
 
     def fetch(path: str, headers: Mapping[str, str], method: str = "GET") -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.strict_json import JSON, as_number, as_object, as_text, as_texts, as_whole
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import StoreError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.control import CONTROL_FILE, ControlReader
 from backprop_core.runs.events import EventLog
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import read_regular, replace_file
 from backprop_core.runs.locks import FileLock
 from backprop_core.strict_json import (

@@ -7,12 +7,13 @@ import os
 import stat
 import threading
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.events.kinds import CheckpointSaved, Ended, Event, SessionStarted
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import open_regular
 from backprop_core.strict_json import as_float, as_instant, as_object, as_place, as_whole, decode, encode
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backprop_core.clock import SYSTEM, Clock, utc_text
 from backprop_core.errors import StoreError
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import read_regular, replace_file, sweep_temporaries
 from backprop_core.runs.identifiers import is_run_id
 from backprop_core.runs.locks import FileLock

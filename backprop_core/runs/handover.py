@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_object, as_place, as_text, as_whole, decode, encode
 
 SOCKET_FILE: Final = "survivor.sock"

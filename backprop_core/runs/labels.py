@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.errors import StoreError, UsageError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import read_regular, replace_file
 from backprop_core.runs.locks import FileLock
 from backprop_core.strict_json import as_instant, as_list, as_object, as_text, decode, encode

@@ -7,9 +7,9 @@ In a record they stand in one object, `measured`: the parts of the first two bes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import as_list, as_number, as_object, as_text, as_whole
 
 _SESSION = ("framework", "attached", "slack_s", "used_s", "reserve_s")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.events.kinds import Continued, Paused
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import read_kinds
 from backprop_core.strict_json import as_instant

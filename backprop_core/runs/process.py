@@ -7,11 +7,11 @@ moment is counted from boot, because psutil's wall time moves when somebody sets
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import JSON, as_number, as_object, as_text, as_whole
 
 _SAME_S = 0.05 if Path("/proc/self/stat").exists() else 2.0

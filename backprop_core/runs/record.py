@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.process import Life, ProcessIdentity
 from backprop_core.strict_json import JSON
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from backprop_core.runs.atomic import read_regular
@@ -20,7 +19,7 @@ def random_seed(run_dir: Path) -> str:
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(_DIGITS // 2))
+            file.write(os.urandom(_DIGITS // 2).hex())
     try:
         seed = read_regular(path, 4096).decode("ascii", "replace").strip()
     except OSError:

@@ -6,10 +6,10 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import EVENTS_FILE, attempt_dir
 from backprop_core.runs.events import highlights
 from backprop_core.runs.listing import RunRow

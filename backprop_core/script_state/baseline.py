@@ -5,11 +5,12 @@ from __future__ import annotations
 import marshal
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import xxhash
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.arrays import Reader, facts, looks
 from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.iterators import place_of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.arrays import Reader, is_mutable, memory_of, view_of
 from backprop_core.script_state.baseline import BY_SLOT, Baseline, Known, Look, text_of
 from backprop_core.script_state.graph import Graph, Node

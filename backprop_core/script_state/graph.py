@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.kinds import Kind, Plan
 from backprop_core.script_state.paths import Path
 

@@ -14,13 +14,13 @@ import sys
 import types
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.plain import PATHS
 from backprop_core.ports.framework import Framework
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
 from backprop_core.script_state.iterators import GENERATORS, ITERATORS, is_of_a_loader
 from backprop_core.script_state.values import BASES, STANDARD

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.boxes import BoxUse, box_use
 
 STEP_ATTRIBUTES = frozenset(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from backprop_core.errors import StateMismatchError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state import arrays, values
 from backprop_core.script_state.iterators import bring_to
 from backprop_core.script_state.kinds import Kind, Kinds
@@ -27,42 +27,14 @@ from backprop_core.script_state.making import (
 )
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
 from backprop_core.script_state.trackables import track
 from backprop_core.script_state.writing import fill, set_slot, unset_slot
 
-IN_PLACE = "in_place"
-"""Set in a difference, new collections are filled in place where this process has them: the statement that is running
-may have read a variable already, as `losses.append(optimizer.step(closure))` has."""
 _NOT_HERE = "it is not here"
 _BY_SLOT = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE, Kind.CLASS)
 
 _NONE: Any = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Something that was stored and could not be put back."""
-
-    name: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.why})"
-
-
-@dataclass(slots=True)
-class Restored:
-    """What came of it.
-
-    Attributes:
-        names: what was put back.
-        missing: what was not, and why.
-        slots: by node, the names in it that were put back; for a node without names, none.
-    """
-
-    names: list[str] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    slots: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 class _Unresolved(Exception):

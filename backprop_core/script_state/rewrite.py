@@ -11,10 +11,11 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import CodeType, FrameType
 from typing import TypeVar
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.program import (
     EVALUATION,
     Loop,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
@@ -24,9 +24,12 @@ from backprop_core.script_state.making import NotMadeError, found_by_name
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
-from backprop_core.script_state.restore import Missing, Restored, Restoring
+from backprop_core.script_state.restored import Missing, Restored
 from backprop_core.script_state.unkept import Unkept, in_short
 from backprop_core.script_state.walk import MOST_OBJECTS, Walk
+
+if TYPE_CHECKING:
+    from backprop_core.script_state.restore import Restoring
 
 Root = Namespace | tuple[str, object]
 
@@ -164,14 +167,19 @@ class ScriptState:
         Raises:
             StateMismatchError: it cannot be read, or an object refuses its own; nothing was changed.
         """
-        restored = Restoring(state, self._reachable(), self._kinds).run()
+        restored = self._restoring(state).run()
         for name, slots in restored.slots.items():
             self._sticky[name] = self._sticky.get(name, frozenset()) | slots
         return restored
 
     def lacks(self, state: Mapping[str, Any]) -> bool:
         """Whether `restore` would miss an object, which the script may be about to make. Changes nothing."""
-        return Restoring(state, self._reachable(), self._kinds).lacks()
+        return self._restoring(state).lacks()
+
+    def _restoring(self, state: Mapping[str, Any]) -> Restoring:
+        from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
+
+        return Restoring(state, self._reachable(), self._kinds)
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""

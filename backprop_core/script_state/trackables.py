@@ -7,12 +7,12 @@ import random
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from backprop_core import unseeded
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.ports.framework import Framework, Tracked
+from backprop_core.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

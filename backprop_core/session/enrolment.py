@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from backprop_core.checkpoints.store import CheckpointStore
 from backprop_core.errors import BackpropError
 from backprop_core.events.kinds import Ended
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import Attempt
 from backprop_core.runs.hold import RunHold
 from backprop_core.runs.locks import FileLock

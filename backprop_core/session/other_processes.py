@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from backprop_core.events.kinds import Ended, SessionStarted
 from backprop_core.launched_rank import is_first
 from backprop_core.outcome import Outcome
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import EVENTS_FILE, Attempt
 from backprop_core.runs.events import Line, read_kinds
 from backprop_core.session import attach_rules

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.deadline.forecast import Phase
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.session.training_state import TrainingState
 
 NOTICE = 1 << 20

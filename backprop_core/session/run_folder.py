@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import write_error
 from backprop_core.session.settings import SessionSettings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from backprop_core.background import in_background
 from backprop_core.checkpoints.arrays import Translator
@@ -16,7 +17,9 @@ from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Forecast
 from backprop_core.errors import CheckpointError
 from backprop_core.outcome import SaveReason
-from backprop_core.session.survivor import Survivor
+
+if TYPE_CHECKING:
+    from backprop_core.session.survivor import Survivor
 
 _LAST = (SaveReason.DEADLINE, SaveReason.PREEMPTED)
 """Saves that are in a hurry: older checkpoints are cleared away by the next attempt instead."""

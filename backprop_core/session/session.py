@@ -40,7 +40,6 @@ from backprop_core.session.saver import Saver
 from backprop_core.session.schedules import Schedules
 from backprop_core.session.scripts_checkpoint import ScriptsCheckpoint
 from backprop_core.session.settings import SessionSettings
-from backprop_core.session.survivor import join_survivor
 from backprop_core.session.training_state import Position, TrainingState
 
 __all__ = ["BLOCK_S", "Position", "Session", "TrainingState"]
@@ -134,7 +133,11 @@ class Session:
             self.forecast.learn(measured)
         enrolment.checkpoints.sweep()
         # First of all: what a process before this one has left is committed then, and may be what is gone on from.
-        survivor = join_survivor(enrolment, self.training_state.translators, clock)
+        survivor = None
+        if enrolment.governed:
+            from backprop_core.session.survivor import join_survivor  # late: nobody else holds its memory
+
+            survivor = join_survivor(enrolment, self.training_state.translators, clock)
         self.restored = load_for(enrolment, self.training_state.translators, self._warn)
         self._pass_over_what_is_completed()
         translators = self.training_state.translators

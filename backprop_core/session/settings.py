@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from backprop_core import contract
 from backprop_core.deadline.budget import Duration, parse_duration
 from backprop_core.errors import UsageError
+from backprop_core.quick_dataclass import dataclass
 
 Resume = Literal["auto"] | bool | str | os.PathLike[str]
 

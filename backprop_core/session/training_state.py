@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.prove.witness import Witness
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.unkept import Unkept
 
 

@@ -14,13 +14,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from backprop_core import contract
 from backprop_core.clock import SystemClock
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.control import Action, send_control
 from backprop_core.session.boxed_training import BoxFacts
 from backprop_core.session.session import Session

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import SimpleNamespace
 from typing import Any
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.samples import MIB
 
 

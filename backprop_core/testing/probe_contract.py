@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from backprop_core.clock import SYSTEM
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.sampler import GpuProbe, Sampler
 from backprop_core.resources.samples import MIB, GpuReading, HostSample
 

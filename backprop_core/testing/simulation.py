@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from backprop_core.deadline.budget import Limit
 from backprop_core.deadline.decision import Decision
 from backprop_core.deadline.forecast import Forecast, Phase
 from backprop_core.deadline.pacing import GOVERNED_END_S, GOVERNED_KILL_S, Asks, Pacer
 from backprop_core.outcome import SaveReason
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.session.conduct import Conduct
 
 FOREVER = float("inf")

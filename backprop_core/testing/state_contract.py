@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.testing.state_kinds import trace
 
 _KINDS = Path(__file__).parent / "state_kinds"

@@ -9,9 +9,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from backprop_core.clock import SYSTEM
+from backprop_core.quick_dataclass import dataclass
 
 TIMEOUT_S = 5.0
 _KILL_S = 1.0

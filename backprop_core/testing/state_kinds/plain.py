@@ -18,10 +18,12 @@ import types
 import uuid
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from backprop_core.quick_dataclass import dataclass
 
 from .things import (
     Amount,

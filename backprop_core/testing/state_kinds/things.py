@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
+
+from backprop_core.quick_dataclass import dataclass
 
 
 class Thing:
