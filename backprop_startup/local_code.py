@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 
 from backprop_core import contract
 
@@ -37,11 +36,11 @@ class LocalCode:
         } - _NEVER_LOCAL
         roots = {os.path.realpath(os.getcwd())} | ({os.path.dirname(script)} if script else set())
         self._roots = [os.path.join(root, "") for root in roots]
-        paths = sysconfig.get_paths()
-        self._installed = [
-            os.path.join(os.path.realpath(paths[key]), "")
-            for key in ("stdlib", "platstdlib", "purelib", "platlib")
-        ]
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        platform = os.path.join(sys.exec_prefix, sys.platlibdir, version)
+        # As `sysconfig` has them, which would cost each script 3 ms.
+        libraries = (os.path.dirname(os.__file__), platform)
+        self._standard = [os.path.join(os.path.realpath(library), "") for library in libraries]
         self._script, self._module = script, module
         self._program: Program | None = None
         self._seen: set[str] = set()
@@ -77,7 +76,7 @@ class LocalCode:
         if (
             "site-packages" in parts
             or "dist-packages" in parts
-            or any(path.startswith(p) for p in self._installed)
+            or any(path.startswith(library) for library in self._standard)
         ):
             return bool(self._named & set(parts) or self._named & {parts[-1].removesuffix(".py")})
         return any(path.startswith(root) for root in self._roots) or bool(self._named & set(parts))

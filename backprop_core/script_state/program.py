@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
 
-from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.boxes import BoxUse, box_use
 
 STEP_ATTRIBUTES = frozenset(
@@ -38,7 +36,6 @@ Loop = ast.For | ast.While
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-@dataclass(slots=True)
 class Program:
     """What is known about the functions of a script and of its local modules, by their bare names.
 
@@ -55,16 +52,17 @@ class Program:
         boxes: how the files use time boxes of ours.
     """
 
-    mentions: dict[str, set[str]] = field(default_factory=dict)
-    steps: set[str] = field(default_factory=set)
-    updates: set[str] = field(default_factory=set)
-    may_step: set[str] = field(default_factory=set)
-    may_loop: set[str] = field(default_factory=set)
-    followed: set[str] = field(default_factory=set)
-    any_step: bool = False
-    any_arrays: bool = False
-    boxes: set[BoxUse] = field(default_factory=set)
-    _blocks: list[tuple[str, Sequence[ast.stmt]]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.mentions: dict[str, set[str]] = {}
+        self.steps: set[str] = set()
+        self.updates: set[str] = set()
+        self.may_step: set[str] = set()
+        self.may_loop: set[str] = set()
+        self.followed: set[str] = set()
+        self.any_step = False
+        self.any_arrays = False
+        self.boxes: set[BoxUse] = set()
+        self._blocks: list[tuple[str, Sequence[ast.stmt]]] = []
 
     def add(self, tree: ast.Module) -> None:
         """Learn the functions and classes of one more file."""

@@ -11,11 +11,8 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Sequence
-from dataclasses import field
 from types import CodeType, FrameType
-from typing import TypeVar
 
-from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.program import (
     EVALUATION,
     Loop,
@@ -47,10 +44,13 @@ _HELD = (ast.Name, ast.Attribute, ast.Subscript)
 
 _ASKS_AT_ITERABLE = sys.version_info >= (3, 12)
 
-_Node = TypeVar("_Node", bound=ast.AST)
+TYPE_CHECKING = False  # `typing`, and records with `dataclass`, would cost each script 8 ms
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Node = TypeVar("_Node", bound=ast.AST)
 
 
-@dataclass(frozen=True, slots=True)
 class Site:
     """One loop of the script.
 
@@ -63,22 +63,32 @@ class Site:
         by_update: no marker of a known framework led here, only that variables are updated.
     """
 
-    key: str
-    where: str
-    trains: bool
-    holds_loops: bool = False
-    followed: bool = False
-    by_update: bool = False
+    __slots__ = ("by_update", "followed", "holds_loops", "key", "trains", "where")
+
+    def __init__(
+        self,
+        key: str,
+        where: str,
+        trains: bool,
+        holds_loops: bool = False,
+        followed: bool = False,
+        by_update: bool = False,
+    ) -> None:
+        self.key, self.where, self.trains = key, where, trains
+        self.holds_loops, self.followed, self.by_update = holds_loops, followed, by_update
 
 
-@dataclass(slots=True)
 class Rewritten:
-    """A compiled file and the loops in it that are counted."""
+    """A compiled file and the loops in it that are counted.
 
-    code: CodeType
-    sites: list[Site] = field(default_factory=list)
-    asks: bool = False
-    """Iterators are asked in it, which is counted."""
+    Attributes:
+        asks: iterators are asked in it, which is counted.
+    """
+
+    __slots__ = ("asks", "code", "sites")
+
+    def __init__(self, code: CodeType, sites: list[Site], asks: bool) -> None:
+        self.code, self.sites, self.asks = code, sites, asks
 
 
 def rewrite(source: str | bytes, filename: str, module: str, program: Program) -> Rewritten:
