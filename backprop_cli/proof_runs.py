@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from backprop_cli.proof_command import run_command
+from backprop_cli.proof_log import ProofLog
 from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.errors import BackpropError, UsageError
-from backprop_core.governor import kernel
+from backprop_core.outcome import Outcome
 from backprop_core.prove.cuts import Cut, CutKind
 from backprop_core.prove.orders import Orders
 from backprop_core.prove.scratch import Scratch
 from backprop_core.prove.stream import Stream, read_streams
 from backprop_core.quick_dataclass import dataclass
+from backprop_core.resources.admission import NotAdmittedError
+from backprop_core.runs.finder import RunFinder
+from backprop_core.runs.record import AttemptRecord
 
 _LAST_S = 2.0
 """A box of less is not begun: what it would train could not be compared."""
-_TAIL_LINES = 15
-_POLL_S = 0.2
-_END_S = 10.0
-KILLED = 128 + 9
-_REFUSALS = (
-    "does not have a deterministic implementation",
-    "this operation is not deterministic",
-    "deterministic GPU implementation",
-    "when determinism is enabled",
-)
-"""So PyTorch and TensorFlow name an operation that they were told to refuse."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""They end a proof."""
+_MORE_TIME = "Give it more (-m), or fewer --steps."
+_WAITS = "waiting since "
+_NOT_RESUMED = "The training could not be resumed."
+_NOT_ADMITTED = 75
 
 
 class BoxOverError(BackpropError):
@@ -43,11 +37,19 @@ class BoxOverError(BackpropError):
 
 
 class ScriptFailedError(UsageError):
-    """The script failed by itself, so nothing can be proven."""
+    """The script failed by itself, or could not be started, so nothing can be proven.
+
+    Args:
+        log: what it printed.
+    """
+
+    def __init__(self, what: str, log: ProofLog | None = None) -> None:
+        super().__init__(what)
+        self.log = log
 
 
 class ResumeFailedError(BackpropError):
-    """A resumed attempt failed, or began afresh."""
+    """The run that is interrupted, or an attempt that was resumed, failed or began from scratch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,28 @@ class Done:
         return next((one for one in self.streams if one.rank == 0), Stream())
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How an attempt ended.
+
+    Attributes:
+        status: of the command.
+        reason: what the run's record says.
+        over: the training came to its end.
+        log: what it printed.
+    """
+
+    status: int
+    reason: str
+    over: bool
+    log: ProofLog
+
+    @property
+    def failed(self) -> bool:
+        """Whether it neither came to its end nor was cut as it should be."""
+        return self.status not in (0, 124)
+
+
 class ProofRuns:
     """Runs whole trainings and cut ones.
 
@@ -93,6 +117,7 @@ class ProofRuns:
         ends_at: the instant (monotonic) at which the proof's own box is over.
         steps: how far each run trains.
         progress: told the step that a run has reached.
+        say: told what a run waits for before it may start.
         environ: of the command and the script.
         inherited: file descriptors that the command's processes get.
     """
@@ -106,6 +131,7 @@ class ProofRuns:
         clock: Clock,
         ends_at: float,
         progress: Callable[[int], None] = lambda step: None,
+        say: Callable[[str], None] = lambda text: None,
         environ: Mapping[str, str] = os.environ,
         inherited: Sequence[int] = (),
     ) -> None:
@@ -119,6 +145,7 @@ class ProofRuns:
         self._clock = clock
         self._ends_at = ends_at
         self._progress = progress
+        self._say = say
         self._environ = environ
 
     def whole(self, name: str, *, deterministic: bool = False) -> Done:
@@ -126,20 +153,21 @@ class ProofRuns:
 
         Raises:
             ScriptFailedError: the script failed, or nothing that trains was recognised in it.
+            NotAdmittedError: resources did not come free.
             BoxOverError: no time is left.
         """
         self._scratch.make()
         orders = Orders(self._streams / name, stop_at=self._steps, deterministic=deterministic)
         began = self._clock.monotonic()
-        status = self._attempt(name, orders, resume=False)
+        ended = self._attempt(name, orders, 1)
         streams = _read(orders.stream)
-        if status not in (0, 124):
-            raise ScriptFailedError(f"The script failed with exit status {status}. {self._tail(name)}")
+        if ended.failed:
+            raise ScriptFailedError(f"{ended.reason} {ended.log.tail()}", ended.log)
         if not any(one.step > 0 for stream in streams for one in stream.steps):
             self._out_of_time()
             raise ScriptFailedError(
-                f"No training was recognised in this script. {self._tail(name)}",
-                "See docs/unmodified.md for what is recognised, or open a time box in the script.",
+                "No training was recognised in this script. See docs/unmodified.md for what is recognised, or open a "
+                f"time box in the script. {ended.log.tail()}"
             )
         self._whole_enough(streams)
         return Done(streams, self._scratch.written(), self._clock.monotonic() - began)
@@ -149,6 +177,7 @@ class ProofRuns:
 
         Raises:
             ResumeFailedError: an attempt that was resumed failed, or did not resume from a checkpoint.
+            NotAdmittedError: resources did not come free.
             BoxOverError: no time is left.
         """
         self._scratch.make()
@@ -156,11 +185,10 @@ class ProofRuns:
         began = self._clock.monotonic()
         came: list[Cut] = []
         for number, cut in enumerate([*cuts, None], start=1):
-            status = self._attempt(name, self._orders(stream, cut), resume=number > 1)
-            killed = cut is not None and cut.kind is CutKind.KILL and status == KILLED
-            self._check(name, stream, number, status, killed=killed)
+            ended = self._attempt(name, self._orders(stream, cut), number)
+            self._check(stream, number, ended)
             reached = max((one.step for one in _read(stream)[-1].steps), default=0)
-            if cut is None or reached >= self._steps:
+            if cut is None or ended.over or reached >= self._steps:
                 break
             came.append(cut)
         return Done(_read(stream), self._scratch.written(), self._clock.monotonic() - began, came)
@@ -177,21 +205,23 @@ class ProofRuns:
             case _:
                 return replace(orders, stop_at=cut.step)
 
-    def _check(self, name: str, stream: Path, number: int, status: int, *, killed: bool) -> None:
+    def _check(self, stream: Path, number: int, ended: _Ended) -> None:
         mine = [one for one in _read(stream) if one.attempt == number]
-        if status not in (0, 124) and not killed:
+        tail = ended.log.tail()
+        # A launcher of several processes ends with a status of its own when one of them is killed.
+        if ended.failed and not any(one.killed for one in mine):
             self._out_of_time()
+            if number == 1:
+                raise ResumeFailedError(f"The training could not be interrupted. {ended.reason} {tail}")
             began = next(
                 (f", resumed at step {one.began_at}," for one in mine if one.began_at is not None), ""
             )
-            raise ResumeFailedError(
-                f"Attempt {number}{began} failed with exit status {status}. {self._tail(name)}",
-            )
+            raise ResumeFailedError(f"{_NOT_RESUMED} Attempt {number}{began} failed. {ended.reason} {tail}")
         if number > 1 and any(one.began_at is None for one in mine):
-            raise ResumeFailedError(f"Attempt {number} did not resume from a checkpoint. {self._tail(name)}")
+            raise ResumeFailedError(f"{_NOT_RESUMED} Attempt {number} began from scratch. {tail}")
         if not mine:
             self._out_of_time()
-            raise ResumeFailedError(f"In attempt {number} no training was recognised. {self._tail(name)}")
+            raise ResumeFailedError(f"{_NOT_RESUMED} In attempt {number} no training was recognised. {tail}")
 
     def _whole_enough(self, streams: Sequence[Stream]) -> None:
         """Raise where time ended the run, and not the last step or the script."""
@@ -201,13 +231,11 @@ class ProofRuns:
 
     def _out_of_time(self) -> None:
         if self._clock.monotonic() >= self._ends_at - _LAST_S:
-            raise BoxOverError(
-                "The time box ended before the proof did.", "Give it more (-m), or fewer --steps."
-            )
+            raise BoxOverError("The time box ended before the proof did.", _MORE_TIME)
 
     # -- one attempt -------------------------------------------------------------------------------------------
 
-    def _attempt(self, name: str, orders: Orders, *, resume: bool) -> int:
+    def _attempt(self, name: str, orders: Orders, number: int) -> _Ended:
         left_s = self._ends_at - self._clock.monotonic()
         if left_s < _LAST_S:
             self._out_of_time()
@@ -216,7 +244,7 @@ class ProofRuns:
         box = ["-m", f"{left_s:.3f}s"]
         run = (
             ["resume", name, *self._script.options]
-            if resume
+            if number > 1
             else ["run", "--run-id", name, *self._script.words]
         )
         words = [sys.executable, "-m", "backprop_cli", run[0], *box, *run[1:]]
@@ -227,63 +255,35 @@ class ProofRuns:
             "PYTHONDONTWRITEBYTECODE": "1",
             contract.PROVE: str(told),
         }
-        with (self._root / f"{name}.log").open("ab") as log:
-            # No signal comes between the start of the process and the place from which it is ended.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-            try:
-                child = subprocess.Popen(
-                    words,
-                    cwd=self._scratch.work,
-                    env=env,
-                    pass_fds=self._inherited,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_begin_of_child(before),  # noqa: PLW1509 - this process has one thread
-                )
-                try:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                    return self._wait(child, orders.stream)
-                except BaseException:
-                    self._end(child)
-                    raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        path = self._root / f"{name}.log"
+        log = ProofLog(path, name, self._scratch.work, self._scratch.source)
+        status = run_command(
+            words, self._scratch.work, env, path, self._inherited, lambda: self._watch(log, orders.stream)
+        )
+        attempts = self._attempts_of(name)
+        if len(attempts) < number:  # the command itself refused
+            self._out_of_time()
+            what = log.outside(log.last_of_ours()) or f"'backprop {run[0]}' ended with exit status {status}."
+            if status == _NOT_ADMITTED:
+                raise NotAdmittedError(what, "", None)
+            raise ScriptFailedError(what)
+        reason = attempts[-1].reason or f"The script ended with exit status {status}."
+        return _Ended(status, log.outside(reason), attempts[-1].outcome is Outcome.COMPLETED, log)
 
-    def _wait(self, child: subprocess.Popen[bytes], stream: Path) -> int:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return child.wait(_POLL_S)
-            self._progress(_step_of(stream))
-            if self._clock.monotonic() > self._ends_at + _LAST_S:
-                self._end(child)
-                raise BoxOverError(
-                    "The time box ended before the proof did.",
-                    "Give it more (-m), or fewer --steps.",
-                )
+    def _attempts_of(self, name: str) -> Sequence[AttemptRecord]:
+        try:
+            return RunFinder(self._root / "home").load(name).attempts
+        except BackpropError:
+            return ()
 
-    @staticmethod
-    def _end(child: subprocess.Popen[bytes]) -> None:
-        """What it would save is not wanted: the command ends its script at once when it is interrupted twice."""
-        asks = [(signal.SIGTERM, _POLL_S), (signal.SIGINT, _POLL_S), (signal.SIGINT, _END_S)]
-        for number, wait_s in [*asks, (signal.SIGKILL, _END_S)]:
-            child.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(wait_s)
-                return
-
-    def _tail(self, name: str) -> str:
-        lines = (self._root / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        shown = "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
-        return f"Its last lines:\n{shown}"
-
-    def nondeterministic_operation(self, name: str) -> str:
-        """What the frameworks named when they were told to refuse it; empty where they named nothing."""
-        log = (self._root / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-        for line in log.splitlines():
-            if any(words in line for words in _REFUSALS):
-                return line.strip().split(". ")[0].rstrip(".").rpartition("Error: ")[2]
-        return ""
+    def _watch(self, log: ProofLog, stream: Path) -> None:
+        """Called while an attempt goes on."""
+        for line in log.new_lines_of_ours():
+            if line.startswith(_WAITS):
+                self._say(line)
+        self._progress(_step_of(stream))
+        if self._clock.monotonic() > self._ends_at + _LAST_S:
+            raise BoxOverError("The time box ended before the proof did.", _MORE_TIME)
 
 
 def _read(folder: Path) -> list[Stream]:
@@ -296,7 +296,7 @@ def _read(folder: Path) -> list[Stream]:
     for one in streams:
         if one.fault:
             raise BackpropError(
-                f"The proof itself failed, please report it: {one.fault}.",
+                f"The proof itself failed, please report it: {one.fault.rstrip('.')}.",
                 "This says nothing about the script.",
             )
     return streams
@@ -312,14 +312,3 @@ def _step_of(stream: Path) -> int:
                 if line.startswith(b'{"step": '):
                     last = max(last, int(line[9 : line.index(b",")]))
     return last
-
-
-def _begin_of_child(mask: Iterable[int]) -> Callable[[], None]:
-    """What a process of the command does first: it ends when the proof is killed, and hears signals as the proof did."""
-    dies_with_us = kernel.death_signal_setter()
-
-    def begin() -> None:
-        dies_with_us()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    return begin

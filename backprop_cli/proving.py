@@ -10,6 +10,7 @@ from backprop_core.errors import BackpropError
 from backprop_core.prove.causes import Cause, cause_of
 from backprop_core.prove.comparison import Compared
 from backprop_core.prove.cuts import plan_cuts
+from backprop_core.prove.scratch import differing_files
 from backprop_core.prove.verdict import (
     Proof,
     ProofVerdict,
@@ -49,7 +50,7 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     if not planned:
         return Proof(
             ProofVerdict.UNFINISHED,
-            f"Only {trained} steps of training were seen: too few to interrupt it.",
+            f"The training ended after {_count(trained, 'step')}: too few to interrupt it.",
             steps=trained,
         )
     say(f"interrupting them {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
@@ -58,7 +59,7 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     except ResumeFailedError as error:
         return Proof(
             ProofVerdict.DIFFERENT,
-            f"The training could not be resumed. {error}",
+            str(error),
             cuts=[one.text for one in planned],
             group="resume",
             name="resume",
@@ -88,7 +89,10 @@ def _compared(first: Done, second: Done, cut: Done, without: frozenset[str], *, 
     trained = max(one.step for one in first.first_rank.steps)
     proof = replace(
         _judged(found, cut, trained),
-        not_compared=sorted(without),
+        not_compared=[
+            *sorted(without),
+            *sorted(f"file {name}" for name in differing_files(first.files, second.files)),
+        ],
         unkept=unkept_in([*first.streams, *cut.streams]),
         seconds={"whole": first.seconds, "again": second.seconds, "cut": cut.seconds},
     )
@@ -118,7 +122,7 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
     if missing > 0:
         return Proof(
             ProofVerdict.UNFINISHED,
-            f"The interrupted run ended {missing} steps before the uninterrupted one.",
+            f"The interrupted run ended {_count(missing, 'step')} before the uninterrupted one.",
             found.steps,
             texts,
         )
@@ -172,8 +176,8 @@ def _what_is_refused(runs: ProofRuns, first: Done) -> tuple[str, str]:
     """What a run with deterministic operations only tells: what was refused, and a sentence; empty for nothing."""
     try:
         third = runs.whole("deterministic", deterministic=True)
-    except ScriptFailedError:
-        named = runs.nondeterministic_operation("deterministic")
+    except ScriptFailedError as error:
+        named = "" if error.log is None else error.log.nondeterministic_operation()
         return named, f"Not deterministic, says the framework: {named}." if named else ""
     except BackpropError:
         return "", ""

@@ -5,6 +5,7 @@ Beside these the step by which accelerate counts its accumulation windows, which
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -47,8 +48,9 @@ class TrainerScriptWatch(ObjectWatch):
         trainer = self._trainer
         accelerator = trainer.accelerator
         others = frozenset(name for name, _ in attributes_of(accelerator)) - {"step"}
+        gathers = frozenset({"gather_function"} if gathers_as_evaluated(trainer) is not None else ())
         return [
-            InstanceNamespace(trainer, "trainer", skip=_STORED),
+            InstanceNamespace(trainer, "trainer", skip=_STORED | gathers),
             ("model", trainer.model),
             *callbacks_by_name(trainer.callback_handler.callbacks, lambda one: not is_theirs(one)),
             InstanceNamespace(accelerator, "accelerator", skip=others),
@@ -71,6 +73,17 @@ class TrainerScriptWatch(ObjectWatch):
         if id(value) in self._parts:
             return True
         return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
+
+
+def gathers_as_evaluated(trainer: Any) -> bool | None:
+    """Whether its `gather_function` is what Trainer puts there behind its first evaluation, and not what it began with.
+
+    None: it is neither, but the script's own.
+    """
+    function, after = getattr(trainer, "gather_function", None), trainer.accelerator.gather_for_metrics
+    if function == after:
+        return True
+    return False if isinstance(function, functools.partial) and function.func == after else None
 
 
 def is_theirs(value: object) -> bool:

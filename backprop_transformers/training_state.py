@@ -31,7 +31,7 @@ from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, Opt
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.dataloader_state import TrainLoaderWatch
-from backprop_transformers.script_watch import TrainerScriptWatch, is_theirs
+from backprop_transformers.script_watch import TrainerScriptWatch, gathers_as_evaluated, is_theirs
 
 OURS = "backprop.transformers"
 _REST = "backprop.rest"
@@ -232,6 +232,7 @@ class TrainState:
             },
             "step_values": dict(self.step_values),
             "current_flos": trainer.current_flos,
+            "gathers_as_evaluated": gathers_as_evaluated(trainer),
             "elapsed_s": self.elapsed_s(),
             "script": self.script.capture(),
         }
@@ -255,6 +256,8 @@ class TrainState:
         trainer._globalstep_last_logged = loss["logged_at"]
         trainer._initial_global_step = loss["since"]
         trainer.current_flos = own["current_flos"]
+        if own.get("gathers_as_evaluated") and gathers_as_evaluated(trainer) is False:
+            trainer.gather_function = trainer.accelerator.gather_for_metrics
         self.step_values = dict(own["step_values"])
         callback_states.restore(trainer.callback_handler.callbacks, own["callbacks"])
         self._earlier_pass = own["loader"]

@@ -63,8 +63,9 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     settings = settings_for(raw, cwd=cwd, config=parameters["config"])
     check_meaning(raw)
     check_script(kind, script, cwd)
-    if parameters["steps"] < 2 or parameters["cuts"] < 1:
-        raise UsageError("A proof needs at least 2 steps and 1 cut.", "Give more with --steps and --cuts.")
+    for name, least in (("steps", 2), ("cuts", 1)):
+        if parameters[name] < least:
+            raise UsageError(f"--{name} is {parameters[name]}. It must be at least {least}.")
     if not parameters["copy_limit"] >= 0:
         raise UsageError(
             "--copy-limit must be 0 GB or more.", "Give the largest working directory to copy, in GB."
@@ -122,7 +123,8 @@ def _proven(
         progress = _Progress(steps)
         environ = environment_of_runs(os.environ)
         runs = ProofRuns(
-            root, scratch, words, steps, SYSTEM, ends_at, progress.reached, environ, inherited=(folder.lock,)
+            *(root, scratch, words, steps, SYSTEM, ends_at, progress.reached, progress.told, environ),
+            inherited=(folder.lock,),
         )
         proof = prove(runs, steps, parameters["cuts"], progress.stage, seed=parameters["seed"])
         progress.clear()
@@ -139,7 +141,7 @@ def _proven(
 
 def _leave_on_signals() -> None:
     """Ctrl-C, SIGTERM and a closed terminal end the proof: its runs are ended, and nothing is left behind."""
-    from backprop_cli.proof_runs import STOP_SIGNALS
+    from backprop_cli.proof_command import STOP_SIGNALS
 
     def leave(number: int, frame: FrameType | None) -> None:
         for one in STOP_SIGNALS:  # what is done now is short, and not to be interrupted
@@ -161,9 +163,12 @@ class _Progress:
         self._shown = -1
 
     def stage(self, text: str) -> None:
+        self.told(f"{text} ...")
+
+    def told(self, text: str) -> None:
         self.clear()
         self._shown = -1
-        tell(f"{text} ...")
+        tell(text)
 
     def reached(self, step: int) -> None:
         if is_terminal() and step > self._shown:

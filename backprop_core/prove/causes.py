@@ -41,7 +41,10 @@ _MENDS: dict[Group, str] = {
 }
 
 _UNREPRODUCIBLE: dict[Group, str] = {
-    Group.GENERATOR: "It is not seeded: call torch.manual_seed(0), random.seed(0), numpy.random.seed(0) at the top.",
+    Group.GENERATOR: (
+        "It is not seeded: seed it where it is made, such as numpy.random.default_rng(0) or "
+        "torch.Generator().manual_seed(0)."
+    ),
     Group.BATCH: (
         "The data comes in another order each time: a sampler, a worker or a set of strings that is not seeded "
         "(PYTHONHASHSEED), files listed without sorted(...), or threads that race."
@@ -51,6 +54,14 @@ _UNREPRODUCIBLE: dict[Group, str] = {
         "made, or try torch.use_deterministic_algorithms(True)."
     ),
 }
+_SEEDS = {
+    "python": "random.seed(0)",
+    "numpy": "numpy.random.seed(0)",
+    "torch": "torch.manual_seed(0)",
+    "keras": "keras.utils.set_random_seed(0)",
+}
+_GLOBAL = "random generator "
+"""So begin the names of those that belong to the process."""
 _DRAWN_FROM = "It begins alike, and is drawn from more or less often: threads share it, or the clock decides."
 
 
@@ -148,11 +159,21 @@ def why_not_reproducible(compared: Compared, moved: Collection[str], refused: st
         together, key=lambda one: (one.step, _ORDER.index(one.group), one.rank, _guess(one), len(one.name))
     )
     mend = _UNREPRODUCIBLE.get(chosen.group, _UNREPRODUCIBLE[Group.PARAMETER])
-    if chosen.group is Group.GENERATOR and chosen.step:
-        mend = _DRAWN_FROM
+    if chosen.group is Group.GENERATOR:
+        mend = _DRAWN_FROM if chosen.step else _seeds(chosen, generators) or mend
     if refused and chosen.group is not Group.GENERATOR:
         mend = f"An operation is not deterministic: {refused}. Use another one."
     return Cause(chosen, _DEPENDS[chosen.group], mend, False, len(together) - 1)
+
+
+def _seeds(chosen: Difference, generators: Sequence[Difference]) -> str:
+    """The lines that seed those of the process; empty where the chosen one is an object's own."""
+    if not chosen.name.startswith(_GLOBAL):
+        return ""
+    names = {
+        one.name.removeprefix(_GLOBAL).split(" ")[0] for one in generators if one.name.startswith(_GLOBAL)
+    }
+    return f"It is not seeded: call {', '.join(call for name, call in _SEEDS.items() if name in names)} at the top."
 
 
 def _guess(one: Difference) -> bool:

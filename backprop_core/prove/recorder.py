@@ -174,6 +174,10 @@ class Recorder:
         batches = list(self._pending) if step > 0 and not arrived else []
         return Moment(step, position.epoch, position.batch, pieces, batches, arrived)
 
+    def stepped_aside(self, text: str) -> None:
+        """After a fault of ours the training goes on without us, so nothing can be said of it."""
+        self._writer.told(fault=text)
+
     def name_unkept(self, session: RecordedSession) -> None:
         """A checkpoint was made: what changes and is not in it."""
         for one in session.training_state.unkept():
@@ -190,6 +194,7 @@ class Recorder:
             session.requests.save_asked = True
         if orders.kill_at is not None and step >= orders.kill_at:
             session.hands.wait()
+            self._writer.told(killed=step)
             os.kill(os.getpid(), signal.SIGKILL)
         if orders.stop_at is not None and step >= orders.stop_at:
             session.cut_here(_CUT)

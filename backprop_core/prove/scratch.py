@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class Scratch:
         if total > self.limit_bytes:
             largest = max(self._at_first, key=lambda name: self._at_first[name][0])
             raise UsageError(
-                f"{self.source} holds {total / 1e9:.1f} GB, and a proof works in a copy of at most "
-                f"{self.limit_bytes / 1e9:.1f} GB; the largest file is {largest}.",
+                f"{self.source} holds {_size(total)}, and a proof works in a copy of at most "
+                f"{_size(self.limit_bytes)}; the largest file is {largest}.",
                 "Move data out of it and give the script its absolute path, or allow more with --copy-limit.",
             )
         return total
@@ -115,9 +116,13 @@ class Scratch:
         }
 
     def touched(self) -> list[str]:
-        """Files of the user's own that have changed since `measure`: the script knows their place by an absolute path."""
+        """Files of the user's own that have changed since `measure`: the script knows their place by an absolute path.
+
+        Not those that our own output goes to.
+        """
         now = dict(_looks(self.source))
-        return sorted(name for name in {*now, *self._at_first} if now.get(name) != self._at_first.get(name))
+        names = {name for name in {*now, *self._at_first} if now.get(name) != self._at_first.get(name)}
+        return sorted(name for name in names if not _is_our_output(self.source / name))
 
 
 def pattern_of(name: str) -> str:
@@ -162,6 +167,18 @@ def _looks(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         except OSError:  # it has just gone
             continue
         yield name, (told.st_size, told.st_mtime_ns)
+
+
+def _is_our_output(path: Path) -> bool:
+    """Whether standard output or error of this process goes there."""
+    with suppress(OSError):
+        told = path.stat()
+        return any(os.path.samestat(told, os.fstat(descriptor)) for descriptor in (1, 2))
+    return False
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 or not nbytes else f"{nbytes / 1e6:.3g} MB"
 
 
 def _digest(path: Path) -> str:

@@ -44,6 +44,7 @@ class Stream:
         unkept: what changed and could not be kept, by name; why.
         began_at: the step of the checkpoint that it went on from; None for the beginning.
         left_evaluation: it was cut inside an evaluation.
+        killed: it was told to kill itself, and did.
         refuses: the calls by which frameworks were told to refuse operations that are not deterministic.
         fault: what went wrong in the writing of it, or empty.
     """
@@ -56,6 +57,7 @@ class Stream:
     began_at: int | None = None
     fault: str = ""
     left_evaluation: bool = False
+    killed: bool = False
     refuses: list[str] = field(default_factory=list)
 
     @property
@@ -118,6 +120,8 @@ def _read(path: Path) -> Stream:
             stream.unkept[line["unkept"]] = line["why"]
         elif "left_evaluation" in line:
             stream.left_evaluation = True
+        elif "killed" in line:
+            stream.killed = True
         elif "refuses" in line:
             stream.refuses = line["refuses"]
         elif "fault" in line:

@@ -54,7 +54,7 @@ class Proof:
         name, group, step, after_cut: the piece that is named, where it first differed; empty or None for none.
         depends: what depends on it.
         mend: the line that mends it.
-        not_compared: names that differ between two whole runs, too, such as the time of day.
+        not_compared: what differs between two whole runs, too, such as the time of day; files by the pattern of their names.
         unkept: what changes and is in no checkpoint, a sentence each.
         notes: further sentences.
         seconds: what everything took.

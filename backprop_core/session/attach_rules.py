@@ -196,6 +196,7 @@ def give_up(framework: str, error: BaseException) -> None:
     again = os.environ.get(contract.RESUME) == "1"
     how = "starts from scratch, its checkpoints are left as they are" if again else "goes on"
     _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
+    _tell_proof(f"backprop could not attach to {framework}", error)
 
 
 def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> None:
@@ -205,6 +206,18 @@ def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> No
         f"stepped aside from {framework or 'this training'} after a fault of its own, please report it: {_in_words(error)} "
         f"The training continues, {how}; nothing more is saved."
     )
+    _tell_proof(f"backprop stepped aside from {framework or 'this training'}", error)
+
+
+def _tell_proof(what: str, error: BaseException) -> None:
+    """Let `backprop prove` know of a fault of our own; an error that is meant for users is none."""
+    from backprop_core.errors import BackpropError
+
+    if os.environ.get(contract.PROVE) and not isinstance(error, BackpropError):
+        from backprop_core.session.proof import recorder_of
+
+        if (recorder := recorder_of()) is not None:
+            recorder.stepped_aside(f"{what}: {_in_words(error)}")
 
 
 def _in_words(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,15 @@ def test_an_operation_that_is_not_deterministic_is_named(backprop: CommandLine) 
     assert (told["verdict"], told["exit_status"]) == ("not_reproducible", 3), told
     assert told["group"] != "random generators"
     assert "put_ does not have a deterministic implementation" in told["mend"], told
+
+
+@pytest.mark.faults
+def test_several_processes_are_proven_over_a_kill(backprop: CommandLine) -> None:
+    """torchrun ends with a status of its own when one of its processes is killed: that is the cut, and no failure."""
+    script = backprop.script((Path(__file__).parent / "faulty" / "train_ranks.py").read_text())
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    words = ("--standalone", "--nproc-per-node", "2", script.name)
+    told = proven(backprop, "--exec", torchrun, "--steps", "8", "--cuts", "2", "--", *words)
+    assert told["verdict"] == "identical", told
+    assert any(text.startswith("by SIGKILL") for text in told["cuts"])
+    assert {"parameters", "batches", "random generators"} <= {row["group"] for row in told["rows"]}

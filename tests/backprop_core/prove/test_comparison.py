@@ -157,6 +157,34 @@ def test_a_generator_that_is_drawn_from_is_the_cause_of_what_differs_later() -> 
     assert (cause.difference.name, "begins alike" in cause.mend) == ("torch", True)
 
 
+def test_the_mend_seeds_what_is_not_seeded() -> None:
+    """A generator of the script's own is not reached by the calls that seed the process's; of these only what differs."""
+
+    def mend(*names: str) -> str:
+        first = [
+            replace(one, pieces=one.pieces | dict.fromkeys(names, (Group.GENERATOR, f"{one.step}")))
+            for one in _whole()[0].moments
+        ]
+        again = [
+            replace(
+                one,
+                pieces=one.pieces
+                | dict.fromkeys(names, (Group.GENERATOR, f"{one.step} again"))
+                | {"weight": (Group.PARAMETER, f"{one.step} again")},
+            )
+            for one in first
+        ]
+        cause = reproducible([Stream(moments=first)], [Stream(moments=again)])[1]
+        assert cause is not None
+        return cause.mend
+
+    assert "random generator" not in mend("main.noise")
+    assert "default_rng(0)" in mend("main.noise", "random generator python")
+    assert mend("random generator torch cpu") == "It is not seeded: call torch.manual_seed(0) at the top."
+    both = mend("random generator numpy", "random generator python")
+    assert both == "It is not seeded: call random.seed(0), numpy.random.seed(0) at the top."
+
+
 def test_a_training_is_killed_behind_a_checkpoint() -> None:
     """Behind the first step there is none yet: whatever the seed, the kill comes later."""
     kills = [

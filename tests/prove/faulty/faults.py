@@ -81,7 +81,7 @@ def _tensor(owner: str, *path: Any, change: Callable[[Any], Any]) -> Callable[[S
     def spoil(states: States) -> None:
         held = states[owner]
         for key in path[:-1]:
-            held = held.get(key, {})
+            held = held.get(key, {}) if isinstance(held, dict) else held[key]
         if path[-1] not in held:  # an optimizer that has not stepped yet has no slots
             return
         held[path[-1]] = change(held[path[-1]])
@@ -108,6 +108,10 @@ def _ranks(states: States) -> None:
         parts.reverse()
 
 
+def _own_fault(states: States) -> None:
+    raise LookupError("planted")
+
+
 FAULTS: dict[str, Callable[[States], Any]] = {
     "torch generator": _generator("torch"),
     "python generator": _generator("python"),
@@ -126,4 +130,5 @@ FAULTS: dict[str, Callable[[States], Any]] = {
     "weight": _tensor("model", "4.bias", change=lambda value: value + 1e-6),
     "history": _node("history", None),
     "ranks": _ranks,
+    "own fault": _own_fault,
 }
