@@ -56,16 +56,15 @@ def test_a_script_that_cannot_go_on_is_told_in_its_own_words(backprop: CommandLi
 
 
 @pytest.mark.parametrize(
-    ("batches", "answer", "status"),
+    ("text", "answer", "status"),
     [
-        (1, "The training ended after 1 step: too few to interrupt it.", 124),
-        (0, "No training was recognised", 2),
+        (training(epochs=1, batches=1), "The training ended after 1 step: too few to interrupt it.", 124),
+        ("print('hello')\n", "No training was recognised in this script.", 2),
     ],
 )
-def test_too_few_steps_are_no_proof(backprop: CommandLine, batches: int, answer: str, status: int) -> None:
+def test_too_few_steps_are_no_proof(backprop: CommandLine, text: str, answer: str, status: int) -> None:
     """One step cannot be cut; a script that never trains is told so. Neither is called a fault of the script's."""
-    script = backprop.script(training(epochs=1, batches=batches))
-    done = backprop("prove", script.name, timeout=240)
+    done = backprop("prove", backprop.script(text).name, timeout=240)
     assert done.returncode == status
     assert answer in (done.stdout if status == 124 else done.stderr)
 
