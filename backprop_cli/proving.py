@@ -15,6 +15,7 @@ from backprop_core.prove.verdict import (
     Proof,
     ProofVerdict,
     compare_cut,
+    mend_of_unkept,
     names_of_the_attempt,
     reproducible,
     rows_of,
@@ -116,7 +117,7 @@ def _judged(found: Compared, cut: Done, trained: int) -> Proof:
             one.step,
             one.after_cut,
             cause.depends,
-            cause.mend,
+            mend_of_unkept(one.name, cut.streams) or cause.mend,
         )
     missing = trained - max((one.step for stream in cut.streams for one in stream.steps), default=0)
     if missing > 0:

@@ -183,7 +183,7 @@ class Recorder:
         for one in session.training_state.unkept():
             if one.name not in self._unkept:
                 self._unkept.add(one.name)
-                self._writer.told(unkept=one.name, why=str(one))
+                self._writer.told(unkept=one.name, why=str(one), what_to_do=one.what_to_do)
 
     # -- orders ------------------------------------------------------------------------------------------------
 

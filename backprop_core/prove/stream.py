@@ -42,6 +42,7 @@ class Stream:
         moments: in the order in which they came.
         evaluations: places at which an evaluation can be left, by step.
         unkept: what changed and could not be kept, by name; why.
+        what_to_do: with each of it, a sentence.
         began_at: the step of the checkpoint that it went on from; None for the beginning.
         left_evaluation: it was cut inside an evaluation.
         killed: it was told to kill itself, and did.
@@ -54,6 +55,7 @@ class Stream:
     moments: list[Moment] = field(default_factory=list)
     evaluations: dict[int, int] = field(default_factory=dict)
     unkept: dict[str, str] = field(default_factory=dict)
+    what_to_do: dict[str, str] = field(default_factory=dict)
     began_at: int | None = None
     fault: str = ""
     left_evaluation: bool = False
@@ -118,6 +120,7 @@ def _read(path: Path) -> Stream:
             stream.evaluations[line["evaluation"]] = line["places"]
         elif "unkept" in line:
             stream.unkept[line["unkept"]] = line["why"]
+            stream.what_to_do[line["unkept"]] = line["what_to_do"]
         elif "left_evaluation" in line:
             stream.left_evaluation = True
         elif "killed" in line:

@@ -9,7 +9,7 @@ from typing import Any
 
 from backprop_core.prove.causes import Cause, cause_of, decides, why_not_reproducible
 from backprop_core.prove.comparison import Compared, Difference, changing, compare
-from backprop_core.prove.pieces import Group
+from backprop_core.prove.pieces import Group, readable
 from backprop_core.prove.scratch import differing_files, pattern_of
 from backprop_core.prove.stream import Stream
 from backprop_core.quick_dataclass import dataclass
@@ -155,6 +155,16 @@ def unkept_in(streams: Sequence[Stream]) -> list[str]:
     for stream in streams:
         found |= stream.unkept
     return list(found.values())
+
+
+def mend_of_unkept(name: str, streams: Sequence[Stream]) -> str:
+    """What to do about the piece `name` where it is, or lies in, something that is in no checkpoint; else empty."""
+    for stream in streams:
+        for unkept, what_to_do in stream.what_to_do.items():
+            known = readable(unkept).removesuffix("[...]")
+            if name == known or name.startswith((f"{known}.", f"{known}[")):
+                return what_to_do
+    return ""
 
 
 def without_effect(compared: Compared, whole: Stream) -> list[str]:

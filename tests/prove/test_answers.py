@@ -147,3 +147,36 @@ def test_a_fault_of_our_own_is_called_so(backprop: CommandLine) -> None:
     assert "The proof itself failed, please report it: backprop " in done.stderr
     assert "planted" in done.stderr
     assert not done.stdout
+
+
+_REPLACED = """
+    import functools
+    import numpy
+
+    class Model:
+        def __init__(self):
+            self.weights = numpy.zeros(4)
+            self.scale = functools.partial(self.scaled, by=1.0)
+
+        def scaled(self, x, by=1.0):
+            return x * by
+
+        def step(self, x):
+            self.weights = 0.9 * self.weights + self.scale(x)
+            if x == 2:
+                self.scale = self.scaled
+
+    model = Model()
+    for epoch in range(2):
+        for start in range(5):
+            model.step(start)
+"""
+
+
+def test_what_is_not_kept_is_mended_as_its_own_line_says(backprop: CommandLine) -> None:
+    """The piece that differs lies in something that no checkpoint holds: the advice is the one for that."""
+    told = proven(backprop, backprop.script(_REPLACED).name, "--steps", "10", "--cuts", "3")
+    assert told["verdict"] == "different", told
+    assert told["name"].startswith("main.model.scale")
+    assert told["mend"].startswith("Keep what matters in plain values")
+    assert told["mend"] in told["unkept"][0]
