@@ -160,9 +160,10 @@ class ProofRuns:
         orders = Orders(self._streams / name, stop_at=self._steps, deterministic=deterministic)
         began = self._clock.monotonic()
         ended = self._attempt(name, orders, 1)
-        streams = _read(orders.stream)
+        streams = read_streams(orders.stream)
         if ended.failed:
             raise ScriptFailedError(f"{ended.reason} {ended.log.tail()}", ended.log)
+        _check_own_faults(streams)
         if not any(one.step > 0 for stream in streams for one in stream.steps):
             self._out_of_time()
             raise ScriptFailedError(
@@ -187,11 +188,11 @@ class ProofRuns:
         for number, cut in enumerate([*cuts, None], start=1):
             ended = self._attempt(name, self._orders(stream, cut), number)
             self._check(stream, number, ended)
-            reached = max((one.step for one in _read(stream)[-1].steps), default=0)
+            reached = max((one.step for one in read_streams(stream)[-1].steps), default=0)
             if cut is None or ended.over or reached >= self._steps:
                 break
             came.append(cut)
-        return Done(_read(stream), self._scratch.written(), self._clock.monotonic() - began, came)
+        return Done(read_streams(stream), self._scratch.written(), self._clock.monotonic() - began, came)
 
     def _orders(self, stream: Path, cut: Cut | None) -> Orders:
         orders = Orders(stream, stop_at=self._steps)
@@ -206,7 +207,7 @@ class ProofRuns:
                 return replace(orders, stop_at=cut.step)
 
     def _check(self, stream: Path, number: int, ended: _Ended) -> None:
-        mine = [one for one in _read(stream) if one.attempt == number]
+        mine = [one for one in read_streams(stream) if one.attempt == number]
         tail = ended.log.tail()
         # A launcher of several processes ends with a status of its own when one of them is killed.
         if ended.failed and not any(one.killed for one in mine):
@@ -217,6 +218,7 @@ class ProofRuns:
                 (f", resumed at step {one.began_at}," for one in mine if one.began_at is not None), ""
             )
             raise ResumeFailedError(f"{_NOT_RESUMED} Attempt {number}{began} failed. {ended.reason} {tail}")
+        _check_own_faults(mine)
         if number > 1 and any(one.began_at is None for one in mine):
             raise ResumeFailedError(f"{_NOT_RESUMED} Attempt {number} began from scratch. {tail}")
         if not mine:
@@ -286,20 +288,18 @@ class ProofRuns:
             raise BoxOverError("The time box ended before the proof did.", _MORE_TIME)
 
 
-def _read(folder: Path) -> list[Stream]:
-    """All streams.
+def _check_own_faults(streams: Sequence[Stream]) -> None:
+    """Raise BackpropError where a stream is not whole, and it is backprop's own doing.
 
-    Raises:
-        BackpropError: one could not be written.
+    What ranks run into whose first rank was killed for a cut is none.
     """
-    streams = read_streams(folder)
+    cut = {one.attempt for one in streams if one.killed}
     for one in streams:
-        if one.fault:
+        if one.fault and (one.killed or one.attempt not in cut):
             raise BackpropError(
                 f"The proof itself failed, please report it: {one.fault.rstrip('.')}.",
                 "This says nothing about the script.",
             )
-    return streams
 
 
 def _step_of(stream: Path) -> int:
