@@ -19,6 +19,12 @@ _MODULE: Final = frozenset(
      "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
      "_load_state_dict_post_hooks", "_compiled_call_impl"}
 )  # fmt: skip
+_DDP: Final = _MODULE | {
+    "_has_rebuilt_buckets",
+    "_lazy_init_ran",
+    "_static_graph_delay_allreduce_enqueued",
+}
+"""What DistributedDataParallel notes of its reducer: a new process sets up one of its own, in its first step."""
 LOADER: Final = frozenset(
     {
         "_iterator",
@@ -32,6 +38,8 @@ LOADER: Final = frozenset(
 
 def script_parts(kind: type) -> frozenset[str] | None:
     """Modules are looked into without their hooks, loaders without their running iterators."""
+    if issubclass(kind, nn.parallel.DistributedDataParallel):
+        return _DDP
     if issubclass(kind, nn.Module):
         return _MODULE
     return LOADER if issubclass(kind, DataLoader) else None

@@ -188,9 +188,17 @@ def test_an_operation_that_is_not_deterministic_is_named(backprop: CommandLine) 
 
 
 @pytest.mark.faults
-def test_several_processes_are_proven_over_a_kill(backprop: CommandLine) -> None:
-    """torchrun ends with a status of its own when one of its processes is killed: that is the cut, and no failure."""
-    script = backprop.script((Path(__file__).parent / "faulty" / "train_ranks.py").read_text())
+@pytest.mark.parametrize("static_graph", [False, True])
+def test_several_processes_are_proven_over_a_kill(backprop: CommandLine, *, static_graph: bool) -> None:
+    """torchrun ends with a status of its own when one of its processes is killed: that is the cut, and no failure.
+
+    What DistributedDataParallel notes of its reducer belongs to the process: with a static graph, a new one that is taken for
+    one that has seen its first step never adds up the gradients of that step.
+    """
+    text = (Path(__file__).parent / "faulty" / "train_ranks.py").read_text()
+    model = "nn.Linear(16, 2))"
+    assert model in text
+    script = backprop.script(text.replace(model, f"{model}, static_graph={static_graph}"))
     torchrun = str(Path(sys.executable).with_name("torchrun"))
     words = ("--standalone", "--nproc-per-node", "2", script.name)
     told = proven(backprop, "--exec", torchrun, "--steps", "8", "--cuts", "2", "--", *words)
