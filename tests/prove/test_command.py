@@ -192,7 +192,7 @@ def test_an_operation_that_is_not_deterministic_is_named(backprop: CommandLine) 
 def test_several_processes_are_proven_over_a_kill(backprop: CommandLine, *, static_graph: bool) -> None:
     """torchrun ends with a status of its own when one of its processes is killed: that is the cut, and no failure.
 
-    What DistributedDataParallel notes of its reducer belongs to the process: with a static graph, a new one that is taken for
+    What DistributedDataParallel notes of its reducer is the process's own: with a static graph, a new one that is taken for
     one that has seen its first step never adds up the gradients of that step.
     """
     text = (Path(__file__).parent / "faulty" / "train_ranks.py").read_text()
