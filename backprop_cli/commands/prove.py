@@ -134,7 +134,8 @@ def _proven(
             tell(f"{root} could not be removed.")
     for name in touched[:5]:
         tell(
-            f"{cwd / name} has changed meanwhile: if it was the script, it knows that place by an absolute path."
+            f"{cwd / name} changed during the proof. If the script wrote it, it uses an absolute path, "
+            "which leads out of the copy."
         )
     return proof
 

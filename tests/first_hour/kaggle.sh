@@ -16,5 +16,11 @@ for _ in 1 2 3 4 5; do
 done
 says "completed" backprop list
 
-step "runs it as a script, too"
-says "from the newest checkpoint" backprop docs notebooks
+step "takes the weights home"
+run=$(backprop list --json | python -c "import json, sys; print(json.load(sys.stdin)[0]['id'])")
+says "model.safetensors" backprop export "$run" --to weights
+python -c "from safetensors.torch import load_file; assert load_file('weights/model.safetensors')['0.weight'].shape == (64, 64)" ||
+    python -c "import torch; assert torch.load('weights/model.pt', weights_only=True)['0.weight'].shape == (64, 64)"
+
+step "reads the page on notebooks"
+says "newest checkpoint" backprop docs notebooks

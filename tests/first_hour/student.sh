@@ -33,7 +33,7 @@ python train.py > alone.txt
 step "shows the teacher"
 says "homework.html" backprop report homework -o homework.html
 says "epoch 0" backprop logs homework --attempt 1
-refuses 2 "completed" backprop resume homework
+says "nothing to resume" backprop resume homework
 
 step "tidies up"
 says "would remove" backprop prune --older-than 0s --dry-run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,29 @@ def test_what_was_written_is_known(tmp_path: Path) -> None:
     assert scratch.touched() == []
     (scratch.source / "data" / "x.bin").write_bytes(b"the script knew an absolute path")
     assert scratch.touched() == ["data/x.bin"]
+
+
+def test_the_proofs_own_output_is_not_the_scripts(tmp_path: Path) -> None:
+    """`backprop prove train.py > proof.txt` in the working directory does not suspect the script of writing proof.txt."""
+    folder = _folder(tmp_path)
+    told = (
+        "import sys; from pathlib import Path; from backprop_core.prove.scratch import Scratch\n"
+        "scratch = Scratch(Path('.').resolve(), Path('../work'))\n"
+        "scratch.measure()\n"
+        "print('a line of a proof', flush=True)\n"
+        "Path('other.txt').write_text('the script')\n"
+        "print(scratch.touched(), file=sys.stderr)\n"
+    )
+    with (folder / "proof.txt").open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", told],
+            cwd=folder,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    assert done.stderr.strip() == "['other.txt']"
 
 
 def test_a_folder_that_is_too_large_is_refused(tmp_path: Path) -> None:
