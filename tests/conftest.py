@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+# Tests start thousands of processes: without compiled modules each would read all our source, for a quarter of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _GPU = Path(__file__).parent / "gpu"
 
