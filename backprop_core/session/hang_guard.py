@@ -111,20 +111,9 @@ class Guard:
     # -- the thread --------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        governed = self._session.enrolment.governed
         while not self._ended:
             now = self._clock.monotonic()
-            last_at = self._session.deadlines.earliest.at - GOVERNED_END_S if governed else float("inf")
-            alarm_at = float("inf") if self.committed else self._alarm_at
-            asked_at = self._session.requests.gone_by()  # a signal in the middle of a long gap
-            if asked_at != float("inf"):
-                pacer = self._session.pacer
-                last_at = min(last_at, asked_at - GOVERNED_END_S) if governed else last_at
-                alarm_at = min(alarm_at, asked_at - pacer.save_s() - pacer.exit_s())
-                self._alarm_at = alarm_at if not self.committed else self._alarm_at
-            if now >= min(last_at, alarm_at):
-                waived_s = self._waived_s(now)
-                last_at, alarm_at = last_at + waived_s, alarm_at + waived_s
+            last_at, alarm_at = self._due(now)
             if now >= last_at:
                 self._end_process()
             if now >= alarm_at:
@@ -134,6 +123,28 @@ class Guard:
             wake_at = min(last_at, alarm_at, now + LISTEN_S)
             self._changed.clear()
             self._clock.wait(self._changed, wake_at - now)
+
+    def _due(self, now: float) -> tuple[float, float]:
+        """The instants at which the process must end, and at which the running step has taken too long."""
+        last_at, alarm_at = self._planned()
+        if now < min(last_at, alarm_at):
+            return last_at, alarm_at
+        # In this order: what the main thread applies in between is then in the deadline. The other order would miss it.
+        waived_s = self._waived_s(now)
+        last_at, alarm_at = self._planned()
+        return last_at + waived_s, alarm_at + waived_s
+
+    def _planned(self) -> tuple[float, float]:
+        governed = self._session.enrolment.governed
+        last_at = self._session.deadlines.earliest.at - GOVERNED_END_S if governed else float("inf")
+        alarm_at = float("inf") if self.committed else self._alarm_at
+        asked_at = self._session.requests.gone_by()  # a signal in the middle of a long gap
+        if asked_at != float("inf"):
+            pacer = self._session.pacer
+            last_at = min(last_at, asked_at - GOVERNED_END_S) if governed else last_at
+            alarm_at = min(alarm_at, asked_at - pacer.save_s() - pacer.exit_s())
+            self._alarm_at = alarm_at if not self.committed else self._alarm_at
+        return last_at, alarm_at
 
     def _waived_s(self, now: float) -> float:
         """Seconds by which the deadline is about to move: the run is paused, or was asleep."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backprop_core.deadline.pacing import GOVERNED_END_S
 from backprop_core.outcome import SaveReason
 from backprop_core.testing.clock import FakeClock
 from tests.backprop_core.session.test_session import Box
@@ -32,3 +33,25 @@ def test_a_checkpoint_that_was_committed_meanwhile_is_told(
         box.session.guard._end_process()
     assert "the last checkpoint is of step 3" in capsys.readouterr().err
     assert box.events("session_finished")[-1]["step"] == 3
+
+
+def test_a_deadline_that_is_put_off_at_the_same_moment_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Awake after Ctrl-Z, the guard asks what is not applied while the main thread applies it: the new deadline counts."""
+    clock = FakeClock()
+    box = Box(tmp_path, clock, checkpoint_every="1h").open()
+    box.train(1)
+    session = box.session
+    monkeypatch.setattr(type(session.enrolment), "governed", True)
+    before = session.deadlines.earliest.at
+    clock.advance(before - clock.monotonic() + 1.0)
+
+    def applied_meanwhile(now: float) -> float:
+        session.deadlines.shift(60.0)
+        return 0.0
+
+    monkeypatch.setattr(session.requests, "unapplied_s", applied_meanwhile)
+    last_at, _ = session.guard._due(clock.monotonic())
+    assert last_at > clock.monotonic()
+    assert last_at == pytest.approx(before + 60.0 - GOVERNED_END_S)
