@@ -110,6 +110,7 @@ def _proven(
     _leave_on_signals()
     for left in remove_left_behind():
         tell(f"removed {left}, which a proof that was killed had left behind.")
+    progress = _Progress(steps)
     folder = ProofFolder()
     root = folder.path
     try:
@@ -120,16 +121,15 @@ def _proven(
         script, *arguments = map(scratch.there, command_line)
         words = ProvenScript([*flags, *options, script, "--", *arguments], options)
         tell(f"proving {one_line(command_line[0])} in a copy of {cwd}, within {box_text(minutes)}.")
-        progress = _Progress(steps)
         environ = environment_of_runs(os.environ)
         runs = ProofRuns(
             *(root, scratch, words, steps, SYSTEM, ends_at, progress.reached, progress.told, environ),
             inherited=(folder.lock,),
         )
         proof = prove(runs, steps, parameters["cuts"], progress.stage, seed=parameters["seed"])
-        progress.clear()
         touched = scratch.touched()
     finally:
+        progress.clear()
         if not folder.remove():
             tell(f"{root} could not be removed.")
     for name in touched[:5]:

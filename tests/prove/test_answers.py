@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.commandline import DEADLINE_S, CommandLine
+from tests.backprop_cli.terminals import Terminal
 from tests.prove.test_command import proven
 
 _TRAINS = """
@@ -180,3 +181,13 @@ def test_what_is_not_kept_is_mended_as_its_own_line_says(backprop: CommandLine) 
     assert told["name"].startswith("main.model.scale")
     assert told["mend"].startswith("Keep what matters in plain values")
     assert told["mend"] in told["unkept"][0]
+
+
+def test_an_error_on_a_terminal_begins_a_line(backprop: CommandLine) -> None:
+    """The progress that stands there is wiped first."""
+    script = backprop.script("import time\ntime.sleep(1)\nraise SystemExit(7)\n")
+    with Terminal(backprop, "prove", script.name) as terminal:
+        assert terminal.finish(DEADLINE_S) == 2
+    shown = terminal.shown.decode()
+    assert "0 of 60 steps" in shown
+    assert "0 of 60 steps\r\x1b[Kbackprop: The script failed with exit status 7" in shown
