@@ -20,11 +20,11 @@ _MODULE: Final = frozenset(
      "_load_state_dict_post_hooks", "_compiled_call_impl"}
 )  # fmt: skip
 _DDP: Final = _MODULE | {
-    "_has_rebuilt_buckets",
-    "_lazy_init_ran",
-    "_static_graph_delay_allreduce_enqueued",
+    *("_has_rebuilt_buckets", "_lazy_init_ran", "_static_graph_delay_allreduce_enqueued"),
+    *("_module_parameters", "modules_buffers", "named_module_buffers"),
 }
-"""What DistributedDataParallel notes of its reducer: a new process sets up one of its own, in its first step."""
+"""What DistributedDataParallel notes of its reducer, which a new process sets up anew in its first step; and its lists of
+what the module has under better names."""
 LOADER: Final = frozenset(
     {
         "_iterator",
