@@ -31,7 +31,8 @@ class OpenedFiles:
     Args:
         scope: which files are the script's.
         before_loss: called with a path, before what it holds is lost, and whether it is written over in its place.
-        before_append: called with a path before it is opened for appending the first time.
+        before_append: called with a path before it is opened for appending the first time, and whether it can be copied in
+            no time: nobody is told of `file.truncate()`.
 
     Attributes:
         opens: by path, how often it was opened for writing.
@@ -40,7 +41,10 @@ class OpenedFiles:
     """
 
     def __init__(
-        self, scope: Scope, before_loss: Callable[[str, bool], None], before_append: Callable[[str], None]
+        self,
+        scope: Scope,
+        before_loss: Callable[[str, bool], None],
+        before_append: Callable[[str, bool], None],
     ) -> None:
         self._scope = scope
         self._before_loss = before_loss
@@ -88,7 +92,7 @@ class OpenedFiles:
         if flags & os.O_TRUNC or (not flags & os.O_APPEND and _is_small(path)):
             self._before_loss(path, True)
         if flags & os.O_APPEND and path not in self.appended:
-            self._before_append(path)
+            self._before_append(path, _is_small(path))
             self.appended[path] = None
         self.opens[path] = self.opens.get(path, 0) + 1
 

@@ -9,7 +9,7 @@ from backprop_core import contract
 from backprop_core.script_files.journal import Journal
 from backprop_core.script_files.opened import OpenedFiles
 from backprop_core.script_files.scope import Scope
-from backprop_core.script_files.set_aside import SetAside, put_back
+from backprop_core.script_files.set_aside import SetAside, ending_of, put_back
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from backprop_core.script_files.handles import Handles
 
-_ENDING = 64
-"""So many bytes before the end are remembered, to recognise the file."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"PK\x03\x04", b"\x89HDF", b"SQLite format 3")
 """How files begin that cannot be written on from some length."""
 _MOST_NAMED = 5
@@ -71,8 +69,10 @@ class ScriptFiles:
         if self.going_back:
             self._aside.keep(path, in_place=in_place)
 
-    def _is_appended(self, path: str) -> None:
+    def _is_appended(self, path: str, small: bool) -> None:
         self._journal.note(path, self._before)
+        if self.going_back and small:
+            self._aside.keep(path, in_place=True, may_grow=True)
 
     def writes(self, path: Any) -> None:
         """A library is about to write `path` anew, in C."""
@@ -112,7 +112,7 @@ class ScriptFiles:
         try:
             with open(path, "rb") as file:
                 length = os.fstat(file.fileno()).st_size
-                return [self._named(path), length, _ending(file, length)]
+                return [self._named(path), length, ending_of(file, length)]
         except OSError:
             return None  # it is gone
 
@@ -135,6 +135,7 @@ class ScriptFiles:
         if not self.going_back:
             return []
         self._is_back()
+        self._aside.forget_grown()
         opened, cut, said = self._opened, list[str](), list[str]()
         held = self._found_handles().writing_into(opened.opens)
         said += self._leave_compressed(set(held.values()))
@@ -268,15 +269,9 @@ class ScriptFiles:
             self.starts_anew()
 
 
-def _ending(file: Any, length: int) -> str:
-    start = max(0, length - _ENDING)
-    file.seek(start)
-    return str(file.read(length - start).hex())
-
-
 def _ends_so(path: str, length: int, ending: str) -> bool:
     with open(path, "rb") as file:
-        return _ending(file, length) == ending
+        return ending_of(file, length) == ending
 
 
 def _can_be_cut(fd: int) -> bool:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _INDEX = "index.jsonl"
+_ENDING = 64
+"""So many bytes before the end are remembered, to recognise a file."""
 
 
 class SetAside:
@@ -28,18 +30,24 @@ class SetAside:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._seen: set[str] = set()
+        self._may_grow: set[str] = set()
         self.kept: dict[str, str] = {}
         self.lost: dict[str, str] = {}
 
-    def keep(self, path: str, *, in_place: bool) -> None:
+    def keep(self, path: str, *, in_place: bool, may_grow: bool = False) -> None:
         """What `path` holds is about to be lost; only the first time counts.
 
         Args:
             in_place: it is written over; otherwise another file takes its place, or none.
+            may_grow: it is opened for appending, and may still be emptied through the open file.
         """
         if path in self._seen:
+            if not may_grow:
+                self._may_grow.discard(path)
             return
         self._seen.add(path)
+        if may_grow:
+            self._may_grow.add(path)
         if not os.path.isfile(path):
             return
         target = os.path.join(self._folder, f"{len(self.kept)}-{os.path.basename(path)[-100:]}")
@@ -57,6 +65,18 @@ class SetAside:
 
         with open(os.path.join(self._folder, _INDEX), "a", encoding="ascii") as index:
             index.write(json.dumps({"path": path, "copy": os.path.basename(target)}) + "\n")
+
+    def forget_grown(self) -> None:
+        """A file that was appended to, and not emptied, still holds what its copy does."""
+        for path in self._may_grow & self.kept.keys():
+            copy = self.kept[path]
+            length = os.path.getsize(copy)
+            try:
+                with open(copy, "rb") as before, open(path, "rb") as now:
+                    if ending_of(before, length) == ending_of(now, length):
+                        del self.kept[path]
+            except FileNotFoundError:
+                continue  # removed since then
 
     def put_back_leftovers(self) -> None:
         """An earlier attempt died on its way: its files are as they were before it."""
@@ -97,6 +117,13 @@ class SetAside:
         import shutil
 
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def ending_of(file: Any, length: int) -> str:
+    """The last bytes of the first `length` of an open file; of a shorter file, less."""
+    start = max(0, length - _ENDING)
+    file.seek(start)
+    return str(file.read(length - start).hex())
 
 
 def put_back(copy: str, path: str, length: int | None = None) -> None:

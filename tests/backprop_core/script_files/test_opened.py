@@ -11,7 +11,7 @@ import os, tempfile, weakref
 from backprop_core.script_files.opened import OpenedFiles
 from backprop_core.script_files.scope import Scope
 
-OpenedFiles(Scope([os.getcwd()], []), lambda path, in_place: None, lambda path: None).listen()
+OpenedFiles(Scope([os.getcwd()], []), lambda path, in_place: None, lambda path, small: None).listen()
 
 class Optimizer:
     pass
@@ -42,7 +42,9 @@ from backprop_core.script_files.scope import Scope
 for name in ("descriptor", "in_place", "appended"):
     with open(name, "w") as file:
         file.write("kept")
-OpenedFiles(Scope([os.getcwd()], []), lambda path, in_place: print(os.path.basename(path)), lambda path: None).listen()
+def loses(path, in_place):
+    print(os.path.basename(path))
+OpenedFiles(Scope([os.getcwd()], []), loses, lambda path, small: None).listen()
 with open("appended", "a") as file:
     file.write("more")
 with open("descriptor", "a") as file:

@@ -101,6 +101,32 @@ def test_what_the_top_of_a_script_writes_over_is_put_back(tmp_path: Path) -> Non
     assert [runs.text(name) for name in ("best", "other", "out/x")] == ["5", "5", "5"]
 
 
+def test_a_log_that_is_emptied_through_its_open_file_has_its_rows_back(tmp_path: Path) -> None:
+    """Python tells nobody of `file.truncate()`: what is opened for appending on the way back is kept before."""
+    runs = Runs(tmp_path)
+    top = """
+        log = open("log.txt", "a+")
+        log.truncate(0)
+        log.write("top\\n"); log.flush()
+        """
+    runs.attempt(top + 'log.write("1\\n"); checkpoint(); log.write("2\\n"); log.flush(); dies()')
+    said = runs.attempt(
+        top + 'arrives(); log.write("2\\n"); log.write("3\\n"); log.flush(); checkpoint(); dies()'
+    )
+    assert said.startswith("Rewound to where they stood at the checkpoint: log.txt")
+    assert runs.attempt(top + 'arrives(); log.write("4\\n")') == ""
+    assert runs.text("log.txt") == "top\n1\n2\n3\n4\n"
+
+
+def test_a_log_that_only_grew_on_the_way_back_is_cut_where_it_lies(tmp_path: Path) -> None:
+    """Rows of the way back go, those from before the checkpoint stay; nobody is told of rows that come again."""
+    runs = Runs(tmp_path)
+    top = 'log = open("log.txt", "a"); log.write("top\\n"); log.flush()\n'
+    runs.attempt(top + 'log.write("1\\n"); log.flush(); checkpoint(); dies()')
+    runs.attempt(top + 'arrives(); log.write("2\\n"); log.flush()')
+    assert runs.text("log.txt") == "top\n1\n2\n"
+
+
 def test_an_attempt_that_saved_nothing_leaves_nothing_appended(tmp_path: Path) -> None:
     """Without a checkpoint the script begins anew, and its log is what it was before the run."""
     runs = Runs(tmp_path)
