@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -87,6 +87,16 @@ class RunningLoop:
     began: float = 0.0
     there: frozenset[int] | None = field(default=None, repr=False)
     steps_before: int | None = None
+
+
+def epoch_and_batch(running: Sequence[RunningLoop]) -> tuple[int, int]:
+    """What people are told of the place: the outermost loop's running iteration, and how far the innermost is in it."""
+    if not running:
+        return 0, 0
+    if len(running) > 1:
+        return max(0, running[0].index - 1), running[-1].index
+    only = running[0]  # the steps may be those of a loop inside, which is over or has not begun
+    return (only.index, 0) if only.stepped_inside else (0, only.index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import SCRIPT, LoopState
 from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.rank_places import check_places
-from backprop_core.loop.running_loop import RunningLoop
+from backprop_core.loop.running_loop import RunningLoop, epoch_and_batch
 from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loop_from_state, loop_to_state
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
@@ -204,8 +204,7 @@ class ScriptLoopState(LoopState):
 
     def position(self) -> Position:
         running = self._running()
-        epoch = max(0, running[0].index - 1) if len(running) > 1 else 0
-        batch = running[-1].index if running else 0
+        epoch, batch = epoch_and_batch(running)
         cursor = [{"loop": loop.site.key, "at": loop.site.where, "index": loop.index} for loop in running]
         return Position(self.step, epoch, batch, {"counted": cursor})
 
