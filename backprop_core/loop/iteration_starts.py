@@ -44,11 +44,17 @@ class IterationStarts:
         return took_s
 
     def iteration_begins(
-        self, loop: RunningLoop, took_s: float | None, loop_state: ScriptLoopState, frame: FrameType
+        self,
+        loop: RunningLoop,
+        took_s: float | None,
+        loop_state: ScriptLoopState,
+        frame: FrameType,
+        *,
+        may_be_cut: bool,
     ) -> None:
-        """The next iteration of `loop` begins, after one of `took_s`."""
+        """The next iteration of `loop` begins, after one of `took_s`; one that may be cut is looked at whatever it costs."""
         loop.entry = None
-        if took_s is None or self._always or self._entry_s <= took_s * _SHARE:
+        if took_s is None or self._always or may_be_cut or self._entry_s <= took_s * _SHARE:
             loop.entry = loop_state.entry(frame)
             self._entry_s = self._clock.monotonic() - loop.since
 

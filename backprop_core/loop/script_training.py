@@ -98,10 +98,14 @@ class ScriptTraining(ScriptSession):
 
     def _begin_iteration(self, loop: RunningLoop, loop_state: ScriptLoopState, frame: FrameType) -> None:
         took_s = self._starts.tick(loop)
-        if self.loops.going_back and loop.entry is not None:
+        goes_back = self.loops.going_back
+        if goes_back and loop.entry is not None:
             loop_state.restore_entry(loop.entry, restored_states(self.session), frame)
         else:
-            self._starts.iteration_begins(loop, took_s, loop_state, frame)
+            may_be_cut = took_s is not None and self._may_end_within(took_s)
+            self._starts.iteration_begins(loop, took_s, loop_state, frame, may_be_cut=may_be_cut)
+        if goes_back:  # it goes on in its middle: what is left of it does not tell how long one takes
+            loop.since = 0.0
 
     def passed_over(self, ended: EndedLoop, frame: FrameType) -> None:
         loop_state = self.loop_state
@@ -277,6 +281,13 @@ class ScriptTraining(ScriptSession):
         ):
             session.leave()
             self._leave()
+
+    def _may_end_within(self, took_s: float) -> bool:
+        """Whether the box may end in an iteration that takes about as long: then every place in it has to be found again."""
+        if self.session is None:
+            return False
+        pacer = self.session.pacer
+        return self.session.remaining_s() < 2 * took_s + pacer.save_s() + pacer.exit_s()
 
     def _must_leave(self, session: Session) -> bool:
         """Inside something longer than a step: whether the next boundary may come too late."""
