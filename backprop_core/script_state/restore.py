@@ -121,13 +121,12 @@ class Restoring:
                 continue
         for node in self._state["nodes"]:
             name, kind = node["name"], Kind(node["kind"])
-            try:
+            target = None
+            with suppress(NotThereError):
                 target = self._roots.follow(_path(node["path"]))
-            except NotThereError:
+            if target is None:  # or it is None until somebody asks for it the first time
                 target = self._made_plainly(kind, node)
-                there = target is not None
-            else:
-                there = True
+            there = target is not None
             entry = _Entry(name, kind, node["data"], target, make=False)
             why = self._unfit(entry, node) if there else _NOT_HERE
             if not there or why or (node["new"] and not self._is_filled(kind, target)):
@@ -333,7 +332,8 @@ class Restoring:
 
     def _object(self, name: str) -> Any:
         if name not in self._objects:
-            raise _Unresolved(f"{name} is not here")
+            told = any(one.name == name for one in self._result.missing)
+            raise _Unresolved(f"{name} is not here", quietly=told)
         return self._objects[name]
 
 

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,38 @@ def test_what_the_first_step_of_a_package_made_is_made_anew_without_its_init(pac
     assert (type(fresh.optimizer), vars(fresh.optimizer)) == (package.Optimizer, vars(trained.optimizer))
     assert fresh.optimizer is not trained.optimizer
     assert package.Optimizer.made == made
+
+
+def test_what_is_none_until_it_is_asked_for_is_made_anew(package: Any) -> None:
+    """A cache that a package's __init__ leaves empty holds no other object here: what filled it is made."""
+    trained, fresh = package.Estimator(), package.Estimator()
+    trained.optimizer = fresh.optimizer = None
+    state = _watched(trained)
+    trained.optimizer = package.Optimizer()
+    saved = state.changed()
+    again = _watched(fresh)
+    assert not again.lacks(saved)
+    assert again.restore(saved).missing == []
+    assert vars(fresh.optimizer) == vars(trained.optimizer)
+
+
+def test_what_is_missing_is_named_once() -> None:
+    """An object that its class makes in a way of its own cannot be made: it is named, and not again as part of its owner."""
+
+    class Result:
+        loss = 0.0
+
+        def __new__(cls) -> Result:
+            made = object.__new__(cls)
+            made.loss = 0.5
+            return made
+
+    trained, fresh = SimpleNamespace(best=None), SimpleNamespace(best=None)
+    state, again = (ScriptState([("results", one)], made_again=True) for one in (trained, fresh))
+    state.baseline()
+    again.baseline()
+    trained.best = Result()
+    assert [one.name for one in again.restore(state.changed()).missing] == ["results.best"]
 
 
 def test_an_object_of_which_only_changes_are_stored_is_named_and_not_made(package: Any) -> None:
