@@ -52,11 +52,13 @@ class Detected:
         framework: lightning, transformers, keras, pytorch, fastai, or None for none of them.
         because: the file and the module that say so, as `train.py imports torch`, or empty.
         uses_us: the script imports backprop.
+        unread: what the command begins with, where that is no Python file of the script's own: nothing is known of it.
     """
 
     framework: str | None = None
     because: str = ""
     uses_us: bool = False
+    unread: str = ""
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ def detect(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Detected:
     """
     start = script_file(kind, command, cwd)
     if start is None:
-        return Detected()
+        return Detected(unread=command[0])
     root = cwd if kind is ScriptKind.MODULE else start.parent
     text = _read(start, root)
     uses_us = any(name in text.at_start for name in _OURS)
@@ -136,6 +138,8 @@ def _expected(detected: Detected) -> str:
             f"{detected.because}, which has its own optimizers and loaders: backprop cannot save such a training from "
             f"outside. {SAVE_ITSELF}"
         )
+    if detected.unread:
+        return f"{detected.unread} was not read; a line will say what is attached when training begins."
     if detected.framework is None:
         return "no framework found: the script is governed from outside, unless a line says that a training was attached."
     return f"{detected.framework} expected ({detected.because}); a line will say what is attached when training begins."

@@ -59,6 +59,16 @@ def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> N
     assert detect(ScriptKind.MODULE, ["parts.model"], tmp_path).framework == "pytorch"
 
 
+def test_what_was_not_read_is_not_called_a_script_without_a_framework(tmp_path: Path) -> None:
+    """An installed module and a shell script may train with anything."""
+    for kind, command in (
+        (ScriptKind.MODULE, ["installed.train"]),
+        (ScriptKind.PROGRAM, ["./train.sh", "--fast"]),
+    ):
+        line = described(kind, detect(kind, command, tmp_path), "auto", sys.executable)
+        assert line == f"{command[0]} was not read; a line will say what is attached when training begins."
+
+
 def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:
     """So that the first line can say so."""
     script = tmp_path / "train.py"
