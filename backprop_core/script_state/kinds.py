@@ -225,7 +225,9 @@ class Kinds:
         skip = next((found for one in self.frameworks if (found := one.script_parts(kind)) is not None), None)
         if skip is None and _speaks(kind) and not is_the_scripts(kind):
             return Plan(Kind.STATE_DICT, None, dictionary, members, text)
-        if dictionary is None and not members:
+        # None of an array's elements is among its attributes.
+        is_array = hasattr(kind, "__dlpack__") and not is_the_scripts(kind)
+        if is_array or (dictionary is None and not members):
             return Plan(Kind.OPAQUE, text=text)
         return Plan(Kind.INSTANCE, None, dictionary, members, text, skip or frozenset())
 

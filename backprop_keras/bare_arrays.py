@@ -1,0 +1,40 @@
+"""JAX and TensorFlow in a script that has not imported Keras: their arrays can be stored, and nothing else is known.
+
+Found by the core through the entry points `jax` and `tensorflow` in `backprop.frameworks`. Imports neither, nor Keras.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from backprop_core.ports.partial_framework import PartialFramework
+from backprop_keras.translator import KerasTranslator
+
+
+class BareArrays(PartialFramework):
+    """One of the two packages, by the name of its module."""
+
+    def __init__(self) -> None:
+        self.translator = KerasTranslator()
+
+    def environment(self) -> Mapping[str, Any]:
+        version = getattr(sys.modules.get(self.name), "__version__", None)
+        return {} if version is None else {self.name: str(version)}
+
+
+class JaxArrays(BareArrays):
+    """Its random keys are arrays, so there is no randomness besides them."""
+
+    name = "jax"
+
+    def environment(self) -> Mapping[str, Any]:
+        config: Any = getattr(sys.modules.get("jax"), "config", None)
+        return {**super().environment(), "jax_x64": bool(getattr(config, "jax_enable_x64", False))}
+
+
+class TensorFlowArrays(BareArrays):
+    """Its variables are changed in place, its tensors replaced."""
+
+    name = "tensorflow"
