@@ -27,6 +27,7 @@ ATTACH_TO = {
 """By module: the framework's name, and the module whose `attach()` is called when that module has been imported."""
 LIMITED = {"tensorflow": "limit_tensorflow", "torch": "limit_torch"}
 """By module: the function of `gpu_memory` that is called first, where a limit was asked for, in every process of the run."""
+EVENT_FILES = "tensorboard.summary.writer.event_file_writer"
 
 _Step = tuple[str, str, str]
 """A framework's name, a module, and the function in it that is called."""
@@ -67,13 +68,17 @@ def _watch_imports() -> None:
 
 
 def _wanted() -> dict[str, list[_Step]]:
-    from backprop_core.session.attach_rules import may_attach
+    from backprop_core.session.attach_rules import may_attach, may_rewrite
 
     wanted: dict[str, list[_Step]] = {}
     if os.environ.get(contract.GPU_MEMORY_LIMIT):
         for name, function in LIMITED.items():
             wanted[name] = [(name, "backprop_startup.gpu_memory", function)]
     _begin_unseeded(wanted)
+    if may_rewrite():
+        wanted[EVENT_FILES] = [
+            ("tensorboard", "backprop_core.script_files.event_files", "tell_of_event_files")
+        ]
     for name, (framework, attachment) in ATTACH_TO.items():
         if may_attach(framework, every_rank=framework != "keras"):
             wanted.setdefault(name, []).append((framework, attachment, "attach"))

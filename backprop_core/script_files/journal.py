@@ -16,13 +16,15 @@ class Journal:
         self._path = path
         self._noted: set[str] = set()
 
-    def note(self, path: str, before: Mapping[str, int]) -> None:
+    def note(self, path: str, before: Mapping[str, int], length: int | None = None) -> None:
+        """`path` is about to be appended to, as long as it is now, or of this `length`."""
         if path in before or path in self._noted:
             return
         import json
 
         self._noted.add(path)
-        length = os.path.getsize(path) if os.path.exists(path) else -1
+        if length is None:
+            length = os.path.getsize(path) if os.path.exists(path) else -1
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         with open(self._path, "a", encoding="ascii") as journal:
             journal.write(json.dumps({"path": path, "length": length}) + "\n")

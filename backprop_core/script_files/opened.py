@@ -61,6 +61,15 @@ class OpenedFiles:
         if first:
             sys.addaudithook(_heard)
 
+    def begun(self, name: str) -> str | None:
+        """A file of which nothing was heard is new, and is appended to; its path, or None where it is not the script's."""
+        path = _absolute(name)
+        if path in self.appended or os.getpid() != self._owner or not self._scope.holds(path):
+            return None
+        self.appended[path] = None
+        self.opens[path] = self.opens.get(path, 0) + 1
+        return path
+
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """An event of Python's. Never raises: it would end the script's call."""
         thread = get_ident()

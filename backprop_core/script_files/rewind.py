@@ -78,6 +78,11 @@ class ScriptFiles:
         """A library is about to write `path` anew, in C."""
         self._opened.heard("open", (path, None, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
 
+    def has_begun(self, path: str) -> None:
+        """A library has just made `path`, in C, and will append to it."""
+        if (made := self._opened.begun(path)) is not None:
+            self._journal.note(made, self._before, -1)
+
     def when_back(self, told: Callable[[], None]) -> None:
         """`told` is called when nothing has to be kept any more."""
         self._when_back.append(told)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tensorboard.compat.proto.event_pb2 import Event
 
 from tests.backprop_cli.commandline import CommandLine, end, number_in, wait_for
@@ -79,6 +80,35 @@ def test_every_row_comes_once_though_the_training_was_killed_twice(backprop: Com
         assert ours[name] == theirs[name], (name, done.stderr)
     assert _steps_of_events(backprop.folder / "events") == list(range(int(STEPS)))
     assert "could not" not in done.stderr
+
+
+@pytest.mark.long  # TensorFlow is imported four times
+def test_event_files_that_tensorflow_opens_in_c_have_every_row_once(backprop: CommandLine) -> None:
+    """Where TensorFlow is installed TensorBoard writes through it; the training is killed twice behind a checkpoint."""
+    backprop.script(
+        """
+        import time, numpy as np
+        from pathlib import Path
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter, tf
+        assert tf.__version__ != "stub"
+        events = EventFileWriter("events")
+        w = np.zeros(3)
+        for step in range(300):
+            w -= 0.1 * (w - step)
+            events.add_event(Event(step=step, summary=Summary(value=[Summary.Value(tag="w", simple_value=w[0])])))
+            events.flush()
+            Path("seen").write_text(str(step))
+            time.sleep(0.02)
+        events.close()
+        """
+    )
+    _killed(backprop, ["run", "-m", "9", "-c", "1s", "--run-id", "cut", "train.py"], 1, 60)
+    _killed(backprop, ["resume", "cut", "-m", "9", "-c", "1s"], 2, 160)
+    done = backprop("resume", "cut", "-m", "9")
+    assert done.returncode == 0, done.stderr
+    assert sorted(_steps_of_events(backprop.folder / "events")) == list(range(300)), done.stderr
 
 
 def test_a_model_that_torch_saves_before_the_loop_is_the_best_again(backprop: CommandLine) -> None:
