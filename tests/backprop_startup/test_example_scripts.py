@@ -58,11 +58,12 @@ def _lines_in(log: Path) -> int:
     "name",
     [
         pytest.param("gan_torch.py", marks=pytest.mark.long),
+        pytest.param("adam_jax.py", marks=pytest.mark.long),
         "mlp_numpy.py",
         *(
             pytest.param(name, marks=pytest.mark.faults)
             for name in SHORT
-            if name not in ("gan_torch.py", "mlp_numpy.py")
+            if name not in ("gan_torch.py", "adam_jax.py", "mlp_numpy.py")
         ),
     ],
 )
