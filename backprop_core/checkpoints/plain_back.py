@@ -6,6 +6,7 @@ import base64
 import datetime
 import pathlib
 import struct
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,7 +32,7 @@ class PlainDecoder:
             return node
         kind = node.get(KIND)
         if kind is None:
-            return {key: self.decode(item) for key, item in node.items()}
+            return {_key(key): self.decode(item) for key, item in node.items()}
         build = _BUILDERS.get(kind) if isinstance(kind, str) else None
         return self._foreign(node) if build is None else build(self, node)
 
@@ -43,10 +44,15 @@ class PlainDecoder:
         """Put the decoded pairs of a mapping into `target`; a key that comes twice is an error."""
         pairs = node["items"]
         for key, value in pairs:
-            target[self.decode(key)] = self.decode(value)
+            target[_key(self.decode(key))] = self.decode(value)
         if len(target) != len(pairs):
             raise ValueError("a key comes twice in a mapping")
         return target
+
+
+def _key(key: Any) -> Any:
+    """A name that stands in source text is one object for all of a process: what pickles it writes it once."""
+    return sys.intern(key) if type(key) is str and key.isidentifier() else key
 
 
 def _build_float(bits: str) -> float:

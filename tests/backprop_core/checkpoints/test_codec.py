@@ -6,6 +6,7 @@ import datetime
 import enum
 import json
 import math
+import pickle
 import random
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -277,3 +278,9 @@ def vm_flags(view: memoryview) -> list[str]:
         elif inside and head == "VmFlags:":
             return line.split()[1:]
     return []
+
+
+def test_a_file_that_a_script_pickles_has_the_same_bytes_behind_a_resume() -> None:
+    """A name that is a key in two dictionaries is one object in source text, and pickled once: a restored one is it, too."""
+    defaults, groups = {"weight_decay": 0.1}, [{"lr": 0.5, "weight_decay": 0.1}]
+    assert pickle.dumps([round_trip(groups), defaults]) == pickle.dumps([groups, defaults])
