@@ -108,8 +108,11 @@ class SessionHands:
                 costs this checkpoint, and no training.
         """
         session = self._session
+        began = self.now()
         try:
-            return session.training_state.states(), session.checkpoint_facts(reason)
+            states = session.training_state.states(), session.checkpoint_facts(reason)
+            session.saver.gathered_s = self.now() - began
+            return states
         except BackpropError:
             raise
         except Exception as error:

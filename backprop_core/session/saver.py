@@ -37,6 +37,8 @@ class Saver:
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
         read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
+        gathered_s: seconds that asking training for its state took, before a save or copy is given it. A walk over a data
+            set of many objects may take longer than to write the state, and a save at the deadline needs both.
         notes: sentences for the user, to be taken out when they are told.
         survivor: where copies lie that survive this process; None where nobody else would hold them.
     """
@@ -54,7 +56,8 @@ class Saver:
         self.state_bytes = 0
         self.copy_s = 0.0
         self.read_behind_s = 0.0
-        self._copied_s = 0.0
+        self.gathered_s = 0.0
+        self._before_s = 0.0
         self._clock = clock
         self._forecast = forecast
         self._translators = translators
@@ -165,7 +168,8 @@ class Saver:
         left = sum(state.left_nbytes for state in staged.objects.values())
         self.read_behind_s = left / _READ_BYTES_PER_S
         made_of_files = any(state.raw for state in staged.objects.values())
-        self._copied_s = self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
+        self._before_s = self.gathered_s
+        self._before_s += self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
         return self._writer.submit(staged, facts)
 
     def save_now(self, states: Mapping[str, object], facts: CheckpointFacts) -> CheckpointInfo:
@@ -180,7 +184,7 @@ class Saver:
         snapshot = self.take(states)
         info = self.store.commit(snapshot, facts, retain=facts.reason not in _LAST)
         end = self._clock.monotonic()
-        self._observe(info, end - began)
+        self._observe(info, end - began + self.gathered_s)
         self.newest = info
         return info
 
@@ -202,7 +206,7 @@ class Saver:
         results = self._writer.poll()
         for result in results:
             if isinstance(result, CheckpointInfo):
-                self._observe(result, result.save_s + self._copied_s)
+                self._observe(result, result.save_s + self._before_s)
                 if self.newest is None or result.step >= self.newest.step:
                     self.newest = result
         return results

@@ -110,6 +110,26 @@ def test_it_ends_in_time_and_the_next_attempt_goes_on(tmp_path: Path, clock: Fak
     second.session.close(Outcome.COMPLETED)
 
 
+def test_a_state_that_takes_seconds_to_gather_is_saved_in_time(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk over a data set of many objects belongs to what a save takes: the box stops earlier by it."""
+    box = Box(tmp_path, clock).open()
+    gather = box.training_state.states
+
+    def slow() -> Any:
+        clock.advance(2.0)
+        return gather()
+
+    monkeypatch.setattr(box.training_state, "states", slow)
+    deadline = box.session.deadlines.earliest.at
+    assert box.train(10_000)
+    assert 0.0 < deadline - clock.monotonic() < 3.0
+    assert box.session.checkpoint is not None
+    assert box.session.checkpoint.step == box.training_state.step
+    box.session.close(Outcome.TIMEBOXED)
+
+
 @pytest.fixture
 def new_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """What this process has completed is forgotten, as in the next one."""
