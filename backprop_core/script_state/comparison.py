@@ -14,7 +14,15 @@ from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made
 from backprop_core.script_state.paths import Path
-from backprop_core.script_state.unkept import Unkept, cannot_store, cut_short, moved, new_instance, replaced
+from backprop_core.script_state.unkept import (
+    Unkept,
+    cannot_store,
+    cut_short,
+    hidden,
+    moved,
+    new_instance,
+    replaced,
+)
 
 _COLLECTIONS: Final = (Kind.LIST, Kind.DICT, Kind.SET, Kind.DEQUE, Kind.BYTES)
 _NEVER_MADE: Final = (*BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR)
@@ -138,6 +146,8 @@ class Comparison:
                 self._store(node, node.data, False)
         elif (another or has_moved) and not self._comes_with_a_loop(node):
             self._found.unkept.append((replaced if another else moved)(node.name, node.plan.text))
+        elif node.data["place"] is None and not self._comes_with_a_loop(node):
+            self._found.unkept.append(hidden(node.name, node.plan.text))
 
     def _comes_with_a_loop(self, node: Node) -> bool:
         """Whether it lies in what a training loop reads from, which goes on where it was."""

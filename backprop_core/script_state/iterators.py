@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import sys
+import warnings
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
@@ -38,6 +39,8 @@ _SETS: Final[tuple[type, ...]] = (type(iter(set())),)
 """Another process may have another order."""
 _AROUND: Final = (enumerate, zip, map, filter, reversed)
 _TOOLS: Final = tuple(kind for kind in vars(itertools).values() if isinstance(kind, type))
+_WARNS: Final = sys.version_info >= (3, 12)
+"""Python 3.12 and 3.13 warn where one of `_TOOLS` is asked what it is: 3.14 does not tell."""
 GENERATORS: Final = (GeneratorType, CoroutineType, AsyncGeneratorType)
 ITERATORS: Final = (*_LISTS, *_SIZED, *_SETS, *_AROUND, *_TOOLS, *GENERATORS)
 
@@ -57,8 +60,6 @@ def place_of(value: Any) -> Any:
         return _frame_of(value)
     if is_of_a_loader(kind):
         return ["given", value._num_yielded]
-    if kind in _TOOLS and kind is not _COUNT and sys.version_info >= (3, 12):
-        return None  # deprecated there, and gone from Python 3.14 on
     seen = next((look for kinds, look in _LOOKS if kind in kinds), _parts)
     return seen(value)
 
@@ -80,11 +81,20 @@ def _frame_of(generator: Any) -> Any:
 
 def _parts(value: Any) -> Any:
     """Of iterators around others: what they say of themselves, and where the inner ones stand."""
+    made = _reduced(value)
+    return None if made is None else ["parts", *[_part(one) for one in made[1:]]]
+
+
+def _reduced(value: Any) -> tuple[Any, ...] | None:
+    """What an iterator says of itself; None where it says nothing: those of itertools from Python 3.14 on."""
     try:
-        made = value.__reduce__()
+        if type(value) not in _TOOLS or not _WARNS:
+            return value.__reduce__()  # type: ignore[no-any-return]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return value.__reduce__()  # type: ignore[no-any-return]
     except TypeError:
         return None
-    return ["parts", *[_part(one) for one in made[1:]]]
 
 
 def _part(one: Any) -> Any:
@@ -109,8 +119,9 @@ def can_be_asked(value: Any) -> bool:
     kind = type(value)
     if kind in _LISTS or kind in _SIZED or kind is _COUNT:
         return True
-    if kind in (enumerate, zip) or (kind is itertools.cycle and sys.version_info < (3, 12)):
-        return all(can_be_asked(one) for one in _inner(value.__reduce__()[1]))
+    if kind in (enumerate, zip, itertools.cycle):
+        made = _reduced(value)
+        return made is not None and all(can_be_asked(one) for one in _inner(made[1]))
     return False
 
 

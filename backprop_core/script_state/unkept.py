@@ -86,7 +86,18 @@ def moved(name: str, kind: str) -> Unkept:
         name,
         kind,
         "it has been asked for items, and its place cannot be set in another process",
-        "Keep how many items it has given in a number, and begin it behind them; or loop over it inside box.batches(...).",
+        "Count the items that it has given, and skip as many on a resume; or loop over it inside box.batches(...).",
+    )
+
+
+def hidden(name: str, kind: str) -> Unkept:
+    """An iterator of itertools from Python 3.14 on, which tells nobody whether it has been asked."""
+    return Unkept(
+        name,
+        kind,
+        "this version of Python does not tell its place",
+        "Count the items that it has given, and skip as many on a resume; or loop over it inside box.batches(...).",
+        certain=False,
     )
 
 
@@ -106,8 +117,8 @@ def unseen_model(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "its library keeps it in memory of its own, where nothing can be seen of it",
-        "Have the script save it, and take it back on a resume: --checkpoint-glob 'out/*' --resume-flag FLAG.",
+        "its library keeps it in its own memory, which backprop cannot read",
+        "Have the script save it, and restore it on a resume: --checkpoint-glob 'out/*' --resume-flag FLAG.",
         certain=False,
     )
 
@@ -127,6 +138,6 @@ def cut_short(name: str) -> Unkept:
     return Unkept(
         name,
         "object",
-        "it lies behind too many objects to be watched",
+        "it is behind too many objects to be watched",
         f"Call box.track({_last(name)}=...) if it changes.",
     )

@@ -181,12 +181,14 @@ def cannot_be_saved(names: Sequence[str], kind: str) -> None:
     """One line about a training whose model nobody can look into: it is not saved, and begins anew on a resume."""
     package, _, short = kind.rpartition(".")
     again = (
-        " There is nothing to go back to: it begins anew." if os.environ.get(contract.RESUME) == "1" else ""
+        " There is nothing to resume from: it starts from scratch."
+        if os.environ.get(contract.RESUME) == "1"
+        else ""
     )
     named, package = ", ".join(f"`{name}`" for name in names), package.partition(".")[0]
     _print(
-        f"{named} ({package}'s {short}) cannot be kept: its library keeps it in memory of its own, where nothing can be "
-        f"seen of it. This training is governed from outside, and a resume begins anew.{again} Where the script saves it "
+        f"{named} ({package}'s {short}) cannot be kept: its library keeps it in its own memory, which backprop cannot "
+        f"read. This training is governed from outside, and a resume starts from scratch.{again} If the script saves it "
         "itself: --checkpoint-glob 'out/*' --resume-flag FLAG."
     )
 

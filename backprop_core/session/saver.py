@@ -169,7 +169,9 @@ class Saver:
         self.read_behind_s = left / _READ_BYTES_PER_S
         made_of_files = any(state.raw for state in staged.objects.values())
         self._before_s = self.gathered_s
-        self._before_s += self.copy_s if made_of_files else 0.0  # a save at once makes the file's bytes itself
+        self._before_s += (
+            self.copy_s if made_of_files else 0.0
+        )  # a save at once makes the file's bytes itself
         return self._writer.submit(staged, facts)
 
     def save_now(self, states: Mapping[str, object], facts: CheckpointFacts) -> CheckpointInfo:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backprop_core.script_state import iterators
 from backprop_core.script_state.namespace import DictNamespace
 from backprop_core.script_state.state import ScriptState
 from tests.backprop_core.script_state.graphs import through_a_file
@@ -73,7 +74,24 @@ def test_what_only_the_script_can_bring_there_is_named(make: Callable[[], Any]) 
     state.changed()
     (named,) = state.unkept()
     assert named.name == "main.holder.iterator"
-    assert "begin it behind them" in named.what_to_do
+    assert "skip as many on a resume" in named.what_to_do
+
+
+def test_one_that_does_not_tell_its_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python 3.14 on `itertools.cycle` does not tell whether it has been asked: a line says so."""
+    told = iterators._reduced
+    monkeypatch.setattr(
+        iterators, "_reduced", lambda one: None if type(one) is itertools.cycle else told(one)
+    )
+    holder, state = _script(lambda: itertools.cycle("abc"))
+    next(holder.iterator)
+    saved = through_a_file(state.changed())
+    (named,) = state.unkept()
+    assert named.name == "main.holder.iterator"
+    assert not named.certain
+    again, state = _script(lambda: itertools.cycle("abc"))
+    state.restore(saved)
+    assert next(again.iterator) == "a"
 
 
 def test_a_class_of_the_script_s_keeps_its_values() -> None:
