@@ -74,12 +74,14 @@ class Done:
         files: digests of the files that the script wrote, by name.
         seconds: what its attempts took, start-ups included.
         cuts: those that came about.
+        over: the training came to its end by itself.
     """
 
     streams: list[Stream]
     files: Mapping[str, str]
     seconds: float
     cuts: Sequence[Cut] = ()
+    over: bool = True
 
     @property
     def first_rank(self) -> Stream:
@@ -171,7 +173,8 @@ class ProofRuns:
                 f"time box in the script. {ended.log.tail()}"
             )
         self._whole_enough(streams)
-        return Done(streams, self._scratch.written(), self._clock.monotonic() - began)
+        seconds = self._clock.monotonic() - began
+        return Done(streams, self._scratch.written(), seconds, over=ended.over)
 
     def cut(self, name: str, cuts: Sequence[Cut]) -> Done:
         """Train the same steps, cut at these places and resumed each time.

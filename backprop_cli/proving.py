@@ -72,7 +72,8 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
     without = names_of_the_attempt(compared) | names_of_the_attempt(before_cuts)
     proof = _compared(first, second, cut, without, planned=len(planned))
     if trained < steps and proof.verdict is ProofVerdict.IDENTICAL:
-        ended = f"The training ended after {_count(trained, 'step')}; {steps} were asked for."
+        who = "The training" if first.over else "A time box of the script's own"
+        ended = f"{who} ended after {_count(trained, 'step')}; {steps} were asked for."
         proof = replace(proof, notes=[ended, *proof.notes])
     return proof
 

@@ -191,3 +191,21 @@ def test_an_error_on_a_terminal_begins_a_line(backprop: CommandLine) -> None:
     shown = terminal.shown.decode()
     assert "0 of 60 steps" in shown
     assert "0 of 60 steps\r\x1b[Kbackprop: The script failed with exit status 7" in shown
+
+
+def test_a_time_box_of_the_scripts_own_is_told_from_the_end(backprop: CommandLine) -> None:
+    """It stops the training before the steps that were asked for."""
+    script = backprop.script("""
+        import time
+        import backprop
+        import numpy
+        weights = numpy.zeros(4)
+        with backprop.timebox("1s", weights=weights) as box:
+            for step in box.steps(10_000):
+                weights += step
+                time.sleep(0.1)
+    """)
+    told = proven(backprop, script.name, "--steps", "1000", "--cuts", "1")
+    assert told["verdict"] == "identical" or "before the uninterrupted one" in told["sentence"], told
+    if told["verdict"] == "identical":
+        assert told["notes"][0].startswith("A time box of the script's own ended after "), told
