@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, allocate_ram, unpinned
-from backprop_core.checkpoints.memory import address_of
+from backprop_core.checkpoints.memory import address_of, view_at
 from backprop_torch.objects import cuda_in_use
 
 if TYPE_CHECKING:
@@ -158,8 +158,13 @@ def _dense(tensor: torch.Tensor, copying: set[torch.device]) -> Dense:
 def _bytes(tensor: torch.Tensor) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
-    flat = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(cast("Buffer", flat.numpy())).cast("B")
+    flat = tensor.detach().cpu().contiguous()
+    return _memory(flat)
+
+
+def _memory(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous tensor on the CPU. Its `numpy()` would forbid the script to resize it from then on."""
+    return view_at(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor)
 
 
 def _copier(tensor: torch.Tensor, copying: set[torch.device]) -> Callable[[memoryview], None]:
@@ -169,7 +174,9 @@ def _copier(tensor: torch.Tensor, copying: set[torch.device]) -> Callable[[memor
         if tensor.device.type == "cpu" and tensor.is_contiguous():
             # Not torch's own copy: it spreads over threads, and where other work is on the cores it waits for them at each
             # tensor, up to a hundred times as long as one thread needs for the copy itself (measured).
-            numpy.copyto(numpy.frombuffer(buffer, numpy.uint8), tensor.reshape(-1).view(torch.uint8).numpy())
+            numpy.copyto(
+                numpy.frombuffer(buffer, numpy.uint8), numpy.frombuffer(_memory(tensor), numpy.uint8)
+            )
         else:
             target = torch.frombuffer(buffer, dtype=tensor.dtype, count=tensor.numel())
             if tensor.is_cuda:  # any other accelerator's copy is waited for at once

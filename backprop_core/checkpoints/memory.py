@@ -35,9 +35,11 @@ def address_of(memory: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory)) if len(memory) else 0
 
 
-def view_at(address: int, nbytes: int) -> memoryview:
-    """The bytes at an address, for as long as their owner keeps them."""
-    return memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
+def view_at(address: int, nbytes: int, owner: object = None) -> memoryview:
+    """The bytes at an address, for as long as their owner keeps them; the view keeps `owner`."""
+    memory = (ctypes.c_char * nbytes).from_address(address)
+    memory.owner = owner  # type: ignore[attr-defined]
+    return memoryview(memory).cast("B")
 
 
 def can_read_memory() -> bool:

@@ -208,3 +208,20 @@ def test_copies_from_every_gpu_are_waited_for_before_a_snapshot_is_used(
     translator.synchronize()
     translator.synchronize()
     assert waited == [torch.device("cuda", 1)]
+
+
+def test_what_was_read_can_still_be_resized() -> None:
+    """The script may resize a tensor that a checkpoint or a comparison has read: `numpy()` would forbid it for good."""
+    tensor = torch.ones(3)
+    dense = TorchTranslator().take_apart(tensor).arrays[""]
+    assert bytes(dense.view()) == bits(torch.ones(3))
+    dense.copy_into(memoryview(bytearray(dense.nbytes)))
+    tensor.resize_(1000)
+    assert tensor.shape == (1000,)
+
+
+def test_a_view_keeps_the_memory_that_it_shows() -> None:
+    """The tensor itself may be gone by then."""
+    view = TorchTranslator().take_apart(torch.full((1000,), 7, dtype=torch.uint8)).arrays[""].view()
+    torch.full((1000,), 9, dtype=torch.uint8)
+    assert set(view) == {7}
