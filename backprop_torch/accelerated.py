@@ -51,7 +51,10 @@ class AcceleratedReading:
         self._loader = loader
         self._randomness = randomness
         self._generators = generators_of(loader)
-        self._by_index = not replay and not isinstance(loader.dataset, IterableDataset)
+        stateful = callable(
+            getattr(loader.base_dataloader, "load_state_dict", None)
+        )  # it counts what it skips
+        self._by_index = not (replay or stateful or isinstance(loader.dataset, IterableDataset))
         self._start: PassPosition | None = None
         self._newest: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)

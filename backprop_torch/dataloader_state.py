@@ -142,14 +142,32 @@ def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderStat
         workers_kept=getattr(loader, "_iterator", None) is not None,
         sampler_epoch=getattr(_told_of_epochs(loader), "epoch", None),
         sampler_seed=_seed_of(loader),
+        premade=loader.state_dict() if _is_premade(loader) else None,
     )
+
+
+def _is_premade(loader: Any) -> bool:
+    """Whether a stateful loader has made the iterator of its next pass already, because it was asked for its state."""
+    return bool(getattr(loader, "_initial_iter_for_state_dict", False))
+
+
+def _restore_premade(loader: Any, premade: Any) -> None:
+    """Such an iterator is there if the pass had one, and no other. It draws when it is made."""
+    if premade is None and not _is_premade(loader):
+        return
+    loader.load_state_dict({} if premade is None else premade)
+    if premade is not None:
+        loader.state_dict()
 
 
 def restore_start(
     loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: PassPosition
 ) -> None:
     """Make the next iterator of `loader` begin as the pass did whose position this is."""
-    if start.workers_kept:
+    _restore_premade(loader, start.premade)
+    if start.premade is not None:
+        pass
+    elif start.workers_kept:
         _make_workers_that_stay(loader)
     elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
         loader._iterator._shutdown_workers()

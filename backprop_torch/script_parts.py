@@ -36,13 +36,23 @@ LOADER: Final = frozenset(
 )
 
 
+_PREPARED: Final = LOADER | {"dl_state_dict"}
+"""Of loaders that accelerate has prepared: to load their state would begin the next pass, too, where this one stands."""
+_READ_NOW: Final = frozenset({"_dataloader_references_ref"})
+"""Which loaders are being read, as accelerate's GradientState has it: a pass that goes on enters itself."""
+
+
 def script_parts(kind: type) -> frozenset[str] | None:
     """Modules are looked into without their hooks, loaders without their running iterators."""
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
         return _MODULE
-    return LOADER if issubclass(kind, DataLoader) else None
+    if issubclass(kind, DataLoader):
+        return LOADER
+    if kind.__module__ == "accelerate.data_loader" and hasattr(kind, "adjust_state_dict_for_prefetch"):
+        return _PREPARED
+    return _READ_NOW if kind.__module__ == "accelerate.state" and kind.__name__ == "GradientState" else None
 
 
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:

@@ -46,6 +46,7 @@ class PassPosition:
         number: of the pass, where the loader counts them itself.
         state: a stateful loader's own word on its place; None: its batches are made again.
         rest: what the loader's parts held at the boundary, or None.
+        premade: what a stateful loader told of the iterator that it had made before the pass began; None: it had made none.
     """
 
     begun: Draws
@@ -59,6 +60,7 @@ class PassPosition:
     number: int | None = None
     state: Any = None
     rest: Any = None
+    premade: Any = None
 
 
 # -- how a pass begins: a part of most forms -----------------------------------------------------------------------
@@ -66,23 +68,25 @@ class PassPosition:
 
 def start_to_state(position: PassPosition) -> dict[str, Any]:
     """What decided the pass when it began."""
-    return {
+    state = {
         "global": position.begun.everybodys,
         "own": position.begun.own,
         "stayed": position.workers_kept,
         "epoch": position.sampler_epoch,
         "seed": position.sampler_seed,
     }
+    return state if position.premade is None else {**state, "premade": position.premade}
 
 
 def start_from_state(saved: Mapping[str, Any]) -> PassPosition:
-    """A pass of which nothing has been given. Epoch and seed are not in the oldest checkpoints."""
+    """A pass of which nothing has been given. Epoch, seed and `premade` are not in the oldest checkpoints."""
     epoch, seed = saved.get("epoch"), saved.get("seed")
     return PassPosition(
         Draws(saved["global"], saved["own"]),
         workers_kept=bool(saved["stayed"]),
         sampler_epoch=epoch if isinstance(epoch, int) else None,
         sampler_seed=seed if isinstance(seed, int) else None,
+        premade=saved.get("premade"),
     )
 
 

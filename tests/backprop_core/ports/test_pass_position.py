@@ -17,6 +17,11 @@ NOW: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = 
     "stock": (forms.read_from_state, forms.read_to_state, {**START, "asked": "A"}),
     "not asked yet": (forms.read_from_state, forms.read_to_state, START),
     "stateful": (forms.stateful_from_state, forms.stateful_to_state, {**START, "loader": {"at": 3}}),
+    "stateful with an iterator": (
+        forms.stateful_from_state,
+        forms.stateful_to_state,
+        {**START, "premade": {"at": 0}, "loader": {"at": 3}},
+    ),
     "accelerate": (
         forms.accelerated_from_state,
         forms.accelerated_to_state,
