@@ -13,7 +13,7 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.ports.framework import Framework
-from backprop_core.script_state.kinds import is_script_file
+from backprop_core.script_state.functions import is_script_file
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
 from backprop_core.script_state.state import Missing, ScriptState, Unkept
 

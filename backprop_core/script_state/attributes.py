@@ -6,6 +6,7 @@ from the instance's own dictionary and from the descriptors of `__slots__`.
 
 from __future__ import annotations
 
+import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -42,7 +43,10 @@ def own_names(kind: type) -> Any:
 
 def layout_of(kind: type) -> tuple[Callable[[object], dict[str, Any]] | None, tuple[tuple[str, Any], ...]]:
     """Where instances of `kind` have their attributes."""
-    dictionary, members = None, []
+    dictionary: Callable[[object], dict[str, Any]] | None = None
+    members: list[tuple[str, Any]] = []
+    if issubclass(kind, threading.local):
+        dictionary = _of_this_thread
     for one in reversed(classes_of(kind)):
         own = own_names(one)
         found = own.get("__dict__")
@@ -53,6 +57,11 @@ def layout_of(kind: type) -> tuple[Callable[[object], dict[str, Any]] | None, tu
                 if isinstance(descriptor, types.MemberDescriptorType) and name != "__weakref__":
                     members.append((name, descriptor))
     return dictionary, tuple(members)
+
+
+def _of_this_thread(value: object) -> dict[str, Any]:
+    found: dict[str, Any] = threading.local.__getattribute__(value, "__dict__")  # type: ignore[arg-type]
+    return found
 
 
 class _Layouts:

@@ -13,6 +13,8 @@ import xxhash
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.arrays import Reader, facts, looks
 from backprop_core.script_state.graph import Graph, Node
+from backprop_core.script_state.held_values import CannotSayError, cache_of, held
+from backprop_core.script_state.held_values import digest as digest_of_held
 from backprop_core.script_state.iterators import place_of
 from backprop_core.script_state.kinds import Kind, Kinds, Plan
 from backprop_core.script_state.paths import CLASS, Path
@@ -166,8 +168,13 @@ class Look:
             except TypeError as error:
                 node.trouble, self.mark = str(error), self._reader.mark_of_unstorable(node.value)
             node.data = {"array": node.value, **facts(node.value)}
+        elif node.kind is Kind.HELD:
+            self._held(node)
         elif node.kind is Kind.RANDOM:
-            node.data = {"state": track(node.name, node.value, self._kinds.frameworks).capture()}
+            node.data = {
+                **(node.data or {}),
+                "state": track(node.name, node.value, self._kinds.frameworks).capture(),
+            }
             self.mark = digest_of_plain(node.data, self._kinds, self._reader)
         elif node.kind is Kind.ITERATOR:
             node.data = {"place": place_of(node.value)}
@@ -177,3 +184,13 @@ class Look:
             self.mark = digest_of_plain(node.data, self._kinds, self._reader)
         elif node.data is not None:
             self.mark = digest(node.data)
+
+    def _held(self, node: Node) -> None:
+        try:
+            content = held(node.value)
+        except CannotSayError as error:
+            # the results of such a function are a dictionary, which is a node of its own
+            node.trouble = str(error)
+            self.mark = b"" if cache_of(node.value) is not None else digest_of_held(error.mark)
+            return
+        node.data, self.mark = {"held": content}, digest_of_held(content)

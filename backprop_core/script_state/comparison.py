@@ -10,12 +10,14 @@ from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.arrays import Reader, is_mutable, memory_of, view_of
 from backprop_core.script_state.baseline import BY_SLOT, Baseline, Known, Look, text_of
 from backprop_core.script_state.graph import Graph, Node
+from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.unkept import (
     Unkept,
+    cached,
     cannot_store,
     cut_short,
     hidden,
@@ -114,7 +116,7 @@ class Comparison:
     def _compare(self, node: Node, now: Look, made: set[str]) -> None:
         known = self._baseline.known.get(node.name)
         another = node.name in made
-        if node.kind is Kind.ELSEWHERE or (node.cold and not another):
+        if node.kind in (Kind.ELSEWHERE, Kind.HANDLE) or (node.cold and not another):
             return
         if node.kind is Kind.OPAQUE:
             arguments = arguments_of(node.value) if another or node.name in self._sticky else None
@@ -192,12 +194,15 @@ class Comparison:
         return any(node.path[:length] in self._instances for length in range(1, len(node.path)))
 
     def _store(self, node: Node, data: Any, another: bool) -> None:
+        if node.plan.text == "functools._lru_cache_wrapper":
+            self._found.unkept.append(cached(node.name))
+            return
         if node.trouble:
             self._found.unkept.append(cannot_store(node.name, node.plan.text, node.trouble))
             return
         if (
             another
-            and node.kind in _NEVER_MADE
+            and (node.kind in _NEVER_MADE or (node.kind is Kind.HELD and node.plan.text not in MADE_EMPTY))
             and node.name not in self._baseline.known
             and not self._is_made_again(node)
         ):

@@ -17,9 +17,23 @@ from backprop_core.script_state.attributes import (
     own_names,
     type_text,
 )
+from backprop_core.script_state.functions import defaults_of, function_behind, is_script_file
 from backprop_core.script_state.graph import Node
+from backprop_core.script_state.held_values import cache_of
 from backprop_core.script_state.kinds import MARSHALLED, VALUES, Kind
-from backprop_core.script_state.paths import ATTRIBUTE, CELL, KEY, KEY_AT, OF_CLASS, PART, VALUE_AT, Step
+from backprop_core.script_state.paths import (
+    ATTRIBUTE,
+    CACHED,
+    CELL,
+    DEFAULT,
+    FUNCTION,
+    KEY,
+    KEY_AT,
+    OF_CLASS,
+    PART,
+    VALUE_AT,
+    Step,
+)
 from backprop_core.script_state.values import STANDARD
 
 _TRIES: Final = 3
@@ -66,6 +80,8 @@ class Contents:
             Kind.CLASS: self._class,
             Kind.BOUND: self._bound,
             Kind.NAMESPACE: self._namespace,
+            Kind.RANDOM: self._random,
+            Kind.HELD: self._cached,
         }
 
     def fill(self, node: Node) -> None:
@@ -170,6 +186,12 @@ class Contents:
 
     def _closure(self, node: Node) -> Any:
         slots, place = {}, self._walk.place
+        for name, value in defaults_of(node.value).items():
+            if type(value) not in MARSHALLED:
+                place(node, value, (DEFAULT, name))  # it stays the same, and what is in it may change
+        if not is_script_file(node.value.__code__.co_filename):
+            place(node, vars(node.value)["__wrapped__"], (ATTRIBUTE, "__wrapped__"))
+            return {"slots": {}}
         for name, cell in zip(node.value.__code__.co_freevars, node.value.__closure__ or (), strict=True):
             try:
                 slots[name] = place(node, cell.cell_contents, (CELL, name))
@@ -181,15 +203,25 @@ class Contents:
 
     def _class(self, node: Node) -> Any:
         """Values alone: what has a `__get__` is asked by every access, and belongs to the code."""
-        place = self._walk.place
-        return {
-            "slots": {
-                name: place(node, value, (OF_CLASS, name))
-                for name, value in list(own_names(node.value).items())
-                if not _is_pythons(name)
-                and not any("__get__" in own_names(one) for one in classes_of(type(value)))
-            }
-        }
+        slots, place = {}, self._walk.place
+        for name, value in list(own_names(node.value).items()):
+            is_code = any("__get__" in own_names(one) for one in classes_of(type(value)))
+            if is_code and function_behind(value) is not value:
+                place(node, function_behind(value), (FUNCTION, name))
+            elif is_code:  # it stays the same, and what it holds may change
+                place(node, value, (OF_CLASS, name))
+            elif not _is_pythons(name):
+                slots[name] = place(node, value, (OF_CLASS, name))
+        return {"slots": slots}
+
+    def _random(self, node: Node) -> Any:
+        return self._instance(node) if node.plan.dictionary is not None else None
+
+    def _cached(self, node: Node) -> Any:
+        results = cache_of(node.value)
+        if results is not None:
+            self._walk.place(node, results, (CACHED, ""))
+        return None
 
     def _bound(self, node: Node) -> Any:
         names = _PARTS.get(type(node.value), ("__self__", "__name__"))

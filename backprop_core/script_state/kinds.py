@@ -6,7 +6,6 @@ import array
 import datetime
 import enum
 import functools
-import inspect
 import io
 import logging
 import random
@@ -22,6 +21,8 @@ from backprop_core.checkpoints.plain import PATHS
 from backprop_core.ports.framework import Framework
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
+from backprop_core.script_state.functions import CACHED, has_state, is_script_file
+from backprop_core.script_state.held_values import holds_value, threads_of_the_script
 from backprop_core.script_state.iterators import GENERATORS, ITERATORS, is_of_a_loader
 from backprop_core.script_state.values import BASES, STANDARD
 
@@ -58,6 +59,8 @@ class Kind(StrEnum):
     """Belongs to the process: a file, a thread, a logger, a function, a class. A new attempt has its own."""
     OPAQUE = "opaque"
     """Nothing can be seen of it from outside."""
+    HELD = "held"
+    """Holds a value where no attribute shows it: text in memory, a shared number, a buffer."""
     ELSEWHERE = "elsewhere"
     """The checkpoint has it already."""
 
@@ -92,6 +95,8 @@ _HANDLE_PACKAGES: Final = frozenset(
      "trackio", "visdom"}
 )  # fmt: skip
 _ARRAY_PACKAGES: Final = frozenset({"numpy", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes"})
+_QUEUES: Final = ("queue.Queue", "queue.LifoQueue", "queue.PriorityQueue")
+"""Values of the script's, as long as no other thread of its own is there to fill them."""
 _STANDARD_OBJECTS: Final = frozenset(
     {
         "argparse.Namespace",
@@ -100,6 +105,8 @@ _STANDARD_OBJECTS: Final = frozenset(
         "collections.UserList",
         "collections.ChainMap",
         "collections.UserString",
+        "_thread._local",
+        *_QUEUES,
     }
 )
 """Instances of the standard library that hold a script's values. All others hold resources of the process."""
@@ -150,7 +157,11 @@ class Kinds:
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = self._new(kind, value)
-        if plan.kind is Kind.HANDLE and kind is types.FunctionType and _has_state(value):
+        if plan.text in _QUEUES and threads_of_the_script(_is_of_the_script):
+            return Plan(Kind.HANDLE, text=plan.text)
+        if kind is CACHED and not has_state(getattr(value, "__wrapped__", None), cached=True):
+            return Plan(Kind.HANDLE, text=plan.text)
+        if plan.kind is Kind.HANDLE and kind is types.FunctionType and has_state(value):
             return _CLOSURE
         if kind is types.BuiltinMethodType and type(value.__self__) not in (types.ModuleType, type):  # type: ignore[attr-defined]
             return _BOUND
@@ -178,11 +189,13 @@ class Kinds:
             return Plan(Kind.VALUE, text=text)
         if self._iterators and (kind in ITERATORS or is_of_a_loader(kind)):
             return Plan(Kind.ITERATOR, text=text)
+        if kind in (types.MethodType, functools.partial):
+            return _BOUND
         return self._of_object(kind, value, text)
 
     def _of_object(self, kind: type, value: object, text: str) -> Plan:
-        if kind in (types.MethodType, functools.partial):
-            return _BOUND
+        if holds_value(kind):
+            return Plan(Kind.HELD, text=text)
         if issubclass(kind, (*_HANDLES, types.FunctionType)) or self._is_handle(kind, text):
             return Plan(Kind.HANDLE, text=text)
         if self.translator(value) is not None:
@@ -192,14 +205,16 @@ class Kinds:
         if issubclass(kind, BASES):
             return Plan(Kind.VALUE, text=text)
         if self._is_random(kind, value):
-            return Plan(Kind.RANDOM, text=text)
+            own = layout_of(kind)[0] if is_the_scripts(kind) else None
+            return Plan(Kind.RANDOM, None, own, (), text, _OF_RANDOM)
         return self._of_instance(kind, text)
 
     def _is_random(self, kind: type, value: object) -> bool:
         numpy = sys.modules.get("numpy")
         known: tuple[type, ...] = (random.Random,)
         if numpy is not None and hasattr(numpy, "random"):
-            known = (*known, numpy.random.Generator, numpy.random.RandomState)
+            known = (*known, numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator)
+            known = (*known, numpy.random.SeedSequence)
         if issubclass(kind, known):
             return True
         named = kind.__name__ == "Generator" and kind.__module__.startswith("torch")
@@ -209,6 +224,8 @@ class Kinds:
     def _is_handle(kind: type, text: str) -> bool:
         package = text.partition(".")[0]
         if package in _HANDLE_PACKAGES or text.startswith(_SUMMARY_WRITER):
+            return True
+        if issubclass(kind, random.SystemRandom):  # it draws from the operating system, and has no state
             return True
         if text in _STANDARD_OBJECTS or package in (
             "__main__",
@@ -239,32 +256,15 @@ def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:
     return Plan(container, base, dictionary, members, text)
 
 
+_OF_RANDOM: Final = frozenset({"gauss_next"})
 _CLOSURE: Final = Plan(Kind.CLOSURE, text="builtins.function")
 _BOUND: Final = Plan(Kind.BOUND, text="builtins.method")
 
 
-def _has_state(function: Any) -> bool:
-    """Whether a function is the script's and has variables of its own: from the function around it, or hung onto it."""
-    if not function.__closure__ and not function.__dict__:
-        return False
-    return is_script_file(function.__code__.co_filename)
-
-
-def is_script_file(path: str) -> bool:
-    """Whether a source file is the user's own, and neither of an installed package nor of Python."""
-    if "site-packages" in path or "dist-packages" in path or path.startswith("<frozen"):
-        return False
-    if (
-        path == "sys"
-    ):  # the call of the script by `backprop_startup.ending`, which warnings name as Python's own
-        return False
-    return not path.startswith(_LIBRARY)
-
-
-_LIBRARY: Final = (
-    inspect.__file__.rpartition("/")[0] + "/",
-    __file__.rpartition("/backprop_core/")[0] + "/backprop",
-)
+def _is_of_the_script(one: object) -> bool:
+    if isinstance(one, type):
+        return is_the_scripts(one)
+    return type(one) is types.FunctionType and is_script_file(one.__code__.co_filename)
 
 
 def is_the_scripts(kind: type) -> bool:

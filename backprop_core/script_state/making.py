@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from backprop_core.script_state.attributes import classes_of, own_names
+from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_the_scripts
 
 _EMPTY: Final[Mapping[str, Any]] = {
@@ -49,6 +50,8 @@ def empty(kind: Kind, data: Any, type_text: str) -> Any:
         return defaultdict(None)
     if type_text == "array.array":
         return array.array(data["code"])
+    if type_text in MADE_EMPTY:
+        return MADE_EMPTY[type_text]()
     if type_text in _EMPTY:
         return _EMPTY[type_text]()
     raise NotMadeError(f"a {type_text.rpartition('.')[2]} of the script's own would have to be made")

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from backprop_core.script_state.attributes import attribute_of, mapping_base, own_names
+from backprop_core.script_state.attributes import (
+    attribute_of,
+    mapping_base,
+    own_names,
+)
+from backprop_core.script_state.functions import defaults_of, function_behind
+from backprop_core.script_state.held_values import cache_of
 from backprop_core.script_state.namespace import Namespace
 
 Step: TypeAlias = tuple[str, Any]
@@ -30,6 +36,12 @@ PART: Final = "p"
 """What a method is bound to, or what a partial function has been given."""
 CELL: Final = "c"
 """A variable of the function around a function, by its name."""
+DEFAULT: Final = "d"
+"""What an argument of a function is where it is not given, by the argument's name."""
+FUNCTION: Final = "f"
+"""The function behind a method of a class, by the method's name."""
+CACHED: Final = "r"
+"""The results that a cached function keeps."""
 
 _MODULES = "._modules"
 _LONGEST_KEY: Final = 60
@@ -38,7 +50,9 @@ _LONGEST_KEY: Final = 60
 def name_behind(parent: str, step: Step) -> str:
     """The name of what lies behind `step`: `main.ema['w']`, `net.layers.0.seen`."""
     how, which = step
-    if how in (ATTRIBUTE, CELL, OF_CLASS, PART):
+    if how == CACHED:
+        return f"{parent}.cache"
+    if how in (ATTRIBUTE, CELL, OF_CLASS, PART, DEFAULT, FUNCTION):
         return f"{parent}.{which}"
     if how == KEY:
         if parent.endswith(_MODULES) and type(which) is str:  # as torch itself names a module's children
@@ -116,5 +130,8 @@ _BEHIND: Final[Mapping[str, Callable[[Any, Any], object]]] = {
     VALUE_AT: lambda value, index: next(islice(mapping_base(value).values(value), index, None)),
     OF_CLASS: lambda value, name: own_names(value)[name],
     PART: getattr,
+    DEFAULT: lambda value, name: defaults_of(value)[name],
+    FUNCTION: lambda value, name: function_behind(own_names(value)[name]),
+    CACHED: lambda value, which: cache_of(value),
     CELL: lambda value, name: value.__closure__[value.__code__.co_freevars.index(name)].cell_contents,
 }

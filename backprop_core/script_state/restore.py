@@ -13,7 +13,7 @@ from typing import Any
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.script_state import arrays, values
+from backprop_core.script_state import arrays, held_values, values
 from backprop_core.script_state.iterators import bring_to
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import (
@@ -169,6 +169,8 @@ class Restoring:
             if saved != here:
                 return f"it was {saved} and is {here}"
             return "" if arrays.is_mutable(entry.target) else "it cannot be written in place"
+        if entry.kind is Kind.HELD:
+            return held_values.unfit(entry.target, entry.data["held"])
         if entry.kind is Kind.DEQUE and entry.target.maxlen != entry.data["maxlen"]:
             return f"its maxlen was {entry.data['maxlen']} and is {entry.target.maxlen}"
         if entry.kind is Kind.RANDOM:
@@ -234,6 +236,11 @@ class Restoring:
             self._put(entry.name)
         elif entry.kind is Kind.RANDOM:
             track(entry.name, target, self._kinds.frameworks).restore(entry.data["state"])
+            if "slots" in entry.data:
+                self._write_slots(entry, target)
+            self._put(entry.name)
+        elif entry.kind is Kind.HELD:
+            held_values.put(target, entry.data["held"])
             self._put(entry.name)
         elif entry.kind is Kind.OPAQUE:
             self._put(entry.name)

@@ -100,15 +100,55 @@ class NumpyGeneratorTracked:
     value: Any
 
     def capture(self) -> object:
-        return copy.deepcopy(self.value.bit_generator.state)
+        return NumpyBitsTracked(self.value.bit_generator).capture()
 
     def mismatch(self, state: Any) -> str | None:
-        want = state.get("bit_generator")
-        have = self.value.bit_generator.state["bit_generator"]
+        return NumpyBitsTracked(self.value.bit_generator).mismatch(state)
+
+    def restore(self, state: Any) -> None:
+        NumpyBitsTracked(self.value.bit_generator).restore(state)
+
+
+@dataclass(frozen=True, slots=True)
+class NumpyBitsTracked:
+    """A `numpy.random.BitGenerator`, and how many children it has had (`Generator.spawn`)."""
+
+    value: Any
+
+    def capture(self) -> object:
+        state = copy.deepcopy(self.value.state)
+        spawned = getattr(self._seeds(), "n_children_spawned", 0)
+        return {**state, "spawned": spawned} if spawned else state
+
+    def _seeds(self) -> Any:
+        return getattr(self.value, "seed_seq", getattr(self.value, "_seed_seq", None))
+
+    def mismatch(self, state: Any) -> str | None:
+        want, have = state.get("bit_generator"), self.value.state["bit_generator"]
         return None if want == have else f"is a {want}, not a {have}"
 
     def restore(self, state: Any) -> None:
-        self.value.bit_generator.state = copy.deepcopy(state)
+        self.value.state = copy.deepcopy({key: one for key, one in state.items() if key != "spawned"})
+        if "spawned" in state:
+            NumpySeedsTracked(self._seeds()).restore(state)
+
+
+@dataclass(frozen=True, slots=True)
+class NumpySeedsTracked:
+    """A `numpy.random.SeedSequence`: which child comes next."""
+
+    value: Any
+
+    def capture(self) -> object:
+        return {"spawned": self.value.n_children_spawned}
+
+    def mismatch(self, state: Any) -> str | None:
+        return None if isinstance(state, dict) and "spawned" in state else "is no state of a SeedSequence"
+
+    def restore(self, state: Any) -> None:
+        missing = state["spawned"] - self.value.n_children_spawned
+        if missing > 0:
+            self.value.spawn(missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +234,10 @@ def _track_numpy(value: object) -> Tracked | None:
         return NumpyArrayTracked(value)
     if isinstance(value, numpy.random.Generator):
         return NumpyGeneratorTracked(value)
+    if isinstance(value, numpy.random.BitGenerator):
+        return NumpyBitsTracked(value)
+    if isinstance(value, numpy.random.SeedSequence):
+        return NumpySeedsTracked(value)
     return NumpyRandomStateTracked(value) if isinstance(value, numpy.random.RandomState) else None
 
 

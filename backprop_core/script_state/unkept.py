@@ -123,6 +123,18 @@ def unseen_model(name: str, kind: str) -> Unkept:
     )
 
 
+def cached(name: str) -> Unkept:
+    """A function that remembers what it gave, up to a number."""
+    return Unkept(
+        name,
+        "functools.lru_cache",
+        "a new process calls the function again",
+        "That is harmless where it gives the same for the same arguments. Where it does not, use functools.cache, which is "
+        "kept.",
+        certain=False,
+    )
+
+
 def part_of_a_graph(name: str, kind: str) -> Unkept:
     """A tensor that a backward pass may still go through."""
     return Unkept(

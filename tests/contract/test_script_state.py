@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from backprop_core.testing.state_contract import Form, Judged, copy_kinds, first_piece, judge
-from backprop_core.testing.state_kinds import arrays
+from backprop_core.testing.state_kinds import arrays, standard
 from backprop_core.testing.state_kinds.plain import KINDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
-NAMED = {name for name, kind in KINDS.items() if kind.named} | arrays.NAMED | {"loader_iterator"}
+NAMED = (
+    {name for name, kind in KINDS.items() if kind.named} | arrays.NAMED | standard.NAMED | {"loader_iterator"}
+)
 
 
 def _form(program: str, form: str, folder: Path, *options: str, **environment: str) -> Form:
@@ -62,6 +64,16 @@ def test_plain_loops(form: str, tmp_path: Path) -> None:
 def test_accelerate(form: str, tmp_path: Path) -> None:
     """The same loop, prepared by accelerate, whose loader fetches a batch ahead."""
     _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="accelerate"))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("form", ["explicit", "run"])
+@pytest.mark.parametrize("how", ["accumulate", "stateful", "stateful+accumulate", "seedable+accumulate"])
+def test_windows_and_loaders_of_accelerate(how: str, form: str, tmp_path: Path) -> None:
+    """Batches, losses, learning rates and accumulation windows to the end of every epoch, over stateful loaders, too."""
+    verdict = _judged("accelerated.py", form, tmp_path, CONTRACT_PREPARED=how)
+    assert not verdict.different, verdict.output
+    assert not verdict.named
 
 
 @pytest.mark.faults

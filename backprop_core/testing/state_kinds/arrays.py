@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import Any
 
 from .plain import StateKind, in_place, peeked
@@ -22,6 +23,16 @@ def numpy_kinds() -> dict[str, StateKind]:
         base = np.arange(6.0)
         return [base, base[2:4]]
 
+    def spawned(some: Any) -> None:
+        some[1] = some[0].spawn(1)[0].random()
+
+    def seeded(some: Any) -> None:
+        some[1] = int(some[0].spawn(1)[0].generate_state(1)[0])
+
+    def replay(some: Any) -> None:
+        row, number, score, _ = some[-1]
+        some.append((row * 1.1, np.int64(number + 1), np.float32(score + 0.5), bool(number % 2)))
+
     structured = [("a", "i4"), ("b", "f8")]
     return {
         "numpy_generator": StateKind(
@@ -33,6 +44,24 @@ def numpy_kinds() -> dict[str, StateKind]:
             lambda: np.random.RandomState(2),
             in_place(lambda some: some.rand()),
             lambda some: some.get_state(legacy=False),
+        ),
+        "children_of_generator": StateKind(
+            lambda: [np.random.default_rng(3), 0.0], in_place(spawned), lambda some: some[1]
+        ),
+        "children_of_seeds": StateKind(
+            lambda: [np.random.SeedSequence(3), 0], in_place(seeded), lambda some: some[1]
+        ),
+        "bit_generator": StateKind(
+            lambda: np.random.PCG64(3),
+            in_place(lambda some: np.random.Generator(some).random()),
+            lambda some: some.state,
+        ),
+        "replay_of_arrays": StateKind(
+            lambda: deque([(np.ones(3), np.int64(1), np.float32(0.5), False)], maxlen=4),
+            in_place(replay),
+            lambda some: [
+                (row.tobytes(), int(number), float(score), end) for row, number, score, end in some
+            ],
         ),
         "generators_in_dict": StateKind(
             lambda: {"a": [np.random.default_rng(5)]},
@@ -107,6 +136,22 @@ def torch_kinds() -> dict[str, StateKind]:
         base = torch.arange(6.0)
         return [base, base[2:4]]
 
+    def resize(some: Any) -> None:
+        some.resize_(some.numel() + 1)
+        some[-1] = some.numel()
+
+    def switch(some: Any) -> None:
+        some[1].momentum *= 0.9
+        some.train(not some.training)
+        some[0].bias.requires_grad_(some.training)
+        if "seen" not in dict(some.named_buffers()):
+            some.register_buffer("seen", torch.zeros(2))
+        some.seen += 0.5
+
+    def switches(some: Any) -> Any:
+        flags = [one.training for one in some.modules()], [one.requires_grad for one in some.parameters()]
+        return *flags, some[1].momentum, numbers(some.seen)
+
     return {
         "torch_generator": StateKind(
             lambda: torch.Generator().manual_seed(3),
@@ -128,6 +173,8 @@ def torch_kinds() -> dict[str, StateKind]:
         "tensor_viewed": StateKind(
             viewed, in_place(lambda some: some[1].add_(some[0][3] / 9)), lambda some: numbers(some[0])
         ),
+        "tensor_resized": StateKind(lambda: torch.ones(1), in_place(resize), numbers),
+        "switches_of_module": StateKind(module, in_place(switch), switches),
         "tensors_in_list": StateKind(
             list,
             in_place(lambda some: some.append(torch.ones(2) * len(some))),

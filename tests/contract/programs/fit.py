@@ -8,11 +8,13 @@ import lightning.pytorch as pl
 import torch
 from state_kinds import arrays, torch_data
 from state_kinds.plain import KINDS, Held, begin_epoch, change, fill
+from state_kinds.standard import STANDARD
 from state_kinds.trace import note
 
 FORM = sys.argv[1]
 ALL = {
     **KINDS,
+    **STANDARD,
     **arrays.numpy_kinds(),
     **arrays.torch_kinds(),
     **arrays.torchmetrics_kinds(),

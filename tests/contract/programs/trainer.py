@@ -9,12 +9,14 @@ import torch
 import transformers
 from state_kinds import arrays, torch_data
 from state_kinds.plain import KINDS, Held, begin_epoch, change, fill
+from state_kinds.standard import STANDARD
 from state_kinds.trace import note
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 FORM = sys.argv[1]
 ALL = {
     **KINDS,
+    **STANDARD,
     **arrays.numpy_kinds(),
     **arrays.torch_kinds(),
     **arrays.torchmetrics_kinds(),

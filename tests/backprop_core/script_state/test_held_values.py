@@ -1,0 +1,145 @@
+"""Values in functions and in objects of the standard library, which no attribute shows."""
+
+from __future__ import annotations
+
+import io
+import queue
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backprop_core.script_state.namespace import DictNamespace
+from backprop_core.script_state.state import ScriptState
+from backprop_core.testing.state_contract import copy_kinds
+
+STEPS = 3
+
+
+@pytest.fixture
+def scripts_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tells the kinds anew each time it is called, as the modules of a script in a new process do."""
+    copy_kinds(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "state_kinds"]:
+            del sys.modules[name]
+
+    def fresh() -> ModuleType:
+        forget()
+        import importlib
+
+        return importlib.import_module("state_kinds.standard")
+
+    yield fresh
+    forget()
+
+
+class Process:
+    """One of the script's processes, with one object that holds every kind."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.kinds = module, module.STANDARD
+        self.held = SimpleNamespace(**{name: kind.make() for name, kind in self.kinds.items()})
+        self.state = ScriptState([("held", self.held), DictNamespace(vars(module), "module")])
+        self.state.baseline()
+
+    def step(self) -> None:
+        for name, kind in self.kinds.items():
+            setattr(self.held, name, kind.change(getattr(self.held, name)))
+
+    def shown(self) -> dict[str, str]:
+        return {name: repr(kind.look(getattr(self.held, name))) for name, kind in self.kinds.items()}
+
+
+def test_each_is_the_same_or_named(scripts_kinds: Any) -> None:
+    """What a new process shows, at once and a step later; what differs was named, and nothing else was."""
+    first = Process(scripts_kinds())
+    for _ in range(STEPS):
+        first.step()
+    saved, now = first.state.changed(), first.shown()
+    named = {one.name.split(".")[1].partition("[")[0] for one in first.state.unkept()}
+    first.step()
+    second = Process(scripts_kinds())
+    restored = second.state.restore(saved)
+    assert not restored.missing
+    unkept = second.module.NAMED
+    assert {name for name, one in second.shown().items() if one != now[name]} <= unkept
+    second.step()
+    then = first.shown()
+    assert {name for name, one in second.shown().items() if one != then[name]} <= unkept
+    assert named == unkept - {"cached_bounded"} | {"drawn_bounded"}
+
+
+def test_nothing_is_stored_of_what_has_not_changed(scripts_kinds: Any) -> None:
+    """To look at them changes none of them. Generators are always stored."""
+    process = Process(scripts_kinds())
+    before = process.shown()
+    nodes = process.state.changed()["nodes"]
+    assert {node["kind"] for node in nodes} == {"random"}
+    assert not process.state.unkept()
+    assert process.shown() == before
+
+
+def test_a_queue_that_a_thread_fills_is_the_attempts_own() -> None:
+    """What it holds comes again from the thread of the new process; without the thread it is the script's."""
+    work: queue.Queue[int] = queue.Queue(2)
+    state = ScriptState([("work", work)])
+    state.baseline()
+    work.put(1)
+    assert [node["name"] for node in state.changed()["nodes"]] == ["work", "work.queue"]
+    release = threading.Event()
+
+    def fill() -> None:
+        work.put(2)
+        release.wait()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        assert state.changed()["nodes"] == []
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_text_that_is_new_is_made_anew() -> None:
+    """A buffer that did not exist at the first boundary."""
+    first, second = SimpleNamespace(log=None), SimpleNamespace(log=None)
+    states = [ScriptState([("held", one)]) for one in (first, second)]
+    for state in states:
+        state.baseline()
+    first.log = io.StringIO()
+    first.log.write("ab")
+    assert not states[1].restore(states[0].changed()).missing
+    assert (second.log.getvalue(), second.log.tell()) == ("ab", 2)
+
+
+def test_a_buffer_that_was_closed_is_left_alone() -> None:
+    """In either process."""
+    first, second = io.BytesIO(b"a"), io.BytesIO(b"a")
+    states = [ScriptState([("some", one)]) for one in (first, second)]
+    for state in states:
+        state.baseline()
+    first.close()
+    assert not states[1].restore(states[0].changed()).missing
+    assert second.getvalue() == b"a"
+
+
+def test_a_table_whose_cells_change_is_named() -> None:
+    """pandas keeps them where no attribute leads."""
+    frame_class = type("DataFrame", (), {"__module__": "pandas"})
+    table = frame_class()
+    table._mgr = SimpleNamespace(blocks=(SimpleNamespace(values=np.zeros((2, 3))),))
+    state = ScriptState([("table", table)])
+    state.baseline()
+    state.changed()
+    assert not state.unkept()
+    table._mgr.blocks[0].values[1, 1] = 7
+    state.changed()
+    assert [one.name for one in state.unkept()] == ["table"]
