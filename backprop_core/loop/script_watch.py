@@ -133,7 +133,7 @@ def notebooks_own(values: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _script_modules() -> list[ModuleType]:
-    """`__main__` and the modules that lie beside it."""
+    """`__main__` and the modules that lie beside it, or below the working directory."""
     main = sys.modules.get("__main__")
     path = None if main is None else vars(main).get("__file__")
     if main is None or not isinstance(path, str) or not is_script_file(path):
@@ -141,11 +141,22 @@ def _script_modules() -> list[ModuleType]:
     return [main, *_modules_beside(path).look()[:_MOST_MODULES]]
 
 
-class _ModulesBeside:
-    """The modules that lie beside a script. Each is judged once: a program has thousands, and this is asked at each copy."""
+_NEVER_THE_SCRIPTS = frozenset(
+    {"__main__", "__mp_main__", "torch", "torchvision", "torchaudio", "torchmetrics", "lightning", "pytorch_lightning",
+     "transformers", "accelerate", "datasets", "diffusers", "peft", "trl", "timm", "keras", "tensorflow", "jax",
+     "flax", "optax", "numpy", "scipy", "sklearn", "pandas"}
+)  # fmt: skip
+"""Frameworks, which people also have as a folder of sources below their own."""
+
+
+class ModulesBeside:
+    """The modules that lie beside a script, or below the directory that it was started in, `python scripts/train.py`.
+    Each is judged once: a program has thousands, and this is asked at each copy.
+    """
 
     def __init__(self, script: str) -> None:
-        self._folder = str(Path(script).resolve().parent) + "/"
+        folders = {Path(script).resolve().parent, Path.cwd().resolve()}
+        self._folders = tuple(f"{folder}/" for folder in folders if folder != folder.parent)
         self._judged: Mapping[str, object] = {}
         self._beside: set[str] = set()
 
@@ -155,7 +166,7 @@ class _ModulesBeside:
         for name, module in modules.items():
             if judged.get(name) is not module:
                 beside.discard(name)
-                if name not in ("__main__", "__mp_main__") and self._lies_here(module):
+                if name.partition(".")[0] not in _NEVER_THE_SCRIPTS and self._lies_here(module):
                     beside.add(name)
         self._judged = modules
         return [module for name, module in modules.items() if name in beside] if beside else []
@@ -164,12 +175,12 @@ class _ModulesBeside:
         if type(module) is not ModuleType:
             return False
         path = vars(module).get("__file__")
-        return isinstance(path, str) and path.startswith(self._folder) and is_script_file(path)
+        return isinstance(path, str) and path.startswith(self._folders) and is_script_file(path)
 
 
 @cache
-def _modules_beside(script: str) -> _ModulesBeside:
-    return _ModulesBeside(script)
+def _modules_beside(script: str) -> ModulesBeside:
+    return ModulesBeside(script)
 
 
 class CountedScriptWatch(ScriptWatch):

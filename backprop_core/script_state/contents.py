@@ -38,6 +38,7 @@ from backprop_core.script_state.values import STANDARD
 
 _TRIES: Final = 3
 _PARTS: Final = {functools.partial: ("func", "args", "keywords"), types.MethodType: ("__self__", "__func__")}
+_PYTHONS: Final = (types.GetSetDescriptorType, types.MemberDescriptorType)
 COLD_FROM: Final = 5_000
 """A collection of so many objects is compared by which objects they are, as long as it is the same."""
 
@@ -205,12 +206,14 @@ class Contents:
         """Values alone: what has a `__get__` is asked by every access, and belongs to the code."""
         slots, place = {}, self._walk.place
         for name, value in list(own_names(node.value).items()):
-            is_code = any("__get__" in own_names(one) for one in classes_of(type(value)))
-            if is_code and function_behind(value) is not value:
-                place(node, function_behind(value), (FUNCTION, name))
-            elif is_code:  # it stays the same, and what it holds may change
-                place(node, value, (OF_CLASS, name))
-            elif not _is_pythons(name):
+            function = function_behind(value)
+            if type(function) is types.FunctionType:
+                place(node, function, (FUNCTION, name))  # it stays the same, and what it keeps may change
+            elif _is_pythons(name) or type(value) in _PYTHONS:
+                continue
+            elif any("__get__" in own_names(one) for one in classes_of(type(value))):
+                place(node, value, (OF_CLASS, name))  # such a descriptor, too
+            else:
                 slots[name] = place(node, value, (OF_CLASS, name))
         return {"slots": slots}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import random
 import sys
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from backprop_core.errors import StateMismatchError
-from backprop_core.loop.script_watch import script_namespaces
+from backprop_core.loop.script_watch import ModulesBeside, script_namespaces
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, InstanceNamespace
 from backprop_core.script_state.state import Restored, ScriptState, names_in
 from tests.backprop_core.script_state.graphs import through_a_file
@@ -392,3 +393,18 @@ def test_the_call_of_the_main_script_is_none_of_its_frames() -> None:
     exec(compile("exec(code, names)", "sys", "exec"), {"__name__": "ours", "code": script, "names": names})
     assert "main" in found
     assert "ours" not in found
+
+
+def test_a_package_below_the_working_directory_is_the_scripts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python scripts/train.py` with a package that lies beside the folder of the script."""
+    (tmp_path / "counts_of_mine.py").write_text("steps = 0")
+    (tmp_path / "scripts").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("counts_of_mine")
+    monkeypatch.setitem(sys.modules, "counts_of_mine", module)
+    assert ModulesBeside(str(tmp_path / "scripts/train.py")).look() == [module]
+    monkeypatch.chdir("/")
+    assert not ModulesBeside(str(tmp_path / "scripts/train.py")).look()
