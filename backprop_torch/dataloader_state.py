@@ -160,18 +160,21 @@ def _restore_premade(loader: Any, premade: Any) -> None:
         loader.state_dict()
 
 
+def _restore_workers(loader: Any, *, kept: bool) -> None:
+    if kept:
+        _make_workers_that_stay(loader)
+    elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
+        loader._iterator._shutdown_workers()
+        loader._iterator = None
+
+
 def restore_start(
     loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: PassPosition
 ) -> None:
     """Make the next iterator of `loader` begin as the pass did whose position this is."""
     _restore_premade(loader, start.premade)
-    if start.premade is not None:
-        pass
-    elif start.workers_kept:
-        _make_workers_that_stay(loader)
-    elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
-        loader._iterator._shutdown_workers()
-        loader._iterator = None
+    if start.premade is None:
+        _restore_workers(loader, kept=start.workers_kept)
     told = _told_of_epochs(loader)
     if isinstance(start.sampler_epoch, int) and told is not None:
         told.set_epoch(start.sampler_epoch)

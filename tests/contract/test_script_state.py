@@ -42,6 +42,16 @@ def _form(program: str, form: str, folder: Path, *options: str, **environment: s
     return Form(begin, resume, plain, own | environment)
 
 
+def _told(form: Form, *, begin: str, resume: str) -> Form:
+    """The same with other arguments on a resume. `backprop resume` runs what was run."""
+    return Form(
+        [*form.begin, *begin.split()],
+        [*form.resume, *resume.split()],
+        [*form.whole, *resume.split()],
+        form.environment,
+    )
+
+
 def _judged(program: str, form: str, folder: Path, **environment: str) -> Judged:
     return judge(_form(program, form, folder, **environment), folder)
 
@@ -73,6 +83,17 @@ def test_windows_and_loaders_of_accelerate(how: str, form: str, tmp_path: Path) 
     """Batches, losses, learning rates and accumulation windows to the end of every epoch, over stateful loaders, too."""
     verdict = _judged("accelerated.py", form, tmp_path, CONTRACT_PREPARED=how)
     assert not verdict.different, verdict.output
+    assert not verdict.named
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", ["plain", "lightning", "transformers"])
+def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Path) -> None:
+    """A training that was to have two epochs has four when it is resumed with that argument, as if it always had."""
+    form = _form("longer.py", "explicit", tmp_path)
+    verdict = judge(_told(form, begin=f"{program} 2", resume=f"{program} 4"), tmp_path, cuts=(4,))
+    assert verdict.steps == (13, 13), verdict.output
+    assert verdict.different == {"epochs": 1}, verdict.output
     assert not verdict.named
 
 
