@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from backprop_core.quick_dataclass import dataclass
+
+_MOST_IN_A_LINE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,13 @@ def together(found: Iterable[Unkept], more: Iterable[Unkept]) -> list[Unkept]:
 def _last(name: str) -> str:
     word = name.rpartition(".")[2]
     return word if word.isidentifier() else "state"
+
+
+def in_one_line(found: Sequence[Unkept]) -> str:
+    """Names and types alone, of so many that a person reads."""
+    names = [f"`{one.name}` ({one.type.rpartition('.')[2]})" for one in found[:_MOST_IN_A_LINE]]
+    more = len(found) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def new_instance(name: str, kind: str) -> Unkept:

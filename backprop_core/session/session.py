@@ -23,7 +23,7 @@ from backprop_core.errors import UnkeptStateError
 from backprop_core.events.kinds import SessionWithdrawn
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, in_one_line
 from backprop_core.session import attach_rules
 from backprop_core.session.conduct import Conduct
 from backprop_core.session.enrolment import Enrolment
@@ -342,7 +342,7 @@ class Session:
         for one in unkept[:_MOST_NAMED]:
             self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
-            self.messages.say_once(f"More cannot be kept: {_MOST_NAMED} are listed.", "warning")
+            self.messages.say_once(f"More cannot be kept: {in_one_line(unkept[_MOST_NAMED:])}.", "warning")
         self._first_unkept = unkept[0] if unkept else None
 
     def _insist(self) -> None:

@@ -18,7 +18,9 @@ from backprop_core.quick_dataclass import dataclass
 from backprop_core.testing.state_kinds import trace
 
 _KINDS = Path(__file__).parent / "state_kinds"
-_NAMED = re.compile(r"`([^`]+)` \(([^)]*)\) changes during training and cannot be kept")
+_NAMED = re.compile(r"`([^`]+)` \(([^)]*)\) (?:changes|may change) during training and cannot be kept")
+_MORE_NAMED = re.compile(r"More cannot be kept: (.*)")
+_NAME = re.compile(r"`([^`]+)` \(")
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,13 @@ def judge(form: Form, folder: Path, cuts: Sequence[int] = (4, 9), timeout_s: flo
             verdict.same.append(kind)
         else:
             verdict.different[kind] = first + 1
-    verdict.named = [name for out in verdict.output for name, _ in _NAMED.findall(out)]
+    verdict.named = [name for out in verdict.output for name in _names_in(out)]
     return verdict
+
+
+def _names_in(output: str) -> list[str]:
+    more = [name for line in _MORE_NAMED.findall(output) for name in _NAME.findall(line)]
+    return [name for name, _ in _NAMED.findall(output)] + more
 
 
 def first_piece(

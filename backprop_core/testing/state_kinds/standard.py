@@ -118,7 +118,7 @@ def drawn(index: int) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def drawn_bounded(index: int) -> float:
+def cached_bounded(index: int) -> float:
     return _source.random()
 
 
@@ -214,7 +214,7 @@ STANDARD: dict[str, StateKind] = {
     "default_argument": StateKind(lambda: 0, lambda some: some + remembers()),
     "state_of_methods": StateKind(Methods, in_place(lambda some: some.step()), lambda some: some.total),
     "cached": StateKind(list, _again(drawn)),
-    "cached_bounded": StateKind(list, _again(drawn_bounded), named=True),
+    "cached_bounded": StateKind(list, _again(cached_bounded), named=True),
     "queue": StateKind(lambda: _filled(queue.Queue()), in_place(_turn), _of_queue),
     "last_in_first_out": StateKind(lambda: _filled(queue.LifoQueue()), in_place(_turn), _of_queue),
     "priority_queue": StateKind(lambda: _filled(queue.PriorityQueue()), in_place(_turn), _of_queue),

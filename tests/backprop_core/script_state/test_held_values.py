@@ -73,7 +73,7 @@ def test_each_is_the_same_or_named(scripts_kinds: Any) -> None:
     second.step()
     then = first.shown()
     assert {name for name, one in second.shown().items() if one != then[name]} <= unkept
-    assert named == unkept - {"cached_bounded"} | {"drawn_bounded"}
+    assert named == unkept
 
 
 def test_nothing_is_stored_of_what_has_not_changed(scripts_kinds: Any) -> None:
