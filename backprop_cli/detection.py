@@ -139,10 +139,10 @@ def _expected(detected: Detected) -> str:
             f"outside. {SAVE_ITSELF}"
         )
     if detected.unread:
-        return f"{detected.unread} was not read; a line will say what is attached when training begins."
+        return f"{detected.unread} was not read; backprop attaches when training begins."
     if detected.framework is None:
-        return "no framework found: the script is governed from outside, unless a line says that a training was attached."
-    return f"{detected.framework} expected ({detected.because}); a line will say what is attached when training begins."
+        return "no framework found; backprop attaches if a loop trains. Otherwise the script is only stopped in time."
+    return f"{detected.framework} expected ({detected.because}); backprop attaches when training begins."
 
 
 def script_file(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Path | None:

@@ -55,7 +55,7 @@ class Notices:
             governor.steering.end_for(answer.notice)
         elif answer is not None and answer.trouble and not self._troubled:
             self._troubled = True
-            self._say(f"{answer.trouble} No notice was heard; it is asked again.")
+            self._say(f"{answer.trouble} No notice was received; it will be asked again.")
         end = None if self._scheduler is None else self._scheduler.take()
         if end is not None and self._has_moved(end):
             self._job = end

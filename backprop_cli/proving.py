@@ -187,7 +187,7 @@ def _what_is_refused(runs: ProofRuns, first: Done) -> tuple[str, str]:
     if not calls:
         return "", ""
     if reproducible(first.streams, third.streams)[1] is None:
-        return "", f"With {calls} it gave what the first run gave."
+        return "", f"With {calls} it matches the first run."
     return "", f"With {calls} nothing was refused: the cause lies elsewhere."
 
 

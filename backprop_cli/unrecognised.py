@@ -66,6 +66,6 @@ class Unrecognised:
             return ""
         return (
             f"In {duration_text(now - self._began)} no training was recognised in this script ({KINDS}), and no checkpoint "
-            "of its own. If it still prepares, a line will say when backprop attaches to its training. If it trains "
+            "of its own. If it is still preparing, a line will say when backprop attaches to its training. If it trains "
             f"already, {self._at_stake}. {SAVE_ITSELF}"
         )

@@ -51,7 +51,7 @@ class KerasTranslator:
             import tensorflow as tf
 
             return tf.constant(array)
-        raise ValueError(f"{tag!r} is nothing that Keras' backends can build")
+        raise ValueError(f"{tag!r} cannot be built by Keras' backends")
 
     def allocate(self, nbytes: int) -> memoryview:
         return self._numpy.allocate(nbytes)

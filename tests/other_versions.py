@@ -97,7 +97,7 @@ def assert_left_alone(one: Mapping[str, Any], name: str) -> None:
     assert len(one["said"]) == 1, one["said"]
     assert "is not supported" in one["said"][0]
     assert name in one["said"][0]
-    assert "The script goes on, governed from outside." in one["said"][0]
+    assert "The script continues, governed from outside." in one["said"][0]
 
 
 def assert_stepped_aside(told: Mapping[str, Any], declared: Sequence[str], framework: str) -> None:

@@ -106,7 +106,7 @@ def _from_live_memory(plan: ArrayFile) -> Callable[[], Iterator[memoryview]]:
             yield from plan.chunks()
         except OSError as error:
             raise ChangedMeanwhileError(
-                "The memory of an array that had not been copied was given back before it was read."
+                "The memory of an array that had not been copied was freed before it was read."
             ) from error
 
     return chunks

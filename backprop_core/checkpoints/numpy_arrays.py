@@ -76,7 +76,7 @@ class NumpyTranslator:
                 np.frombuffer(bytes.fromhex(str(meta["hex"])), dtype)[0] if dtype.itemsize else dtype.type()
             )
         if tag != "ndarray":
-            raise ValueError(f"{tag!r} is nothing that numpy can build")
+            raise ValueError(f"{tag!r} cannot be built by numpy")
         lengths = meta["shape"]
         if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
             raise ValueError("the shape of an array is a list of lengths")

@@ -47,7 +47,7 @@ _REASONS = {
     EndCause.WARNED: "backprop was sent a warning signal",
     EndCause.HANGUP: "The terminal was closed",
     EndCause.MEMORY: "Memory was running out",
-    EndCause.NOTICE: "This machine is taken away",
+    EndCause.NOTICE: "The cloud is reclaiming this machine",
 }
 
 

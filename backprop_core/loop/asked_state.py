@@ -70,7 +70,7 @@ class AskedState:
                 if not trouble and (record := self._asked.known(value)) is not None and record.asks:
                     found.append({"name": name, **self.state_of(value)})
             except Exception as error:  # a generator of a kind nobody has seen is no reason to save nothing
-                trouble = f"it cannot be looked into ({type(error).__name__}: {error})"
+                trouble = f"it cannot be inspected ({type(error).__name__}: {error})"
             if trouble:
                 self.unkept.append(_unkept(name, value, trouble))
         return found

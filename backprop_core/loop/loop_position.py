@@ -226,7 +226,7 @@ def place_in_batches(saved: SavedFrame, batch_size: int | None, length: int | No
         where = (
             "in the middle of one" if saved.midway else f"after {samples} samples, which is inside a batch"
         )
-        raise PlaceMismatch(f"{change}; it stands {where}")
+        raise PlaceMismatch(f"{change}; its position is {where}")
     return (
         samples // batch_size,
         f"{change}; the pass continues after the {samples} samples that were trained",

@@ -24,7 +24,7 @@ def check_places(parts: Any) -> None:
         there = _place(part)
         if there != first:
             raise UnsavableStateError(
-                f"Process {rank} stands {_in_words(there)}, and the first {_in_words(first)}: not saved."
+                f"Process {rank} is {_in_words(there)}, and the first process is {_in_words(first)}: not saved."
             )
 
 

@@ -19,7 +19,7 @@ class LoopRestorer:
         searched: what training uses has been looked for.
         awaited: the checkpoint was made in a later training of the process, this one counted from 0; what comes
             before it runs again first, without checkpoints. None: nothing is awaited.
-        behind_first_step: the objects came back behind the first step, which had no effect.
+        behind_first_step: the objects came back after the first step, which had no effect.
         goes_on: the interrupted pass, or step, is under way again.
         counters: what the script counts itself has come back.
     """

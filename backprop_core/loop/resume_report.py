@@ -47,10 +47,10 @@ def pass_sentence(given: Given) -> str:
 def _objects(given: Given) -> str:
     names = list(given.objects)
     if not names:
-        return "Of the objects of this loop none came back"
+        return "None of this loop's objects were restored"
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    when = " behind the first step, which had no effect" if given.late else ""
-    return f"The state of {listed} came back{when}"
+    when = " after the first step, which had no effect" if given.late else ""
+    return f"The state of {listed} was restored{when}"
 
 
 def _place(given: Given) -> str:

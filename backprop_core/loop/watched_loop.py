@@ -12,7 +12,7 @@ from backprop_core.loop.resume_report import Given, pass_sentence, resume_senten
 from backprop_core.ports.unmodified_loop import ResumePoint
 
 _PLACE_LOST = (
-    "The data was gone over fewer times before the training than when the checkpoint was made, and with several processes "
+    "Fewer passes over the data came before the training than when the checkpoint was made, and with several processes "
     "no step can be undone: the interrupted epoch starts over, so some of its samples come again."
 )
 

@@ -100,8 +100,8 @@ def ask(source: str) -> SpotAnswer:
         when = cloud.notice(_fetch_from(address))
     except (OSError, HTTPException, ValueError) as error:
         why = str(error) or type(error).__name__
-        return SpotAnswer(trouble=f"{cloud.title}'s metadata service at {address} gives no answer: {why}.")
-    return SpotAnswer(notice=f"{cloud.title} takes this machine away {when}." if when else "")
+        return SpotAnswer(trouble=f"{cloud.title}'s metadata service at {address} does not answer: {why}.")
+    return SpotAnswer(notice=f"{cloud.title} will reclaim this machine {when}." if when else "")
 
 
 def _fetch_from(address: str) -> Fetch:

@@ -84,7 +84,7 @@ def _reason(pid: int, finished: Line) -> str:
     if not finished:
         return f"Its process ({pid}) ended without recording why: it was killed, or the machine went down."
     said = f"{str(finished.get('outcome'))[:40]}: {str(finished.get('reason'))[:200]}".rstrip(".: ")
-    return f"Nothing recorded its end (was the governor killed?); its last word was {said}."
+    return f"Nothing recorded its end (was the governor killed?); its last record is {said}."
 
 
 def _last_sign_wall(folder: Path) -> float | None:

@@ -194,9 +194,9 @@ def cannot_be_saved(names: Sequence[str], kind: str) -> None:
 
 
 def give_up(framework: str, error: BaseException) -> None:
-    """One line about what kept backprop from attaching itself; the script goes on, governed from outside."""
+    """One line about what kept backprop from attaching itself; the script continues, governed from outside."""
     again = os.environ.get(contract.RESUME) == "1"
-    how = "starts from scratch, its checkpoints are left as they are" if again else "goes on"
+    how = "starts from scratch (its checkpoints are left as they are)" if again else "continues"
     _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
     _tell_proof(f"backprop could not attach to {framework}", error)
 

@@ -66,7 +66,7 @@ def test_what_was_not_read_is_not_called_a_script_without_a_framework(tmp_path: 
         (ScriptKind.PROGRAM, ["./train.sh", "--fast"]),
     ):
         line = described(kind, detect(kind, command, tmp_path), "auto", sys.executable)
-        assert line == f"{command[0]} was not read; a line will say what is attached when training begins."
+        assert line == f"{command[0]} was not read; backprop attaches when training begins."
 
 
 def test_a_script_that_asks_for_a_box_itself_is_noticed(tmp_path: Path) -> None:

@@ -94,13 +94,13 @@ AZURE_NOTICE = (_EVENTS, json.dumps({"Events": [_OTHERS, _OURS]}))
 @pytest.mark.parametrize(
     ("cloud", "metadata", "notice", "said"),
     [
-        ("aws", AWS, AWS_NOTICE, "AWS takes this machine away at 2026-11-29T17:02:00Z."),
-        ("gcp", GCP, GCP_NOTICE, "Google Cloud takes this machine away within 30 s."),
+        ("aws", AWS, AWS_NOTICE, "AWS will reclaim this machine at 2026-11-29T17:02:00Z."),
+        ("gcp", GCP, GCP_NOTICE, "Google Cloud will reclaim this machine within 30 s."),
         (
             "azure",
             AZURE,
             AZURE_NOTICE,
-            "Azure takes this machine away not before Sun, 29 Nov 2026 17:02:00 GMT.",
+            "Azure will reclaim this machine not before Sun, 29 Nov 2026 17:02:00 GMT.",
         ),
     ],
 )
@@ -118,7 +118,7 @@ def test_what_is_no_answer_is_trouble_and_never_a_notice(body: str) -> None:
     """A captive portal, a proxy or a broken service neither ends a training nor raises."""
     with served(Metadata({_EVENTS: body})) as service:
         assert not spot.ask(f"azure={service.address}").notice
-    assert "gives no answer" in spot.ask(f"azure={service.address}").trouble  # it is gone now
+    assert "does not answer" in spot.ask(f"azure={service.address}").trouble  # it is gone now
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_a_notice_means_save_and_end_and_no_further_box(backprop: CommandLine) -
         wait_for(lambda: (backprop.folder / "trains").exists() and service.asked)
         service.answers[GCP_NOTICE[0]] = GCP_NOTICE[1]
         _, err = run.communicate(timeout=120)
-    assert err.count("Google Cloud takes this machine away within 30 s. Asked the script to save") == 1, err
+    assert err.count("Google Cloud will reclaim this machine within 30 s. Asked the script to save") == 1, err
     record = backprop.record("s")
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["preempted"]
-    assert "Google Cloud takes this machine away" in record["attempts"][0]["reason"]
+    assert "Google Cloud will reclaim this machine" in record["attempts"][0]["reason"]
     assert record["last_step"] > 0
     assert run.returncode == 124
 
@@ -154,7 +154,7 @@ def test_a_service_that_does_not_answer_is_said_once(backprop: CommandLine) -> N
     backprop.script("import time; time.sleep(1)")
     ran = backprop("run", "train.py", "--watch-spot", "aws=http://127.0.0.1:9", "--run-id", "s")
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr.count("AWS's metadata service at http://127.0.0.1:9 gives no answer") == 1
+    assert ran.stderr.count("AWS's metadata service at http://127.0.0.1:9 does not answer") == 1
 
 
 def _squeue(backprop: CommandLine) -> Path:

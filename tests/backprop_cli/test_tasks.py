@@ -116,7 +116,7 @@ def test_a_notice_to_a_follower_reaches_its_script(step: Step) -> None:
     statuses, said = step.ends()
     assert ended.read_text() == "signal"
     assert statuses == [0, 0], said
-    assert "task 1: Google Cloud takes this machine away within 30 s." in said[1]
+    assert "task 1: Google Cloud will reclaim this machine within 30 s." in said[1]
 
 
 def test_a_task_with_a_run_of_its_own_does_not_follow(step: Step) -> None:

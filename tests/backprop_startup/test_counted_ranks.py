@@ -54,8 +54,8 @@ def test_ranks_in_different_loops_are_not_saved() -> None:
 
     check_places([part(5, "train.py:8", "train.py:9"), part(5, "train.py:8", "train.py:9")])
     with pytest.raises(
-        UnsavableStateError, match=r"Process 1 stands at step 5 in the loop at train\.py:20, and the first"
+        UnsavableStateError, match=r"Process 1 is at step 5 in the loop at train\.py:20, and the first"
     ):
         check_places([part(5, "train.py:8"), part(5, "train.py:20")])
-    with pytest.raises(UnsavableStateError, match="Process 1 stands at step 6 outside all loops"):
+    with pytest.raises(UnsavableStateError, match="Process 1 is at step 6 outside all loops"):
         check_places([part(5, "train.py:8"), part(6)])

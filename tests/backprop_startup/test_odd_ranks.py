@@ -42,7 +42,7 @@ def test_both_ranks_train_to_their_end(backprop: CommandLine, kind: str, said: s
     assert said in done.stderr
     withdrawn = [event for event in events(backprop, run) if event["kind"] == "session_withdrawn"]
     assert bool(withdrawn) is (kind != "part_of_one_rank")
-    assert done.stderr.count("goes on, governed from outside") == len(withdrawn)
+    assert done.stderr.count("continues, governed from outside") == len(withdrawn)
 
 
 @pytest.mark.faults

@@ -14,7 +14,7 @@ GIVEN = Given(["model", "optimizer", "scheduler"], late=False, place=ResumePoint
 
 IN_PASS = "the interrupted pass over the data continues after its first 12 batches"
 BATCHES = "for epoch in box.epochs(N): and for batch in box.batches(loader):"
-ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the script's own counters start over. "
+ALL = f"The state of model, optimizer and scheduler was restored; {IN_PASS}; the script's own counters start over. "
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ ALL = f"The state of model, optimizer and scheduler came back; {IN_PASS}; the sc
             f"inside of 'with backprop.timebox() as box:' and in place of the loop: {BATCHES}",
             "box.steps",
         ),
-        (replace(GIVEN, objects=["model"]), "The state of model came back; ", "model, "),
-        (replace(GIVEN, objects=[]), "Of the objects of this loop none came back", "The state of"),
-        (replace(GIVEN, late=True), "came back behind the first step, which had no effect", "none came back"),
+        (replace(GIVEN, objects=["model"]), "The state of model was restored; ", "model, "),
+        (replace(GIVEN, objects=[]), "None of this loop's objects were restored", "The state of"),
+        (replace(GIVEN, late=True), "was restored after the first step, which had no effect", "None of"),
         (replace(GIVEN, place=ResumePoint.NEXT_PASS), "the data continues with the next pass", "interrupted"),
         (replace(GIVEN, place=ResumePoint.AWAITED), "has not started again so far", "goes on"),
         (replace(GIVEN, place=ResumePoint.UNKNOWN), "its data starts over", "pass over the data"),
