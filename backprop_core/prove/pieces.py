@@ -87,6 +87,8 @@ class Digests:
         }
         for name, one in tracked.items():
             state = one.capture()
+            if state is None:  # a package that has none, or is not there
+                continue
             parts = state if isinstance(state, Mapping) and name in _IN_PARTS else {"": state}
             for part, held in parts.items():
                 digest = self._joined(digest for _, digest in self.leaves(held, ""))

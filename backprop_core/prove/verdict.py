@@ -157,14 +157,17 @@ def unkept_in(streams: Sequence[Stream]) -> list[str]:
     return list(found.values())
 
 
+_MAY_FOLLOW = "First mend what is not kept (below): this may follow from it."
+
+
 def mend_of_unkept(name: str, streams: Sequence[Stream]) -> str:
-    """What to do about the piece `name` where it is, or lies in, something that is in no checkpoint; else empty."""
+    """What to do about the piece `name` where it is, lies in, or may follow from something in no checkpoint; else empty."""
     for stream in streams:
         for unkept, what_to_do in stream.what_to_do.items():
             known = readable(unkept).removesuffix("[...]")
             if name == known or name.startswith((f"{known}.", f"{known}[")):
                 return what_to_do
-    return ""
+    return _MAY_FOLLOW if any(stream.what_to_do for stream in streams) else ""
 
 
 def without_effect(compared: Compared, whole: Stream) -> list[str]:
