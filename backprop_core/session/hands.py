@@ -111,7 +111,7 @@ class SessionHands:
         began = self.now()
         try:
             states = session.training_state.states(), session.checkpoint_facts(reason)
-            session.saver.gathered_s = self.now() - began
+            session.saver.gathered(self.now() - began)
             return states
         except BackpropError:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _LAST = (SaveReason.DEADLINE, SaveReason.PREEMPTED)
 """Saves that are in a hurry: older checkpoints are cleared away by the next attempt instead."""
 
+_GATHERINGS = 6
 _MOSTLY = 0.9
 _READ_BYTES_PER_S = 4e9
 """How fast memory is read, roughly."""
@@ -37,8 +39,6 @@ class Saver:
         state_bytes: bytes of the last snapshot; 0 before the first.
         copy_s: seconds the last copy into the reused buffers took.
         read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
-        gathered_s: seconds that asking training for its state took, before a save or copy is given it. A walk over a data
-            set of many objects may take longer than to write the state, and a save at the deadline needs both.
         notes: sentences for the user, to be taken out when they are told.
         survivor: where copies lie that survive this process; None where nobody else would hold them.
     """
@@ -56,7 +56,7 @@ class Saver:
         self.state_bytes = 0
         self.copy_s = 0.0
         self.read_behind_s = 0.0
-        self.gathered_s = 0.0
+        self._gathered_s: deque[float] = deque(maxlen=_GATHERINGS)
         self._before_s = 0.0
         self._clock = clock
         self._forecast = forecast
@@ -73,6 +73,18 @@ class Saver:
     def busy(self) -> bool:
         """A background save is in flight."""
         return self._writer.busy
+
+    def gathered(self, seconds: float) -> None:
+        """Asking training for its state took so long, before a save or copy was given it.
+
+        A walk over a data set of many objects may take longer than writing the state; a save at the deadline needs both.
+        """
+        self._gathered_s.append(seconds)
+
+    @property
+    def _gathering_s(self) -> float:
+        """The longest lately: a busy machine makes one of them twice as long as the next."""
+        return max(self._gathered_s, default=0.0)
 
     def take(self, states: Mapping[str, object]) -> Snapshot:
         """Take the states apart without copying them.
@@ -168,7 +180,7 @@ class Saver:
         left = sum(state.left_nbytes for state in staged.objects.values())
         self.read_behind_s = left / _READ_BYTES_PER_S
         made_of_files = any(state.raw for state in staged.objects.values())
-        self._before_s = self.gathered_s
+        self._before_s = self._gathering_s
         self._before_s += (
             self.copy_s if made_of_files else 0.0
         )  # a save at once makes the file's bytes itself
@@ -186,7 +198,7 @@ class Saver:
         snapshot = self.take(states)
         info = self.store.commit(snapshot, facts, retain=facts.reason not in _LAST)
         end = self._clock.monotonic()
-        self._observe(info, end - began + self.gathered_s)
+        self._observe(info, end - began + self._gathering_s)
         self.newest = info
         return info
 
