@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -82,6 +83,23 @@ def test_accelerate(form: str, tmp_path: Path) -> None:
 def test_windows_and_loaders_of_accelerate(how: str, form: str, tmp_path: Path) -> None:
     """Batches, losses, learning rates and accumulation windows to the end of every epoch, over stateful loaders, too."""
     verdict = _judged("accelerated.py", form, tmp_path, CONTRACT_PREPARED=how)
+    assert not verdict.different, verdict.output
+    assert not verdict.named
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("how", "form"),
+    [
+        *itertools.product(
+            ["ahead", "window", "ahead+window", "threaded", "ahead+threaded"], ["explicit", "run"]
+        ),
+        ("prefetcher", "run"),
+    ],
+)
+def test_what_reads_ahead_gives_again_what_was_not_trained(how: str, form: str, tmp_path: Path) -> None:
+    """One object around another, a thread, three batches in hand: each batch is trained once, and in its place."""
+    verdict = _judged("prefetched.py", form, tmp_path, CONTRACT_PREPARED=how)
     assert not verdict.different, verdict.output
     assert not verdict.named
 
