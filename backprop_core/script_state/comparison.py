@@ -23,10 +23,13 @@ from backprop_core.script_state.unkept import (
     hidden,
     moved,
     new_instance,
+    own_place,
     replaced,
 )
 
 _COLLECTIONS: Final = (Kind.LIST, Kind.DICT, Kind.SET, Kind.DEQUE, Kind.BYTES)
+_KEEPS_ITS_PLACE: Final = "torchdata.nodes."
+"""A loop counts what such a loader has given, and the loader does, too."""
 _NEVER_MADE: Final = (*BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR)
 """Kinds of which nothing is made anew: that would be to run the script's code."""
 _VARIABLE: Final = 2
@@ -196,6 +199,9 @@ class Comparison:
     def _store(self, node: Node, data: Any, another: bool) -> None:
         if node.plan.text == "functools._lru_cache_wrapper":
             self._found.unkept.append(cached(node.name))
+            return
+        if node.plan.text.startswith(_KEEPS_ITS_PLACE):
+            self._found.unkept.append(own_place(node.name, node.plan.text))
             return
         if node.trouble:
             self._found.unkept.append(cannot_store(node.name, node.plan.text, node.trouble))

@@ -132,6 +132,16 @@ def unseen_model(name: str, kind: str) -> Unkept:
     )
 
 
+def own_place(name: str, kind: str) -> Unkept:
+    """A loader of a package that goes on by itself from a state that it is given."""
+    return Unkept(
+        name,
+        kind,
+        "it keeps its place itself, beside the loop that counts its batches",
+        "Read from a torch DataLoader or a StatefulDataLoader, which go on at their batch.",
+    )
+
+
 def cached(name: str) -> Unkept:
     """A function that remembers what it gave, up to a number."""
     return Unkept(
