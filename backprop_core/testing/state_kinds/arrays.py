@@ -144,13 +144,10 @@ def torch_kinds() -> dict[str, StateKind]:
         some[1].momentum *= 0.9
         some.train(not some.training)
         some[0].bias.requires_grad_(some.training)
-        if "seen" not in dict(some.named_buffers()):
-            some.register_buffer("seen", torch.zeros(2))
-        some.seen += 0.5
 
     def switches(some: Any) -> Any:
         flags = [one.training for one in some.modules()], [one.requires_grad for one in some.parameters()]
-        return *flags, some[1].momentum, numbers(some.seen)
+        return *flags, some[1].momentum
 
     return {
         "torch_generator": StateKind(

@@ -204,6 +204,12 @@ def _of_queue(some: Any) -> Any:
 
 _variable: contextvars.ContextVar[int] = contextvars.ContextVar("steps", default=0)
 
+OF_GLOBALS: dict[str, StateKind] = {
+    "default_argument": StateKind(lambda: 0, lambda some: some + remembers()),
+    "cached": StateKind(list, _again(drawn)),
+    "cached_bounded": StateKind(list, _again(cached_bounded), named=True),
+}  # fmt: skip
+"""What functions of a module keep, which are reached where globals are looked at."""
 STANDARD: dict[str, StateKind] = {
     "slots_inherited": StateKind(
         Derived, in_place(lambda some: some.grow()), lambda some: (some.shown(), some.second)
@@ -211,10 +217,7 @@ STANDARD: dict[str, StateKind] = {
     "descriptor": StateKind(
         Described, in_place(lambda some: setattr(some, "field", some.field * 1.5 % 7)), lambda some: some.field
     ),
-    "default_argument": StateKind(lambda: 0, lambda some: some + remembers()),
     "state_of_methods": StateKind(Methods, in_place(lambda some: some.step()), lambda some: some.total),
-    "cached": StateKind(list, _again(drawn)),
-    "cached_bounded": StateKind(list, _again(cached_bounded), named=True),
     "queue": StateKind(lambda: _filled(queue.Queue()), in_place(_turn), _of_queue),
     "last_in_first_out": StateKind(lambda: _filled(queue.LifoQueue()), in_place(_turn), _of_queue),
     "priority_queue": StateKind(lambda: _filled(queue.PriorityQueue()), in_place(_turn), _of_queue),

@@ -44,7 +44,7 @@ class Process:
     """One of the script's processes, with one object that holds every kind."""
 
     def __init__(self, module: Any) -> None:
-        self.module, self.kinds = module, module.STANDARD
+        self.module, self.kinds = module, {**module.STANDARD, **module.OF_GLOBALS}
         self.held = SimpleNamespace(**{name: kind.make() for name, kind in self.kinds.items()})
         self.state = ScriptState([("held", self.held), DictNamespace(vars(module), "module")])
         self.state.baseline()

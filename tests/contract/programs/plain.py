@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from state_kinds import arrays, torch_data
 from state_kinds.plain import KINDS, Held, begin_epoch, change, fill
-from state_kinds.standard import STANDARD
+from state_kinds.standard import OF_GLOBALS, STANDARD
 from state_kinds.trace import note
 
 FORM, PREPARED = sys.argv[1], os.environ.get("CONTRACT_PREPARED")
 ALL = {
     **KINDS,
     **STANDARD,
+    **OF_GLOBALS,
     **arrays.numpy_kinds(),
     **arrays.torch_kinds(),
     **arrays.torchmetrics_kinds(),
