@@ -29,10 +29,10 @@ class PlainDecoder:
         if isinstance(node, list):
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
-            return node
+            return _name(node)
         kind = node.get(KIND)
         if kind is None:
-            return {_key(key): self.decode(item) for key, item in node.items()}
+            return {_name(key): self.decode(item) for key, item in node.items()}
         build = _BUILDERS.get(kind) if isinstance(kind, str) else None
         return self._foreign(node) if build is None else build(self, node)
 
@@ -44,15 +44,15 @@ class PlainDecoder:
         """Put the decoded pairs of a mapping into `target`; a key that comes twice is an error."""
         pairs = node["items"]
         for key, value in pairs:
-            target[_key(self.decode(key))] = self.decode(value)
+            target[self.decode(key)] = self.decode(value)
         if len(target) != len(pairs):
             raise ValueError("a key comes twice in a mapping")
         return target
 
 
-def _key(key: Any) -> Any:
-    """A name that stands in source text is one object for all of a process: what pickles it writes it once."""
-    return sys.intern(key) if type(key) is str and key.isidentifier() else key
+def _name(value: Any) -> Any:
+    """A string that looks like a name is one object for all of a process, as in source text: pickle writes it once."""
+    return sys.intern(value) if type(value) is str and value.isidentifier() else value
 
 
 def _build_float(bits: str) -> float:

@@ -281,6 +281,7 @@ def vm_flags(view: memoryview) -> list[str]:
 
 
 def test_a_file_that_a_script_pickles_has_the_same_bytes_behind_a_resume() -> None:
-    """A name that is a key in two dictionaries is one object in source text, and pickled once: a restored one is it, too."""
-    defaults, groups = {"weight_decay": 0.1}, [{"lr": 0.5, "weight_decay": 0.1}]
+    """A name that comes twice is one object in source text, and pickled once: restored ones are it, too."""
+    defaults = {"weight_decay": 0.1}
+    groups = [{"lr": 0.5, "max_lr": 1.0, "weight_decay": 0.1, "phases": ["max_lr"]}, OrderedDict(lr=1)]
     assert pickle.dumps([round_trip(groups), defaults]) == pickle.dumps([groups, defaults])
