@@ -116,6 +116,13 @@ def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Pa
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("form", ["explicit", "run"])
+def test_fabric(form: str, tmp_path: Path) -> None:
+    """The same loop, with model, optimizer and loader set up by Fabric, whose loader counts its passes."""
+    _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="fabric"))
+
+
+@pytest.mark.faults
 def test_lightning(tmp_path: Path) -> None:
     """Attributes of the module, a DataModule, a callback and what these hold; the loader's parts."""
     _check(_judged("fit.py", "callback", tmp_path))
