@@ -77,7 +77,9 @@ def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
         if kind.__module__.startswith("torch.distributed.") and not issubclass(
             kind, nn.Module | torch.Tensor
         ):
-            return True  # meshes, groups, and what fully_shard hangs on a module: each process makes its own
+            # Meshes, groups, and what fully_shard hangs on a module: each process makes its own. What averages models and
+            # compresses gradients has counts and tensors that last.
+            return not kind.__module__.startswith("torch.distributed.algorithms.")
         return (
             issubclass(kind, _BaseDataLoaderIter) or type(value) is torch.utils.data._utils.worker.WorkerInfo
         )

@@ -17,6 +17,7 @@ from backprop_core.script_state.making import arguments_of, can_be_made
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.unkept import (
     Unkept,
+    by_bucket,
     cached,
     cannot_store,
     cut_short,
@@ -30,6 +31,8 @@ from backprop_core.script_state.unkept import (
 _COLLECTIONS: Final = (Kind.LIST, Kind.DICT, Kind.SET, Kind.DEQUE, Kind.BYTES)
 _KEEPS_ITS_PLACE: Final = "torchdata.nodes."
 """A loop counts what such a loader has given, and the loader does, too."""
+_BY_BUCKET: Final = "torch.distributed.algorithms.ddp_comm_hooks."
+"""Put back, what such a hook remembers met other buckets: a resume with it differed as well."""
 _NEVER_MADE: Final = (*BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR)
 """Kinds of which nothing is made anew: that would be to run the script's code."""
 _VARIABLE: Final = 2
@@ -197,11 +200,9 @@ class Comparison:
         return any(node.path[:length] in self._instances for length in range(1, len(node.path)))
 
     def _store(self, node: Node, data: Any, another: bool) -> None:
-        if node.plan.text == "functools._lru_cache_wrapper":
-            self._found.unkept.append(cached(node.name))
-            return
-        if node.plan.text.startswith(_KEEPS_ITS_PLACE):
-            self._found.unkept.append(own_place(node.name, node.plan.text))
+        never = _of_a_type_that_is_never_kept(node.name, node.plan.text)
+        if never is not None:
+            self._found.unkept.append(never)
             return
         if node.trouble:
             self._found.unkept.append(cannot_store(node.name, node.plan.text, node.trouble))
@@ -268,3 +269,11 @@ def references_in(written: Any) -> Iterable[str]:
             yield written["ref"]
         for member in written.get("tuple", ()):
             yield from references_in(member)
+
+
+def _of_a_type_that_is_never_kept(name: str, kind: str) -> Unkept | None:
+    if kind == "functools._lru_cache_wrapper":
+        return cached(name)
+    if kind.startswith(_BY_BUCKET):
+        return by_bucket(name, kind)
+    return own_place(name, kind) if kind.startswith(_KEEPS_ITS_PLACE) else None

@@ -161,3 +161,24 @@ def test_a_loader_that_keeps_its_place_itself_is_named() -> None:
     loader.given = 3
     assert not state.changed()["nodes"]
     assert [one.name for one in state.unkept()] == ["loader"]
+
+
+def test_what_a_communication_hook_remembers_is_named() -> None:
+    """PowerSGD's errors belong to the buckets of one process; how often models were averaged belongs to the run."""
+    from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState
+    from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+
+    from backprop_torch.framework import TorchFramework
+
+    torch = TorchFramework()
+    hook, averager = PowerSGDState(process_group=None), PeriodicModelAverager.__new__(PeriodicModelAverager)
+    averager.step = 0
+    state = ScriptState(
+        [("hook", hook), ("averager", averager)], frameworks=[torch], tracked_elsewhere=torch.stored_with({})
+    )
+    state.baseline()
+    hook.iter, averager.step = 1, 1
+    names = [node["name"] for node in state.changed()["nodes"]]
+    assert "averager" in names
+    assert "hook" not in names
+    assert [one.name for one in state.unkept()] == ["hook"]
