@@ -238,16 +238,19 @@ class Loops:
         if frame.counts and loop_state.cursor.frames[-2].kind == "box":
             loop_state.steps_planned = count
         cursor, now, pending = loop_state.cursor, self._clock.monotonic, 0
-        again = entry.saved is not None and entry.saved.again
         try:
+            if entry.saved is not None and entry.saved.again and frame.index < count:
+                frame.index += 1
+                yield frame.index - 1
+                if cursor.unsettled:
+                    self._moved_on(frame)
+                self._restorer.arrive()
+                return
             for step in range(frame.index, count):
                 frame.index = step + 1
                 yield step
                 if cursor.unsettled:
                     self._moved_on(frame)
-                if again:
-                    self._restorer.arrive()
-                    return
                 if frame.counts:
                     pending += 1
                     loop_state.step += 1
