@@ -25,6 +25,7 @@ from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
+from backprop_torch.pruned import prune_again, pruned_in
 from backprop_torch.ranks import TorchRanks
 from backprop_torch.rng_state import Randomness
 
@@ -180,6 +181,9 @@ class LightningState:
             "random": self.randomness.randomness(),
             "loaders": loaders,
             "module": rest,
+            "pruned": pruned_in(
+                module
+            ),  # Lightning's `ModelPruning` saves pruned weights as if that were for good
             "logged": logging_state.capture(trainer),
             "trainer": self._loose_ends(),
             "script": self.script.capture(),
@@ -238,6 +242,8 @@ class LightningState:
         trainer, ends = self.trainer, saved["trainer"]
         val_loop = trainer.fit_loop.epoch_loop.val_loop
         arrange_again(trainer)
+        pruned = saved.get("pruned", {})
+        prune_again(trainer.lightning_module, pruned)
         ModuleRest(trainer.lightning_module).restore(saved["module"])
         for loader, had in zip(_flattened(val_loop._combined_loader), ends["val_kept_workers"], strict=False):
             if had and not _has_workers(loader):
@@ -251,12 +257,21 @@ class LightningState:
         if ends["since_val_s"] is not None:
             trainer._last_val_time = self._clock.monotonic() - ends["since_val_s"]
         logging_state.restore(trainer, saved["logged"])
-        for one in self.script.restore(saved.get("script")):
+        for one in self.script.restore(self._without_pruned(saved.get("script"), pruned)):
             self.warn(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
         if self.loaders is not None and saved["loaders"] is not None:
             self.loaders.put_rest(saved["loaders"])
         if saved["random"] is not None:
             self.randomness.set_randomness(saved["random"])
+
+    def _without_pruned(self, script: Any, pruned: Mapping[str, Any]) -> Any:
+        """The script's state without the parameters and buffers of pruned parts, which have come back already."""
+        if not pruned or not isinstance(script, Mapping):
+            return script
+        root = type(self.trainer.lightning_module).__name__
+        owners = {".".join([root, *path.split(".")[:-1]]) for path in pruned}
+        done = {f"{owner}.{what}" for owner in owners for what in ("_parameters", "_buffers")}
+        return {**script, "nodes": [node for node in script.get("nodes", ()) if node["name"] not in done]}
 
 
 def _flattened(combined: Any) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
@@ -27,3 +29,31 @@ def hook_again(value: object) -> None:
         method._tensor_name = name
         setattr(module, name, method.apply_mask(module))
         module.register_forward_pre_hook(method)
+
+
+def pruned_in(module: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
+    """By the path of each pruned tensor: what is under the mask (`orig`), and the `mask`."""
+    found = {}
+    for path, part in module.named_modules():
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                name: str = hook._tensor_name
+                orig, mask = part._parameters.get(f"{name}_orig"), part._buffers.get(f"{name}_mask")
+                if orig is not None and mask is not None:
+                    found[f"{path}.{name}" if path else name] = {"orig": orig.detach(), "mask": mask}
+    return found
+
+
+def prune_again(module: nn.Module, pruned: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    """Prune what was pruned, the very parameters that an optimizer holds; what is pruned already stays as it is."""
+    for path, tensors in pruned.items():
+        owner, _, name = path.rpartition(".")
+        part = module.get_submodule(owner)
+        parameter = part._parameters.pop(name, None)
+        if parameter is None:
+            continue
+        with torch.no_grad():
+            parameter.copy_(tensors["orig"])
+        part.register_parameter(f"{name}_orig", parameter)
+        part.register_buffer(f"{name}_mask", tensors["mask"].to(parameter))
+        hook_again(part)

@@ -444,6 +444,19 @@ def averaged() -> Any:
 
 
 @recipe
+def pruned() -> Any:
+    """More is pruned at the end of each epoch; the checkpoint of Lightning has it as weights that are pruned for good."""
+    net = Net()
+    pruning = callbacks.ModelPruning(
+        "l1_unstructured",
+        parameters_to_prune=[(net.net[4], "weight")],
+        amount=0.3,
+        use_lottery_ticket_hypothesis=False,
+    )
+    return basic(net, callbacks=[pruning])
+
+
+@recipe
 def swa() -> Any:
     return basic(
         Net("sgd"), max_epochs=5, callbacks=[callbacks.StochasticWeightAveraging(0.02, swa_epoch_start=2)]
