@@ -1,4 +1,5 @@
-"""What a Lightning script's own classes change while they train: attributes of the module, the DataModule and the callbacks.
+"""What a Lightning script changes while it trains: attributes of the module, the DataModule and the callbacks, its globals,
+and the locals of its functions around `fit`.
 
 `on_train_epoch_start` is not called for an epoch that is resumed: what it makes comes back with the rest.
 """
@@ -9,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.loop.trainer_frames import TrainerFrames
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
 from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
 
 _PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")
-
+_CALLS_FUNCTIONS = "LambdaCallback"
+_FIT = TrainerFrames(("lightning.pytorch.trainer.", "pytorch_lightning.trainer."), "fit")
 
 _INTERNAL = frozenset(
     {"_trainer", "_fabric", "_fabric_optimizers", "_current_fx_name", "_metric_attributes", "_compiler_ctx",
@@ -27,12 +30,14 @@ class _LightningFramework(TorchFramework):
     """torch's, without what Lightning keeps on its modules for itself."""
 
     def script_parts(self, kind: type) -> frozenset[str] | None:
+        if kind.__name__ == _CALLS_FUNCTIONS and kind.__module__.partition(".")[0] in _PACKAGES:
+            return frozenset()  # its `state_dict` knows nothing of the functions
         parts = super().script_parts(kind)
         return None if parts is None else parts | _INTERNAL
 
 
 class LightningScriptWatch(ObjectWatch):
-    """The state of one fit's own classes."""
+    """The state of the script around one fit."""
 
     def __init__(self, trainer: Any, translators: Sequence[Translator]) -> None:
         self._trainer = trainer
@@ -49,7 +54,7 @@ class LightningScriptWatch(ObjectWatch):
         if data is not None:
             roots.append((type(data).__name__, data))
         roots += callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
-        return roots
+        return [*roots, *_FIT.namespaces()]
 
     def _loaders(self) -> frozenset[int]:
         trainer = self._trainer
@@ -68,9 +73,9 @@ class LightningScriptWatch(ObjectWatch):
 
     def _is_stored(self, value: object) -> bool:
         """Whether Lightning's own checkpoint has it, or it is Lightning's: the Trainer, its loops, its loggers."""
-        return self._stored(value) or is_lightnings(value)
+        return value is self._trainer or self._stored(value) or is_lightnings(value)
 
 
 def is_lightnings(value: object) -> bool:
-    """Whether it is a part of Lightning."""
-    return package_of(value) in _PACKAGES
+    """Whether it is a part of Lightning, and not the one callback that calls functions of the script's."""
+    return package_of(value) in _PACKAGES and type(value).__name__ != _CALLS_FUNCTIONS

@@ -152,6 +152,8 @@ class TrainPatches:
 
     def _batches_fetched(self, *args: Any, **kwargs: Any) -> Any:
         """A stop signal to the whole process group kills the loader's workers, too: that is a stop, and no error."""
+        if not self._train_state.batch:  # every callback has heard that the epoch begins
+            self.faults.run(self._train_state.script.note_touched)
         try:
             return self._get_batch_samples(*args, **kwargs)
         except (RuntimeError, OSError, EOFError) as error:

@@ -1,4 +1,5 @@
-"""What a script's own classes change while a Trainer trains: a Trainer of its own, callbacks, the model.
+"""What a script changes while a Trainer trains: attributes of a Trainer of its own, callbacks and the model, its globals,
+and the locals of its functions around `train`.
 
 Beside these the step by which accelerate counts its accumulation windows, which no checkpoint of its own holds.
 """
@@ -12,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.loop.trainer_frames import TrainerFrames
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.namespace import InstanceNamespace
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
@@ -19,6 +21,7 @@ from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
 
 _PACKAGES = frozenset({"transformers", "accelerate", "tokenizers"})
+_TRAIN = TrainerFrames(("transformers.trainer",), "train")
 _STORED = frozenset(
     {"state", "control", "callback_handler", "model", "model_wrapped", "optimizer", "lr_scheduler", "accelerator", "args",
      "_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos",
@@ -29,7 +32,7 @@ _STORED = frozenset(
 
 
 class TrainerScriptWatch(ObjectWatch):
-    """The state of one training's own classes.
+    """The state of the script around one training.
 
     Attributes:
         of_loader: tells what is kept with the loader, by identity: a pass begins with the state of its beginning, so this is
@@ -54,6 +57,7 @@ class TrainerScriptWatch(ObjectWatch):
             ("model", trainer.model),
             *callbacks_by_name(trainer.callback_handler.callbacks, lambda one: not is_theirs(one)),
             InstanceNamespace(accelerator, "accelerator", skip=others),
+            *_TRAIN.namespaces(),
         ]
 
     def _look_again(self) -> None:
@@ -66,6 +70,8 @@ class TrainerScriptWatch(ObjectWatch):
     def _is_stored(self, value: object) -> bool:
         """Whether the checkpoint has it in other ways, or it is a part of transformers and no state of the script's."""
         trainer = self._trainer
+        if value is trainer:  # a root, without what is Trainer's own
+            return True
         if (
             value is trainer.data_collator or value is trainer.train_dataset
         ):  # kept with the loader, batch for batch

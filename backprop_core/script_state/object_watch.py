@@ -58,6 +58,14 @@ class ObjectWatch:
         self._refresh()
         return copied(self.state.changed())
 
+    def note_touched(self) -> None:
+        """What has changed by now is in every later checkpoint, though it may be what it was again: a hook that a resumed
+        process runs once more has touched it.
+        """
+        if self.state.has_baseline:
+            self._refresh()
+            self.state.changed()
+
     def restore(self, saved: Any) -> list[Missing]:
         """Put back what `capture` gave; what could not be. Earlier versions stored nothing of it."""
         if not isinstance(saved, Mapping):

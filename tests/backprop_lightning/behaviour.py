@@ -32,6 +32,7 @@ from tests.backprop_lightning.cutting import strike
 from tests.backprop_lightning.recipes import Net, callbacks, loader, pl, validation
 from tests.backprop_lightning.witness import Striking, WitnessLogger
 from tests.backprop_torch.cutting import LeapingClock, digest, seed
+from tests.noted import Noted
 
 Case = Callable[[Path], Any]
 CASES: dict[str, Case] = {}
@@ -55,7 +56,7 @@ class Diary(pl.Callback):  # type: ignore[misc,name-defined]
         return object.__getattribute__(self, name)
 
 
-_BEGINS: list[int] = []
+_BEGINS = Noted()
 """At which steps fits of this process began: what a hook holds itself would come back from the checkpoint."""
 
 

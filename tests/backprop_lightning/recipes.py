@@ -19,6 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from tests.noted import Noted
+
 PACKAGE = os.environ.get("LIGHTNING_PACKAGE", "pytorch_lightning")
 pl = import_module(PACKAGE)
 callbacks = import_module(f"{PACKAGE}.callbacks")
@@ -27,7 +29,7 @@ MixedPrecision = import_module(f"{PACKAGE}.plugins.precision").MixedPrecision
 
 Recipe = Callable[[], tuple[Any, dict[str, Any], dict[str, Any]]]
 RECIPES: dict[str, Recipe] = {}
-SEEN: list[Any] = []
+SEEN = Noted()
 """Which samples training has seen, in order."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.backprop_lightning.cutting import strike
 from tests.backprop_lightning.recipes import PACKAGE, pl
+from tests.noted import Noted
 from tests.striking import Strikes
 
 Logger = import_module(f"{PACKAGE}.loggers.logger").Logger
@@ -17,8 +18,13 @@ class WitnessLogger(Logger):  # type: ignore[misc,valid-type]
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[Any] = []
+        self._seen = Noted()
         self.ended: list[str] = []
+
+    @property
+    def seen(self) -> list[Any]:
+        """What this process has logged."""
+        return list(self._seen)
 
     @property
     def name(self) -> str:
@@ -31,7 +37,7 @@ class WitnessLogger(Logger):  # type: ignore[misc,valid-type]
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.seen.append([step, dict(sorted(metrics.items()))])
+        self._seen.append([step, dict(sorted(metrics.items()))])
 
     def finalize(self, status: str) -> None:
         self.ended.append(status)

@@ -26,11 +26,13 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
+from tests.noted import Noted
+
 Recipe = Callable[[], Trainer]
 RECIPES: dict[str, Recipe] = {}
-SEEN: list[Any] = []
+SEEN = Noted()
 """Which samples the model has been given to train, in order."""
-LOADED: list[int] = []
+LOADED = Noted()
 """Which samples were loaded, in order, where this process loads them."""
 
 WORDS, LENGTH = 24, 8

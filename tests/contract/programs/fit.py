@@ -1,4 +1,4 @@
-"""Lightning's Trainer: state in attributes of the module, a DataModule, callbacks and the loader."""
+"""Lightning's Trainer: state in attributes of the module, a DataModule, callbacks and the loader, in globals and locals."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from state_kinds import arrays, torch_data
 from state_kinds.plain import KINDS, Held, begin_epoch, change, fill
 from state_kinds.standard import STANDARD
@@ -21,7 +22,8 @@ ALL = {
     **arrays.loader_kinds(),
 }
 NAMES = list(ALL)
-OF_MODULE, OF_HELD, OF_CALLBACK, OF_DATA = (NAMES[start::4] for start in range(4))
+OF_MODULE, OF_HELD, OF_CALLBACK, OF_DATA, OF_SCRIPT = (NAMES[start::5] for start in range(5))
+SCRIPT = sys.modules["__main__"]
 pl.seed_everything(0 if FORM == "run" else int(os.environ["CONTRACT_SEED"]))
 
 
@@ -73,10 +75,12 @@ class Notes(pl.Callback):
 
     def on_train_epoch_start(self, *_: Any) -> None:
         begin_epoch(self, ALL, OF_CALLBACK)
+        begin_epoch(SCRIPT, ALL, OF_SCRIPT)
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         seen = {**change(module, ALL, OF_MODULE), **change(module.held, ALL, OF_HELD)}
         seen |= {**change(self, ALL, OF_CALLBACK), **change(trainer.datamodule, ALL, OF_DATA)}
+        seen |= change(SCRIPT, ALL, OF_SCRIPT)
         note(
             {
                 **seen,
@@ -84,13 +88,39 @@ class Notes(pl.Callback):
                 "weights": repr([p.tolist() for p in module.body.parameters()]),
                 "outputs": repr(torch.stack(module.outputs).tolist()),
                 "values": repr(module.values),
+                "local": os.environ["LOCALS"],
+                "closure": os.environ["CLOSURE"],
                 "logged": repr(sorted((k, float(v)) for k, v in trainer.callback_metrics.items())),
             }
         )
 
 
+def counting() -> Any:
+    """A hook that keeps its number in variables that no running function has."""
+    count = 0
+
+    def one_more(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        os.environ["CLOSURE"] = repr(count)
+
+    return one_more
+
+
 def train() -> None:
-    callbacks: list[Any] = [Notes()]
+    curve, steps = [0.5], 0
+
+    def one_more(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+        curve.append(curve[-1] * 1.25 % 7 + steps)
+        os.environ["LOCALS"] = repr((steps, curve))
+
+    fill(SCRIPT, ALL, OF_SCRIPT)
+    callbacks: list[Any] = [
+        LambdaCallback(on_train_batch_start=one_more, on_before_backward=counting()),
+        Notes(),
+    ]
     if FORM == "callback" and os.environ["CONTRACT_RUN"] != "whole":
         from backprop_lightning import BackpropCallback
 
@@ -104,7 +134,7 @@ def train() -> None:
     net = Net()
     trainer = pl.Trainer(max_epochs=3, accelerator="cpu", callbacks=callbacks, **quiet)
     trainer.fit(net, datamodule=Data())
-    if len(callbacks) == 1 or callbacks[-1].outcome.value == "completed":
+    if len(callbacks) == 2 or callbacks[-1].outcome.value == "completed":
         note({"end": repr((net.values, float(trainer.callback_metrics["loss_epoch"])))})
 
 

@@ -1,4 +1,6 @@
-"""transformers' Trainer: state in a Trainer of one's own, callbacks, the model, the collator and the dataset."""
+"""transformers' Trainer: state in a Trainer of one's own, callbacks, the model, the collator and the dataset, in globals
+and locals.
+"""
 
 import os
 import sys
@@ -23,7 +25,9 @@ ALL = {
     **arrays.loader_kinds(),
 }
 NAMES = list(ALL)
-OF_TRAINER, OF_HELD, OF_CALLBACK, OF_MODEL = (NAMES[start::4] for start in range(4))
+OF_TRAINER, OF_HELD, OF_CALLBACK, OF_MODEL, OF_SCRIPT = (NAMES[start::5] for start in range(5))
+SCRIPT = sys.modules["__main__"]
+steps_of_module = 0
 transformers.set_seed(0 if FORM == "run" else int(os.environ["CONTRACT_SEED"]))
 
 
@@ -38,7 +42,7 @@ class Net(torch.nn.Module):
         return {"loss": torch.nn.functional.cross_entropy(logits, y), "logits": logits}
 
 
-class Own(Trainer):
+class OwnTrainer(Trainer):
     factor = 1.0
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -58,11 +62,17 @@ class Notes(TrainerCallback):
     def __init__(self) -> None:
         fill(self, ALL, OF_CALLBACK)
         self.logged: list[Any] = []
+        self.flag, self.flags = False, list[bool]()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.data.epoch = int(state.epoch)
+        self.flag = True
         for holder, names in holders(self):
             begin_epoch(holder, ALL, names)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.flags.append(self.flag)
+        self.flag = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         self.logged.append(
@@ -70,6 +80,8 @@ class Notes(TrainerCallback):
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        global steps_of_module
+        steps_of_module += 1
         seen: dict[str, str] = {}
         for holder, names in holders(self):
             seen |= change(holder, ALL, names)
@@ -79,7 +91,10 @@ class Notes(TrainerCallback):
                 **seen,
                 **torch_data.columns(trainer.batch),
                 "weights": repr([p.tolist() for p in trainer.model.body.parameters()]),
+                "global_number": repr(steps_of_module),
+                "local": os.environ["LOCALS"],
                 "factor": repr(trainer.factor),
+                "flags": repr(self.flags),
                 "logged": repr(self.logged),
             }
         )
@@ -87,11 +102,29 @@ class Notes(TrainerCallback):
 
 def holders(notes: Notes) -> list[Any]:
     trainer = notes.trainer
-    return [(trainer, OF_TRAINER), (trainer.held, OF_HELD), (notes, OF_CALLBACK), (trainer.model, OF_MODEL)]
+    of_model = (trainer.model, OF_MODEL)
+    return [
+        (trainer, OF_TRAINER),
+        (trainer.held, OF_HELD),
+        (notes, OF_CALLBACK),
+        of_model,
+        (SCRIPT, OF_SCRIPT),
+    ]
 
 
 def train() -> None:
+    curve, batches = [0.5], 0
+
+    class Own(OwnTrainer):
+        def training_step(self, *given: Any, **named: Any) -> Any:
+            nonlocal batches
+            batches += 1
+            curve.append(curve[-1] * 1.25 % 7 + batches)
+            os.environ["LOCALS"] = repr((batches, curve))
+            return super().training_step(*given, **named)
+
     notes = Notes()
+    fill(SCRIPT, ALL, OF_SCRIPT)
     callbacks: list[Any] = [notes]
     if FORM == "callback" and os.environ["CONTRACT_RUN"] != "whole":
         from backprop_transformers import BackpropCallback
