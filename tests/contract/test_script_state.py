@@ -122,13 +122,13 @@ def test_fabric(form: str, tmp_path: Path) -> None:
     _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="fabric"))
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_lightning(tmp_path: Path) -> None:
     """Attributes of the module, a DataModule, a callback and what these hold; the loader's parts."""
     _check(_judged("fit.py", "callback", tmp_path))
 
 
-@pytest.mark.faults
+@pytest.mark.long
 def test_transformers(tmp_path: Path) -> None:
     """Attributes of a Trainer, a callback, the model and what these hold; the loader's parts."""
     _check(_judged("trainer.py", "callback", tmp_path))
