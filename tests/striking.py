@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
-_PROCESS: dict[str, Any] = {}
+_PROCESS = ModuleType("process")
 """What belongs to this process: attributes of a callback would come back from the checkpoint."""
 
 
@@ -19,25 +19,25 @@ class Strikes:
     def strikes(self, strike: Callable[[], None], at: int | None, hook: str = "") -> None:
         """Call `strike` at the `at`-th tick, or where `hook` is called next after that."""
         self.at, self.hook = at, hook
-        _PROCESS.update(ticks=0, hooked=[], struck=False, strike=strike)
+        vars(_PROCESS).update(ticks=0, hooked=[], struck=False, strike=strike)
 
     @property
     def ticks(self) -> int:
-        return int(_PROCESS["ticks"])
+        return int(vars(_PROCESS)["ticks"])
 
     @property
     def hooked(self) -> list[int]:
-        return list(_PROCESS["hooked"])
+        return list(vars(_PROCESS)["hooked"])
 
     def tick(self) -> None:
-        _PROCESS["ticks"] += 1
+        vars(_PROCESS)["ticks"] += 1
         if self.ticks == self.at and not self.hook:
-            _PROCESS["strike"]()
+            vars(_PROCESS)["strike"]()
 
     def called(self, hook: str) -> None:
         if hook != self.hook:
             return
-        _PROCESS["hooked"].append(self.ticks)
-        if self.at is not None and self.ticks >= self.at and not _PROCESS["struck"]:
-            _PROCESS["struck"] = True
-            _PROCESS["strike"]()
+        vars(_PROCESS)["hooked"].append(self.ticks)
+        if self.at is not None and self.ticks >= self.at and not vars(_PROCESS)["struck"]:
+            vars(_PROCESS)["struck"] = True
+            vars(_PROCESS)["strike"]()
