@@ -89,8 +89,12 @@ class ScriptWatch:
             self._stored = [lambda value: id(value) in known]
 
 
-def script_namespaces(frame: FrameType | None) -> list[Namespace]:
-    """The globals of the script's own modules and the locals of its running functions, outermost first."""
+def script_namespaces(frame: FrameType | None, *, loops_counted: bool = True) -> list[Namespace]:
+    """The globals of the script's own modules and the locals of its running functions, outermost first.
+
+    Args:
+        loops_counted: whether the loops in them are.
+    """
     frames: list[FrameType] = []
     while frame is not None:
         if is_script_file(frame.f_code.co_filename):
@@ -99,24 +103,24 @@ def script_namespaces(frame: FrameType | None) -> list[Namespace]:
     frames.reverse()
     found: dict[str, Namespace] = {}
     for module in _script_modules():
-        _add_globals(found, vars(module))
+        _add_globals(found, vars(module), loops_counted)
     for one in frames:
-        _add_globals(found, one.f_globals)
+        _add_globals(found, one.f_globals, loops_counted)
     for one in frames:
         if one.f_code.co_flags & inspect.CO_OPTIMIZED:
             name, count = f"{one.f_code.co_name}()", 2
             while name in found:
                 name, count = f"{one.f_code.co_name}()~{count}", count + 1
-            found[name] = FrameNamespace(one, name)
+            found[name] = FrameNamespace(one, name, loops_counted=loops_counted)
     return list(found.values())
 
 
-def _add_globals(found: dict[str, Namespace], values: dict[str, Any]) -> None:
+def _add_globals(found: dict[str, Namespace], values: dict[str, Any], loops_counted: bool) -> None:
     module = values.get("__name__")
     name = "main" if module in ("__main__", "__mp_main__") else str(module)
     if name not in found:
         skip = notebooks_own(values) if "get_ipython" in values else frozenset()
-        found[name] = DictNamespace(values, name, skip=skip)
+        found[name] = DictNamespace(values, name, skip=skip, loops_counted=loops_counted)
 
 
 _NOTEBOOK = frozenset(

@@ -1,6 +1,7 @@
 """The script around a framework's Trainer: its globals, and the locals of its functions between `__main__` and the call that
 trains.
 
+A Trainer counts its own loop and none of the script's, so an iterator over a loader in a variable is named if it moves.
 What runs inside that call comes and goes, a hook or a loss function of the script's among it, so it is left out.
 """
 
@@ -27,9 +28,12 @@ class TrainerFrames:
         self._call = call
 
     def namespaces(self) -> list[Namespace]:
-        """Those around the innermost such call that is running in this thread; none where there is none."""
-        frame = _frame_of(sys._getframe(1), self._is_call)
-        return [] if frame is None else script_namespaces(frame.f_back)
+        """Those around the innermost such call that is running in this thread; where it is over, as it is for the last
+        checkpoint of a training that is complete, or another process has entered it, those around this.
+        """
+        here = sys._getframe(1)
+        call = _frame_of(here, self._is_call)
+        return script_namespaces(here if call is None else call.f_back, loops_counted=False)
 
     def _is_call(self, frame: FrameType) -> bool:
         if frame.f_code.co_name != self._call:

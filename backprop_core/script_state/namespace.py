@@ -16,7 +16,14 @@ _WRITES_THROUGH: Final = sys.version_info >= (3, 13)
 
 
 class Namespace(Protocol):
-    """Names and what they stand for. `name` is the same in every process, such as `main` or `train()`."""
+    """Names and what they stand for. `name` is the same in every process, such as `main` or `train()`.
+
+    Attributes:
+        loops_counted: the passes of loops over a loader in one of its variables are counted, so such an iterator finds its
+            place with its loop.
+    """
+
+    loops_counted: bool
 
     @property
     def name(self) -> str: ...
@@ -31,8 +38,16 @@ class Namespace(Protocol):
 class DictNamespace:
     """The globals of a module, or any other dictionary of names. Names in double underscores are Python's own."""
 
-    def __init__(self, values: dict[str, Any], name: str, *, skip: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        values: dict[str, Any],
+        name: str,
+        *,
+        skip: frozenset[str] = frozenset(),
+        loops_counted: bool = True,
+    ) -> None:
         self.name = name
+        self.loops_counted = loops_counted
         self._values = values
         self._skip = skip
 
@@ -57,6 +72,8 @@ class InstanceNamespace:
         skip: attributes that are no part of the state.
     """
 
+    loops_counted = False
+
     def __init__(self, instance: object, name: str, *, skip: frozenset[str] = frozenset()) -> None:
         self.name = name
         self._instance = instance
@@ -75,8 +92,9 @@ class InstanceNamespace:
 class FrameNamespace:
     """The local variables of a running function, cell variables included; the globals, for the frame of a module."""
 
-    def __init__(self, frame: FrameType, name: str) -> None:
+    def __init__(self, frame: FrameType, name: str, *, loops_counted: bool = True) -> None:
         self.name = name
+        self.loops_counted = loops_counted
         self._frame = frame
 
     def items(self) -> Iterable[tuple[str, object]]:

@@ -17,7 +17,7 @@ from backprop_core.script_state.contents import Contents
 from backprop_core.script_state.graph import Graph, Holder, Node
 from backprop_core.script_state.iterators import is_of_a_loader
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable, keeps_values
-from backprop_core.script_state.namespace import InstanceNamespace, Namespace
+from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.paths import CLASS, INDEX, ROOT, Path, Step, name_behind
 from backprop_core.script_state.values import written
 
@@ -192,7 +192,7 @@ class Walk:
         if not is_of_a_loader(type(value)):
             return any(map(self._elsewhere, gc.get_referents(value)))
         if isinstance(node, Node) and node.kind is Kind.NAMESPACE:
-            return not isinstance(node.value, InstanceNamespace)
+            return node.value.loops_counted
         return isinstance(node, Node) and _is_loader(type(node.value))
 
     def _meet(self, kind: type) -> None:
