@@ -14,6 +14,7 @@ from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made
+from backprop_core.script_state.namespace import DictNamespace, FrameNamespace
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.unkept import (
     Unkept,
@@ -71,6 +72,7 @@ class Comparison:
     ) -> None:
         self._read_by_loops = read_by_loops
         self._read: set[Path] = set()
+        self._around_trainer: set[Path] = set()
         self._baseline = baseline
         self._made_again = made_again
         self._made_lately = made_lately
@@ -92,6 +94,11 @@ class Comparison:
         }
         read = self._read_by_loops or ()
         self._read = {node.path for node in graph.nodes.values() if id(node.value) in read}
+        self._around_trainer = {
+            node.path
+            for node in graph.nodes.values()
+            if type(node.value) in (DictNamespace, FrameNamespace) and not node.value.loops_counted
+        }
         looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
         made = {name for name, node in graph.nodes.items() if self._is_another(node)}
         _note_sharing(graph, made)
@@ -146,8 +153,8 @@ class Comparison:
         self._store(node, node.data, another)
 
     def _iterator(self, node: Node, now: Look, known: Known | None, another: bool) -> None:
-        if known is None and len(node.path) == _VARIABLE:
-            return  # the code that has made it runs again
+        if known is None and len(node.path) == _VARIABLE and node.path[:1] not in self._around_trainer:
+            return  # the code that has made it runs again, which a Trainer's hooks do not
         has_moved = known is not None and not another and known.mark != now.mark
         if not another and can_be_asked(node.value):
             if has_moved or node.name in self._sticky:

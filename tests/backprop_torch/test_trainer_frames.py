@@ -60,3 +60,14 @@ def test_an_iterator_over_a_loader_in_a_variable_is_named_where_no_loop_of_the_s
     next(batches)
     state.changed()
     assert [one.name for one in state.unkept()] == ([] if counted else ["main.batches"])
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_an_iterator_that_a_hook_has_put_into_a_variable_is_named(counted: bool) -> None:
+    """A loop of the script's makes it again on the way to its place; a Trainer's hooks do not run again."""
+    variables: dict[str, Any] = {}
+    state = ScriptState([DictNamespace(variables, "main", loops_counted=counted)])
+    state.baseline()
+    variables["deck"] = iter([1, 2, 3])
+    state.changed()
+    assert [one.name for one in state.unkept()] == ([] if counted else ["main.deck"])
