@@ -268,9 +268,12 @@ class LightningState:
         """The script's state without the parameters and buffers of pruned parts, which have come back already."""
         if not pruned or not isinstance(script, Mapping):
             return script
-        root = type(self.trainer.lightning_module).__name__
-        owners = {".".join([root, *path.split(".")[:-1]]) for path in pruned}
-        done = {f"{owner}.{what}" for owner in owners for what in ("_parameters", "_buffers")}
+        self.script.begin()
+        module = self.trainer.lightning_module
+        owners = {id(module.get_submodule(path.rpartition(".")[0])) for path in pruned}
+        # A variable of the script's may hold a part of the module, and then it goes by that name.
+        named = self.script.state.names_of(owners)
+        done = {f"{owner}.{what}" for owner in named for what in ("_parameters", "_buffers")}
         return {**script, "nodes": [node for node in script.get("nodes", ()) if node["name"] not in done]}
 
 

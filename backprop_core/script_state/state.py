@@ -112,6 +112,11 @@ class ScriptState:
         found = self._walk(self._baseline).nodes.values()
         return frozenset(id(node.value) for node in found if node.kind is not Kind.ELSEWHERE)
 
+    def names_of(self, objects: Collection[int]) -> frozenset[str]:
+        """The names of those of `objects`, given by identity, that are looked into now."""
+        found = self._walk(self._baseline).nodes.values()
+        return frozenset(node.name for node in found if id(node.value) in objects)
+
     def generators(self) -> list[tuple[str, object]]:
         """The random generators that the baseline has found, by name, as far as they are still in their places."""
         if self._baseline is None:

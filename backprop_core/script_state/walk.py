@@ -192,7 +192,7 @@ class Walk:
         if not is_of_a_loader(type(value)):
             return any(map(self._elsewhere, gc.get_referents(value)))
         if isinstance(node, Node) and node.kind is Kind.NAMESPACE:
-            return node.value.loops_counted
+            return bool(node.value.loops_counted)
         return isinstance(node, Node) and _is_loader(type(node.value))
 
     def _meet(self, kind: type) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 from torch.utils.data import DataLoader
 
 from backprop_core.loop.trainer_frames import TrainerFrames
@@ -71,3 +72,14 @@ def test_an_iterator_that_a_hook_has_put_into_a_variable_is_named(counted: bool)
     variables["deck"] = iter([1, 2, 3])
     state.changed()
     assert [one.name for one in state.unkept()] == ([] if counted else ["main.deck"])
+
+
+def test_a_part_of_a_module_goes_by_the_name_of_a_variable_that_holds_it() -> None:
+    """Whoever takes parts out of a stored state asks for their names, and does not make them up."""
+    part = nn.Linear(2, 2)
+    whole = nn.Sequential(part)
+    around = DictNamespace({"backbone": part}, "main", loops_counted=False)
+    state = ScriptState([("Net", whole), around], frameworks=[TorchFramework()])
+    state.baseline()
+    assert state.names_of({id(part)}) == {"main.backbone"}
+    assert state.names_of({id(whole)}) == {"Net"}
