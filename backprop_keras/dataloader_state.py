@@ -21,6 +21,7 @@ from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.session.proof import recorder_of
 from backprop_keras import rng_state
 from backprop_keras.backends import active
+from backprop_keras.data_source import DataSource
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.skip_batches import PassingOver, loader_behind
 from backprop_keras.sources import (
@@ -54,6 +55,8 @@ class DataPlace:
             again would move SeedGenerators once more: TensorFlow runs what does not depend on the missing batch.
         caveat: one sentence on what this data needs to come back exactly, or empty.
         lost_order: one sentence where no process gives the order of another, or empty.
+        source: what the script's own code gives, and how far it is ahead of training.
+        pass_begins: called before the first batch of a pass is asked for, when the data has heard of the epoch.
     """
 
     def __init__(self, epoch_iterator: Any, validation: Any = None) -> None:
@@ -78,8 +81,15 @@ class DataPlace:
         self._prefix = 0
         self._to_correct = 0
         self._passing: PassingOver | None = None
+        self._passed = 0
+        self.pass_begins: Callable[[], None] = lambda: None
+        self._loader_start: Any = None
+        self.source = DataSource(self._adapter, self._trained_at_least)
         self._make = type(epoch_iterator)._get_iterator
         vars(epoch_iterator)["_get_iterator"] = self._get_iterator
+
+    def _trained_at_least(self) -> int:
+        return int(self.epoch_iterator._steps_seen) - self.executions
 
     @property
     def executions(self) -> int:
@@ -137,6 +147,7 @@ class DataPlace:
         is_open = batch > 0 or kept
         self._count_taken()
         at = self._running if is_open else None
+        trained = int(self.epoch_iterator._steps_seen) if kept else batch
         return {
             "kind": self._kind,
             "length": self.length,
@@ -147,6 +158,8 @@ class DataPlace:
             **pass_position.keras_to_state(self._running_pass() if is_open else None),
             "ready": self._ready if is_open else ready_batches(self._adapter),
             "order": self._order if is_open else order_of(self._adapter),
+            "source": self.source.held.position(trained) if is_open else None,
+            "loader_start": self._loader_start if is_open else None,
         }
 
     def _running_pass(self) -> PassPosition | None:
@@ -162,7 +175,8 @@ class DataPlace:
 
     def randomness(self) -> dict[str, Any]:
         """Every generator that training draws from, those that a torch DataLoader owns included."""
-        return {**rng_state.capture(), "loader": own_generator_states(self._adapter)}
+        own = own_generator_states(self._adapter)
+        return {**rng_state.capture(), "loader": own, "loader_rest": self.source.rest()}
 
     def set_randomness(self, state: Any) -> None:
         """Put back what `randomness` returned."""
@@ -170,6 +184,7 @@ class DataPlace:
             return
         rng_state.restore(state)
         set_own_generators(self._adapter, state["loader"])
+        self.source.set_rest(state.get("loader_rest"))
 
     # -- finding back ------------------------------------------------------------------------------------------
 
@@ -206,6 +221,7 @@ class DataPlace:
             return
         self._epoch_start = saved["epoch_start"]
         self.set_randomness(self._epoch_start)
+        self._passed = self._prefix + batch
         to_compute = 0 if self._prefix else max(0, batch - len(self._ready))
         self._passing = PassingOver.of(self._adapter, to_compute, self._epoch_start, saved["first"])
 
@@ -217,7 +233,7 @@ class DataPlace:
         at_once = keras.backend.backend() == "tensorflow"
         for which, taken in made:
             if which == _TRAINING and self._kind == "GeneratorDataAdapter":
-                next(islice(self._adapter.generator(), taken, taken), None)
+                next(islice(self._adapter.generator.behind(), taken, taken), None)
             dataset: Any = (
                 self._validation if which == _VALIDATION else getattr(self._adapter, "_dataset", None)
             )
@@ -232,13 +248,19 @@ class DataPlace:
     def _get_iterator(self) -> Any:
         """In place of the epoch iterator's own method."""
         self._count_taken()
+        self.source.held.begin_pass()
+        self.pass_begins()
         self._made.append([_TRAINING, 0])
         self._running = len(self._made) - 1
         saved, self._saved = self._saved, None
         if saved is None:
+            self._loader_start = self.source.rest()
             self._pass = PassPosition(self._draws())
             return self._watched(self._make(self.epoch_iterator))
         self._pass = pass_position.keras_from_state(saved)
+        self.source.resume(saved.get("source"), self._passed, midway=bool(self.to_pass))
+        self._loader_start = saved.get("loader_start")
+        self.source.set_rest(self._loader_start)
         if self._pass is not None and (self._passing is None or not self._passing.shuffles_in_a_thread):
             self._set_draws(self._pass.begun)
         return self._found(self._make(self.epoch_iterator))

@@ -13,6 +13,7 @@ from backprop_core.ports.partial_framework import PartialFramework
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.pipelines import PassesTracked, PassLedger, PipelinePasses, PipelineReading, is_pipeline
+from backprop_keras.script_parts import script_parts
 from backprop_keras.trained_objects import KerasTrainedObjects
 from backprop_keras.translator import KerasTranslator
 
@@ -33,6 +34,9 @@ class KerasFramework(PartialFramework):
         if is_pipeline(value):
             return PassesTracked(self._ledger.of(value))
         return objects.MetricSums(value) if isinstance(value, keras.Model) else None
+
+    def script_parts(self, kind: type) -> frozenset[str] | None:
+        return script_parts(kind)
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         known = {id(value) for value in tracked.values()}

@@ -61,6 +61,7 @@ class FitArguments:
     validation_x: Any
     validation_freq: Any
     callback_list: weakref.ref[Any]
+    x: Any = None
 
     @property
     def callbacks(self) -> list[Any]:
@@ -89,6 +90,7 @@ def running_fit(callback: Any, frame: FrameType | None) -> FitArguments:
                 given.get("val_x"),
                 given.get("validation_freq", 1),
                 weakref.ref(found),
+                given.get("x"),
             )
         frame = frame.f_back
     raise UsageError(

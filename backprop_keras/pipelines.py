@@ -44,6 +44,13 @@ def shuffles_without_seed(dataset: Any) -> bool:
     return False
 
 
+def runs_python() -> bool:
+    """Whether any pipeline of this process calls functions in Python, such as a generator's."""
+    module = sys.modules.get("tensorflow.python.ops.script_ops")
+    functions = getattr(getattr(module, "_py_funcs", None), "_funcs", None)
+    return functions is None or bool(len(functions))
+
+
 @dataclass(slots=True)
 class PassCount:
     """Of one pipeline in this process.

@@ -8,6 +8,7 @@ from itertools import chain, repeat
 from typing import Any
 
 import keras
+import numpy as np
 
 from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_keras.rng_state import python_from_array
@@ -57,7 +58,7 @@ class PassingOver:
         if type(adapter).__name__ != "PyDatasetAdapter":
             return None
         number = adapter.py_dataset.num_batches
-        if number is None or not batches:
+        if number is None or not batches or adapter.enqueuer is None:  # a WatchedDataset answers by itself
             return PassingOver(adapter, frozenset())
         order = list(range(number))
         if adapter.shuffle:
@@ -75,6 +76,22 @@ class PassingOver:
     def end(self) -> None:
         """The real dataset is asked again."""
         self._use(self._dataset)
+
+
+def placeholder_for(adapter: Any) -> Any:
+    """A batch that looks to Keras like one of a PyDataset's, without asking that; nobody trains with it."""
+    signature = getattr(adapter, "_output_signature", None)  # TensorFlow compares every batch with it
+    if signature is None:
+        return np.zeros((1, 1)), np.zeros((1,), np.int64)
+    batch = keras.tree.map_structure(_zeros, signature)
+    return batch[:2] if adapter.class_weight is not None and isinstance(batch, tuple) else batch
+
+
+def _zeros(specification: Any) -> Any:
+    if not hasattr(specification, "shape"):  # of a part that may be missing
+        return None
+    shape = [1] if specification.shape.rank is None else [1 if n is None else n for n in specification.shape]
+    return np.zeros(shape, specification.dtype.as_numpy_dtype)
 
 
 def loader_behind(loader: Any, skip: int, *, placeholders: int, before: Callable[[], None]) -> Iterator[Any]:

@@ -50,6 +50,8 @@ class FitBox:
         self.skipping = False
         self._ending = self._leaving_validation = False
         self._awaits_first_epoch = True
+        self._is_midway = False
+        self._fit_state.data.source.held.early = self._restore_midway
         self._pending = 0
         self._set_aside: dict[str, Any] = {}
         self._leave_seat: Callable[[], None] = lambda: None
@@ -109,6 +111,7 @@ class FitBox:
                     self._set("train_function", self._train_nothing)
         else:
             self._put_back("_initial_epoch")
+            self._fit_state.script.note_touched()
             self._fit_state.restore(restored, training=True)
             self.session.weigh()
             if not self._fit_state.data.to_pass:
@@ -129,6 +132,7 @@ class FitBox:
                 self._passed_over()
             return
         fit_state.batch, fit_state.logs = batch + 1, logs or {}
+        fit_state.script.is_built()
         self._pending += 1
         if self._now() >= self.session.wake or fit_state.batch >= fit_state.edge:
             self._boundary()
@@ -147,8 +151,9 @@ class FitBox:
         fit_state = self._fit_state
         if fit_state.batch < fit_state.edge:
             return Phase.PLAIN
-        fit_state.hold_place()
-        return Phase.VALIDATION if fit_state.validates_now() else Phase.EPOCH_END
+        validates = fit_state.validates_now()
+        fit_state.hold_place(validates=validates)
+        return Phase.VALIDATION if validates else Phase.EPOCH_END
 
     def validation_begun(self) -> None:
         self._fit_state.hold()
@@ -206,6 +211,7 @@ class FitBox:
         self.box.step_aside(error)
 
     def _give_back(self) -> None:
+        self._fit_state.data.source.held.go_on()
         self._leave_seat()
         self._put_back()
 
@@ -227,10 +233,17 @@ class FitBox:
         if (
             self.session.restored is not None
         ):  # the others have been told of the batches that were passed over
-            fit_state.restore_script(self.session.restored, midway=True)
+            self._restore_midway()
             self.session.arrived()
         if fit_state.batch >= fit_state.edge:
             self._boundary()
+
+    def _restore_midway(self) -> None:
+        """The state of the script at the very batch, once; its source of batches has waited for that."""
+        if self.session.restored is not None and not self._is_midway:
+            self._is_midway = True
+            self._fit_state.restore_script(self.session.restored, midway=True)
+        self._fit_state.data.source.held.go_on()
 
     def _run_out(self, *arguments: Any) -> Any:
         self._put_back("train_function")

@@ -25,7 +25,7 @@ from backprop_keras.dataloader_state import DataPlace
 from backprop_keras.export import FIT as _FIT
 from backprop_keras.export import weights_layout
 from backprop_keras.last_callback import FitArguments
-from backprop_keras.script_watch import CallbackWatch, is_stored
+from backprop_keras.script_watch import FitWatch
 
 _OWN = "backprop."
 _CALLBACKS, _RANDOM, _SCRIPT = (_OWN + part for part in ("callbacks", "random", "script"))
@@ -46,7 +46,6 @@ class FitState:
     def __init__(self, model: Any, fit: FitArguments) -> None:
         known = [framework.translator for framework in frameworks_in_use()]
         self.translators: Sequence[Translator] = (*known, NumpyTranslator())
-        self.script = CallbackWatch(fit.callbacks, self.translators)
         self.epoch = 0
         self.batch = 0
         self.logs: Mapping[str, Any] = {}
@@ -55,10 +54,13 @@ class FitState:
         self._fit = fit
         self.say: Callable[[str], None] = lambda text: None
         self.data = DataPlace(fit.epoch_iterator, fit.validation_x)
+        self.script = FitWatch(model, fit, self.translators, self.data.source)
+        self.data.pass_begins = self._pass_begins
         self._steps_before = 0
         self._held: dict[str, Any] = {}
         self._held_data: dict[str, Any] | None = None
         self._held_random: dict[str, Any] = {}
+        self._held_script: Any = None
         self._layout: list[Any] | None = None
 
     # -- the time that passes ----------------------------------------------------------------------------------
@@ -67,10 +69,16 @@ class FitState:
         """All callbacks have heard of it."""
         self.epoch = epoch
         self.data.epoch_begins()
+        self.script.note_touched()
         self._find_edge()
         lost = self.data.lost_order or active().order_is_lost(self._fit.epoch_iterator)
         if lost:
             self.say(lost)
+
+    def _pass_begins(self) -> None:
+        """A PyDataset has heard of the epoch, which it does behind the callbacks."""
+        if self.data.source.dataset is not None and not self.batch:
+            self.script.note_touched()
 
     def _find_edge(self) -> None:
         length = self.data.length
@@ -82,22 +90,28 @@ class FitState:
         self.epoch, self.batch = self.epoch + 1, 0
         self._held, self._held_data = {}, None
 
-    def hold_place(self) -> None:
+    def hold_place(self, *, validates: bool) -> None:
         """The epoch's last batch is trained. What Keras does behind it is no part of the place to come back to: it makes
         one more iterator, for which PyTorch draws, and tells a PyDataset of the epoch's end, which may shuffle. A resumed
         process does that again.
+
+        Args:
+            validates: hooks run before the next boundary that a resumed process runs again; they may change that state.
         """
-        self._held_data = self.data.position(self.batch, exhausted=self.batch < self.edge)
-        self._held_random = self.data.randomness()
+        with self.data.source.held.still():
+            self._held_data = self.data.position(self.batch, exhausted=self.batch < self.edge)
+            self._held_random = self.data.randomness()
+            self._held_script = self.script.capture() if validates else None
 
     def hold(self) -> None:
         """A validation follows: it uses the metrics and generators of training, so they are set aside."""
         if self._held_data is None:
-            self.hold_place()
+            self.hold_place(validates=True)
         metrics = variables.arrays(variables.metric_variables(self._attached()))
         self._held = {
             "metrics": {path: np.array(array) for path, array in metrics.items()},
             _RANDOM: self._held_random,
+            _SCRIPT: self._held_script,
         }
 
     def validates_now(self) -> bool:
@@ -127,13 +141,14 @@ class FitState:
             "batch": self._trained(),
             "logs": _numbers(self.logs),
             "optimizers": {name: _kind_of(optimizer) for name, optimizer in optimizers.items()},
-            "data": self._held_data or self.data.position(self.batch),
             "weights_h5": self._layout_of(model),
             "built": plan(model),
         }
         states[_CALLBACKS] = callback_states.capture(self._fit.callbacks)
-        states[_RANDOM] = self.data.randomness()
-        states[_SCRIPT] = self.script.capture()
+        with self.data.source.held.still():
+            states[_FIT]["data"] = self._held_data or self.data.position(self.batch)
+            states[_RANDOM] = self.data.randomness()
+            states[_SCRIPT] = self.script.capture()
         return {**states, **self._held}
 
     def _layout_of(self, model: Any) -> Any:
@@ -160,7 +175,7 @@ class FitState:
                 values[f"{name} {slot} {place}"] = array
         metrics = variables.arrays(variables.metric_variables(model))
         values |= {f"metrics {path}": array for path, array in metrics.items()}
-        return Witness(self.script.state, (), values, is_stored)
+        return Witness(self.script.state, (), values, self.script.is_stored)
 
     def unkept(self) -> Sequence[Unkept]:
         return self.script.unkept()
@@ -287,9 +302,10 @@ class FitState:
             self.data.set_randomness(states[_RANDOM])
 
     def restore_script(self, loaded: Loaded, *, midway: bool) -> None:
-        """What the script's callbacks had changed: between two epochs before the next begins, else at the very batch."""
+        """What the script had changed: between two epochs before the next begins, else at the very batch."""
         fit: Any = loaded.states.get(_FIT)
         if isinstance(fit, Mapping) and bool(fit["batch"]) is midway:
+            self.data.source.held.catch_up()
             for one in self.script.restore(loaded.states.get(_SCRIPT)):
                 self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
 

@@ -184,7 +184,7 @@ class Kinds:
             return Plan(Kind.ENUM, text=text)
         for base, container in _CONTAINERS:
             if issubclass(kind, base):
-                return _of_container(kind, base, container, text)
+                return _of_container(kind, base, container, text, self._skipped(kind) or frozenset())
         if kind in VALUES or text in STANDARD:
             return Plan(Kind.VALUE, text=text)
         if self._iterators and (kind in ITERATORS or is_of_a_loader(kind)):
@@ -198,7 +198,8 @@ class Kinds:
             return Plan(Kind.HELD, text=text)
         if issubclass(kind, (*_HANDLES, types.FunctionType)) or self._is_handle(kind, text):
             return Plan(Kind.HANDLE, text=text)
-        if self.translator(value) is not None:
+        # A variable of Keras' is looked into, though TensorFlow calls it a tensor.
+        if self._skipped(kind) is None and self.translator(value) is not None:
             numpy = sys.modules.get("numpy")
             scalar = numpy is not None and issubclass(kind, numpy.generic)
             return Plan(Kind.VALUE if scalar else Kind.ARRAY, text=text)
@@ -208,6 +209,11 @@ class Kinds:
             own = layout_of(kind)[0] if is_the_scripts(kind) else None
             return Plan(Kind.RANDOM, None, own, (), text, _OF_RANDOM)
         return self._of_instance(kind, text)
+
+    def _skipped(self, kind: type) -> frozenset[str] | None:
+        """What is not looked at in a framework's object; None where none knows it. A Keras layer may be torch's, too."""
+        told = [parts for one in self.frameworks if (parts := one.script_parts(kind)) is not None]
+        return frozenset[str]().union(*told) if told else None
 
     def _is_random(self, kind: type, value: object) -> bool:
         numpy = sys.modules.get("numpy")
@@ -239,7 +245,7 @@ class Kinds:
 
     def _of_instance(self, kind: type, text: str) -> Plan:
         dictionary, members = layout_of(kind)
-        skip = next((found for one in self.frameworks if (found := one.script_parts(kind)) is not None), None)
+        skip = self._skipped(kind)
         if skip is None and _speaks(kind) and not is_the_scripts(kind):
             return Plan(Kind.STATE_DICT, None, dictionary, members, text)
         # None of an array's elements is among its attributes.
@@ -249,11 +255,11 @@ class Kinds:
         return Plan(Kind.INSTANCE, None, dictionary, members, text, skip or frozenset())
 
 
-def _of_container(kind: type, base: type, container: Kind, text: str) -> Plan:
+def _of_container(kind: type, base: type, container: Kind, text: str, skip: frozenset[str]) -> Plan:
     dictionary, members = layout_of(kind) if kind.__dictoffset__ else (None, ())
     if kind in (defaultdict, Counter):
         dictionary = None  # torch hangs the versions of the modules onto the OrderedDict of a state_dict
-    return Plan(container, base, dictionary, members, text)
+    return Plan(container, base, dictionary, members, text, skip)
 
 
 _OF_RANDOM: Final = frozenset({"gauss_next"})

@@ -21,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from backprop_core.clock import SYSTEM
@@ -63,8 +63,8 @@ class LeapingClock:
         return SYSTEM.wait(event, timeout_s)
 
 
-class Cut:
-    """Where and how one piece of a training ends.
+class Cut(ModuleType):
+    """Where and how one piece of a training ends. It belongs to the process, as a module does: no checkpoint brings it back.
 
     Attributes:
         run: the run's id, or None: the training has no BackpropCallback.
@@ -76,6 +76,7 @@ class Cut:
     """
 
     def __init__(self, run: str | None, at: int | None, how: str, piece: int, folder: Path) -> None:
+        super().__init__("cut")
         self.run, self.at, self.how, self.piece, self.folder = run, at, how, piece, folder
         self.clock = LeapingClock()
         self.executions = 0

@@ -299,11 +299,9 @@ def _scalars(folder: Path) -> list[Any]:
 
 @kind()
 def py_dataset(cut: Cut) -> dict[str, Any]:
-    """A PyDataset in the main thread, shuffled by Keras, that draws random numbers for every batch."""
-    dataset = Batches(
-        workers=1, noisy=BACKEND != "tensorflow"
-    )  # TensorFlow reads ahead in a thread of its own
+    """A PyDataset without workers, shuffled by Keras, that draws random numbers for a batch. TensorFlow reads it ahead."""
     model = compiled(network())
+    dataset = Batches(workers=1, noisy=True)
     history = model.fit(dataset, epochs=3, verbose=0, shuffle=True, callbacks=cut.callbacks())
     return state(model, history)
 
@@ -360,7 +358,7 @@ class ShufflesItself(Batches):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         part = self.indices[16 * index : 16 * (index + 1)]
-        noise = self.drawn.normal(size=(16, 6)) if BACKEND != "tensorflow" else 0
+        noise = self.drawn.normal(size=(16, 6))
         return (self._x[part] + noise).astype("float32"), self._y[part]
 
     def on_epoch_end(self) -> None:
@@ -392,6 +390,47 @@ def generator(cut: Cut) -> dict[str, Any]:
 
     model = compiled(network())
     history = model.fit(batches(), epochs=3, steps_per_epoch=4, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind()
+def generator_that_draws_from_the_script(cut: Cut) -> dict[str, Any]:
+    """A Python generator that changes variables of the function around it, and is read ahead by TensorFlow."""
+    x, y = data()
+    drawn, given = np.random.default_rng(4), [0]
+
+    def batches() -> Any:
+        while True:
+            for start in range(0, 64, 16):
+                given[0] += 1
+                noise = drawn.normal(size=(16, 6)) + 1 / given[0]
+                yield (x[start : start + 16] + noise).astype("float32"), y[start : start + 16]
+
+    model = compiled(network())
+    history = model.fit(batches(), epochs=3, steps_per_epoch=5, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind("torch", "jax")
+def sampler_that_counts_its_passes(cut: Cut) -> dict[str, Any]:
+    """A DataLoader whose sampler has another order in each pass, by a number of its own."""
+    import torch
+
+    class Counting(torch.utils.data.Sampler):  # type: ignore[misc,type-arg]
+        passes = 0
+
+        def __len__(self) -> int:
+            return 70
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            return iter(np.random.default_rng(self.passes).permutation(70).tolist())
+
+    x, y = data()
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    loader: Any = torch.utils.data.DataLoader(dataset, batch_size=16, sampler=Counting())
+    model = compiled(network())
+    history = model.fit(loader, epochs=4, verbose=0, callbacks=cut.callbacks())
     return state(model, history)
 
 

@@ -26,6 +26,7 @@ from backprop_core.runs.store import RunStore
 from backprop_keras import BackpropCallback
 from tests.backprop_keras.cutting import LeapingClock
 from tests.backprop_keras.kinds import compiled, data, network
+from tests.noted import Noted
 
 SCENARIOS: list[Callable[[Path], None]] = []
 
@@ -48,7 +49,7 @@ class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-_HEARD: list[list[str]] = []
+_HEARD = Noted()
 """What each has heard in this process: attributes of a callback would come back from the checkpoint."""
 
 
@@ -62,7 +63,8 @@ class Heard(keras.callbacks.Callback):  # type: ignore[misc]
 
     @property
     def hooks(self) -> list[str]:
-        return _HEARD[self._number]
+        hooks: list[str] = _HEARD[self._number]
+        return hooks
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.hooks.append(f"epoch {epoch} ended")
@@ -104,6 +106,50 @@ def an_order_that_no_process_repeats_is_said_once(folder: Path) -> None:
     keras.utils.set_random_seed(1)
     assert said(x, y=y, batch_size=35) == []
     assert said(pipeline.shuffle(70).batch(35)) == [] or not on_tensorflow
+
+
+@scenario
+def what_is_read_ahead_by_others_is_named(folder: Path) -> None:
+    """A dataset's own number is kept without workers and named with them, its order and generator are kept in both."""
+
+    class Counts(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self, workers: int) -> None:
+            super().__init__(workers=workers)
+            self.indices, self.drawn, self.read = list(range(4)), np.random.default_rng(1), 0
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Any:
+            self.read += 1
+            return self.drawn.normal(size=(16, 6)).astype("float32"), np.zeros(16, "int32")
+
+        def on_epoch_end(self) -> None:
+            self.indices.reverse()
+
+    def named(dataset: Any) -> list[str]:
+        callback = BackpropCallback("1h")
+        compiled(network()).fit(dataset, epochs=2, verbose=0, callbacks=[callback])
+        said = callback._box.session.messages._said
+        return [text.partition("`")[2].partition("`")[0] for text in said if "cannot be kept" in text]
+
+    def pipeline() -> list[str]:
+        import tensorflow as tf
+
+        read = [0]
+
+        def batches() -> Any:
+            for _ in range(4):
+                read[0] += 1
+                yield np.ones((16, 6), "float32"), np.zeros(16, "int32")
+
+        signature = tf.TensorSpec((16, 6), tf.float32), tf.TensorSpec((16,), tf.int32)
+        made = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return named(made)
+
+    assert named(Counts(1)) == []
+    assert named(Counts(2)) == ["data.read"]
+    assert pipeline() == ["pipeline().read"]
 
 
 @scenario
@@ -183,7 +229,7 @@ def another_callback_that_resumes_does_not_lead_astray(folder: Path) -> None:
 @scenario
 def trained_batches_are_not_computed_again(folder: Path) -> None:
     """On a resume a PyDataset is asked for no batch that is trained, nor the data set behind a DataLoader."""
-    asked: list[int] = []
+    asked = Noted()
     x, y = data(96)
 
     class Counts(keras.utils.PyDataset):  # type: ignore[misc]

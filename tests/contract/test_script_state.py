@@ -17,6 +17,8 @@ from backprop_core.testing.state_kinds.plain import KINDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
+_LONG, _FAULTS = pytest.mark.long, pytest.mark.faults
+"""CI trains each form once, in a few minutes; `make test-faults` all of them."""
 NAMED = (
     {name for name, kind in KINDS.items() if kind.named} | arrays.NAMED | standard.NAMED | {"loader_iterator"}
 )
@@ -70,8 +72,7 @@ def test_plain_loops(form: str, tmp_path: Path) -> None:
     _check(_judged("plain.py", form, tmp_path))
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("form", ["explicit", "run"])
+@pytest.mark.parametrize("form", [pytest.param("explicit", marks=_FAULTS), pytest.param("run", marks=_LONG)])
 def test_accelerate(form: str, tmp_path: Path) -> None:
     """The same loop, prepared by accelerate, whose loader fetches a batch ahead."""
     _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="accelerate"))
@@ -115,8 +116,7 @@ def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Pa
     assert not verdict.named
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("form", ["explicit", "run"])
+@pytest.mark.parametrize("form", [pytest.param("explicit", marks=_FAULTS), pytest.param("run", marks=_LONG)])
 def test_fabric(form: str, tmp_path: Path) -> None:
     """The same loop, with model, optimizer and loader set up by Fabric, whose loader counts its passes."""
     _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="fabric"))
@@ -134,16 +134,34 @@ def test_transformers(tmp_path: Path) -> None:
     _check(_judged("trainer.py", "callback", tmp_path))
 
 
-@pytest.mark.faults
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("torch", marks=_LONG),
+        *(pytest.param(one, marks=_FAULTS) for one in ("jax", "tensorflow")),
+    ],
+)
+def test_keras(backend: str, tmp_path: Path) -> None:
+    """Attributes of callbacks, the model, a layer and a PyDataset, which TensorFlow asks ahead of training."""
+    _check(_judged("keras_fit.py", "callback", tmp_path, KERAS_BACKEND=backend))
+
+
 @pytest.mark.parametrize(
     ("program", "form"),
-    [("plain.py", "run"), ("fit.py", "callback"), ("trainer.py", "callback")],
+    [
+        pytest.param("plain.py", "run", marks=_FAULTS),
+        pytest.param("fit.py", "callback", marks=_FAULTS),
+        pytest.param("trainer.py", "callback", marks=_LONG),
+        pytest.param("trainer.py", "run", marks=_FAULTS),
+        pytest.param("keras_fit.py", "callback", marks=_LONG),
+        pytest.param("keras_fit.py", "run", marks=_FAULTS),
+    ],
 )
 def test_strict_ends_the_training_behind_the_checkpoint_that_lacks_something(
     program: str, form: str, tmp_path: Path
 ) -> None:
     """An error with the name of what cannot be kept, after the save, in a callback and under `backprop run --strict`."""
-    how = _form(program, form, tmp_path, "--strict", CONTRACT_STRICT="1")
+    how = _form(program, form, tmp_path, "--strict", CONTRACT_STRICT="1", KERAS_BACKEND="torch")
     done = first_piece(how, tmp_path, 4)
     assert done.returncode, done.stdout + done.stderr
     assert re.search(

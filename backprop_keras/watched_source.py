@@ -1,0 +1,200 @@
+"""A source of batches that is code of the script's, a PyDataset or a Python generator, and what it has given.
+
+TensorFlow asks such a source ahead of training, in a thread of its own, so what the source changes is ahead of the last
+trained batch. A checkpoint therefore holds the state of the source as it is, and with it the batches that were given and not
+trained. A resumed process is given these first; the source is held back behind them until its state is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+_NOTHING: Final = object()
+
+
+class HeldBack:
+    """Counts what a source gives in a pass, and holds it back until it may go on.
+
+    Args:
+        trained: batches of the pass that are trained at least; what came before is let go of.
+
+    Attributes:
+        early: called in the thread that trains if that asks for a batch which is held back: brings the state back now.
+        passed: so many batches of the pass are trained, and are not asked for.
+    """
+
+    def __init__(self, trained: Callable[[], int]) -> None:
+        self.early: Callable[[], None] = lambda: None
+        self._trained = trained
+        self._lock = threading.RLock()
+        self._open = threading.Event()
+        self._open.set()
+        self._training_thread = threading.get_ident()
+        self._given = 0
+        self._ahead: deque[tuple[int, Any]] = deque()
+        self._opens_at = self.passed = 0
+
+    def still(self) -> AbstractContextManager[Any]:
+        """Inside, the source gives nothing: what it changes can be looked at."""
+        return self._lock
+
+    def begin_pass(self) -> None:
+        """The next batch is the first of a pass."""
+        with self._lock:
+            self._given = self._opens_at = self.passed = 0
+            self._ahead.clear()
+
+    def position(self, trained: int) -> dict[str, Any]:
+        """What `resume` needs, of a source that is `still`."""
+        ahead = [_plain(batch) for number, batch in self._ahead if number >= trained]
+        return {"given": max(self._given, trained), "ahead": ahead}
+
+    def resume(self, saved: Mapping[str, Any] | None, trained: int) -> None:
+        """The next pass is to be held back where it was."""
+        if saved is None:  # a checkpoint from before sources were watched
+            return
+        with self._lock:
+            self._opens_at = int(saved["given"])
+            self._ahead = deque(enumerate(saved["ahead"], trained))
+            self._open.clear()
+
+    def catch_up(self) -> None:
+        """The state comes back next: the source has to have given what it had given then."""
+
+    def go_on(self) -> None:
+        """The state is there, or nobody waits for it any more."""
+        self._open.set()
+
+    def _is_held(self) -> bool:
+        return self._given >= self._opens_at and not self._open.is_set()
+
+    def _wait(self) -> None:
+        if threading.get_ident() == self._training_thread:
+            self.early()
+            self._open.set()
+        else:
+            self._open.wait()
+
+    def _gave(self, batch: Any) -> Any:
+        self._given += 1
+        trained = self._trained()
+        while self._ahead and self._ahead[0][0] < trained:
+            self._ahead.popleft()
+        self._ahead.append((self._given - 1, batch))
+        return batch
+
+    def _kept(self) -> Any:
+        """The batch that is due, if an earlier process was given it already."""
+        found = next((batch for number, batch in self._ahead if number == self._given), _NOTHING)
+        if found is not _NOTHING:
+            self._given += 1
+        return found
+
+
+def _plain(batch: Any) -> Any:
+    return keras.tree.map_structure(lambda one: one if one is None else np.asarray(one), batch)
+
+
+class WatchedDataset(keras.utils.PyDataset):  # type: ignore[misc]
+    """Stands in for a PyDataset without workers. Batches that are trained already are not asked for.
+
+    Attributes:
+        behind: the script's.
+        held: what it has given.
+    """
+
+    def __init__(self, behind: Any, trained: Callable[[], int]) -> None:
+        super().__init__(behind.workers, behind.use_multiprocessing, behind.max_queue_size)
+        self.behind = behind
+        self.held = HeldBack(trained)
+        self._placeholder: Any = None
+
+    def pass_over(self, batches: int, placeholder: Any) -> None:
+        """The first batches of the pass that begins are trained: whoever asks gets a placeholder."""
+        self.held.passed, self._placeholder = batches, placeholder
+
+    def __getitem__(self, index: int) -> Any:
+        held = self.held
+        while True:
+            with held.still():
+                if not held._is_held() or any(number == held._given for number, _ in held._ahead):
+                    return self._next(index)
+            held._wait()
+
+    def _next(self, index: int) -> Any:
+        kept = self.held._kept()
+        if kept is not _NOTHING:
+            return kept
+        if self.held._given < self.held.passed:
+            self.held._given += 1
+            return self._placeholder
+        return self.held._gave(self.behind[index])
+
+    @property
+    def num_batches(self) -> int | None:
+        number = self.behind.num_batches
+        return None if number is None else int(number)
+
+    def on_epoch_begin(self) -> None:
+        self.behind.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self.behind.on_epoch_end()
+
+
+class HeldGenerator(HeldBack):
+    """Stands in for what makes a pass over a Python generator, which only its own code can bring to a place.
+
+    Attributes:
+        behind: Keras' own.
+    """
+
+    def __init__(self, behind: Callable[[], Iterator[Any]], trained: Callable[[], int]) -> None:
+        super().__init__(trained)
+        self.behind = behind
+        self._inner: Iterator[Any] = iter(())
+        self._asked: deque[Any] = deque()
+
+    def __call__(self) -> Iterator[Any]:
+        self._inner = iter(self.behind())
+        return self._batches(self._inner)
+
+    def position(self, trained: int) -> dict[str, Any]:
+        return {"given": max(self._given, trained), "ahead": []}
+
+    def catch_up(self) -> None:
+        with self._lock:
+            for batch in itertools.islice(self._inner, max(0, self._opens_at - self._given)):
+                self._asked.append(batch)
+                self._given += 1
+
+    def _batches(self, inner: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with self._lock:
+                batch = self._next(inner)
+            if batch is _OVER:
+                return
+            if batch is _NOTHING:
+                self._wait()
+            else:
+                yield batch
+
+    def _next(self, inner: Iterator[Any]) -> Any:
+        if self._asked and inner is self._inner:
+            return self._asked.popleft()
+        if self._is_held():
+            return _NOTHING
+        batch = next(inner, _OVER)
+        self._given += batch is not _OVER
+        return batch
+
+
+_OVER: Final = object()
