@@ -13,7 +13,7 @@ from backprop_core.ports.partial_framework import PartialFramework
 from backprop_keras import objects
 from backprop_keras.backends import active
 from backprop_keras.pipelines import PassesTracked, PassLedger, PipelinePasses, PipelineReading, is_pipeline
-from backprop_keras.script_parts import script_parts
+from backprop_keras.script_parts import script_parts, stored_variables
 from backprop_keras.trained_objects import KerasTrainedObjects
 from backprop_keras.translator import KerasTranslator
 
@@ -39,7 +39,14 @@ class KerasFramework(PartialFramework):
         return script_parts(kind)
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
-        known = {id(value) for value in tracked.values()}
+        """Variables of tracked models, optimizers and metrics, and all other tracked objects.
+
+        What has these variables is looked into: a number on a layer is no variable of its.
+        """
+        known: set[int] = set()
+        for value in tracked.values():
+            own = stored_variables(value)
+            known |= {id(value)} if own is None else own
         return lambda value: id(value) in known
 
     def randomness(self) -> Tracked:

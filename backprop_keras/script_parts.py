@@ -96,3 +96,13 @@ def script_parts(kind: type) -> frozenset[str] | None:
     if kind.__module__ == "keras.src.utils.tracking" and issubclass(kind, list | dict | set):
         return _COLLECTION
     return next((parts for of, parts in _BY_CLASS if issubclass(kind, of)), None)
+
+
+def stored_variables(owner: Any) -> set[int] | None:
+    """The variables of a layer, an optimizer or a metric, and what they hold now, by identity; None for anything else."""
+    if not isinstance(owner, keras.Layer | keras.optimizers.Optimizer | keras.metrics.Metric):
+        return None
+    own = [*owner.variables, *(owner.metrics_variables if isinstance(owner, keras.Model) else ())]
+    return {id(one) for one in own} | {
+        id(held) for one in own if (held := getattr(one, "_value", None)) is not None
+    }

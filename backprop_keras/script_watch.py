@@ -20,7 +20,7 @@ from backprop_keras import variables
 from backprop_keras.building import layers_are_built
 from backprop_keras.data_source import DataSource
 from backprop_keras.last_callback import FitArguments
-from backprop_keras.script_parts import script_parts
+from backprop_keras.script_parts import script_parts, stored_variables
 
 _FIT = TrainerFrames(("keras.",), "fit")
 _PACKAGES = frozenset({"keras", "tensorflow", "jax", "jaxlib"})
@@ -103,12 +103,8 @@ class FitWatch(ObjectWatch):
 
     def _look_again(self) -> None:
         """A first batch makes variables, and on PyTorch their tensors may be reached without them."""
-        stored = [*variables.model_variables(self._model).values()]
-        stored += variables.metric_variables(self._model).values()
-        for optimizer in variables.optimizers_of(self._model).values():
-            stored += optimizer.variables
-        values = [one for variable in stored if (one := getattr(variable, "_value", None)) is not None]
-        self._known = frozenset(map(id, [*stored, *values]))
+        owners = [self._model, *variables.optimizers_of(self._model).values()]
+        self._known = frozenset().union(*(stored_variables(owner) or () for owner in owners))
 
     def is_stored(self, value: object) -> bool:
         """Whether the checkpoint has it anyway, or it is only watched, or Keras' own and nothing that could hold state."""

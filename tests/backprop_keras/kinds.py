@@ -591,18 +591,26 @@ def _validated(cut: Cut, place: str) -> dict[str, Any]:
 
 @kind()
 def own_loop(cut: Cut) -> dict[str, Any]:
-    """A loop of the user's own around train_on_batch, with backprop.timebox(model=..., optimizer=...)."""
+    """A loop of the user's own around train_on_batch, with backprop.timebox(model=..., optimizer=...).
+
+    The model and a layer keep numbers of the script's, and a metric that no model has is a variable of it.
+    """
     x, y = data(64)
     model = compiled(network())
     model.optimizer.build(model.trainable_variables)
     losses: list[float] = []
+    model.counted, model.layers[0].seen, mean = 0, [], keras.metrics.Mean()
     with cut.box(model=model, optimizer=model.optimizer, losses=losses) as box:
         cut.executions = len(losses)
         for _ in box.epochs(3):
             for start in box.batches(range(0, 64, 16)):
                 losses.append(float(model.train_on_batch(x[start : start + 16], y[start : start + 16])[0]))
+                model.counted += 1
+                model.layers[0].seen.append(start)
+                mean.update_state(losses[-1])
                 cut.step_done()
     return {
+        "kept": [model.counted, list(model.layers[0].seen), float(mean.result())],
         "model": [np.array(v) for v in model.variables],
         "optimizer": [np.array(v) for v in model.optimizer.variables],
         "losses": list(losses),

@@ -46,6 +46,7 @@ QUICK = {
     "cut_in_a_validation",
     "cut_behind_a_validation",
     "loop_of_the_backends_own",
+    "own_loop",
     "tensorboard_callback",
     "two_optimizers",
 }
