@@ -225,6 +225,19 @@ class DataPlace:
         to_compute = 0 if self._prefix else max(0, batch - len(self._ready))
         self._passing = PassingOver.of(self._adapter, to_compute, self._epoch_start, saved["first"])
 
+    def replay_source(self, saved: Any, batch: int) -> None:
+        """A Python generator gives what it had given, under the random numbers with which its pass began."""
+        if (
+            self._kind != "GeneratorDataAdapter" or "source" not in saved
+        ):  # a checkpoint from before sources were watched
+            return
+        kept = self.epoch_iterator.steps_per_epoch is not None
+        running = pass_position.keras_from_state(saved) if saved["open"] else None
+        if running is not None:
+            rng_state.restore(running.begun.everybodys)
+        passes = [taken for which, taken in saved["made"] if which == _TRAINING]
+        self._adapter.generator.replay(passes, saved["source"], saved["seen"] if kept else batch)
+
     def _replay(self, made: list[list[int]]) -> None:
         """Iterators of earlier epochs leave traces in what they were made from: tf.data counts its reshufflings.
 
@@ -232,7 +245,11 @@ class DataPlace:
         """
         at_once = keras.backend.backend() == "tensorflow"
         for which, taken in made:
-            if which == _TRAINING and self._kind == "GeneratorDataAdapter":
+            if (
+                which == _TRAINING
+                and self._kind == "GeneratorDataAdapter"
+                and not self._adapter.generator.is_replayed
+            ):
                 next(islice(self._adapter.generator.behind(), taken, taken), None)
             dataset: Any = (
                 self._validation if which == _VALIDATION else getattr(self._adapter, "_dataset", None)

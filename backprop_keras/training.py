@@ -81,6 +81,7 @@ class FitBox:
         self._fit_state.script.begin()
         if self.session.restored is not None:
             self._set_first_epoch()
+            self._fit_state.replay_source(self.session.restored)
             self._fit_state.restore_script(self.session.restored, midway=False)
 
     def _set_first_epoch(self) -> None:

@@ -301,11 +301,16 @@ class FitState:
         else:
             self.data.set_randomness(states[_RANDOM])
 
+    def replay_source(self, loaded: Loaded) -> None:
+        """Before anything of the script's comes back: code that makes the batches makes them once more, as it did then."""
+        fit: Any = loaded.states.get(_FIT)
+        if isinstance(fit, Mapping):
+            self.data.replay_source(fit["data"], fit["batch"])
+
     def restore_script(self, loaded: Loaded, *, midway: bool) -> None:
         """What the script had changed: between two epochs before the next begins, else at the very batch."""
         fit: Any = loaded.states.get(_FIT)
         if isinstance(fit, Mapping) and bool(fit["batch"]) is midway:
-            self.data.source.held.catch_up()
             for one in self.script.restore(loaded.states.get(_SCRIPT)):
                 self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -62,12 +62,9 @@ class HeldBack:
         if saved is None:  # a checkpoint from before sources were watched
             return
         with self._lock:
-            self._opens_at = int(saved["given"])
+            self._opens_at, self.passed = int(saved["given"]), trained
             self._ahead = deque(enumerate(saved["ahead"], trained))
             self._open.clear()
-
-    def catch_up(self) -> None:
-        """The state comes back next: the source has to have given what it had given then."""
 
     def go_on(self) -> None:
         """The state is there, or nobody waits for it any more."""
@@ -155,26 +152,40 @@ class HeldGenerator(HeldBack):
 
     Attributes:
         behind: Keras' own.
+        is_replayed: it has been brought there.
     """
 
     def __init__(self, behind: Callable[[], Iterator[Any]], trained: Callable[[], int]) -> None:
         super().__init__(trained)
         self.behind = behind
-        self._inner: Iterator[Any] = iter(())
+        self.is_replayed = False
+        self._inner: Iterator[Any] | None = None
         self._asked: deque[Any] = deque()
 
+    def replay(self, passes: Iterable[int], saved: Mapping[str, Any] | None, trained: int) -> None:
+        """Have the generator give what it had given, while the script's state is still that of its beginning.
+
+        Args:
+            passes: how many batches earlier passes took.
+            saved: the position of the pass that goes on, if one does.
+            trained: batches of that which are trained.
+        """
+        self.is_replayed = True
+        for taken in passes:
+            deque(itertools.islice(self.behind(), taken), maxlen=0)
+        if saved is not None:
+            self._inner = iter(self.behind())
+            given = itertools.islice(self._inner, int(saved["given"]))
+            self._asked = deque(
+                given, maxlen=int(saved["given"]) - trained + 1
+            )  # one stands in for those that are trained
+
     def __call__(self) -> Iterator[Any]:
-        self._inner = iter(self.behind())
-        return self._batches(self._inner)
+        inner, self._inner = self._inner, None
+        return self._batches(iter(self.behind()) if inner is None else inner)
 
     def position(self, trained: int) -> dict[str, Any]:
         return {"given": max(self._given, trained), "ahead": []}
-
-    def catch_up(self) -> None:
-        with self._lock:
-            for batch in itertools.islice(self._inner, max(0, self._opens_at - self._given)):
-                self._asked.append(batch)
-                self._given += 1
 
     def _batches(self, inner: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -188,8 +199,9 @@ class HeldGenerator(HeldBack):
                 yield batch
 
     def _next(self, inner: Iterator[Any]) -> Any:
-        if self._asked and inner is self._inner:
-            return self._asked.popleft()
+        if self._asked and self._given < self._opens_at:
+            self._given += 1
+            return self._asked[0] if self._given < self.passed else self._asked.popleft()
         if self._is_held():
             return _NOTHING
         batch = next(inner, _OVER)
