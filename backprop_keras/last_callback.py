@@ -102,9 +102,12 @@ def running_fit(callback: Any, frame: FrameType | None) -> FitArguments:
 def when_all_have_begun(callback_list: Any, then: Callable[[], None]) -> None:
     """Called while `callback_list` tells of the training's begin: calls `then` behind the last callback that is told."""
 
+    alive = weakref.ref(callback_list)  # a class lives until the garbage collector comes: it holds nothing
+
     class Last(keras.callbacks.Callback):  # type: ignore[misc]
         def on_train_begin(self, logs: Any = None) -> None:
-            callback_list.callbacks[:] = [one for one in callback_list.callbacks if one is not self]
+            told: Any = alive()
+            told.callbacks[:] = [one for one in told.callbacks if one is not self]
             then()
 
     callback_list.callbacks.append(Last())  # the list is being walked through: it is the end that grows

@@ -248,7 +248,9 @@ def trained_batches_are_not_computed_again(folder: Path) -> None:
 
     piece("counted", Counts(workers=1), StopAt(20))
     again = piece("counted", Counts(workers=1))
-    assert {20, 21, 22, 23} <= set(again), again
+    # What TensorFlow had read ahead is in the checkpoint.
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    assert ({23} if on_tensorflow else {20, 21, 22, 23}) <= set(again), again
     # Keras looks at the first batch to build the model, and TensorFlow reads a little ahead while it does.
     most = 10 if keras.backend.backend() == "tensorflow" else 1
     assert sum(index < 20 for index in again) <= most, again

@@ -42,7 +42,6 @@ QUICK = {
     "stock_callbacks",
     "generator_that_draws_from_the_script",
     "py_dataset_that_shuffles_itself",
-    "sampler_that_counts_its_passes",
     "cut_in_a_validation",
     "cut_behind_a_validation",
     "loop_of_the_backends_own",
