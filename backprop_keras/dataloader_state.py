@@ -8,7 +8,7 @@ any of them, and set again on a resume; then the batches that are trained alread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -18,9 +18,8 @@ import keras
 from backprop_core.errors import StateMismatchError
 from backprop_core.ports import pass_position
 from backprop_core.ports.pass_position import Draws, PassPosition
-from backprop_core.session.proof import recorder_of
 from backprop_keras import rng_state
-from backprop_keras.backends import active
+from backprop_keras.batch_iterators import TellsFirst, seen
 from backprop_keras.data_source import DataSource
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.skip_batches import PassingOver, loader_behind
@@ -284,8 +283,8 @@ class DataPlace:
 
     def _watched(self, inner: Any) -> Any:
         if keras.backend.backend() == "tensorflow":  # its train function wants the real iterator
-            return _seen(inner)
-        return _seen(_Watched(iter(inner), self._asked_first))
+            return seen(inner)
+        return seen(TellsFirst(iter(inner), self._asked_first))
 
     def _asked_first(self) -> None:
         if self._pass is not None:
@@ -297,13 +296,13 @@ class DataPlace:
         iterator: Any
         backend = keras.backend.backend()
         if backend == "torch" and self._prefix + ahead:
-            iterator = _seen(
+            iterator = seen(
                 loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
             )
         elif backend == "tensorflow":
-            iterator = iter(_seen(inner))
+            iterator = iter(seen(inner))
         else:
-            iterator = _seen(_Watched(iter(inner), self._set_first))
+            iterator = seen(TellsFirst(iter(inner), self._set_first))
         if self._prefix and backend != "torch":
             taken = sum(1 for _ in islice(iterator, self._prefix))
             if taken < self._prefix:
@@ -339,26 +338,3 @@ class DataPlace:
             self._passing = None
         self.set_randomness(self._boundary)
         return True
-
-
-def _seen(items: Any) -> Any:
-    """For a proof each batch is noted when the train function asks for it."""
-    recorder = recorder_of()
-    return items if recorder is None else iter(active().noted(items, recorder))
-
-
-class _Watched:
-    """An iterator that tells when its first item is asked for."""
-
-    def __init__(self, iterator: Iterator[Any], asked_first: Callable[[], None]) -> None:
-        self._iterator = iterator
-        self._asked_first: Callable[[], None] | None = asked_first
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        if self._asked_first is not None:
-            asked_first, self._asked_first = self._asked_first, None
-            asked_first()
-        return next(self._iterator)
