@@ -22,7 +22,7 @@ from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loo
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import CountedScriptWatch
-from backprop_core.ports.framework import Framework
+from backprop_core.ports.framework import Framework, stored_by
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
@@ -131,7 +131,7 @@ class ScriptLoopState(LoopState):
                 False  # the next model of a fold may not have trained yet; the loops go on all the same
             )
         objects, before = self.objects, self._stored
-        self._stored = [framework.stored_with(objects) for framework in self.frameworks]
+        self._stored = stored_by(self.frameworks, objects)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
-from backprop_core.ports.framework import Framework
+from backprop_core.ports.framework import Framework, stored_by
 from backprop_core.script_state.functions import is_script_file
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
 from backprop_core.script_state.state import Missing, ScriptState, Unkept
@@ -83,7 +83,7 @@ class ScriptWatch:
 
     def _refresh(self) -> None:
         objects = self._objects()
-        self._stored = [framework.stored_with(objects) for framework in self._frameworks]
+        self._stored = stored_by(self._frameworks, objects)
         known = {id(value) for value in objects.values()}
         if not self._frameworks:
             self._stored = [lambda value: id(value) in known]

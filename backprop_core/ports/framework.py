@@ -7,7 +7,7 @@ in `sys.modules` wakes it. `backprop_torch` is one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from types import FrameType
@@ -202,3 +202,24 @@ def frameworks_in_use() -> list[Framework]:
 def ranks_among(frameworks: Iterable[Framework]) -> Ranks | None:
     """The processes that this one trains with, as one of `frameworks` knows; None if it is alone."""
     return next((ranks for framework in frameworks if (ranks := framework.ranks()) is not None), None)
+
+
+def stored_by(
+    frameworks: Sequence[Framework], tracked: Mapping[str, object]
+) -> list[Callable[[object], bool]]:
+    """What each framework says is stored with the `tracked` objects.
+
+    An object that a framework looks into is told to those alone that do. Any other would call it stored as a whole, and what
+    the script keeps on it would be lost: an attribute of a Keras model on JAX, where torch is loaded, too.
+    """
+    found = []
+    for framework in frameworks:
+        others = [one for one in frameworks if one is not framework]
+        told = {
+            name: value
+            for name, value in tracked.items()
+            if framework.script_parts(type(value)) is not None
+            or all(one.script_parts(type(value)) is None for one in others)
+        }
+        found.append(framework.stored_with(told))
+    return found

@@ -593,8 +593,11 @@ def _validated(cut: Cut, place: str) -> dict[str, Any]:
 def own_loop(cut: Cut) -> dict[str, Any]:
     """A loop of the user's own around train_on_batch, with backprop.timebox(model=..., optimizer=...).
 
-    The model and a layer keep numbers of the script's, and a metric that no model has is a variable of it.
+    The model and a layer keep numbers of the script's, and a metric that no model has is a variable of it. torch is loaded,
+    which knows none of these objects on JAX and TensorFlow.
     """
+    import torch  # noqa: F401
+
     x, y = data(64)
     model = compiled(network())
     model.optimizer.build(model.trainable_variables)
@@ -610,7 +613,9 @@ def own_loop(cut: Cut) -> dict[str, Any]:
                 mean.update_state(losses[-1])
                 cut.step_done()
     return {
-        "kept": [model.counted, list(model.layers[0].seen), float(mean.result())],
+        "of the model": model.counted,
+        "of a layer": list(model.layers[0].seen),
+        "of a metric": float(mean.result()),
         "model": [np.array(v) for v in model.variables],
         "optimizer": [np.array(v) for v in model.optimizer.variables],
         "losses": list(losses),
