@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,9 +54,9 @@ class DataSource:
 
     @property
     def repeats_code(self) -> bool:
-        """Whether a resume runs code of the script's again that nobody holds back: in a pipeline of TensorFlow's."""
+        """Whether code of the script's runs ahead of training and nobody holds it back, so that a resume runs it again."""
         if self._kind == "TorchDataLoaderAdapter":
-            return bool(keras.backend.backend() == "tensorflow")
+            return _asks_ahead()
         return is_pipeline(getattr(self._adapter, "_dataset", None)) and runs_python()
 
     def keeps(self, node: Mapping[str, Any]) -> bool:
@@ -85,6 +86,16 @@ class DataSource:
         """Put back what `rest` gave, where it fits."""
         if self._rest is not None and state is not None and self._rest.mismatch(state) is None:
             self._rest.restore(state)
+
+
+def _asks_ahead() -> bool:
+    """Whether Keras asks for batches before it trains with them. On JAX it does but on a CPU, and once did there, too."""
+    backend = keras.backend.backend()
+    if backend != "jax":
+        return bool(backend == "tensorflow")
+    jax, trainer = sys.modules["jax"], sys.modules.get("keras.src.backend.jax.trainer")
+    leaves_it = hasattr(getattr(trainer, "JAXEpochIterator", None), "_one_batch_ahead_iterator")
+    return not leaves_it or bool(jax.default_backend() != "cpu")
 
 
 def _rest_of(loader: Any) -> Tracked | None:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -147,9 +148,27 @@ def what_is_read_ahead_by_others_is_named(folder: Path) -> None:
         made = tf.data.Dataset.from_generator(batches, output_signature=signature)
         return named(made)
 
+    def loader() -> list[str]:
+        import torch
+
+        read = [0]
+
+        def together(rows: Any) -> Any:
+            read[0] += 1
+            return torch.ones(16, 6), torch.zeros(16, dtype=torch.int64)
+
+        return named(torch.utils.data.DataLoader(list(range(64)), batch_size=16, collate_fn=together))  # type: ignore[arg-type]
+
     assert named(Counts(1)) == []
     assert named(Counts(2)) == ["data.read"]
     assert pipeline() == ["pipeline().read"]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with patch.object(jax, "default_backend", lambda: "gpu"):  # Keras asks a batch ahead there
+            assert loader() == ["loader().read"]
+    else:
+        assert loader() == (["loader().read"] if keras.backend.backend() == "tensorflow" else [])
 
 
 @scenario
