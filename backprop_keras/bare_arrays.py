@@ -33,6 +33,12 @@ class JaxArrays(BareArrays):
         config: Any = getattr(sys.modules.get("jax"), "config", None)
         return {**super().environment(), "jax_x64": bool(getattr(config, "jax_enable_x64", False))}
 
+    def is_tracing(self) -> bool:
+        clean = getattr(
+            sys.modules.get("jax._src.core"), "trace_state_clean", None
+        )  # no public name tells it
+        return clean is not None and not clean()
+
 
 class TensorFlowArrays(BareArrays):
     """Its variables are changed in place, its tensors replaced."""

@@ -156,6 +156,9 @@ class TorchFramework:
     ) -> Mapping[str, Any]:
         return sharded.united(states, saved, here, objects, empty)
 
+    def is_tracing(self) -> bool:
+        return False
+
     def is_stop_debris(self, error: BaseException) -> bool:
         text = str(error)
         if isinstance(error, RuntimeError):

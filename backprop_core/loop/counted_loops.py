@@ -17,6 +17,7 @@ from typing import Any
 from backprop_core.clock import SYSTEM
 from backprop_core.loop.counted_training import CountedTraining
 from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop, SavedStep
+from backprop_core.ports.framework import is_tracing
 from backprop_core.script_state import rewrite
 from backprop_core.script_state.rewrite import Site
 
@@ -59,10 +60,10 @@ class CountedLoops:
 
     def ticks(self, key: str) -> Iterator[None]:
         """Begins the loop `key`: an iterator that is asked before each item."""
-        if self.dormant and self.sites[key].trains:
+        if self.dormant and self.sites[key].trains and not is_tracing():
             self._wake_up()
         elsewhere = threading.get_ident() != self._thread or os.getpid() != self._owner
-        if self.training is None or elsewhere or self.evaluating:
+        if self.training is None or elsewhere or self.evaluating or is_tracing():
             self._opening.append(None)
             return repeat(None)
         frame = rewrite.calling_frame()

@@ -172,6 +172,10 @@ class Framework(Protocol):
         """
         ...
 
+    def is_tracing(self) -> bool:
+        """Whether a function of the script runs to be traced: once, on stand-ins for arrays, and not to train."""
+        ...
+
     def is_stop_debris(self, error: BaseException) -> bool:
         """Whether `error` is what a stop signal to a whole process group leaves behind (a killed loader worker)."""
         ...
@@ -197,6 +201,11 @@ def frameworks_in_use() -> list[Framework]:
                 _loaded[entry.name] = entry.load()()
             found.append(_loaded[entry.name])
     return found
+
+
+def is_tracing() -> bool:
+    """Whether some framework is tracing just now."""
+    return any(framework.is_tracing() for framework in frameworks_in_use())
 
 
 def ranks_among(frameworks: Iterable[Framework]) -> Ranks | None:

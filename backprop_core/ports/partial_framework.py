@@ -98,6 +98,9 @@ class PartialFramework:
     ) -> Mapping[str, Any]:
         return states
 
+    def is_tracing(self) -> bool:
+        return False
+
     def is_stop_debris(self, error: BaseException) -> bool:
         return False
 

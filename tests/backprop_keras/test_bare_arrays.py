@@ -60,3 +60,22 @@ def test_arrays_and_keys_of_jax_come_back_without_keras() -> None:
 def test_an_array_of_a_package_that_nobody_knows_is_named() -> None:
     """What is in no attribute cannot be seen to be unchanged."""
     assert _printed(NAMES) == "['holder[...]']"
+
+
+def test_a_traced_function_is_known() -> None:
+    """Inside `jit` and `grad` JAX calls a function with stand-ins, and outside of them it does not."""
+    import jax
+
+    from backprop_keras.bare_arrays import JaxArrays
+
+    seen = []
+    arrays = JaxArrays()
+
+    def looked(x: object) -> object:
+        seen.append(arrays.is_tracing())
+        return x
+
+    jax.jit(looked)(1.0)
+    jax.grad(looked)(1.0)
+    looked(1.0)
+    assert seen == [True, True, False]
