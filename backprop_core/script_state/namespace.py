@@ -14,6 +14,19 @@ from backprop_core.script_state.attributes import attributes_of, delete_attribut
 _WRITES_THROUGH: Final = sys.version_info >= (3, 13)
 """From Python 3.13 on (PEP 667) `frame.f_locals` of a function is its variables, and no copy of them."""
 
+_TRACERS: Final = (
+    *(
+        "__builtins_dict__",
+        "__compiled_fn_",
+        "__comprehension_",
+        "__gen_rand_values_",
+        "__import_",
+        "__resume_at_",
+    ),
+    "__warnings_warn_wrapper_",
+)
+"""How names begin that `torch.compile` puts into the globals of what it compiles, and will not find there before it does."""
+
 
 class Namespace(Protocol):
     """Names and what they stand for. `name` is the same in every process, such as `main` or `train()`.
@@ -133,4 +146,6 @@ class FrameNamespace:
 
 
 def _is_pythons(name: str) -> bool:
-    return (name.startswith("__") and name.endswith("__")) or not name.isidentifier()
+    if not name.startswith("__"):
+        return not name.isidentifier()
+    return name.endswith("__") or name.startswith(_TRACERS) or not name.isidentifier()

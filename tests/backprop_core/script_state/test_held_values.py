@@ -182,3 +182,24 @@ def test_what_a_communication_hook_remembers_is_named() -> None:
     assert "averager" in names
     assert "hook" not in names
     assert [one.name for one in state.unkept()] == ["hook"]
+
+
+def test_what_a_compiler_notes_among_globals_is_no_state() -> None:
+    """`torch.compile` puts names into a module's globals; put back by us, the next compilation ended in an assertion."""
+    import torch
+
+    names: dict[str, Any] = {"torch": torch}
+    code = """
+def broken(x):
+    y = torch.tanh(x)
+    print(end="")  # the graph ends here
+    for layer in [torch.sin, torch.cos]:
+        y = layer(y)
+    return y + len([one for one in (1, 2)])
+"""
+    exec(code, names)
+    before = {name for name, _ in DictNamespace(names, "main").items()}
+    compiled = torch.compile(names["broken"], backend="eager")
+    compiled(torch.ones(2))
+    assert len(names) > len(before) + 1, "nothing was noted: this proves nothing"
+    assert {name for name, _ in DictNamespace(names, "main").items()} == before
