@@ -283,8 +283,11 @@ class ScriptTraining(ScriptSession):
             self._leave()
 
     def _may_end_within(self, took_s: float) -> bool:
-        """Whether the box may end in an iteration that takes about as long: then every place in it has to be found again."""
-        if self.session is None:
+        """Whether the box may end in an iteration that takes about as long: then every place in it has to be found again.
+
+        Among ranks, of which the first alone knows what a save takes, every iteration is looked at anyway.
+        """
+        if self.session is None or self._among_ranks:
             return False
         pacer = self.session.pacer
         return self.session.remaining_s() < 2 * took_s + pacer.save_s() + pacer.exit_s()
