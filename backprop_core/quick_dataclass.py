@@ -1,7 +1,7 @@
-"""`dataclass` as in the standard library, made in a third of its time.
+"""`dataclass` as in the standard library, made in a fraction of its time.
 
-Some two hundred records are made each time the command or a box starts. The standard library compiles six functions for
-each of them, and half of an import was that (docs/decisions/0037-quick-dataclasses.md). Here it only collects the fields;
+A hundred records are made each time the command or a box starts. The standard library compiles six functions for each of
+them, and a third of opening a box was that (docs/decisions/0037-quick-dataclasses.md). Here it only collects the fields;
 one function is compiled, `__init__`, and the others are the same few for all classes. Type checkers see the original.
 
 Of the original's options only those are taken that are used here. What it makes of a class is the same: equality and hash by

@@ -44,6 +44,7 @@ def test_a_deadline_that_is_put_off_at_the_same_moment_ends_nothing(
     box.train(1)
     session = box.session
     monkeypatch.setattr(type(session.enrolment), "governed", True)
+    session.guard.stop()  # its thread; what it would do is asked for here
     before = session.deadlines.earliest.at
     clock.advance(before - clock.monotonic() + 1.0)
 
