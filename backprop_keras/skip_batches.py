@@ -12,28 +12,18 @@ import numpy as np
 
 from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_keras.rng_state import python_from_array
+from backprop_keras.stand_in import StandInDataset
 
 
-class _Placeholders(keras.utils.PyDataset):  # type: ignore[misc]
+class _Placeholders(StandInDataset):
     """A dataset that answers one and the same batch for indices whose batch would be thrown away."""
 
     def __init__(self, dataset: Any, trained: frozenset[int], batch: Any) -> None:
-        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
-        self.behind, self._trained, self._batch = dataset, trained, batch
+        super().__init__(dataset)
+        self._trained, self._batch = trained, batch
 
     def __getitem__(self, index: int) -> Any:
         return self._batch if index in self._trained else self.behind[index]
-
-    @property
-    def num_batches(self) -> int | None:
-        number = self.behind.num_batches
-        return None if number is None else int(number)
-
-    def on_epoch_begin(self) -> None:
-        self.behind.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        self.behind.on_epoch_end()
 
 
 class PassingOver:

@@ -17,6 +17,8 @@ from typing import Any, Final
 import keras
 import numpy as np
 
+from backprop_keras.stand_in import StandInDataset
+
 _NOTHING: Final = object()
 
 
@@ -100,17 +102,15 @@ def _plain(batch: Any) -> Any:
     return keras.tree.map_structure(lambda one: one if one is None else np.asarray(one), batch)
 
 
-class WatchedDataset(keras.utils.PyDataset):  # type: ignore[misc]
+class WatchedDataset(StandInDataset):
     """Stands in for a PyDataset without workers. Batches that are trained already are not asked for.
 
     Attributes:
-        behind: the script's.
         held: what it has given.
     """
 
     def __init__(self, behind: Any, trained: Callable[[], int]) -> None:
-        super().__init__(behind.workers, behind.use_multiprocessing, behind.max_queue_size)
-        self.behind = behind
+        super().__init__(behind)
         self.held = HeldBack(trained)
         self._placeholder: Any = None
 
@@ -134,17 +134,6 @@ class WatchedDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self.held._given += 1
             return self._placeholder
         return self.held._gave(self.behind[index])
-
-    @property
-    def num_batches(self) -> int | None:
-        number = self.behind.num_batches
-        return None if number is None else int(number)
-
-    def on_epoch_begin(self) -> None:
-        self.behind.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        self.behind.on_epoch_end()
 
 
 class HeldGenerator(HeldBack):
