@@ -59,10 +59,10 @@ class Event:
 
 
 class Message(Event):
-    """A line was printed for people.
+    """A line was printed for the user.
 
     Attributes:
-        text: what it says, without the `backprop: ` in front of it.
+        text: its text, without the leading `backprop: `.
         level: `info` or `warning`.
     """
 
@@ -72,7 +72,7 @@ class Message(Event):
 
 
 class CheckpointRestored(Event):
-    """Training goes on from a checkpoint.
+    """Training continues from a checkpoint.
 
     Attributes:
         path: its folder or address.
@@ -85,20 +85,20 @@ class CheckpointRestored(Event):
 
 
 class SessionStarted(Event):
-    """A box has opened: training begins or goes on. A script may open several, one after another.
+    """A box was opened: training starts or continues. A script may open several, one after another.
 
     Attributes:
         pid: the process that trains.
-        child_of: the script's main process where training happens in one that it has started, else null.
-        budget_s: seconds that the box has.
-        budget_source: what set them.
-        deadline_wall: seconds since 1970 at which it must be over; null where there is no deadline.
-        resumed_from: the checkpoint that it goes on from, or null.
+        child_of: the script's main process, if the training runs in a child process; else null.
+        budget_s: length of the box in seconds.
+        budget_source: what set the budget.
+        deadline_wall: the deadline in seconds since 1970, or null if there is none.
+        resumed_from: the checkpoint that training continues from, or null.
         box: 1 for the first box of its process.
-        framework: of its adapter.
-        attached: the script did not ask for it.
+        framework: the framework of its adapter.
+        attached: true if backprop attached to an unmodified script.
         message: the line that was printed.
-        events_version: of the events that follow; files without it are of version 1.
+        events_version: version of the events that follow; files without it have version 1.
     """
 
     kind = "session_started"
@@ -116,11 +116,11 @@ class SessionStarted(Event):
 
 
 class TrainingStarted(Event):
-    """The first step of the box is over.
+    """The first step of the box is done.
 
     Attributes:
-        step: the step.
-        after_s: seconds since the box began: start-up, and that step.
+        step: the number of that step.
+        after_s: seconds since the start of the box: start-up and that step.
     """
 
     kind = "training_started"
@@ -129,11 +129,11 @@ class TrainingStarted(Event):
 
 
 class TrackerRun(Event):
-    """The script tracks this training by itself, in a run of its tracker.
+    """The script itself logs this training to a tracker.
 
     Attributes:
         tracker: `wandb`, `mlflow` or `comet`.
-        id: of the tracker's run.
+        id: id of the tracker's run.
     """
 
     kind = "tracker_run"
@@ -142,18 +142,18 @@ class TrackerRun(Event):
 
 
 class Progress(Event):
-    """About once a second while it trains.
+    """Progress of the training, about once a second.
 
     Attributes:
-        step: the newest step that is over.
-        epoch: the running epoch, or null.
-        batch: batches of it that are over, or null.
-        loss: the value that was logged as `loss`, or null.
-        values: the newest of all logged values by name: numbers and texts; and `learning_rate`, that of the optimizer for
-            the coming step, where nothing logged has such a name.
-        remaining_s: seconds to the deadline.
-        rate: steps a second since the first step of the box, or null.
-        next_save_s: seconds to the next periodic checkpoint; null: the next is the one at the end.
+        step: the last completed step.
+        epoch: the current epoch, or null.
+        batch: completed batches of that epoch, or null.
+        loss: the value logged as `loss`, or null.
+        values: the newest logged values by name, numbers and texts; and the optimizer's `learning_rate` for the next step,
+            if nothing is logged under that name.
+        remaining_s: seconds until the deadline.
+        rate: steps per second since the first step of the box, or null.
+        next_save_s: seconds until the next periodic checkpoint; null if the next one is the last one of the box.
     """
 
     kind = "progress"
@@ -168,12 +168,13 @@ class Progress(Event):
 
 
 class Fit(Event):
-    """How much fits into the box, told once when the rate is known.
+    """How many steps fit into the box. Written once, when the rate is known.
 
     Attributes:
-        steps_that_fit: further steps that are expected in this box.
-        total_steps: of the whole training, or null where it is not known.
-        boxes: boxes like this one that it needs, this one included; null where one is enough or the total is not known.
+        steps_that_fit: further steps expected in this box.
+        total_steps: steps of the whole training, or null if unknown.
+        boxes: boxes of this length that the training needs, including this one; null if one is enough or the total is
+            unknown.
     """
 
     kind = "fit"
@@ -183,14 +184,14 @@ class Fit(Event):
 
 
 class CheckpointSaved(Event):
-    """A checkpoint is whole on disk.
+    """A checkpoint is complete on disk.
 
     Attributes:
         path: its folder or address.
         step: its step.
         reason: `periodic`, `requested`, `deadline`, `preempted`, `survivor` or `final`.
-        nbytes: its size.
-        seconds: what saving it took.
+        nbytes: its size in bytes.
+        seconds: duration of the save.
     """
 
     kind = "checkpoint_saved"
@@ -202,10 +203,10 @@ class CheckpointSaved(Event):
 
 
 class CheckpointFailed(Event):
-    """A checkpoint could not be saved; training goes on.
+    """A checkpoint could not be saved. Training continues.
 
     Attributes:
-        error: what happened, and where.
+        error: what happened and where.
     """
 
     kind = "checkpoint_failed"
@@ -213,12 +214,12 @@ class CheckpointFailed(Event):
 
 
 class SavesPutOff(Event):
-    """Periodic checkpoints were due while the one before was still being written; told once.
+    """Periodic checkpoints were due while the previous one was still being written. Written once.
 
     Attributes:
         times: how often.
-        save_s: seconds that a save takes.
-        asked_every_s: the interval that was asked for, or null.
+        save_s: duration of a save in seconds.
+        asked_every_s: the requested interval in seconds, or null.
     """
 
     kind = "saves_put_off"
@@ -231,8 +232,8 @@ class Extended(Event):
     """The deadline has moved.
 
     Attributes:
-        extended_s: by so many seconds.
-        slept: because the process was held from outside, and nobody asked for more time.
+        extended_s: by how many seconds.
+        slept: true if the process was suspended from outside; false if more time was requested.
     """
 
     kind = "extended"
@@ -241,10 +242,10 @@ class Extended(Event):
 
 
 class Paused(Event):
-    """Training is held up; its budget waits. In both files where there is a session.
+    """Training is paused and its budget waits. With a session, both files have this event.
 
     Attributes:
-        why: a sentence; the governor's line has it.
+        why: the reason in a sentence; only in the governor's line.
     """
 
     kind = "paused"
@@ -252,11 +253,11 @@ class Paused(Event):
 
 
 class Continued(Event):
-    """Training goes on after a pause.
+    """Training continues after a pause.
 
     Attributes:
-        why: the pause's; the governor's line has it.
-        paused_s: seconds that it lasted; the session's line has them.
+        why: the reason of the pause; only in the governor's line.
+        paused_s: length of the pause in seconds; only in the session's line.
     """
 
     kind = "continued"
@@ -265,11 +266,11 @@ class Continued(Event):
 
 
 class Stopping(Event):
-    """It has been decided to leave the training loop; the last save follows.
+    """Training is about to leave its loop. The last save follows.
 
     Attributes:
-        reason: that of the last checkpoint, as in `checkpoint_saved`.
-        text: why, in words.
+        reason: the reason of the last checkpoint, as in `checkpoint_saved`.
+        text: why, in a sentence.
     """
 
     kind = "stopping"
@@ -278,29 +279,29 @@ class Stopping(Event):
 
 
 class SessionWithdrawn(Event):
-    """Backprop has stepped aside; the training goes on without a session."""
+    """backprop stepped aside. The training continues without a session."""
 
     kind = "session_withdrawn"
 
 
 class Ended(Event):
-    """A box is over.
+    """A box ended.
 
     Attributes:
         outcome: `completed`, `timeboxed`, `preempted`, `stopped` or `failed`.
-        reason: why, in words; may be empty.
-        steps: made in this box.
-        step: the last.
+        reason: why, in a sentence; may be empty.
+        steps: steps made in this box.
+        step: the last step.
         loss: the value logged last as `loss`, or null.
         checkpoint: the newest checkpoint, or null.
         checkpoint_step: its step.
-        checkpoint_age_s: seconds since it was made.
-        used_s: seconds since the box began.
-        slack_s: seconds that were left until the deadline.
-        reserve_s: seconds that were left when the last save began, or null.
-        values: the newest of all logged values by name: numbers and texts; and `learning_rate`, that of the optimizer for
-            the coming step, where nothing logged has such a name.
-        measured: what the next box's forecast begins with: see `Priors` in `runs/measured.py`.
+        checkpoint_age_s: its age in seconds.
+        used_s: seconds since the start of the box.
+        slack_s: seconds left until the deadline.
+        reserve_s: seconds left when the last save began, or null.
+        values: the newest logged values by name, numbers and texts; and the optimizer's `learning_rate` for the next step,
+            if nothing is logged under that name.
+        measured: measurements that the next box's forecast starts from: see `Priors` in `runs/measured.py`.
     """
 
     kind = "session_finished"
@@ -323,15 +324,15 @@ class Ended(Event):
 
 
 class AttemptStarted(Event):
-    """The governor has begun an attempt; its script is about to start.
+    """The governor starts an attempt. The script is about to start.
 
     Attributes:
         run_id: id of the run.
-        name: the label that the user gave it, or null.
+        name: the label given by the user, or null.
         attempt: 1 for the first.
         budget_s: seconds until the deadline.
-        resumed_from: the checkpoint that it is told to go on from, or null.
-        events_version: of the events that follow.
+        resumed_from: the checkpoint that the attempt is to continue from, or null.
+        events_version: version of the events that follow.
     """
 
     kind = "attempt_started"
@@ -344,21 +345,21 @@ class AttemptStarted(Event):
 
 
 class AttemptEnded(Event):
-    """An attempt is over and nothing of its script is left; the last line of the file.
+    """An attempt ended, and no process of its script is left. The last line of the file.
 
     Attributes:
         run_id: id of the run.
-        name: the label that the user gave it, or null.
+        name: the label given by the user, or null.
         attempt: 1 for the first.
         outcome: `completed`, `timeboxed`, `preempted`, `stopped` or `failed`.
         reason: why, in a sentence.
-        exit_status: that of the script, 128 and the signal's number where a signal ended it; null where it never started.
-        step: the last that is known, or null.
-        loss: the last that is known, or null.
+        exit_status: the script's; 128 plus the signal's number if a signal ended it; null if it never started.
+        step: the last known step, or null.
+        loss: the last known loss, or null.
         checkpoint: the newest checkpoint, or null.
-        seconds: from the start of the script until it was gone, pauses included.
-        resumable: there is a checkpoint to go on from.
-        next: the command that goes on, or null where there is nothing to do.
+        seconds: from the start of the script until it had exited, including pauses.
+        resumable: true if there is a checkpoint to continue from.
+        next: the command that continues, or null if nothing is left to do.
     """
 
     kind = "attempt_ended"
@@ -377,15 +378,16 @@ class AttemptEnded(Event):
 
 
 class Sampled(Event):
-    """The machine, once a second.
+    """The state of the machine, once a second.
 
     Attributes:
-        rss_bytes: resident memory of the script and its children.
-        processes: how many they are.
-        memory_free_bytes: of the machine, or of the container.
+        rss_bytes: resident memory of the script and its children, in bytes.
+        processes: number of these processes.
+        memory_free_bytes: free memory of the machine or of the container, in bytes.
         load_1m: load average of the last minute.
-        cpu_energy_j: joules that the machine's processors have taken since the governor's first look, where they tell.
-        gpus: an object for each GPU with `uuid`, `own` (the run was given it; not in files of older versions),
+        cpu_energy_j: energy used by the machine's processors since the governor's first reading, in joules, if they
+            report it.
+        gpus: an object for each GPU with `uuid`, `own` (true if the run was given it; not in files of older versions),
             `temperature_c`, `memory_used_bytes`, `utilization_percent`, `power_w`.
     """
 
@@ -399,11 +401,11 @@ class Sampled(Event):
 
 
 class PrintedProgress(Event):
-    """A script without a session has printed a step or a loss as JSON: noted about once a second, where it is a new one.
+    """A script without a session printed a new step or loss as JSON. Recorded about once a second.
 
     Attributes:
-        step: the newest that it has named, or null.
-        loss: the newest, or null.
+        step: the newest printed step, or null.
+        loss: the newest printed loss, or null.
     """
 
     kind = "printed_progress"
@@ -412,7 +414,7 @@ class PrintedProgress(Event):
 
 
 class Complained(Event):
-    """Something is wrong with the machine or with what the run takes of it; the run goes on.
+    """Something is wrong with the machine or with the run's use of it. The run continues.
 
     Attributes:
         reason: a sentence.
@@ -423,7 +425,7 @@ class Complained(Event):
 
 
 class PauseDecided(Event):
-    """The machine's state asks for a pause.
+    """The state of the machine requires a pause.
 
     Attributes:
         reason: a sentence.
@@ -434,7 +436,7 @@ class PauseDecided(Event):
 
 
 class ContinueDecided(Event):
-    """The machine's state allows the run to go on.
+    """The state of the machine allows the run to continue.
 
     Attributes:
         reason: a sentence.
@@ -445,7 +447,7 @@ class ContinueDecided(Event):
 
 
 class StopDecided(Event):
-    """The machine's state asks for a checkpoint and an end.
+    """The state of the machine requires a checkpoint and a stop.
 
     Attributes:
         reason: a sentence.
@@ -456,16 +458,16 @@ class StopDecided(Event):
 
 
 class Survived(Event):
-    """A training has died without a word, and what it had left in memory was looked at. For a dead governor a keeper tells.
+    """A training died suddenly, and its copy in memory was examined. If the governor is dead, a keeper writes this.
 
     Attributes:
-        path: of the checkpoint that was made of it, or null: there was one as new, or the copy was refused.
-        step: that the checkpoint holds, or null.
-        nbytes: its size.
-        seconds: how long it took.
-        died_at: the step that training had come to, or null where that is not known.
-        exact: training looked at each step; else it had come to that one or a little further.
-        trouble: a sentence on a copy that was refused or could not be saved, or empty.
+        path: the checkpoint made from the copy, or null: an equally new one existed, or the copy was refused.
+        step: the step of that checkpoint, or null.
+        nbytes: its size in bytes.
+        seconds: how long saving it took.
+        died_at: the step that training had reached, or null if unknown.
+        exact: true if `died_at` is exact; false if training may have been a little further.
+        trouble: a sentence about a copy that was refused or could not be saved; else empty.
     """
 
     kind = "survivor"

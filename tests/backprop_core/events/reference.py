@@ -35,11 +35,11 @@ def section(kind: type[Event]) -> str:
     declared = fields(kind)  # type: ignore[arg-type]
     assert list(texts) == [one.name for one in declared], kind
     if declared:
-        lines += ["| field | type | what |", "|---|---|---|"]
+        lines += ["| field | type | meaning |", "|---|---|---|"]
     for one in declared:
         type_, _, null = str(one.type).partition(" | ")
         shown = _TYPES[type_] + (
-            ", may be left out" if one.metadata.get("absent") else " or null" if null else ""
+            ", optional" if one.metadata.get("absent") else " or null" if null else ""
         )
         lines.append(f"| `{one.name}` | {shown} | {texts[one.name]} |")
     return "\n".join(lines).rstrip() + "\n"
