@@ -101,7 +101,7 @@ def _told_to_leave(settings: Settings) -> Iterator[threading.Event]:
 def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Observer) -> Grant:
     verdict = admission.verdict
     if admission.waited_s >= 1.0:
-        observer.say(f"may start after {duration_text(admission.waited_s)} of waiting.")
+        observer.say(f"starting after {duration_text(admission.waited_s)} of waiting.")
     for note in verdict.notes:
         observer.say(note)
     if verdict.gpus:
@@ -110,7 +110,7 @@ def _grant(admission: Admission, sampler: Sampler, limits: Limits, observer: Obs
     others = [gpu.name for gpu in verdict.gpus if gpu.name and gpu.name != limits.gpu_name]
     if limits.gpu_name is not None and others:
         observer.say(
-            f"this run started on {limits.gpu_name}, and now there is only {others[0]}: results may not be bit-identical."
+            f"this run started on {limits.gpu_name}, but now there is only {others[0]}: results may not be bit-identical."
         )
     missing = unheld(limits.gpu_memory, verdict.gpus)
     if missing and any(check.name == GPU_MEMORY for check in verdict.checks):  # else there is no GPU

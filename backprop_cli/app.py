@@ -80,7 +80,7 @@ def _meant(word: str, args: list[str]) -> str:
     if word.endswith(".py") or Path(word).is_file():
         return f"To run a script: backprop run {shlex.join(args)}"
     near = difflib.get_close_matches(word, COMMANDS, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Commands are: {', '.join(COMMANDS)}."
+    return f"Did you mean '{near[0]}'?" if near else f"Commands: {', '.join(COMMANDS)}."
 
 
 def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
@@ -111,7 +111,7 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
 )
 @click.version_option(__version__, prog_name="backprop")
 @click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
-@click.option("--verbose", is_flag=True, help="Show every setting, and a traceback for our own faults.")
+@click.option("--verbose", is_flag=True, help="Show every setting, and a traceback if backprop itself fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @click.option("--json", is_flag=True, help="Print JSON instead of a table.")
 def cli(**options: object) -> None:

@@ -78,8 +78,8 @@ def asked_for(path: str | None, cwd: Path, settings: Settings) -> str | None:
         return str(place)
     elif not (inside := committed(place)):
         raise UsageError(
-            f"{place} is neither a backprop checkpoint nor a folder that holds some.",
-            "For a file that the script saved itself, give the flag by which it resumes: --resume-flag FLAG.",
+            f"{place} is neither a backprop checkpoint nor a folder of checkpoints.",
+            "For a file that the script saved itself, give the flag with which the script resumes: --resume-flag FLAG.",
         )
     else:
         problems = [damage_in(str(one)) for one in reversed(inside)]

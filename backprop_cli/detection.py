@@ -19,7 +19,7 @@ from backprop_core.script_state.boxes import PACKAGE, BoxUse, box_use
 
 KINDS = "PyTorch, Lightning, Keras or transformers"
 SAVE_ITSELF = (
-    "Put its loop into a 'with backprop.timebox():' block. If it saves files itself, name them and the flag by which it "
+    "Put its loop into a 'with backprop.timebox():' block. If it saves files itself, name them and the flag with which it "
     "resumes: --checkpoint-glob 'out/*.pt' --resume-flag FLAG."
 )
 """What to do for a script that backprop cannot attach to."""
@@ -128,7 +128,7 @@ def described(kind: ScriptKind, detected: Detected, asked: str, interpreter: str
             f"{interpreter} -m pip install backprop-timebox"
         )
     if detected.uses_us:
-        return "the script imports backprop, so its time box is its own."
+        return "the script imports backprop, so it has its own time box."
     return f"framework {asked}, as requested." if asked != "auto" else _expected(detected)
 
 

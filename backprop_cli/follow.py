@@ -85,7 +85,7 @@ class Follower:
             if word is None:
                 raise UsageError(
                     f"Task {self.task.rank} of {self.task.count} found no run of task 0 in {self.home}.",
-                    f"Give all of them one shared folder as {contract.HOME}, or give each a --run-id of its own.",
+                    f"Set {contract.HOME} to one folder that all of them share, or give each its own --run-id.",
                 )
             if own_run is not None and own_run != word.run_id:
                 return None

@@ -300,7 +300,7 @@ def _check_own_faults(streams: Sequence[Stream]) -> None:
     for one in streams:
         if one.fault and (one.killed or one.attempt not in cut):
             raise BackpropError(
-                f"The proof itself failed, please report it: {one.fault.rstrip('.')}.",
+                f"The proof itself failed (report it): {one.fault.rstrip('.')}.",
                 "This says nothing about the script.",
             )
 

@@ -65,15 +65,15 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
         if shutil.which(script, path=None if "/" not in script else str(cwd)) is None and not _is_file(
             cwd, script
         ):
-            raise UsageError(f"There is no program {script} that can be executed.", "Check its path.")
+            raise UsageError(f"There is no executable program {script}.", "Check its path.")
         return
     trouble = _trouble(cwd / script)
     if trouble:
         raise UsageError(f"The script {script} {trouble} (in {cwd}).", "Check its path.")
     if script.lower().endswith(".ipynb"):
         raise UsageError(
-            f"{script} is a notebook, and Python runs none.",
-            "In its kernel '%load_ext backprop' and '%%timebox 20m' box a cell. To run or prove it as a script: "
+            f"{script} is a notebook, which Python cannot run.",
+            "In the notebook, use '%load_ext backprop' and '%%timebox 20m'. To run or prove it as a script: "
             f"jupyter nbconvert --to script {script}",
         )
 

@@ -164,7 +164,7 @@ def _quietly(display: ProgressDisplay, training: CellTraining) -> None:
 
 def _say_end(training: CellTraining) -> None:
     if training.outcome is None:
-        print("backprop: nothing in this cell was seen to train, so there was nothing to box or to save.")
+        print("backprop: no training was found in this cell, so nothing was limited or saved.")
     elif training.outcome in (Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED):
         print("backprop: the training in this cell is not complete. Run the cell again to continue.")
 

@@ -40,7 +40,7 @@ def hooks_in(argument: str) -> list[tuple[str, str]]:
         if not found or not command:
             raise UsageError(f"{line!r} is not KIND=COMMAND.", "For example: checkpoint_saved='./copy.sh'.")
         if kind not in KINDS:
-            raise UsageError(f"There is no event {kind!r}.", f"Events are: {', '.join(sorted(KINDS))}.")
+            raise UsageError(f"There is no event {kind!r}.", f"Events: {', '.join(sorted(KINDS))}.")
         hooks.append((kind, command))
     return hooks
 

@@ -95,7 +95,7 @@ class BudgetLR(LRScheduler):
             raise error
         begin, share = given.tolist()
         if math.isnan(share):
-            raise RuntimeError("The first process could not tell the learning rate: see its message.")
+            raise RuntimeError("The first process could not send the learning rate: see its message.")
         return begin, share
 
     def _shares(self) -> tuple[float, float]:

@@ -39,7 +39,7 @@ class Pass:
         newest: what the loader's own generators were before its newest batch was loaded, where one is fetched ahead.
         ahead: batches that are fetched before the script gets the one before them, see `accelerated.py`.
         over: it is exhausted.
-        elsewhere: another thread than the one that trains reads it, so nobody knows how much of it was used.
+        elsewhere: a thread other than the one that trains reads it, so nobody knows how much of it was used.
         cycle: batches after which the sampler of an endless pass begins anew, drawing from the generators; 0: it is not one.
         behind: batches before the present cycle; `asked` is what decided that.
         make: makes another iterator of the loader, as this one was made.

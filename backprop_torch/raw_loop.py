@@ -252,7 +252,7 @@ class RawTorchLoop:
         self._stepped.clear()
         self._step_is_open = self._nullifying = self._trainings.first_cycle = False
         if self._watch.read_elsewhere:
-            self._listener.cannot_follow("another thread than the one that trains reads it", entirely=False)
+            self._listener.cannot_follow("a thread other than the one that trains reads it", entirely=False)
         self._listener.at_boundary(epoch_end=epoch_end)
 
 

@@ -95,7 +95,7 @@ def _block(tensor: Any, name: str) -> tuple[list[int], torch.Tensor | None]:
     """Where this rank's block begins, and the block; None where another rank writes it, or there is none."""
     if any(placement.is_partial() for placement in tensor.placements):
         raise UnsavableStateError(
-            f"{name} is a DTensor whose ranks hold summands, which is no state to save."
+            f"{name} is a DTensor whose ranks hold partial sums, which cannot be saved."
         )
     mesh, coordinate = tensor.device_mesh, tensor.device_mesh.get_coordinate()
     if coordinate is None:

@@ -194,7 +194,7 @@ def _variables() -> Iterator[Finding]:
     known = {*contract.OF_ONE_ATTEMPT, contract.RUNTIME_DIR, *(option.env for option in OPTIONS)}
     for name in sorted(os.environ):
         if name.startswith(contract.PREFIX) and name not in known:
-            yield "note", f"{name} is set, and backprop has no option of that name."
+            yield "note", f"{name} is set, but backprop has no option of that name."
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:

@@ -100,7 +100,7 @@ class _Selection:
         if self._newer_s is not None and self._older_s is not None and self._newer_s <= self._older_s:
             raise UsageError(
                 f"No run is newer than {asked['newer_than']} and older than {asked['older_than']}.",
-                "Give --newer-than the longer time.",
+                "Give --newer-than a longer time than --older-than.",
             )
 
     @property
@@ -127,7 +127,7 @@ class _Selection:
         if rows and not is_column(self._sort) and all(self.value(row, self._sort) is None for row in rows):
             known = ", ".join(sorted({*_COLUMNS} | metrics.names()))
             raise UsageError(
-                f"No run has logged {self._sort!r}, so --sort cannot use it.", f"Known are: {known}."
+                f"No run has logged {self._sort!r}, so --sort cannot use it.", f"Known names: {known}."
             )
         return found
 

@@ -109,7 +109,7 @@ def _proven(
     ends_at = SYSTEM.monotonic() + minutes * 60.0
     _leave_on_signals()
     for left in remove_left_behind():
-        tell(f"removed {left}, which a proof that was killed had left behind.")
+        tell(f"removed {left}, left behind by a proof that was killed.")
     progress = _Progress(steps)
     folder = ProofFolder()
     root = folder.path

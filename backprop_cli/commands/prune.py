@@ -38,7 +38,7 @@ _ENDED = [str(status) for status in Outcome if status is not Outcome.RUNNING]
     help="Only runs with this status. Repeatable.",
 )
 @click.option("--checkpoints", "only_checkpoints", is_flag=True,
-              help=f"Keep the runs, and of each the newest {KEPT_CHECKPOINTS} intact checkpoints.")  # fmt: skip
+              help=f"Keep the runs, and the newest {KEPT_CHECKPOINTS} intact checkpoints of each.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, without removing it.")
 @click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @json_option
@@ -93,7 +93,7 @@ def _wanted(question: str) -> bool:
     except click.Abort:  # Ctrl-C, or nobody is there to ask
         click.echo(err=True)
         raise UsageError(
-            "Nothing was removed: nobody answered the question.", "Add --yes to remove without asking."
+            "Nothing was removed: the question was not answered.", "Add --yes to remove without asking."
         ) from None
 
 

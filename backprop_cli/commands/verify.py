@@ -36,7 +36,7 @@ def command(run_or_path: str, as_json: bool) -> int:
     if not results and found.place is not None:
         raise UsageError(
             f"There is no checkpoint of backprop in {found.place}.",
-            "Name a run, a checkpoint (step-...), or a folder that holds some.",
+            "Name a run, a checkpoint (step-...), or a folder of checkpoints.",
         )
     if as_json:
         from backprop_core.strict_json import encode_exactly

@@ -132,6 +132,6 @@ def _values(chart: Chart) -> Markup:
             for point in chosen
         ]
     shown = table(
-        ("curve", along, "value"), rows, caption=f"{chart.title} at some places", numbers=("value",)
+        ("curve", along, "value"), rows, caption=f"{chart.title}: selected values", numbers=("value",)
     )
     return folded("Values", shown)

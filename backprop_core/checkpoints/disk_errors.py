@@ -28,7 +28,7 @@ _MEANING: Final[Mapping[int, tuple[str, str]]] = {
     errno.EPERM: ("permission was denied", "Check who owns the folder."),
     errno.ENOTDIR: ("a part of its path is not a folder", "Choose another checkpoint_dir."),
     errno.EMFILE: ("too many files are open in this process", "Raise the limit with ulimit -n."),
-    errno.EFBIG: ("the file system does not take files that large", "Choose another checkpoint_dir."),
+    errno.EFBIG: ("the file system does not support files that large", "Choose another checkpoint_dir."),
 }
 
 

@@ -133,7 +133,7 @@ def _near(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key.lower(), [name.lower() for name in names], n=1)
     if near:
         return f"Did you mean {next(name for name in names if name.lower() == near[0])!r}?"
-    return f"Allowed are: {', '.join(names)}."
+    return f"Allowed keys: {', '.join(names)}."
 
 
 def _stated(option: Option, raw: Any, origin: str) -> Setting | None:
@@ -181,7 +181,7 @@ def _has_table(path: Path) -> bool:
 def _parse(path: Path, parser: Any) -> Any:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
-            raise ConfigError(f"{path} is larger than 1 MiB.", "That is not a configuration file.")
+            raise ConfigError(f"{path} is larger than 1 MiB.", "Give a configuration file.")
         return parser(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}.", "Check --config.") from error

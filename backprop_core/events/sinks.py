@@ -100,10 +100,10 @@ def check(names: Iterable[str]) -> None:
         point = entry_points().get(name)
         if point is None:
             known = ", ".join(sorted(entry_points())) or "none"
-            raise UsageError(f"There is no sink {name!r}.", f"Installed are: {known}.")
+            raise UsageError(f"There is no sink {name!r}.", f"Installed sinks: {known}.")
         needs = getattr(point.load(), "needs", None)
         if isinstance(needs, str) and find_spec(needs) is None:
             raise UsageError(
-                f"The sink {name} needs the package {needs}, which is not installed beside backprop.",
+                f"The sink {name} needs the package {needs}, which is not installed in backprop's environment.",
                 f"Install it: pip install 'backprop-timebox[{name}]'.",
             )

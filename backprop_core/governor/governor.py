@@ -240,7 +240,7 @@ class Governor:
         try:
             part()
         except Exception as error:
-            text = f"A check failed ({type(error).__name__}: {error}); the time box holds all the same."
+            text = f"A check failed ({type(error).__name__}: {error}); the time box still applies."
             if text not in self._troubles:
                 self._troubles.add(text)
                 self._observer.say(text)

@@ -155,7 +155,7 @@ class SinkProcesses:
             self._say(f"The sink {sink.name} did not finish in time and was stopped; {self._where(sink)}.")
 
     def _where(self, sink: _Running) -> str:
-        return f"what it printed is in {self._run_dir / SINKS_FOLDER / sink.name}"
+        return f"its output is in {self._run_dir / SINKS_FOLDER / sink.name}"
 
 
 def _stdin(sink: _Running) -> IO[bytes]:

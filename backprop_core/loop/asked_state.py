@@ -104,7 +104,7 @@ class AskedState:
                 made = passes.made_by(iterator)
                 counts = passes.given_by(iterator) is not None
                 if (counts and made is None) or (made is not None and all(made[1] is not k for k in known)):
-                    return "it goes over a loader in a way that is not known"
+                    return "it reads a loader in a way that is not known"
         return ""
 
     def state_of(self, value: Any) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class AskedState:
         record = self._asked.of(value)
         lacks = int(saved["asks"]) - record.asks
         if lacks < 0:
-            return "it has given more items here than it had then", []
+            return "it has yielded more items here than at the checkpoint", []
         if not lacks:
             return "", []
         if self._begun_otherwise(record, saved):
@@ -186,10 +186,10 @@ class AskedState:
         except StopIteration:
             record.direct = int(saved["asks"]) - (record.asks - record.direct)
         except Exception as error:
-            return f"asked for its items again, it fails: {type(error).__name__}: {error}", []
+            return f"yielding its items again failed: {type(error).__name__}: {error}", []
         record.plan.clear()
         if self._digest_of(value) != saved["holds"] or record.begun != saved["begun"]:
-            return "after as many items it does not hold what it held", last
+            return "after the same number of items, its contents differ", last
         return "", last
 
     def arm(self, value: Any, saved: Mapping[str, Any]) -> None:

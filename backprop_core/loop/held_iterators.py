@@ -44,7 +44,7 @@ class HeldIterators:
                 made = next((m for p in self._passes if (m := p.made_by(there[1])) is not None), None)
             iterator = None if made is None else self._begun(*made, one)
             if iterator is None or there is None:
-                missing.append(f"{one['space']}.{one['name']} (it is no iterator over a loader here)")
+                missing.append(f"{one['space']}.{one['name']} (it is not an iterator over a loader here)")
             elif one["attribute"]:
                 set_attribute(dict(there[0].items())[one["name"]], one["attribute"], iterator)
             else:

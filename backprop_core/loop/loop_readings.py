@@ -82,7 +82,7 @@ class LoopReadings:
             return items
         trouble, last = self._asked_state.bring(source, saved)
         if trouble:
-            self._say(f"Not restored: what the loop at {self._loop.site.where} goes over ({trouble}).")
+            self._say(f"Not restored: the iterable of the loop at {self._loop.site.where} ({trouble}).")
         return chain(last, items) if self._loop.on_the_way else items
 
     def _check_size(self, size: int | None, skip: int) -> None:
@@ -90,8 +90,8 @@ class LoopReadings:
         before = self._sizes.pop(0) if self._sizes else None
         if skip and before is not None and size is not None and before != size:
             raise StateMismatchError(
-                f"The loader of the loop at {self._loop.site.where} gives batches of {size}, and gave batches of {before} "
-                f"when the checkpoint was made, {skip} batches into its pass.",
+                f"The loader of the loop at {self._loop.site.where} yields batches of {size}, but yielded batches of "
+                f"{before} when the checkpoint was made, {skip} batches into its pass.",
                 f"Resume with batches of {before}, or start a new run.",
             )
 

@@ -97,7 +97,8 @@ class LoopState:
         for name, value in objects.items():
             if name.startswith(_OWN) or not name.isprintable() or not name or "/" in name:
                 raise UsageError(
-                    f"{name!r} is not a name for a tracked object.", "Use an ordinary word, such as 'ema'."
+                    f"{name!r} cannot be the name of a tracked object.",
+                    "Use an ordinary word, such as 'ema'.",
                 )
             known = self.objects
             if name in known and known[name] is not value:
@@ -309,7 +310,7 @@ class LoopState:
         loops = states.get(LOOPS)
         try:
             if not isinstance(loops, Mapping):
-                raise ValueError("no positions are in it")
+                raise ValueError("it holds no positions")
             self.cursor = Cursor.resumed(frames_from_state(loops["frames"]))
             self.step = int(loops["step"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -71,8 +71,6 @@ def _advice(given: Given) -> str:
     )
     lines = "One line makes" if given.place is ResumePoint.STEP else "Two lines make"
     if given.in_block:
-        without = (
-            "Or start the script with 'backprop run', which counts the loops that a block only stands around."
-        )
+        without = "Or start the script with 'backprop run', which counts such loops by itself."
         return f"{lines} it exact, in place of the loop: {loops} {without}"
     return f"{lines} it exact, inside of 'with backprop.timebox() as box:' and in place of the loop: {loops}"

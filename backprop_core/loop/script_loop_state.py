@@ -258,7 +258,7 @@ class ScriptLoopState(LoopState):
         missing = self.missing(states)
         if missing:
             raise StateMismatchError(
-                f"{source} does not fit this script: it holds {', '.join(sorted(missing))}, which is not there when the "
+                f"{source} does not fit this script: it holds {', '.join(sorted(missing))}, which does not exist when the "
                 "interrupted loop begins. Nothing was restored.",
                 "Run the script as it was, or start a new run.",
             )

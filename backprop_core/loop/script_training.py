@@ -128,9 +128,9 @@ class ScriptTraining(ScriptSession):
     def takes_turns(self, loop: RunningLoop) -> None:
         if self.session is not None:
             self.session.messages.say(
-                f"Loops take turns, as those of several asyncio tasks do: the one at {loop.site.where} continues although "
-                "another has continued in the meantime. Their places cannot be restored, so nothing more is saved. "
-                "The training continues.",
+                f"Loops take turns, like those of several asyncio tasks: the one at {loop.site.where} continued "
+                "after another one had. Their positions cannot be restored, so nothing more is saved. "
+                "Training continues.",
                 "warning",
             )
         self._step_aside()

@@ -67,7 +67,7 @@ class TimeBox(BoxFacts):
         if _open_box is not None:
             raise BoxError(
                 f"A time box is already open in this process (run {_open_box.run_id}).",
-                "Leave it before opening another; one box inside another cannot both decide when to stop.",
+                "Leave it before you open another: two nested boxes cannot both decide when to stop.",
             )
         loop_state = LoopState(frameworks_in_use())
         loop_state.track(self._named)
@@ -225,7 +225,7 @@ def _check_alone(environ: Mapping[str, str], frameworks: Iterable[Framework]) ->
     count, launched = environ.get("WORLD_SIZE", ""), environ.get("MASTER_ADDR")
     if launched and count.isdigit() and int(count) > 1 and any(one.name == "torch" for one in frameworks):
         raise UsageError(
-            f"This is one of {count} processes (WORLD_SIZE), and torch.distributed does not know of the others yet.",
+            f"This is one of {count} processes (WORLD_SIZE), but torch.distributed is not initialized yet.",
             "Call torch.distributed.init_process_group before the time box, in every process.",
         )
 

@@ -12,13 +12,13 @@ _ORDER = list(Group)
 
 _DEPENDS: dict[Group, str] = {
     Group.GENERATOR: "Everything that is drawn from it afterwards: dropout, noise, augmentation, the order of the data.",
-    Group.BATCH: "Every step from there on trains on other samples.",
-    Group.SCHEDULER: "The learning rate of every step from there on.",
+    Group.BATCH: "Every later step trains on other samples.",
+    Group.SCHEDULER: "The learning rate of every later step.",
     Group.SCALER: "The scale of the gradients, and which steps are skipped.",
     Group.VARIABLE: "Whatever the script does with it: a best value, a counter, an average, a decision.",
     Group.BUFFER: "The model's forward pass wherever it uses the buffer.",
     Group.ARRAY: "Whatever is computed with it: weights that the script trains itself, averaged ones, a history.",
-    Group.OPTIMIZER: "The size and direction of every step from there on.",
+    Group.OPTIMIZER: "The size and direction of every later step.",
     Group.PARAMETER: "The model itself.",
     Group.GRADIENT: "The next step, where gradients of several batches are added up.",
     Group.LOGGED: "What is logged, and callbacks that decide by it, such as early stopping.",
@@ -46,11 +46,11 @@ _UNREPRODUCIBLE: dict[Group, str] = {
         "torch.Generator().manual_seed(0)."
     ),
     Group.BATCH: (
-        "The data comes in another order each time: a sampler, a worker or a set of strings that is not seeded "
+        "The data comes in a different order each time: a sampler, a worker or a set of strings that is not seeded "
         "(PYTHONHASHSEED), files listed without sorted(...), or threads that race."
     ),
     Group.PARAMETER: (
-        "The model begins with other weights, or an operation adds in no fixed order: seed before the model is "
+        "The model starts with other weights, or an operation adds in no fixed order: seed before the model is "
         "made, or try torch.use_deterministic_algorithms(True)."
     ),
 }
@@ -62,7 +62,9 @@ _SEEDS = {
 }
 _GLOBAL = "random generator "
 """So begin the names of those that belong to the process."""
-_DRAWN_FROM = "It begins alike, and is drawn from more or less often: threads share it, or the clock decides."
+_DRAWN_FROM = (
+    "It starts the same, but is used a different number of times: threads share it, or timing decides."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,7 @@ def cause_of(compared: Compared) -> Cause | None:
         return None
     first = min(compared.differences, key=lambda one: (one.attempt, one.step))
     together = [one for one in compared.differences if (one.attempt, one.step) == (first.attempt, first.step)]
-    arrival = [
-        one for one in compared.at_arrival if one.attempt == first.attempt and one.how != "is not there"
-    ]
+    arrival = [one for one in compared.at_arrival if one.attempt == first.attempt and one.how != "is missing"]
     later = {one.name for one in compared.differences if one.attempt == first.attempt}
     lost = _first([one for one in arrival if one.name in later])
     window = next((one for one in together if one.how.startswith(OTHER_NUMBER)), None)

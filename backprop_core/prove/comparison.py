@@ -24,7 +24,7 @@ class Difference:
         rank: whose piece it is.
         attempt: the attempt of the cut run in which it differed; 2 where two whole runs are compared.
         after_cut: the step of the checkpoint from which that attempt had gone on; None for none.
-        how: half a sentence, such as "is not there".
+        how: half a sentence, such as "is missing".
     """
 
     name: str
@@ -143,12 +143,12 @@ def _differences(
         if name in without:
             continue
         if name not in after:
-            found.append((name, group, "is not there"))
+            found.append((name, group, "is missing"))
         elif after[name][1] != digest:
             whose = next((rank for rank, held in others.items() if held.get(name) == after[name]), None)
             found.append((name, group, "differs" if whose is None else f"is that of rank {whose}"))
     found += [
-        (name, group, "was not there before")
+        (name, group, "is new")
         for name, (group, _) in after.items()
         if name not in before and name not in without
     ]
@@ -173,7 +173,7 @@ def _how_batches(
     apart = _shift(list(before.batches), list(after.batches), by_rank.get(rank, {}))
     if apart:
         return f"are shifted: {abs(apart)} {'ahead' if apart > 0 else 'behind'}"
-    return "are others"
+    return "differ"
 
 
 def _shift(expected: list[str], given: list[str], moments: Mapping[int, Moment]) -> int:

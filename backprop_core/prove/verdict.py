@@ -123,13 +123,7 @@ def compare_cut(
     names = [name for name in sorted({*files, *files_cut}) if pattern_of(name) not in loose]
     for name in names:
         if files.get(name) != files_cut.get(name):
-            how = (
-                "is not there"
-                if name not in files_cut
-                else "was not there before"
-                if name not in files
-                else "differs"
-            )
+            how = "is missing" if name not in files_cut else "is new" if name not in files else "differs"
             compared.differences.append(Difference(name, Group.FILE, last, attempt=_LAST, how=how))
             compared.unequal.setdefault(Group.FILE, set()).add(name)
     if names:
@@ -157,7 +151,7 @@ def unkept_in(streams: Sequence[Stream]) -> list[str]:
     return list(found.values())
 
 
-_MAY_FOLLOW = "First mend what is not kept (below): this may follow from it."
+_MAY_FOLLOW = "First fix what is not kept (below): this may follow from it."
 
 
 def mend_of_unkept(name: str, streams: Sequence[Stream]) -> str:

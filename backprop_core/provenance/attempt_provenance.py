@@ -121,7 +121,7 @@ def keep(run_dir: Path, number: int, provenance: Provenance) -> str:
             attempt_dir(run_dir, number) / PROVENANCE_FILE, text.encode("ascii"), mode=0o600, lasting=False
         )
     except BackpropError as error:
-        return f"What this attempt was started from could not be kept: {error.what}"
+        return f"The provenance of this attempt could not be recorded: {error.what}"
     return ""
 
 

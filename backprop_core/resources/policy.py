@@ -207,7 +207,7 @@ def _gpu_checks(
     promised += sum(other.vram_bytes for other in reservations if gpu.uuid in other.gpu_uuids)
     left = None if free is None else max(0, free - promised)
     label = _label(gpu)
-    detail = f"{label}; {promised / MIB:.0f} MB promised to runs that are starting" if promised else label
+    detail = f"{label}; {promised / MIB:.0f} MB reserved for runs that are starting" if promised else label
     need = limits.min_free_vram_bytes
     memory = Check(
         GPU_MEMORY, _in(left, MIB), need / MIB, "MB", None if left is None else left >= need, detail
@@ -231,7 +231,7 @@ def _memory(limits: Limits, sample: Sample, reservations: Sequence[Reservation])
     promised = sum(other.ram_bytes for other in reservations)
     left = None if free is None else max(0, free - promised)
     parts = [sample.host.memory_bound] if sample.host.memory_bound else []
-    parts += [f"{promised / GIB:.3g} GB promised to runs that are starting"] if promised else []
+    parts += [f"{promised / GIB:.3g} GB reserved for runs that are starting"] if promised else []
     ok = None if left is None else left >= need
     return Check(MEMORY, _in(left, GIB), need / GIB, "GB", ok, "; ".join(parts))
 

@@ -59,7 +59,7 @@ def _usable(path: Path) -> Path:
         ) from error
     # The temporary folder belongs to everybody: somebody else may have been there first with this name.
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        raise RuntimeFolderError(f"{path} is not a folder of yours.", _HINT, path=path)
+        raise RuntimeFolderError(f"{path} is not a folder that you own.", _HINT, path=path)
     if stat.S_IMODE(facts.st_mode) & 0o022:
         raise RuntimeFolderError(
             f"Other users can write to {path}.", f"Run 'chmod 700 {path}'. {_HINT}", path=path

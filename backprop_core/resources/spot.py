@@ -130,4 +130,4 @@ def _json(text: str) -> object:
     try:
         return decode(text.encode())
     except (ValueError, json.JSONDecodeError) as error:
-        raise ValueError("its answer is no JSON") from error
+        raise ValueError("its answer is not JSON") from error

@@ -74,7 +74,7 @@ def parse_condition(text: str) -> Condition:
         pass
     raise UsageError(
         f"--where {text!r} cannot be read.",
-        "Write a metric, a sign and a number, such as: --where 'loss<0.5'",
+        "Write a metric, an operator and a number, such as: --where 'loss<0.5'",
     )
 
 

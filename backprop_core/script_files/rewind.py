@@ -238,7 +238,7 @@ class ScriptFiles:
         names = [self._named(path) for path in cut[:_MOST_NAMED]]
         more = f" and {len(cut) - _MOST_NAMED} more" if len(cut) > _MOST_NAMED else ""
         sentence = (
-            f"Rewound to where they stood {where}: {', '.join(names)}{more}. The removed parts are in {self._cut_folder}; "
+            f"Rewound to their state {where}: {', '.join(names)}{more}. The removed parts are in {self._cut_folder}; "
             "--keep-files leaves files as they are."
         )
         return [sentence]

@@ -227,7 +227,7 @@ class Comparison:
                 self._found.unkept.append(new_instance(node.name, node.plan.text))
                 return
             if type(data.get("factory")) is dict and "handle" in data["factory"]:
-                why = "its default_factory is a function that no name leads to"
+                why = "its default_factory is a function that cannot be found by name"
                 self._found.unkept.append(cannot_store(node.name, node.plan.text, why))
                 return
         self._found.nodes.append(

@@ -145,7 +145,7 @@ def _of_context(value: Any) -> Any:
 
 def _of_view(value: Any) -> Any:
     if value.readonly or not value.c_contiguous or value.nbytes > _MOST:
-        raise CannotSayError("it is no view of memory that can be written in one piece", [value.nbytes])
+        raise CannotSayError("it is not a view of memory that can be written in one piece", [value.nbytes])
     return bytes(value)
 
 
@@ -197,7 +197,7 @@ def _of_frame(value: Any) -> tuple[str, object]:
 
 
 def _of_cache(value: Any) -> tuple[str, object]:
-    return "it keeps results that only the script's code can make again", value.cache_info().currsize
+    return "it keeps results that only the script's code can compute again", value.cache_info().currsize
 
 
 _READ: Final[Mapping[type, Callable[[Any], Any]]] = {

@@ -132,14 +132,14 @@ def _inner(parts: Any) -> list[Any]:
 def bring_to(value: Any, place: Any) -> str:
     """Bring an iterator to a place; why that did not work, as half a sentence, or nothing."""
     if not can_be_asked(value):
-        return "its place cannot be set"
+        return "its position cannot be set"
     if type(value) in _LISTS and len(place) > 1 and place[1] is not None:
         value.__setstate__(place[1])
     elif type(value) is _COUNT:
         _count_on(value, place)
     else:
         _ask(value, lambda: place_of(value) == place)
-    return "" if place_of(value) == place else "it does not come to the place where it was"
+    return "" if place_of(value) == place else "it does not reach its earlier position"
 
 
 def _count_on(value: Any, place: Any) -> None:

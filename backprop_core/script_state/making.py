@@ -54,7 +54,7 @@ def empty(kind: Kind, data: Any, type_text: str) -> Any:
         return MADE_EMPTY[type_text]()
     if type_text in _EMPTY:
         return _EMPTY[type_text]()
-    raise NotMadeError(f"a {type_text.rpartition('.')[2]} of the script's own would have to be made")
+    raise NotMadeError(f"a {type_text.rpartition('.')[2]} of the script would have to be created")
 
 
 def plain_instance(type_text: str, slots: Mapping[str, Any]) -> Any:
@@ -66,9 +66,9 @@ def plain_instance(type_text: str, slots: Mapping[str, Any]) -> Any:
     short = type_text.rpartition(".")[2]
     kind = _class_called(type_text)
     if kind is None or is_the_scripts(kind) or not _is_made_by_object(kind):
-        raise NotMadeError(f"a {short} would have to be made")
+        raise NotMadeError(f"a {short} would have to be created")
     if any(type(written) is dict and "handle" in written for written in slots.values()):
-        raise NotMadeError(f"a {short} with something of the earlier process would have to be made")
+        raise NotMadeError(f"a {short} with something of the earlier process would have to be created")
     return object.__new__(kind)
 
 
@@ -98,7 +98,7 @@ def made_of(type_text: str, arguments: list[Any]) -> Any:
     """
     kind, short = _class_called(type_text), type_text.rpartition(".")[2]
     if kind is None or is_the_scripts(kind):
-        raise NotMadeError(f"a {short} would have to be made")
+        raise NotMadeError(f"a {short} would have to be created")
     try:
         return kind(*arguments)
     except Exception as error:

@@ -86,7 +86,7 @@ class PythonRandomTracked:
 
     def mismatch(self, state: object) -> str | None:
         known = isinstance(state, dict) and {"version", "words", "gauss"} <= state.keys()
-        return None if known else "is not a state of random.Random"
+        return None if known else "is not the state of random.Random"
 
     def restore(self, state: Any) -> None:
         words = struct.unpack(f"<{len(state['words']) // 4}I", state["words"])
@@ -143,7 +143,9 @@ class NumpySeedsTracked:
         return {"spawned": self.value.n_children_spawned}
 
     def mismatch(self, state: Any) -> str | None:
-        return None if isinstance(state, dict) and "spawned" in state else "is no state of a SeedSequence"
+        return (
+            None if isinstance(state, dict) and "spawned" in state else "is not the state of a SeedSequence"
+        )
 
     def restore(self, state: Any) -> None:
         missing = state["spawned"] - self.value.n_children_spawned

@@ -94,8 +94,8 @@ def moved(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "it has been asked for items, and its place cannot be set in another process",
-        "Count the items that it has given, and skip as many on a resume; or loop over it inside box.batches(...).",
+        "it has yielded items, and its position cannot be set in another process",
+        "Count the items that it has yielded, and skip as many on a resume; or loop over it inside box.batches(...).",
     )
 
 
@@ -104,8 +104,8 @@ def hidden(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "this version of Python does not tell its place",
-        "Count the items that it has given, and skip as many on a resume; or loop over it inside box.batches(...).",
+        "this version of Python does not tell its position",
+        "Count the items that it has yielded, and skip as many on a resume; or loop over it inside box.batches(...).",
         certain=False,
     )
 
@@ -137,8 +137,8 @@ def own_place(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "it keeps its place itself, beside the loop that counts its batches",
-        "Read from a torch DataLoader or a StatefulDataLoader, which go on at their batch.",
+        "it keeps its own position, beside the loop that counts its batches",
+        "Read from a torch DataLoader or a StatefulDataLoader, which continue at their batch.",
     )
 
 
@@ -148,7 +148,7 @@ def by_bucket(name: str, kind: str) -> Unkept:
         name,
         kind,
         "it is kept by the gradient buckets of this process, and another process has others",
-        "Training goes on with an empty one on a resume. Without the hook it is bit-identical.",
+        "A resume starts with an empty one. Without the hook it is bit-identical.",
     )
 
 
@@ -158,7 +158,7 @@ def cached(name: str) -> Unkept:
         name,
         "functools.lru_cache",
         "a new process calls the function again",
-        "That is harmless where it gives the same for the same arguments. Where it does not, use functools.cache, which is "
+        "That is harmless if it returns the same for the same arguments. If it does not, use functools.cache, which is "
         "kept.",
         certain=False,
     )

@@ -172,7 +172,7 @@ def newest_session() -> object:
 def trains_beside(pid: int, more: str = "") -> None:
     """One line about a training in this process that is not saved, because process `pid` has, or had, the run's session."""
     _print(
-        f"process {os.getpid()} trains as well, and the session of this run is that of process {pid}: what this one trains "
+        f"process {os.getpid()} trains as well, but the session of this run is in process {pid}: what this one trains "
         f"is not saved.{more}"
     )
 
@@ -205,7 +205,7 @@ def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> No
     """One line about a fault of our own in the middle of a training, which goes on without us."""
     how = "governed from outside" if governed else "without a time box"
     _print(
-        f"stepped aside from {framework or 'this training'} after a fault of its own, please report it: {_in_words(error)} "
+        f"stepped aside from {framework or 'this training'} after an internal error (report it): {_in_words(error)} "
         f"The training continues, {how}; nothing more is saved."
     )
     _tell_proof(f"backprop stepped aside from {framework or 'this training'}", error)

@@ -11,7 +11,7 @@ from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
 from backprop_core.session.enrolment import Enrolment
 
-_WHAT_TO_GIVE = "Give the folder of a checkpoint (step-...) or one that holds some."
+_WHAT_TO_GIVE = "Give a checkpoint's folder (step-...), or a folder of checkpoints."
 
 
 def load_for(

@@ -157,7 +157,7 @@ class Guard:
                 return  # the main thread came to a boundary meanwhile
             session, copy = self._session, self._copy
             stacks = self._write_stacks()
-            saved = "there is no copy of the state before it, so the last checkpoint has to do"
+            saved = "there is no copy of the state before it, so only the last checkpoint is left"
             if copy is not None:
                 saved = "the state before it is being saved"
                 newest = session.saver.newest

@@ -194,7 +194,7 @@ def _keep_provenance(
         found = gather(command=command, cwd=cwd, interpreter=interpreter, gpus=(), clock=clock)
         trouble = keep(store.run_dir(record.id), attempt.number, found)
     except Exception as error:
-        trouble = f"What this attempt was started from could not be kept: {type(error).__name__}: {error}"
+        trouble = f"The provenance of this attempt could not be recorded: {type(error).__name__}: {error}"
     if trouble:
         notes.append(trouble)
 

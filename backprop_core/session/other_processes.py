@@ -25,8 +25,8 @@ SEVERAL_FILE = "several-trainings"
 """In an attempt's folder where two processes wanted to train at once."""
 _OVER = frozenset(str(outcome) for outcome in Outcome) - {Outcome.RUNNING, Outcome.FAILED, Outcome.LOST}
 RESTORES_NOTHING = (
-    "Several processes of this script trained at once before, each by itself, and the checkpoint is of one of them. It is "
-    "not known of which, so nothing is restored."
+    "Several processes of this script trained at once before, each by itself, and the checkpoint is from one of them. It is "
+    "not known from which, so nothing is restored."
 )
 
 

@@ -118,7 +118,7 @@ class Requests:
             self.leave = Leave(Outcome.PREEMPTED, f"{number.name} was received", at_once=requeues)
             self.commit_first = not requeues
             left = deadlines.earliest.at - self._clock.monotonic()
-            messages.say(f"{number.name}: gone in {duration_text(max(0.0, left))}, with a checkpoint.")
+            messages.say(f"{number.name}: exiting within {duration_text(max(0.0, left))}, with a checkpoint.")
 
     def _poll_control(self, deadlines: Deadlines, messages: Messages) -> tuple[float, float]:
         extended_s = 0.0

@@ -65,7 +65,7 @@ class Schedules:
         if before is not None and value < before - _A_FALL:
             self._session.messages.say_once(
                 f"The schedule stood at {before:.0%} of the budget and starts again at {value:.0%}: this box has a budget "
-                "of its own. One budget over several boxes is --until-done --total.",
+                "of its own. For one budget over several boxes, use --until-done --total.",
                 "warning",
             )
         return value
@@ -81,7 +81,7 @@ class Schedules:
         if self._owners.setdefault(name, owner) is not owner:
             raise UsageError(
                 f"This box already has a schedule called {name!r}.",
-                "Give each a name of its own: name=.",
+                "Give each its own name: name=.",
             )
 
     def close(self) -> None:

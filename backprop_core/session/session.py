@@ -342,7 +342,7 @@ class Session:
         for one in unkept[:_MOST_NAMED]:
             self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
-            self.messages.say_once(f"More cannot be kept: {in_one_line(unkept[_MOST_NAMED:])}.", "warning")
+            self.messages.say_once(f"Also not kept: {in_one_line(unkept[_MOST_NAMED:])}.", "warning")
         self._first_unkept = unkept[0] if unkept else None
 
     def _insist(self) -> None:

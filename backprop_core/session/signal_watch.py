@@ -50,7 +50,7 @@ class SignalWatch:
     def start(self) -> None:
         """Install the handlers; outside the main thread Python allows none, and that is noted."""
         if threading.current_thread() is not threading.main_thread():
-            self.notes.append("The box runs outside the main thread, so it does not hear signals.")
+            self.notes.append("The box runs outside the main thread, so it does not receive signals.")
             return
         self._take_over_requeuing()
         for name in _ASKS_TO_LEAVE:
@@ -61,7 +61,7 @@ class SignalWatch:
             if before == self._heard or _library_of(before) in _REQUEUING:
                 continue
             if before is None or (name == "SIGUSR1" and before is not signal.SIG_DFL):
-                self.notes.append(f"{name} has a handler of the script's own, which stays.")
+                self.notes.append(f"{name} has a handler in the script, which stays.")
                 continue
             if name == "SIGTERM" and callable(before):
                 self.notes.append("Your own SIGTERM handler is inactive until the block ends.")

@@ -120,7 +120,7 @@ class Survivor:
         self.give_up(half)
         free_gb = self._spare.free_bytes / 1e9
         self.notes.append(
-            f"Memory is short ({free_gb:.1f} GB free), so one copy of the state is kept in memory instead of two: a sudden "
+            f"Memory is low ({free_gb:.1f} GB free), so one copy of the state is kept in memory instead of two: a sudden "
             "death while it is renewed costs everything since the last checkpoint."
         )
 

@@ -19,7 +19,7 @@ from backprop_core.testing.state_kinds import trace
 
 _KINDS = Path(__file__).parent / "state_kinds"
 _NAMED = re.compile(r"`([^`]+)` \(([^)]*)\) (?:changes|may change) during training and cannot be kept")
-_MORE_NAMED = re.compile(r"More cannot be kept: (.*)")
+_MORE_NAMED = re.compile(r"Also not kept: (.*)")
 _NAME = re.compile(r"`([^`]+)` \(")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _UNSEEDED = (
     "TensorFlow shuffles arrays with an unseeded tf.random.shuffle, so a resume cannot restore their order. One line "
-    "before the model is made mends that: keras.utils.set_random_seed(1)"
+    "before the model is created fixes that: keras.utils.set_random_seed(1)"
 )
 
 

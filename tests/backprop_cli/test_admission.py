@@ -274,7 +274,7 @@ def test_a_resume_asks_for_the_kind_of_gpu_that_the_run_began_on(
     smi.say(gpu(0, name="Fake B"))
     ran = backprop("resume", "k")
     assert ran.stdout.startswith("GPU-00000000")
-    assert "started on Fake A, and now there is only Fake B: results may not be bit-identical" in ran.stderr
+    assert "started on Fake A, but now there is only Fake B: results may not be bit-identical" in ran.stderr
     assert backprop.record("k")["gpu"] == "Fake A"
 
 

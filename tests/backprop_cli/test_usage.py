@@ -41,7 +41,7 @@ from tests.backprop_cli.commandline import CommandLine
         (["train.py", "--wait=soon"], "wait-minutes"),
         (["train.py", "-r", "nowhere.ckpt"], "nowhere.ckpt"),
         (["train.py", "-r", "train.py"], "--resume-flag"),
-        (["train.py", "-r", "."], "nor a folder that holds some"),
+        (["train.py", "-r", "."], "nor a folder of checkpoints"),
         (["train.py", "--resume-or-start"], "--run-id"),
         (["train.py", "--resume-or-start", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", "../x"], "../x"),

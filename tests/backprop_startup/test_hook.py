@@ -114,7 +114,7 @@ def test_a_script_with_its_own_box_is_not_given_a_second_one(backprop: CommandLi
     assert done.returncode == 0, done.stderr
     started = [e for e in events(backprop, "own") if e["kind"] == "session_started"]
     assert [e["attached"] for e in started] == [False]
-    assert "the script imports backprop, so its time box is its own" in done.stderr
+    assert "the script imports backprop, so it has its own time box" in done.stderr
 
 
 def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: CommandLine) -> None:

@@ -39,5 +39,5 @@ def test_another_batch_size_is_refused(backprop: CommandLine) -> None:
     (backprop.folder / "size").write_text("8")
     again = backprop("resume", "cut", "-m", "5", timeout=180)
     assert again.returncode == 1, again.stderr
-    assert "gives batches of 8, and gave batches of 4" in again.stderr
+    assert "yields batches of 8, but yielded batches of 4" in again.stderr
     assert trace.read_text() == before

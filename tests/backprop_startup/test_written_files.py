@@ -72,7 +72,7 @@ def test_every_row_comes_once_though_the_training_was_killed_twice(backprop: Com
         backprop, ["run", "-m", "5", "-c", "1s", "--run-id", "cut", str(SCRIPT), "--", "0.02", STEPS], 1, 60
     )
     said = _killed(backprop, ["resume", "cut", "-m", "5", "-c", "1s"], 2, 160)
-    assert said.count("Rewound to where they stood at the checkpoint") == 1
+    assert said.count("Rewound to their state at the checkpoint") == 1
     done = backprop("resume", "cut", "-m", "5")
     assert done.returncode == 0, done.stderr
     ours = {name: (backprop.folder / name).read_bytes() for name in FILES}

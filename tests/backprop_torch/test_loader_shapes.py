@@ -198,5 +198,5 @@ def test_a_thread_that_reads_the_loader_decides_nothing(capfd: pytest.CaptureFix
         assert cut.opened is not None
     assert cut.opened.outcome == "stopped"
     assert len(record) == 9
-    assert capfd.readouterr().err.count("another thread than the one that trains") == 1
+    assert capfd.readouterr().err.count("a thread other than the one that trains") == 1
     assert set(made_in) == {threading.main_thread().name}

@@ -145,7 +145,7 @@ def test_a_fault_of_our_own_is_called_so(backprop: CommandLine) -> None:
     }
     done = backprop("prove", backprop.script(training()).name, "--steps", "6", "--cuts", "1", timeout=240)
     assert done.returncode == 1
-    assert "The proof itself failed, please report it: backprop " in done.stderr
+    assert "The proof itself failed (report it): backprop " in done.stderr
     assert "planted" in done.stderr
     assert not done.stdout
 
@@ -181,7 +181,7 @@ _REPLACED = """
     ("scale", "name", "mend"),
     [
         ("functools.partial(self.scaled, by=1.0)", "main.model.scale", "Keep what matters in plain values"),
-        ("self.scaled", "main.model.weights", "First mend what is not kept (below)"),
+        ("self.scaled", "main.model.weights", "First fix what is not kept (below)"),
     ],
 )
 def test_what_is_not_kept_is_mended_first(backprop: CommandLine, scale: str, name: str, mend: str) -> None:

@@ -38,9 +38,7 @@ def section(kind: type[Event]) -> str:
         lines += ["| field | type | meaning |", "|---|---|---|"]
     for one in declared:
         type_, _, null = str(one.type).partition(" | ")
-        shown = _TYPES[type_] + (
-            ", optional" if one.metadata.get("absent") else " or null" if null else ""
-        )
+        shown = _TYPES[type_] + (", optional" if one.metadata.get("absent") else " or null" if null else "")
         lines.append(f"| `{one.name}` | {shown} | {texts[one.name]} |")
     return "\n".join(lines).rstrip() + "\n"
 

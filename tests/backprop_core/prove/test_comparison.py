@@ -154,7 +154,7 @@ def test_a_generator_that_is_drawn_from_is_the_cause_of_what_differs_later() -> 
     assert (cause.difference.name, "not seeded" in cause.mend) == ("torch", True)
     cause = _why(4, torch="x", weight="x")
     assert cause is not None
-    assert (cause.difference.name, "begins alike" in cause.mend) == ("torch", True)
+    assert (cause.difference.name, "starts the same" in cause.mend) == ("torch", True)
 
 
 def test_the_mend_seeds_what_is_not_seeded() -> None:

@@ -130,8 +130,8 @@ def test_promised_memory_is_not_free() -> None:
     promised = Reservation(13 * GIB, 19_000 * MIB, ("GPU-00000000",))
     verdict = admit(Limits(), sample(gpu()), [promised])
     assert failed(verdict) == {"free memory", "free GPU memory"}
-    assert "13 GB promised" in verdict.sentence
-    assert "19000 MB promised" in verdict.sentence
+    assert "13 GB reserved" in verdict.sentence
+    assert "19000 MB reserved" in verdict.sentence
     assert admit(Limits(), sample(gpu(1), free_gib=20), [promised]).admitted
 
 

@@ -304,7 +304,7 @@ def test_runs_started_together_do_not_all_see_the_same_free_memory(slots: Slots,
     entered = [
         enter(slots, sampler, limits, run_id=f"r{n}", clock=SYSTEM, wait_s=0, environ={}) for n in range(2)
     ]
-    with pytest.raises(NotAdmittedError, match="8 GB promised"):
+    with pytest.raises(NotAdmittedError, match="8 GB reserved"):
         enter(slots, sampler, limits, run_id="r2", clock=SYSTEM, wait_s=0, environ={})
     entered[0].place.warmed_up()
     third = enter(slots, sampler, limits, run_id="r2", clock=SYSTEM, wait_s=0, environ={})
@@ -455,5 +455,5 @@ def test_a_folder_that_others_can_write_or_own_is_refused(
         with pytest.raises(StoreError, match="BACKPROP_RUNTIME_DIR"):
             runtime_dir({"BACKPROP_RUNTIME_DIR": str(tmp_path / name)})
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
-    with pytest.raises(StoreError, match="not a folder of yours"):
+    with pytest.raises(StoreError, match="not a folder that you own"):
         runtime_dir({"BACKPROP_RUNTIME_DIR": str(tmp_path / "mine")})

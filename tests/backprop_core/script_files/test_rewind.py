@@ -113,7 +113,7 @@ def test_a_log_that_is_emptied_through_its_open_file_has_its_rows_back(tmp_path:
     said = runs.attempt(
         top + 'arrives(); log.write("2\\n"); log.write("3\\n"); log.flush(); checkpoint(); dies()'
     )
-    assert said.startswith("Rewound to where they stood at the checkpoint: log.txt")
+    assert said.startswith("Rewound to their state at the checkpoint: log.txt")
     assert runs.attempt(top + 'arrives(); log.write("4\\n")') == ""
     assert runs.text("log.txt") == "top\n1\n2\n3\n4\n"
 

@@ -57,7 +57,7 @@ def test_a_second_training_at_the_same_time_is_said_and_noted(
     assert capfd.readouterr().err == ""
     assert not (attempt.directory / SEVERAL_FILE).exists()
     note_taken(attempt, {})
-    assert f"is that of process {OTHER}: what this one trains is not saved" in capfd.readouterr().err
+    assert f"is in process {OTHER}: what this one trains is not saved" in capfd.readouterr().err
     assert not trained_at_once(attempt)
     later = attempt_dir(attempt.directory.parents[1], 3)
     later.mkdir()
