@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class BackpropError(Exception):
-    """The root of all errors of backprop.
+    """The base class of all errors that backprop raises.
 
     Args:
-        what: what happened and to what, one sentence.
-        hint: what the user can do next, one sentence, or empty.
+        what: what happened, and to what, in one sentence.
+        hint: what the user can do next, in one sentence, or empty.
     """
 
     def __init__(self, what: str, hint: str = "") -> None:
@@ -20,7 +20,7 @@ class BackpropError(Exception):
 
 
 class UsageError(BackpropError):
-    """The caller asked for something impossible: the command line answers with exit status 2."""
+    """A request that cannot be fulfilled. The command line exits with status 2."""
 
 
 class BudgetError(UsageError):
@@ -32,7 +32,7 @@ class ConfigError(UsageError):
 
 
 class BoxError(UsageError):
-    """A time box used in a way that cannot work, such as one inside another."""
+    """A time box used in a way that cannot work, such as nested boxes."""
 
 
 class UnsupportedVersionError(UsageError):
@@ -68,11 +68,11 @@ class IllegalMoveError(BackpropError):
 
 
 class UnkeptStateError(BackpropError):
-    """With `strict`: the script changes something during training that no checkpoint can hold; the message names it."""
+    """With `strict`: something changes during training that no checkpoint can hold. The message names it."""
 
 
 class CheckpointError(BackpropError):
-    """The root of what can go wrong with one checkpoint."""
+    """The base class of errors about one checkpoint."""
 
     def __init__(self, what: str, hint: str = "", *, path: Path | None = None) -> None:
         super().__init__(what, hint)
@@ -80,16 +80,16 @@ class CheckpointError(BackpropError):
 
 
 class CheckpointDamagedError(CheckpointError):
-    """A checkpoint that is not what its manifest says, or that is hostile. Nothing of it was executed."""
+    """A checkpoint does not match its manifest, or is hostile. Nothing in it was executed."""
 
 
 class CheckpointWriteError(CheckpointError):
-    """A save that did not reach the disk. Older checkpoints are untouched."""
+    """A save did not reach the disk. Older checkpoints are untouched."""
 
 
 class UnsavableStateError(CheckpointError):
-    """A state holds a value that cannot be stored without pickle; the message names where in the state it sits."""
+    """A state contains a value that cannot be stored without pickle. The message says where."""
 
 
 class StateMismatchError(CheckpointError):
-    """What was saved does not fit the objects that are to receive it. Nothing was restored."""
+    """The saved state does not fit the objects to be restored. Nothing was restored."""

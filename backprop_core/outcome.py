@@ -6,7 +6,11 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How an attempt (one process life of a run) ended, and so the status of its run. `RUNNING` until it has."""
+    """How an attempt (one process of a run) ended, which is also the status of its run.
+
+    Each is a string: "running", "completed", "timeboxed" (its time was used up), "preempted" (stopped by a scheduler or the
+    machine), "stopped" (by a person), "failed" (an error) and "lost" (ended without recording why).
+    """
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -18,7 +22,11 @@ class Outcome(StrEnum):
 
 
 class SaveReason(StrEnum):
-    """Why a checkpoint was made."""
+    """Why a checkpoint was saved.
+
+    Each is a string: "deadline", "periodic", "requested", "preempted", "final" and "survivor" (saved by the governor after
+    the training process died).
+    """
 
     DEADLINE = "deadline"
     PERIODIC = "periodic"
@@ -26,4 +34,4 @@ class SaveReason(StrEnum):
     PREEMPTED = "preempted"
     FINAL = "final"
     SURVIVOR = "survivor"
-    """Committed by the governor when the training process had died without a word."""
+    """Saved by the governor after the training process died."""

@@ -18,20 +18,20 @@ class BudgetLR(keras.callbacks.Callback):  # type: ignore[misc]
         budget = BackpropCallback("20m")
         model.fit(..., callbacks=[budget, BudgetLR(budget)])
 
-    The learning rate that the model was compiled with is the highest. The share of the budget of every batch is recorded in
-    the run: a resume uses what was recorded, and `replay=RUN` (`--replay-schedule RUN`) gives the same learning rates again.
-    Linear decay to zero is what works best under a budget: M. Li, E. Yumer, D. Ramanan, "Budgeted Training", ICLR 2020.
+    The learning rate that the model was compiled with is the peak. The share of the budget at every batch is recorded in
+    the run: a resume uses the record, and `replay=RUN` (`--replay-schedule RUN`) gives the same learning rates again.
+    Linear decay to zero works best under a budget: M. Li, E. Yumer, D. Ramanan, "Budgeted Training", ICLR 2020.
 
     Args:
-        callback: whose budget it is.
+        callback: the callback that has the budget.
         warmup: share of the budget in which the learning rate rises, from 0 to less than 1.
         shape: "linear", "cosine", "sqrt", "trapezoid" (constant, then linear over the last fifth), "constant", or a function
-            from the share behind the warm-up (0 to 1) to a factor.
-        name: of the schedule, where a training has several.
-        replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
+            from the share after the warm-up (0 to 1) to a factor.
+        name: name of the schedule, if a training has several.
+        replay: id of a run, or a file. Its recorded schedule is followed instead of the clock.
 
     Raises:
-        UsageError: a value that cannot be meant.
+        UsageError: a value is not allowed.
     """
 
     async_safe = True

@@ -18,15 +18,16 @@ from backprop_keras.training import FitBox
 
 
 class BackpropCallback(BoxCallback, keras.callbacks.Callback):  # type: ignore[misc]
-    """Stops `fit` in time with everything saved, and goes on from there: `model.fit(..., callbacks=[BackpropCallback()])`.
+    """Stops `fit` in time with everything saved, and continues from there: `model.fit(..., callbacks=[BackpropCallback()])`.
 
     Args:
-        budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
+        budget: "90s", "10m", "1h30m", "00:10:00", a timedelta or a number of seconds; None: 10 minutes, or the box of
+            `backprop run`.
         keywords: those of `backprop.timebox`: `until`, `checkpoint_every`, `keep`, `keep_every`, `checkpoint_dir`, `run`,
             `name`, `resume`, `grace`, `strict`.
 
     Raises:
-        UsageError: a value that cannot be meant; BudgetError among them.
+        UsageError: a value is not allowed. Its subclass BudgetError: a duration is not.
     """
 
     framework_name = "keras"

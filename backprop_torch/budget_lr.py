@@ -28,23 +28,23 @@ class BudgetLR(LRScheduler):
     """Stretches a learning rate schedule over the time budget, whatever the machine's speed.
 
         box = backprop.timebox("20m", model=model, optimizer=optimizer)
-        scheduler = BudgetLR(optimizer, box)   # scheduler.step() behind every optimizer.step()
+        scheduler = BudgetLR(optimizer, box)   # scheduler.step() after every optimizer.step()
 
-    Call `step` behind each optimizer step, not each epoch. The share of the budget of every step is recorded in the run: a
-    resume uses what was recorded, and `replay=RUN` (`--replay-schedule RUN`) gives the same learning rates again.
-    Linear decay to zero is what works best under a budget: M. Li, E. Yumer, D. Ramanan, "Budgeted Training", ICLR 2020.
+    Call `step` after each optimizer step, not after each epoch. The share of the budget at every step is recorded in the
+    run: a resume uses the record, and `replay=RUN` (`--replay-schedule RUN`) gives the same learning rates again.
+    Linear decay to zero works best under a budget: M. Li, E. Yumer, D. Ramanan, "Budgeted Training", ICLR 2020.
 
     Args:
-        optimizer: its learning rates are the highest ones.
-        box: a time box or a BackpropCallback; it need not have begun yet.
+        optimizer: the optimizer; its learning rates are the peak of the schedule.
+        box: a time box or a BackpropCallback, before or after it is entered.
         warmup: share of the budget in which the learning rate rises, from 0 to less than 1.
         shape: "linear", "cosine", "sqrt", "trapezoid" (constant, then linear over the last fifth), "constant", or a function
-            from the share behind the warm-up (0 to 1) to a factor.
-        name: of the schedule, where a training has several.
-        replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
+            from the share after the warm-up (0 to 1) to a factor.
+        name: name of the schedule, if a training has several.
+        replay: id of a run, or a file. Its recorded schedule is followed instead of the clock.
 
     Raises:
-        UsageError: a value that cannot be meant; nothing is recorded in `replay`.
+        UsageError: a value is not allowed, or `replay` holds no record.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class BudgetLR(LRScheduler):
             track(**{name: self})
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """The learning rates of the coming step."""
+        """The learning rates of the next step."""
         if self.last_epoch <= 0:
             factor = self._shape.factor(0.0)
         else:
@@ -118,7 +118,7 @@ class BudgetLR(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind these steps."""
+        """Continue after these steps."""
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["step_count"]
         self.base_lrs = list(state_dict["base_lrs"])

@@ -21,12 +21,13 @@ class BackpropCallback(BoxCallback, TrainerCallback):
     """Gives `Trainer.train` a time budget: `Trainer(callbacks=[BackpropCallback()])`.
 
     Args:
-        budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
+        budget: "90s", "10m", "1h30m", "00:10:00", a timedelta or a number of seconds; None: 10 minutes, or the box of
+            `backprop run`.
         keywords: those of `backprop.timebox`: `until`, `checkpoint_every`, `keep`, `keep_every`, `checkpoint_dir`, `run`,
             `name`, `resume`, `grace`, `strict`.
 
     Raises:
-        UsageError: a value that cannot be meant; BudgetError among them.
+        UsageError: a value is not allowed. Its subclass BudgetError: a duration is not.
     """
 
     framework_name = "transformers"

@@ -33,7 +33,7 @@ _open_box: TimeBox | None = None
 
 
 class TimeBox(BoxFacts):
-    """A training loop with a budget. Made by `timebox`; used as a context manager, once."""
+    """A training loop with a time budget, created by `timebox`. It is a context manager that is used once."""
 
     def __init__(
         self, settings: SessionSettings, objects: Mapping[str, object], clock: Clock = SYSTEM
@@ -146,7 +146,7 @@ class TimeBox(BoxFacts):
     # -- the loops ---------------------------------------------------------------------------------------------
 
     def epochs(self, count: int) -> Iterator[int]:
-        """The epochs that are still to be trained, up to `count`; starts at the restored one.
+        """Yield the epochs that remain of `count`, starting at the restored one.
 
         Raises:
             UsageError: `count` is not a whole number, zero or more.
@@ -154,17 +154,17 @@ class TimeBox(BoxFacts):
         return self._inside().loops.epochs(count)
 
     def batches(self, loader: Iterable[T], *, replay: bool = False) -> Iterator[T]:
-        """The batches of one pass over `loader`; starts at the restored one. Each is followed by a boundary.
+        """Yield the batches of one pass over `loader`, starting at the restored one. A boundary follows each batch.
 
         Args:
-            loader: a torch DataLoader, a StatefulDataLoader, or any iterable that gives the same items in each process.
-            replay: fetch the batches that are already trained and throw them away, instead of skipping them by index.
-                Slower, and exact even where the loader's workers draw random numbers.
+            loader: a torch DataLoader, a StatefulDataLoader, or any iterable that yields the same items in each process.
+            replay: on a resume, load the trained batches again and discard them, instead of skipping them by index.
+                Slower, but exact even if the loader's workers draw random numbers.
         """
         return self._inside().loops.batches(loader, replay=replay)
 
     def steps(self, count: int) -> Iterator[int]:
-        """The steps that are still to be trained, up to `count`; starts at the restored one.
+        """Yield the steps that remain of `count`, starting at the restored one.
 
         Raises:
             UsageError: `count` is not a whole number, zero or more.
@@ -172,28 +172,28 @@ class TimeBox(BoxFacts):
         return self._inside().loops.steps(count)
 
     def step(self, **values: Any) -> None:
-        """A boundary by hand, for a loop of any other shape: call it after each optimizer step.
+        """Mark a boundary, in a loop of any other shape. Call it after each optimizer step.
 
-        Inside box.batches or box.steps it only logs: the boundary of that loop follows anyway.
+        Inside `box.batches` or `box.steps` it only logs: these loops have their own boundaries.
 
         Args:
-            values: as in `log`.
+            values: logged as by `log`.
         """
         self._inside().loops.by_hand()(**values)
 
     def log(self, **values: Any) -> None:
-        """Values of the running step, such as `loss=loss`: shown in the progress and kept in the run's events.
+        """Log values of the current step, such as `loss=loss`. They appear in the progress and in the run's events.
 
-        Zero-dimensional tensors are kept as they are and read about once a second, so logging does not wait for a GPU.
+        Zero-dimensional tensors are read only about once a second, so logging does not wait for a GPU.
         """
         self._running().log(values)
 
     def track(self, **objects: object) -> None:
-        """Keep these objects, too; on a resume they are restored at once, or when the box is entered.
+        """Save these objects, too. On a resume they are restored at once, or when the box is entered.
 
         Raises:
-            UsageError: nothing is known about an object of this kind, or its name is taken.
-            StateMismatchError: what was saved does not fit; nothing was restored.
+            UsageError: an object of this kind cannot be saved, or its name is taken.
+            StateMismatchError: the saved state does not fit; nothing was restored.
         """
         if self._session is None:
             self._named.update(objects)
@@ -257,21 +257,23 @@ def timebox(
     """Give a training loop a time budget: `with backprop.timebox("10m", model=model, optimizer=optimizer) as box:`.
 
     Args:
-        budget: None (10 minutes, or what the governor says), "90s", "10m", "1h30m", "00:10:00", a timedelta, seconds.
-        until: a fixed deadline, an aware datetime.
+        budget: "90s", "10m", "1h30m", "00:10:00", a timedelta or a number of seconds; None: 10 minutes, or the box of
+            `backprop run`.
+        until: a fixed deadline, as an aware datetime.
         checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
-        keep: committed checkpoints kept, 2 or more.
-        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
-        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
-        run: the id of a run to create or continue; None makes one up.
-        name: a label for people.
-        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
-        grace: seconds given to a SIGTERM.
-        strict: what changes during training and cannot be kept is an error, and no warning.
-        objects: what to keep, by name; without an optimizer among them what training uses is found.
+        keep: number of newest checkpoints to keep, 2 or more.
+        keep_every: also keep the first checkpoint at or after every multiple of this many steps.
+        checkpoint_dir: folder or address for checkpoints; None: the run's own folder below $BACKPROP_HOME.
+        run: id of the run to create or continue; None: a generated id.
+        name: a label for people to read.
+        resume: "auto" (resume under `backprop resume`, or if `run` is an unfinished run), True, False, or the path of a
+            checkpoint.
+        grace: time between SIGTERM and the exit, as a duration.
+        strict: raise an error, instead of printing a line, if something changes during training that cannot be kept.
+        objects: objects to save, by name. Without an optimizer among them, backprop finds what training uses.
 
     Raises:
-        UsageError: a value that cannot be meant; BudgetError among them.
+        UsageError: a value is not allowed. Its subclass BudgetError: a duration is not.
     """
     settings = make_settings(
         budget=budget,

@@ -15,7 +15,7 @@ from backprop_core.prove.verdict import Proof, ProofVerdict
 
 
 class ProofFailedError(BackpropError, AssertionError):
-    """A proof was asked for as an assertion, and its verdict is another than identical."""
+    """`prove(..., check=True)` did not find the trainings identical. `proof` has the result."""
 
     def __init__(self, proof: Proof) -> None:
         super().__init__(proof.sentence, proof.mend)
@@ -33,38 +33,57 @@ def prove(
     environ: Mapping[str, str] | None = None,
     check: bool = False,
 ) -> Proof:
-    """Train the first steps of `script` whole, twice, and cut, in fresh processes, and compare every piece of state.
+    """Train the first steps of `script` twice uninterrupted and once in pieces, and compare every piece of state.
 
     Args:
-        script: a script, or what stands behind `--module` or `--exec` in `options`.
-        arguments: the script's own.
-        steps: how many are trained and compared.
-        cuts: how often the training is cut.
-        budget: seconds for all of it, in any notation.
-        cwd: where the script is run, in a copy; the current folder without it.
-        options: further options of `backprop prove`, as words.
-        environ: of the script; that of this process without it.
-        check: raise where the verdict is another than identical.
+        script: path of the script; with `--module` or `--exec` in `options`, the module or program.
+        arguments: arguments of the script.
+        steps: number of steps to train and compare.
+        cuts: number of interruptions.
+        budget: time for the whole proof, as a duration.
+        cwd: working directory; the script runs in a copy of it. None: the current directory.
+        options: further options of `backprop prove`, one word each.
+        environ: environment of the script; None: that of this process.
+        check: raise an error unless the verdict is identical.
 
     Raises:
-        UsageError: the script cannot be run, or fails by itself.
-        ProofFailedError: with `check`, the proof failed. It is an AssertionError, too.
+        UsageError: the script cannot be run, or fails by itself; or an argument is not allowed.
+        ProofFailedError: with `check`, the verdict is not identical. It is also an AssertionError.
     """
+    if isinstance(options, str):
+        raise UsageError(
+            f"options={options!r} is one string.", "Give a list of words: options=['--seed', '7']."
+        )
+    env = dict(os.environ if environ is None else environ)
     words = [
         *("prove", "--json", "-m", f"{parse_duration(budget, 'budget'):g}s"),
-        *("--steps", str(steps), "--cuts", str(cuts), *options, os.fspath(script), "--", *arguments),
+        *("--steps", str(steps), "--cuts", str(cuts), *options, _text("script", script), "--"),
+        *(_text("arguments", argument) for argument in arguments),
     ]
-    env = dict(os.environ if environ is None else environ)
     if cwd is not None:
-        env["PWD"] = str(Path(cwd).absolute())
-    done = subprocess.run(
-        [sys.executable, "-m", "backprop_cli", *words],
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+        folder = Path(_text("cwd", cwd)).expanduser().absolute()
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise UsageError(f"cwd={str(folder)!r} {what}.", "Give the folder in which the script runs.")
+        env["PWD"] = str(folder)
+        cwd = folder
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "backprop_cli", *words],
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:  # a folder that cannot be entered, options or variables that are no text
+        raise UsageError(
+            f"'backprop prove' could not be started: {error}.", "Check cwd, options and environ."
+        ) from error
     told = _last_object(done.stdout)
     if "verdict" not in told:
         raise UsageError(str(told.get("why", "backprop prove ended without an answer.")))
@@ -72,6 +91,16 @@ def prove(
     if check and proof.verdict is not ProofVerdict.IDENTICAL:
         raise ProofFailedError(proof)
     return proof
+
+
+def _text(name: str, value: object) -> str:
+    """`value` as a word of the command line; UsageError where it is neither text, a path nor a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and name == "arguments":
+        return str(value)
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UsageError(f"{name}={value!r} cannot be used.", "Give text or a path.")
+    return text
 
 
 def _last_object(text: str) -> Mapping[str, object]:

@@ -43,21 +43,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proven.
+    """The result of a proof.
 
     Attributes:
         verdict: identical, different, not reproducible, or unfinished.
         sentence: the verdict in one sentence.
         steps: boundaries that were compared.
-        cuts: where it was cut, as people read it.
-        rows: all groups of pieces.
-        name, group, step, after_cut: the piece that is named, where it first differed; empty or None for none.
+        cuts: where the training was interrupted, for people to read.
+        rows: one row for each group of compared pieces.
+        name, group, step, after_cut: the piece that differs, and where it first did; empty or None if nothing does.
         depends: what depends on it.
-        mend: the line that mends it.
-        not_compared: what differs between two whole runs, too, such as the time of day; files by the pattern of their names.
-        unkept: what changes and is in no checkpoint, a sentence each.
+        mend: the line that fixes it.
+        not_compared: what also differs between two uninterrupted runs, such as the time of day; files as name patterns.
+        unkept: what changes and is in no checkpoint, one sentence each.
         notes: further sentences.
-        seconds: what everything took.
+        seconds: durations by kind, in seconds.
     """
 
     verdict: ProofVerdict
@@ -78,12 +78,12 @@ class Proof:
 
     @property
     def exit_status(self) -> int:
-        """Of the command: 0, 1, 3, or 124 where its time box ended before."""
+        """The exit status of the command: 0, 1, 3, or 124 if its time box ended first."""
         return EXIT_STATUS[self.verdict]
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Proof:
-        """What `backprop prove --json` has printed."""
+        """The proof that `backprop prove --json` printed."""
         known = {name: told[name] for name in cls.__slots__ if name in told}
         rows = [Row(**row) for row in told.get("rows", ())]
         return cls(**{**known, "verdict": ProofVerdict(told["verdict"]), "rows": rows})

@@ -19,16 +19,17 @@ class BoxKeywords(TypedDict, total=False):
     """What a callback takes beside `budget`.
 
     Attributes:
-        until: a fixed deadline, an aware datetime.
+        until: a fixed deadline, as an aware datetime.
         checkpoint_every: a duration between periodic checkpoints; None: saving takes at most 2% of the time.
-        keep: committed checkpoints kept, 2 or more.
-        keep_every: besides those, the first checkpoint at or after every multiple of so many steps stays.
-        checkpoint_dir: where checkpoints go; None: the run's own folder below $BACKPROP_HOME.
-        run: the id of a run to create or continue; None makes one up.
-        name: a label for people.
-        resume: "auto" (when the governor says so or `run` names an unfinished run), True, False, or a checkpoint's path.
-        grace: seconds given to a SIGTERM.
-        strict: what changes during training and cannot be kept is an error, and no warning.
+        keep: number of newest checkpoints to keep, 2 or more.
+        keep_every: also keep the first checkpoint at or after every multiple of this many steps.
+        checkpoint_dir: folder or address for checkpoints; None: the run's own folder below $BACKPROP_HOME.
+        run: id of the run to create or continue; None: a generated id.
+        name: a label for people to read.
+        resume: "auto" (resume under `backprop resume`, or if `run` is an unfinished run), True, False, or the path of a
+            checkpoint.
+        grace: time between SIGTERM and the exit, as a duration.
+        strict: raise an error, instead of printing a line, if something changes during training that cannot be kept.
     """
 
     until: datetime | None

@@ -158,10 +158,10 @@ class Teller(Protocol):
 
 
 class BoxFacts:
-    """What `timebox` and every callback tell about their training, before it, in it, and after it.
+    """Properties of `timebox` and every callback, readable before, during and after training.
 
-    Before a training begins, and where there is no box, there is no deadline and no run: `remaining` is infinite, `run_id`
-    empty. After it the facts are those of the training that ended last; one whose box could not be opened has failed.
+    Before training begins there is no deadline and no run: `remaining` is infinite and `run_id` empty. Afterwards they
+    describe the last training. If its box could not be opened, its outcome is "failed".
     """
 
     _unopened = False
@@ -179,7 +179,7 @@ class BoxFacts:
 
     @property
     def outcome(self) -> Outcome:
-        """How the last training ended; `running` while it has not."""
+        """How the last training ended; "running" until it has."""
         teller = self._teller()
         if teller is None:
             return Outcome.FAILED if self._unopened else Outcome.RUNNING
@@ -187,22 +187,22 @@ class BoxFacts:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The newest committed checkpoint of the run, a folder, or None."""
+        """The folder of the run's newest checkpoint, or None."""
         teller = self._teller()
         info = None if teller is None else teller.checkpoint
         return None if info is None else info.path
 
     @property
     def remaining(self) -> float:
-        """Seconds to the deadline, never negative; infinite before a training begins."""
+        """Seconds until the deadline, never negative; infinite before training begins."""
         teller = self._teller()
         return math.inf if teller is None else teller.remaining_s()
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is used, from 0 to 1, over all boxes of a `--total`; 0 before a training begins.
+        """The share of the budget used so far, from 0 to 1, over all boxes of a `--total`; 0 before training begins.
 
-        It is 1 where the time that is kept back for the last save begins: no step is taken after that.
+        It reaches 1 when only the time reserved for the last save is left. No step is started after that.
         """
         teller = self._teller()
         return 0.0 if teller is None else teller.progress()
@@ -210,29 +210,29 @@ class BoxFacts:
     def progress_at(
         self, step: int, name: str = "schedule", replay: str | None = None, owner: object = None
     ) -> float:
-        """The progress that step `step` of a schedule has, recorded in the run; a run that replays it gets the same.
+        """The progress at step `step` of a schedule. It is recorded in the run, and a run that replays it gets the same.
 
         Args:
-            step: steps that the schedule has seen, from 0.
-            name: of the schedule, where a training has several.
-            replay: the id of a run, or a file, whose recorded schedule is followed instead of the clock.
-            owner: stands for the schedule; another one must not use the same name.
+            step: steps of the schedule so far, from 0.
+            name: name of the schedule, if a training has several.
+            replay: id of a run, or a file. Its recorded schedule is followed instead of the clock.
+            owner: identifies the schedule; no other schedule may use its name.
 
         Raises:
-            UsageError: nothing is recorded there, or the name is taken.
+            UsageError: `replay` holds no record, or the name is taken.
         """
         teller = self._teller()
         return 0.0 if teller is None else teller.progress_at(step, name, replay, owner)
 
     @property
     def run_id(self) -> str:
-        """The id of the run; empty before a training begins."""
+        """The id of the run; empty before training begins."""
         teller = self._teller()
         return "" if teller is None else teller.run_id
 
     @property
     def resumed_from(self) -> Path | None:
-        """The checkpoint that the training began from, or None."""
+        """The checkpoint that training was resumed from, or None."""
         teller = self._teller()
         path = None if teller is None else teller.resumed_from
         return None if path is None else Path(path)

@@ -36,6 +36,10 @@ PUBLIC = {
 }
 """By package, the files and what of each is public; all errors of `errors.py` that `backprop` exports."""
 
+FACTS = "backprop_core/session/boxed_training.py"
+CALLED_BY_ADAPTERS = ("is_training", "begin", "run_training")
+"""Public between files of an adapter, and nothing that people call."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -108,7 +112,7 @@ def python_page() -> str:
     """The reference of the Python interface."""
     parts = [
         "# Python interface",
-        "Made from the docstrings. Durations are in seconds where nothing else is said.",
+        "Generated from the docstrings. Numbers are in seconds unless stated otherwise.",
     ]
     for package, files in PUBLIC.items():
         parts.append(f"## `{package}`")
@@ -119,7 +123,22 @@ def python_page() -> str:
             }
             for name in names or _exported_errors(nodes):
                 parts += _member(nodes[name], f"{package}.{name}", level=3)
+                if name == "TimeBox":
+                    parts += _inherited()
+                elif name == "BackpropCallback":
+                    parts.append(
+                        "It also has the properties of `backprop.TimeBox`, such as `outcome` and `checkpoint`."
+                    )
     return "\n\n".join(parts) + "\n"
+
+
+def _inherited() -> Iterator[str]:
+    """The properties that a time box and every callback have in common."""
+    tree = ast.parse((ROOT / FACTS).read_text())
+    facts = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "BoxFacts")
+    for node in facts.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield from _member(node, node.name, level=4)
 
 
 def _exported_errors(nodes: dict[str, Any]) -> list[str]:
@@ -143,7 +162,7 @@ def _member(node: ast.ClassDef | ast.FunctionDef, title: str, level: int) -> Ite
         own = (
             public
             and not one.name.startswith("on_")
-            and one.name not in ("attached", "state_dict", "load_state_dict")
+            and one.name not in ("attached", "state_dict", "load_state_dict", *CALLED_BY_ADAPTERS)
         )
         if own and not _of_a_framework(one):
             yield from _member(one, one.name, level + 1)

@@ -47,3 +47,7 @@ def test_every_public_name_is_in_the_reference(generated: ModuleType) -> None:
         name for name in backprop.__all__ if f"### `backprop.{name}" not in page and name != "__version__"
     ]
     assert page.count(".BackpropCallback(") == 3
+    assert all(
+        f"#### `{name}`" in page for name in ("outcome", "checkpoint", "remaining", "progress", "run_id")
+    )
+    assert "run_training" not in page
