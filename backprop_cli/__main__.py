@@ -6,7 +6,7 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -74,13 +74,22 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_TROUBLE
     except Exception as error:
-        if "--verbose" in arguments:
-            raise
-        tell(
-            f"Something is wrong in backprop itself: {type(error).__name__}: {error}. --verbose shows where."
-        )
-        return EXIT_TROUBLE
+        return _own_fault(error, arguments, tell)
     return status if isinstance(status, int) else 0
+
+
+def _own_fault(error: Exception, arguments: Sequence[str], tell: Callable[[str], None]) -> int:
+    """What no command expects: a path that was typed and cannot be used, or our own fault; with --verbose it goes on."""
+    from backprop_cli.paths import unusable
+
+    if "--verbose" in arguments:
+        raise error
+    sentence = unusable(error, arguments) if isinstance(error, OSError) else None
+    if sentence is not None:
+        tell(sentence)
+        return EXIT_USAGE
+    tell(f"Something is wrong in backprop itself: {type(error).__name__}: {error}. --verbose shows where.")
+    return EXIT_TROUBLE
 
 
 def _open_standard_streams() -> None:
@@ -90,6 +99,8 @@ def _open_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stdout is None:  # Python makes none for a descriptor that was closed
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if isinstance(
         sys.stdout, io.TextIOWrapper
     ):  # a name of any bytes, or a degree sign in ASCII, ends no command

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from backprop_cli.paths import given
 from backprop_core import __version__
 
 COMMANDS = {
@@ -110,7 +111,9 @@ def _handed_on(ctx: click.Context, command: click.Command | None) -> list[str]:
     epilog="Start with:  backprop run train.py --name my-first-run",
 )
 @click.version_option(__version__, prog_name="backprop")
-@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
+@click.option(
+    "--config", callback=given, metavar="PATH", help="Configuration file [default: the nearest one]."
+)
 @click.option("--verbose", is_flag=True, help="Show every setting, and a traceback if backprop itself fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @click.option("--json", is_flag=True, help="Print JSON instead of a table.")

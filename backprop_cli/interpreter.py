@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from backprop_cli.paths import shortened
 from backprop_core.errors import UsageError
 from backprop_core.quick_dataclass import dataclass
 
@@ -71,7 +72,8 @@ def find_interpreter(
         found = shutil.which(wanted)
         if found is None:
             raise UsageError(
-                f"There is no interpreter {wanted}.", "Give --python the path of an executable one."
+                f"There is no interpreter {shortened(wanted)}.",
+                "Give --python the path of an executable one.",
             )
         return Interpreter(str(Path(found).absolute()))
     own = Interpreter(sys.executable)

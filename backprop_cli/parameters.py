@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from backprop_cli.paths import given
 from backprop_core.config.options import (
     FRAMEWORKS,
     OPTIONS,
@@ -90,6 +91,7 @@ def common_options(command: Command) -> Command:
     command = click.option("--verbose", is_flag=True, help="Also show every setting and its source.")(command)
     return click.option(
         "--config",
+        callback=given,
         metavar="PATH",
         default=None,
         help="Configuration file [default: the nearest one].",
@@ -101,6 +103,7 @@ def result_options(command: Command) -> Command:
     """Add --json and --json-to."""
     command = click.option(
         "--json-to",
+        callback=given,
         metavar="PATH",
         help="Write the --json object to this file, pipe or /dev/fd/N, and leave standard output to SCRIPT.",
         shell_complete=complete_files,

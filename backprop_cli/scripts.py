@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from backprop_cli.paths import shortened
 from backprop_core.errors import UsageError
 
 
@@ -57,6 +58,8 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
     """Raise UsageError unless `script` can be started from `cwd`. A module is left to the interpreter to
     find.
     """
+    if not script.strip():
+        raise UsageError("SCRIPT is empty.", "Name a script: backprop run train.py")
     if kind is ScriptKind.MODULE:
         if not all(part.isidentifier() for part in script.split(".")):
             raise UsageError(f"{script!r} is not a module name.", "Write it with dots: package.train")
@@ -69,7 +72,7 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
         return
     trouble = _trouble(cwd / script)
     if trouble:
-        raise UsageError(f"The script {script} {trouble} (in {cwd}).", "Check its path.")
+        raise UsageError(f"The script {shortened(script)} {trouble} (in {cwd}).", "Check its path.")
     if script.lower().endswith(".ipynb"):
         raise UsageError(
             f"{script} is a notebook, which Python cannot run.",
@@ -82,9 +85,11 @@ def _trouble(path: Path) -> str:
     try:
         if path.is_file() or (path / "__main__.py").is_file():
             return ""
-        return "is a folder without __main__.py" if path.is_dir() else "does not exist"
+        if path.is_dir():
+            return "is a folder without __main__.py"
+        return "is not a file" if path.exists() or path.is_symlink() else "does not exist"
     except (OSError, ValueError) as error:
-        return f"cannot be read ({error})"
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def _is_file(cwd: Path, script: str) -> bool:

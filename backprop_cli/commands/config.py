@@ -8,12 +8,15 @@ import click
 
 from backprop_cli.opening import settings_for
 from backprop_cli.parameters import working_folder
+from backprop_cli.paths import given
 from backprop_cli.tables import show_table
 from backprop_core.config.options import BY_NAME
 
 
 @click.command("config")
-@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
+@click.option(
+    "--config", callback=given, metavar="PATH", help="Configuration file [default: the nearest one]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: str | None, as_json: bool) -> int:
     """Show every setting that 'backprop run' would use in this folder, and its source.

@@ -9,6 +9,7 @@ import click
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
 from backprop_cli.parameters import json_option
+from backprop_cli.paths import given
 from backprop_cli.summary import show_object
 from backprop_core.checkpoints.manifest import address_of
 from backprop_core.export import export_checkpoint
@@ -16,7 +17,14 @@ from backprop_core.export import export_checkpoint
 
 @click.command("export")
 @click.argument("run_or_path", metavar="RUN|PATH")
-@click.option("--to", "directory", required=True, metavar="DIR", help="Target folder; created if missing.")
+@click.option(
+    "--to",
+    "directory",
+    required=True,
+    callback=given,
+    metavar="DIR",
+    help="Target folder; created if missing.",
+)
 @click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")
 @json_option
 def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -> int:

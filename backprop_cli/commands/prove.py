@@ -13,6 +13,7 @@ import click
 
 from backprop_cli.opening import box_text, is_terminal, one_line, settings_for, tell
 from backprop_cli.parameters import complete_files, config_options, json_option, raw_settings, working_folder
+from backprop_cli.paths import given
 from backprop_cli.proof_settings import NO_MEANING, check_meaning, environment_of_runs, write_settings
 from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
 from backprop_core.config.sources import Settings
@@ -44,7 +45,9 @@ Examples:
     help="Largest working directory to copy.",
 )
 @config_options
-@click.option("--config", metavar="PATH", help="Configuration file [default: the nearest one].")
+@click.option(
+    "--config", callback=given, metavar="PATH", help="Configuration file [default: the nearest one]."
+)
 @click.option(
     "--module", "kind", flag_value=ScriptKind.MODULE.value, help="SCRIPT is a module, as with python -m."
 )

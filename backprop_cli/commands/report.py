@@ -8,11 +8,11 @@ import click
 
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_cli.parameters import complete_files, complete_runs
+from backprop_cli.paths import given, write_output
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StoreError, UsageError
 from backprop_core.history.run_history import run_history
 from backprop_core.provenance.attempt_provenance import read_provenance
-from backprop_core.runs.atomic import replace_file
 from backprop_core.runs.labels import NO_LABELS, read_labels
 from backprop_core.runs.liveness import with_live_news
 from backprop_core.runs.record import RunRecord
@@ -24,6 +24,7 @@ from backprop_core.runs.store import RunStore
 @click.option(
     "-o",
     "--output",
+    callback=given,
     metavar="FILE",
     help="Output file; - is standard output  [default: ./backprop-RUN.html]",
     shell_complete=complete_files,
@@ -84,7 +85,7 @@ def _write(path: Path, content: str) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", "Give --output the name of a file.")
     try:
-        replace_file(path, content.encode("utf-8"), lasting=False)
+        write_output(path, content.encode("utf-8"))
     except StoreError as error:
         raise StoreError(
             error.what, "Give --output a file in an existing folder that you can write to.", path=path

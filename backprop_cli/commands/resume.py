@@ -37,6 +37,7 @@ from backprop_cli.parameters import (
     raw_settings,
     result_options,
 )
+from backprop_cli.paths import check_can_write, check_schedule, given
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
 from backprop_cli.summary import show_nothing_done, show_object, show_outcome
@@ -64,6 +65,7 @@ Examples:
 @click.option(
     "-r",
     "--resume-from",
+    callback=given,
     metavar="PATH",
     help="Continue from this checkpoint instead of the newest.",
     shell_complete=complete_files,
@@ -113,6 +115,8 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     chain_plan(parameters)
     check_script(kind_of(record), record.command[0] if record.command else "(none)", cwd)
     check_sinks(settings)
+    check_schedule(raw["replay-schedule"])
+    check_can_write("--json-to", parameters["json_to"])
     asked = asked_for(parameters["resume_from"], Path.cwd(), settings)
     if kind_of(record) is not ScriptKind.PROGRAM:
         interpreter = find_interpreter(raw["python"] or record.interpreter or None)

@@ -32,6 +32,7 @@ from backprop_cli.parameters import (
     result_options,
     working_folder,
 )
+from backprop_cli.paths import check_can_write, check_schedule, given
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
 from backprop_core.config.sources import Settings
@@ -68,7 +69,12 @@ Examples:
 )
 @click.option("--exec", "kind", flag_value=ScriptKind.PROGRAM.value, help="SCRIPT is a program of any kind.")
 @click.option(
-    "-r", "--resume-from", metavar="PATH", help="Checkpoint to start from.", shell_complete=complete_files
+    "-r",
+    "--resume-from",
+    callback=given,
+    metavar="PATH",
+    help="Checkpoint to start from.",
+    shell_complete=complete_files,
 )
 @click.option("--run-id", metavar="ID", help="Id of the run [default: generated].")
 @click.option(
@@ -104,6 +110,8 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     settings = box_of(settings_for(raw, cwd=cwd, config=parameters["config"]), parameters)
     check_script(kind, script, cwd)
     check_sinks(settings)
+    check_schedule(settings["replay-schedule"])
+    check_can_write("--json-to", parameters["json_to"])
     interpreter = find_interpreter(settings["python"])
     resume_from = asked_for(parameters["resume_from"], cwd, settings)
     argv = argv_of(kind, interpreter.path, command_line)

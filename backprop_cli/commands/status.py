@@ -12,6 +12,7 @@ import click
 from backprop_cli.checkpoints import committed, is_remote, is_there
 from backprop_cli.opening import one_line, open_store, settings_for, tell_warnings
 from backprop_cli.parameters import complete_runs, working_folder
+from backprop_cli.paths import given
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.config.options import TRAINING
 from backprop_core.deadline.budget import duration_text
@@ -33,7 +34,10 @@ CURVE_COLUMNS = 40
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @click.option(
-    "--config", metavar="PATH", help="Configuration file with the limits [default: the nearest one]."
+    "--config",
+    callback=given,
+    metavar="PATH",
+    help="Configuration file with the limits [default: the nearest one].",
 )
 def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> int:
     """Show the machine's resources and what would keep a run from starting; with RUN, show its history.

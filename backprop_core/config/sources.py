@@ -158,6 +158,8 @@ def _checked(option: Option, raw: Any, where: str) -> Any:
 
 
 def _shown(raw: Any) -> str:
+    if isinstance(raw, list | tuple) and len(raw) == 1:  # one word of an option that may be repeated
+        raw = raw[0]
     shown = json.dumps(raw, default=str, ensure_ascii=False)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 

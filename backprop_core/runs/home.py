@@ -53,7 +53,9 @@ def _wanted(environ: Mapping[str, str]) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise StoreError(f"Cannot tell which folder {text!r} means: {error}.", _HINT) from error
+        raise StoreError(
+            f"Cannot tell which folder {text!r} means: {str(error).rstrip('.')}.", _HINT
+        ) from error
 
 
 def _check_access(path: Path, write: bool) -> None:
