@@ -97,8 +97,7 @@ class LoopState:
         for name, value in objects.items():
             if name.startswith(_OWN) or not name.isprintable() or not name or "/" in name:
                 raise UsageError(
-                    f"{name!r} cannot be the name of a tracked object.",
-                    "Use an ordinary word, such as 'ema'.",
+                    f"{name!r} cannot name a tracked object.", "Use an ordinary word, such as 'ema'."
                 )
             known = self.objects
             if name in known and known[name] is not value:
