@@ -1,4 +1,4 @@
-"""Paths that a person types: a mistake in one is a sentence, and is found before anything is started."""
+"""Paths and names that a person types: a mistake in one is a sentence, and is found before anything is started."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from backprop_core.errors import StoreError, UsageError
+from backprop_core.errors import StoreError, UsageError, shown
 from backprop_core.runs.atomic import replace_file
 from backprop_core.runs.home import backprop_home
+from backprop_core.session.settings import LONGEST_NAME
 
 _SHOWN = 120
 """Characters of a path that a message shows."""
@@ -70,6 +71,14 @@ def check_can_write(option: str, path: str | None) -> None:
         raise UsageError(f"{option} {shortened(path)} is a folder.", "Give the name of a file.")
     if not os.access(place, os.W_OK):
         raise UsageError(f"{option} {shortened(path)} cannot be written to.", "Give another file.")
+
+
+def check_name(name: str | None) -> None:
+    """Raise UsageError for a label that would fill every table."""
+    if name is not None and len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"--name {shown(name)} has {len(name)} characters.", f"Give one of at most {LONGEST_NAME}."
+        )
 
 
 def check_schedule(replay: str | None) -> None:

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_SHOWN = 80
+"""Characters of a value that a message shows."""
+
+
+def shown(value: object) -> str:
+    """A value that a user gave, for a message: short whatever it is, and never an error of its own."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, an object whose repr fails
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
 
 class BackpropError(Exception):
     """The base class of all errors that backprop raises.

@@ -32,7 +32,7 @@ from backprop_cli.parameters import (
     result_options,
     working_folder,
 )
-from backprop_cli.paths import check_can_write, check_schedule, given
+from backprop_cli.paths import check_can_write, check_name, check_schedule, given
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
 from backprop_core.config.sources import Settings
@@ -109,6 +109,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
         return continue_run(open_store(), known, raw, parameters)
     settings = box_of(settings_for(raw, cwd=cwd, config=parameters["config"]), parameters)
     check_script(kind, script, cwd)
+    check_name(parameters["name"])
     check_sinks(settings)
     check_schedule(settings["replay-schedule"])
     check_can_write("--json-to", parameters["json_to"])

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from backprop_core import contract
 from backprop_core.clock import Clock, local_text
-from backprop_core.errors import BudgetError
+from backprop_core.errors import BudgetError, shown
 from backprop_core.quick_dataclass import dataclass
 
 DEFAULT_BUDGET_S = 600.0
@@ -44,7 +44,7 @@ def parse_duration(value: Duration, name: str = "budget", *, zero_allowed: bool 
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero_allowed):
         least = "zero or more" if zero_allowed else "greater than zero"
         raise BudgetError(
-            f"{name}={value!r} is not a usable duration: it must be finite and {least}.", _NOTATIONS
+            f"{name}={shown(value)} is not a usable duration: it must be finite and {least}.", _NOTATIONS
         )
     return seconds
 
@@ -66,7 +66,7 @@ def _seconds(value: Duration, name: str) -> float:
         parts = _UNITS.findall(text)
         if parts and not _UNITS.sub("", text).strip():
             return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in parts)
-    raise BudgetError(f"{name}={value!r} cannot be read as a duration.", _NOTATIONS)
+    raise BudgetError(f"{name}={shown(value)} cannot be read as a duration.", _NOTATIONS)
 
 
 def duration_text(seconds: float) -> str:
@@ -226,7 +226,7 @@ def _number(text: str | None, default: float) -> float:
 def _from_until(until: datetime, clock: Clock) -> Limit:
     if not isinstance(until, datetime) or until.tzinfo is None or until.utcoffset() is None:
         raise BudgetError(
-            f"until={until!r} is not an aware datetime, so it names no point in time.",
+            f"until={shown(until)} is not an aware datetime, so it names no point in time.",
             "Give it a time zone: datetime(..., tzinfo=timezone.utc) or datetime.now().astimezone().",
         )
     left = until.timestamp() - clock.wall()

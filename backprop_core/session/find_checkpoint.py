@@ -45,8 +45,8 @@ def load_path(path: str, translators: Sequence[Translator], warn: Callable[[str]
         UsageError: nothing is there.
         CheckpointDamagedError: the one that `path` names is damaged.
     """
-    if "://" not in path and not Path(path).is_dir():
-        raise UsageError(f"There is no checkpoint at {path}.", _WHAT_TO_GIVE)
+    if "://" not in path and not _is_folder(path):
+        raise UsageError(f"There is no checkpoint at {path[:200]}.", _WHAT_TO_GIVE)
     parent, _, name = path.rstrip("/").rpartition("/")
     if name.startswith("step-"):
         return open_store(parent or ".", clock=SYSTEM).load(Path(path), translators)
@@ -54,3 +54,10 @@ def load_path(path: str, translators: Sequence[Translator], warn: Callable[[str]
     if loaded is None:
         raise UsageError(f"There is no checkpoint in {path}.", _WHAT_TO_GIVE)
     return loaded
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False

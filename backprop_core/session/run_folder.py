@@ -13,7 +13,7 @@ from pathlib import Path
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.checkpoints.store import CheckpointStore, open_store
 from backprop_core.clock import Clock
-from backprop_core.errors import UsageError
+from backprop_core.errors import UsageError, shown
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import write_error
 from backprop_core.session.settings import SessionSettings
@@ -41,8 +41,10 @@ def run_folder(directory: str, run_id: str, settings: SessionSettings, clock: Cl
 
     Raises:
         CheckpointError: it cannot be listed.
-        UsageError: an address that needs a library which is not installed.
+        UsageError: an address that needs a library which is not installed, or a folder that cannot be made.
     """
+    if settings.checkpoint_dir is not None and "://" not in directory:
+        _make(directory)
     checkpoints = open_checkpoints(directory, settings, clock)
     present = checkpoints.list()
     own = [info for info in present if info.facts.run_id == run_id]
@@ -55,6 +57,18 @@ def run_folder(directory: str, run_id: str, settings: SessionSettings, clock: Cl
         stranger = present[0].facts.run_id if present else ""
         return RunFolder(below, checkpoints_below, own, stranger)
     return RunFolder(directory, checkpoints, own)
+
+
+def _make(directory: str) -> None:
+    """Make the folder that was asked for: whether that is possible is known now, and not at the first save."""
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = "it is a file" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise UsageError(
+            f"checkpoint_dir={shown(directory)} cannot be used: {what}.",
+            "Give a folder that you can write to.",
+        ) from error
 
 
 def open_checkpoints(directory: str, settings: SessionSettings, clock: Clock) -> CheckpointStore:

@@ -11,12 +11,14 @@ from typing import Literal
 
 from backprop_core import contract
 from backprop_core.deadline.budget import Duration, parse_duration
-from backprop_core.errors import UsageError
+from backprop_core.errors import UsageError, shown
 from backprop_core.quick_dataclass import dataclass
 
 Resume = Literal["auto"] | bool | str | os.PathLike[str]
 
 DEFAULT_GRACE_S = 30.0
+LONGEST_NAME = 200
+"""Characters of a label, which stands in tables and first lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +87,30 @@ def make_settings(
         parse_duration(budget, "budget")
     if not isinstance(keep, int) or isinstance(keep, bool) or keep < 2:
         raise UsageError(
-            f"keep={keep!r} is not valid.", "It must be 2 or more: the newest checkpoint may be damaged."
+            f"keep={shown(keep)} is not valid.", "It must be 2 or more: the newest checkpoint may be damaged."
         )
     if keep_every is not None and (
         not isinstance(keep_every, int) or isinstance(keep_every, bool) or keep_every < 1
     ):
         raise UsageError(
-            f"keep_every={keep_every!r} is not a number of steps.", "Give 1 or more, or leave it out."
+            f"keep_every={shown(keep_every)} is not a number of steps.", "Give 1 or more, or leave it out."
         )
-    if not (resume == "auto" or isinstance(resume, bool | str | os.PathLike)):
+    if not isinstance(resume, bool | str | os.PathLike) or resume == "":
         raise UsageError(
-            f"resume={resume!r} is not understood.", 'Use "auto", True, False or the path of a checkpoint.'
+            f"resume={shown(resume)} is not understood.",
+            'Use "auto", True, False or the path of a checkpoint.',
         )
     for key, text in (("run", run), ("name", name)):
         if text is not None and (not isinstance(text, str) or not text.strip()):
             raise UsageError(
-                f"{key}={text!r} is not a name.", "Give a string that is not empty, or leave it out."
+                f"{key}={shown(text)} is not a name.", "Give a string that is not empty, or leave it out."
             )
+    if name is not None and len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"name={shown(name)} has {len(name)} characters.", f"Give one of at most {LONGEST_NAME}."
+        )
     if not isinstance(strict, bool):
-        raise UsageError(f"strict={strict!r} is not understood.", "Give True or False.")
+        raise UsageError(f"strict={shown(strict)} is not understood.", "Give True or False.")
     environ = os.environ if environ is None else environ
     if checkpoint_every is None:
         checkpoint_every = _from_environ(environ, contract.CHECKPOINT_EVERY_S, zero_allowed=False)
@@ -165,7 +172,13 @@ def attached_settings(framework: str, environ: Mapping[str, str] | None = None) 
 
 
 def _directory_text(value: str | os.PathLike[str]) -> str:
-    text = os.fspath(value)
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise UsageError(f"checkpoint_dir={value!r} is not a folder name.", "Give a path, or leave it out.")
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+    wrong = UsageError(
+        f"checkpoint_dir={shown(value)} is not a folder name.", "Give a path, or leave it out."
+    )
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
+    if not isinstance(text, str) or not text.strip() or "\0" in text or text.startswith("://"):
+        raise wrong
+    try:
+        return text if "://" in text else str(Path(text).expanduser().absolute())
+    except RuntimeError as error:  # the home folder of a user who does not exist
+        raise wrong from error
