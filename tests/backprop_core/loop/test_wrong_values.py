@@ -21,8 +21,10 @@ WHERE_THEY_ARE_GIVEN: list[dict[str, Any]] = [
     {"checkpoint_dir": "~nobody-of-this-name/x"}, {"checkpoint_dir": "a\0b"},
 ]  # fmt: skip
 WHERE_THE_BLOCK_BEGINS: list[dict[str, Any]] = [
-    {"until": "2026"}, {"until": HUGE}, {"run": "a b"}, {"run": "x" * 65}, {"checkpoint_dir": "/dev/null"}, {"checkpoint_dir": "/proc/nowhere"},
-    {"checkpoint_dir": "x" * 5000}, {"checkpoint_dir": __file__}, {"resume": "x" * 5000}, {"resume": "/nowhere"},
+    {"until": "2026"}, {"until": HUGE}, {"run": "a b"}, {"run": "x" * 65},
+    {"checkpoint_dir": "/dev/null"}, {"checkpoint_dir": "/proc/nowhere"},
+    {"checkpoint_dir": "x" * 5000}, {"checkpoint_dir": __file__}, {"resume": "x" * 5000},
+    {"resume": "/nowhere"},
     {"resume": __file__}, {"model": 5}, {"model": None}, {"a/b": []},
 ]  # fmt: skip
 
