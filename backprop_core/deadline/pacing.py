@@ -263,7 +263,17 @@ class Pacer:
         """Whether so much time has gone by since the last copy that another one stays within its share of it."""
         if not self.survives or self.steps < COPIES_AFTER_STEPS:
             return False
-        return now - self.last_copy >= self.copy_costs_s() / COPY_SHARE
+        costs_s = self.copy_costs_s()
+        return now - self.last_copy >= costs_s / COPY_SHARE or self._start_up_pays(now, costs_s)
+
+    def _start_up_pays(self, now: float, costs_s: float) -> bool:
+        """Whether another of the first copies fits into the share of the whole attempt.
+
+        The first is the slowest, so a hundred times what it took is too long to wait; in the time that it took to start
+        up nothing of the share was spent.
+        """
+        recent = self._recent_copies_s
+        return len(recent) < COPIES_JUDGED and sum(recent) + costs_s <= COPY_SHARE * (now - self.began)
 
     def copy_costs_s(self) -> float:
         """What the next copy is taken to cost, seconds; 0 before the first."""

@@ -2,6 +2,7 @@
 
 Arguments: the framework, and the batch in which the first attempt dies, that of the second, ... Batches of training and of
 validation are counted alike, over all attempts. Outside of `backprop run` it dies of nothing. At the end it prints a digest.
+Of two ranks the second dies in the first attempt, the first in the second.
 """
 
 import hashlib
@@ -11,8 +12,9 @@ import sys
 import threading
 import time
 
-os.environ["KERAS_BACKEND"] = "torch"
 FRAMEWORK, DEATHS = sys.argv[1], [int(word) for word in sys.argv[2:]]
+os.environ["KERAS_BACKEND"] = FRAMEWORK.partition("-")[2] or "torch"
+RANK = int(os.environ.get("RANK", "-1"))
 BATCH_S = 0.03
 
 
@@ -23,9 +25,11 @@ class Counting:
 
     def count(self) -> None:
         self.batches = self.batches + 1
-        print("batch", self.batches, flush=True)
+        if RANK < 1:
+            print(f"batch {self.batches}\n", end="", flush=True)  # in one piece: ranks share a pipe
         attempt = int(os.environ.get("BACKPROP_ATTEMPT", "99"))
-        if DEATHS[attempt - 1 : attempt] == [self.batches]:
+        mine = RANK < 0 or attempt % 2 == RANK
+        if mine and DEATHS[attempt - 1 : attempt] == [self.batches]:
             threading.Timer(attempt * BATCH_S / 2, os.kill, (os.getpid(), signal.SIGKILL)).start()
         time.sleep(BATCH_S)
 
@@ -35,7 +39,8 @@ def told(counting: Counting, arrays: dict[str, object]) -> None:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(name.encode() + arrays[name].tobytes())  # type: ignore[attr-defined]
-    print(f"{counting.batches} batches, digest {digest.hexdigest()[:16]}")
+    of_rank = f"rank {RANK}: " if RANK >= 0 else ""
+    print(f"{of_rank}{counting.batches} batches, digest {digest.hexdigest()[:16]}\n", end="", flush=True)
 
 
 def with_lightning() -> None:
@@ -165,5 +170,82 @@ def with_transformers() -> None:
     )
 
 
+def with_fabric() -> None:
+    import torch
+    from lightning.fabric import Fabric
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(0)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.2), nn.Linear(16, 2))
+    model, optimizer = fabric.setup(net, torch.optim.AdamW(net.parameters(), 1e-2))
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, (x.sum(1) > 0).long())
+    loader, check = fabric.setup_dataloaders(
+        DataLoader(data, batch_size=8, shuffle=True), DataLoader(data, batch_size=8)
+    )
+    counter = Counting()
+    for _ in range(5):
+        for inputs, wanted in loader:
+            optimizer.zero_grad()
+            fabric.backward(nn.functional.cross_entropy(model(inputs), wanted))
+            optimizer.step()
+            counter.count()
+        model.eval()
+        for inputs, _wanted in check:
+            model(inputs)
+            counter.count()
+        model.train()
+    moments = optimizer.state_dict()["state"]
+    arrays = {name: value.numpy() for name, value in net.state_dict().items()}
+    told(
+        counter,
+        arrays | {f"{i} {k}": value.numpy() for i, state in moments.items() for k, value in state.items()},
+    )
+
+
+def with_ranks() -> None:
+    """Two ranks of a plain loop; each draws dropout and numbers of its own."""
+    import random
+
+    import numpy as np
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+    dist.init_process_group("gloo")
+    torch.manual_seed(RANK)
+    random.seed(RANK)
+    x = torch.randn(128, 8, generator=torch.Generator().manual_seed(5))
+    data = TensorDataset(x, (x.sum(1) > 0).long())
+    sampler = DistributedSampler(data)
+    loader = DataLoader(data, batch_size=4, sampler=sampler)
+    net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.Linear(16, 2))
+    model = DistributedDataParallel(net)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    counter, seen = Counting(), []
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        for inputs, wanted in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), wanted).backward()
+            optimizer.step()
+            seen.append(random.random() + float(torch.rand(())))
+            counter.count()
+    arrays = {name: value.numpy() for name, value in net.state_dict().items()}
+    told(counter, arrays | {"seen": np.array(seen)})
+    dist.destroy_process_group()
+
+
 if __name__ == "__main__":
-    {"lightning": with_lightning, "keras": with_keras, "transformers": with_transformers}[FRAMEWORK]()
+    {
+        "lightning": with_lightning,
+        "keras": with_keras,
+        "transformers": with_transformers,
+        "fabric": with_fabric,
+        "ranks": with_ranks,
+    }[FRAMEWORK.partition("-")[0]]()
