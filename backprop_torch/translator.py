@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy
@@ -34,6 +34,8 @@ _NAMES: dict[torch.dtype, str] = {
     torch.float8_e5m2: "F8_E5M2",
 }
 _PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
+_STRIDED = torch.strided
+_MOST_FORMS = 4096
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
     torch.sparse_csc: ("ccol_indices", "row_indices"),
@@ -50,12 +52,13 @@ class TorchTranslator:
     def __init__(self) -> None:
         self._copying: set[torch.device] = set()
         """Devices whose copies may still be under way."""
+        self._forms: dict[tuple[torch.dtype, torch.Size], _Form] = {}
 
     def handles(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
 
     def identity(self, value: Any) -> Hashable | None:
-        if value.layout is not torch.strided or value.numel() == 0 or value.is_quantized or value.is_meta:
+        if value.layout is not _STRIDED or value.numel() == 0 or value.is_quantized or value.is_meta:
             return None
         return (
             value.device,
@@ -68,6 +71,49 @@ class TorchTranslator:
         )
 
     def take_apart(self, value: Any) -> ArrayNode:
+        return self._plain(value) or self._of_any_kind(value)
+
+    def _plain(self, value: Any) -> ArrayNode | None:
+        """The node of a dense tensor in plain memory, which nearly all are of a model on the CPU; None for any other.
+
+        A hundred small tensors are asked for their facts at each save, and training waits. So nothing is asked twice, no
+        tensor is made (`detach` takes a microsecond), and what follows from element type and shape alone is kept.
+        """
+        if (
+            type(value) not in _PLAIN_TYPES
+            or not value.is_cpu
+            or value.layout is not _STRIDED
+            or not value.is_contiguous()
+            or value.is_nested
+            or value.is_neg()
+        ):
+            return None
+        kind = value.dtype, value.shape
+        form = self._forms.get(kind)
+        if form is None:
+            if value.dtype not in _NAMES or not value.numel():  # complex and quantized ones are not
+                return None
+            if len(self._forms) >= _MOST_FORMS:
+                self._forms.clear()
+            form = self._forms[kind] = _Form(value)
+        address, storage, offset, shape = (
+            value.data_ptr(),
+            value.untyped_storage(),
+            value.storage_offset(),
+            form.shape,
+        )
+        dense = Dense(
+            form.dtype,
+            shape,
+            form.nbytes,
+            partial(_in_storage, storage, offset, form),
+            partial(_copy_from_storage, storage, offset, form),
+            address,
+            None if value.is_inference() else value._version,
+        )
+        return ArrayNode("tensor", form.meta, {"": dense}, (address, form.dtype, shape))
+
+    def _of_any_kind(self, value: Any) -> ArrayNode:
         tensor: torch.Tensor = value.detach()  # which has the same version counter
         if type(value) not in _PLAIN_TYPES or tensor.is_nested:
             raise TypeError(
@@ -76,7 +122,7 @@ class TorchTranslator:
         if tensor.is_quantized or tensor.is_meta:
             raise TypeError("is quantized or has no data, so it cannot be stored as plain bytes")
         meta: dict[str, JSON] = {"size": list(tensor.shape)}
-        if tensor.layout is torch.strided:
+        if tensor.layout is _STRIDED:
             return self._node("tensor", meta, {"": tensor})
         if tensor.layout is torch.sparse_coo:
             meta["coalesced"] = tensor.is_coalesced()
@@ -129,11 +175,36 @@ class TorchTranslator:
             torch.cuda.synchronize(self._copying.pop())
 
     def _node(self, tag: str, meta: dict[str, JSON], tensors: Mapping[str, torch.Tensor]) -> ArrayNode:
-        meta["parts"] = {
-            name: {"dtype": _text(tensor.dtype), "shape": list(tensor.shape)}
-            for name, tensor in tensors.items()
-        }
+        meta["parts"] = {name: _part(tensor) for name, tensor in tensors.items()}
         return ArrayNode(tag, meta, {name: _dense(tensor, self._copying) for name, tensor in tensors.items()})
+
+
+class _Form:
+    """What all plain tensors of one element type and shape have in common."""
+
+    __slots__ = ("dtype", "itemsize", "meta", "nbytes", "shape")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.dtype = _NAMES[tensor.dtype]
+        self.shape = tuple(tensor.shape)
+        self.itemsize = tensor.element_size()
+        self.nbytes = tensor.numel() * self.itemsize
+        self.meta: dict[str, JSON] = {"size": list(tensor.shape), "parts": {"": _part(tensor)}}
+
+
+def _part(tensor: torch.Tensor) -> dict[str, JSON]:
+    return {"dtype": _text(tensor.dtype), "shape": list(tensor.shape)}
+
+
+def _in_storage(storage: Any, offset: int, form: _Form) -> memoryview:
+    """A tensor's bytes, `offset` elements into its storage, wherever that lies by now: the script may resize it."""
+    return view_at(storage.data_ptr() + offset * form.itemsize, form.nbytes, storage)
+
+
+def _copy_from_storage(storage: Any, offset: int, form: _Form, buffer: memoryview) -> None:
+    """As `_copier`'s for plain memory."""
+    source = numpy.frombuffer(_in_storage(storage, offset, form), numpy.uint8)
+    numpy.copyto(numpy.frombuffer(buffer, numpy.uint8), source)
 
 
 @cache

@@ -11,7 +11,7 @@ import mmap
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from backprop_core.quick_dataclass import dataclass
 
@@ -37,9 +37,8 @@ _WIPE_ON_FORK = 18 if sys.platform == "linux" else None
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """One dense, C-contiguous array.
+class Dense(NamedTuple):
+    """One dense, C-contiguous array. A tuple, because two of them are made of each array while training waits.
 
     Attributes:
         dtype: the safetensors name of the element type, such as "F32", "BF16", "I64" or "BOOL".
@@ -76,19 +75,20 @@ class Dense:
             yield self.view()
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayNode:
+class ArrayNode(NamedTuple):
     """How one value of a framework is taken apart.
 
     Attributes:
         tag: what it was, such as "tensor" or "sparse_coo"; only the translator reads it.
         meta: plain facts needed to build it again, JSON as it stands: no NaN, no tuples, no key "$".
         arrays: its dense parts by name, often just `{"": dense}`.
+        identity: what `Translator.identity` would say, where to take the value apart has told it; None asks that.
     """
 
     tag: str
     meta: Mapping[str, JSON]
     arrays: Mapping[str, Dense]
+    identity: Hashable | None = None
 
 
 @dataclass(frozen=True, slots=True)

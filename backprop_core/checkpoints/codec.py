@@ -105,7 +105,7 @@ def _staged(
     if not left:
         return replace(state, arrays=buffers.fill(name, state.arrays, state.owners))
     copied = {key: dense for key, dense in state.arrays.items() if key not in left}
-    arrays = {key: replace(state.arrays[key], in_place=True) for key in left}
+    arrays = {key: state.arrays[key]._replace(in_place=True) for key in left}
     return replace(state, arrays=arrays | buffers.fill(name, copied, state.owners), in_place=left)
 
 
@@ -164,6 +164,8 @@ class _Capture:
         self._aliases: dict[str, str] = {}
         self._names = {"__metadata__", "format"}
         self._stored: dict[Hashable, _Stored] = {}
+        self._above: KeyPath = None
+        self._prefix = ""
 
     def state(self, value: object) -> CapturedState:
         tree = self._plain.encode(value)
@@ -177,14 +179,20 @@ class _Capture:
             return None
         try:
             node = translator.take_apart(value)
-            identity = translator.identity(value)
+            identity = node.identity or translator.identity(value)
         except TypeError as error:
             raise self._plain.refusal(place, f"cannot be stored: {error}.") from error
-        known = self._stored.get((translator.name, identity)) if identity is not None else None
         name = self._name(place)
-        if known is not None and known.node.arrays.keys() == node.arrays.keys():
-            return self._again(name, known, node, translator)
-        references = {part: f"{name}.{part}" if part else name for part in node.arrays}
+        if len(node.arrays) == 1 and "" in node.arrays:  # nearly all
+            references = {"": name}
+        else:
+            references = {part: f"{name}.{part}" if part else name for part in node.arrays}
+            self._names.update(references.values())
+        if identity is not None:
+            first = _Stored(name, node, references)
+            known = self._stored.setdefault((translator.name, identity), first)
+            if known is not first and known.node.arrays.keys() == node.arrays.keys():
+                return self._again(name, known, node, translator)
         for part, dense in node.arrays.items():
             if dense.dtype not in DTYPE_BITS:
                 raise self._plain.refusal(
@@ -192,9 +200,6 @@ class _Capture:
                 )
             self._arrays[references[part]] = dense
             self._owners[references[part]] = translator.name
-        self._names.update(references.values())
-        if identity is not None:
-            self._stored[translator.name, identity] = _Stored(name, node, references)
         return self._node(name, node, translator, references)
 
     def _again(self, name: str, known: _Stored, node: ArrayNode, translator: Translator) -> JSON:
@@ -207,21 +212,24 @@ class _Capture:
         return self._node(name, node, translator, known.references)  # another object over the same memory
 
     def _node(self, name: str, node: ArrayNode, by: Translator, references: Mapping[str, str]) -> JSON:
-        tree: dict[str, JSON] = {KIND: _NODE, "by": by.name, "tag": node.tag, "meta": dict(node.meta)}
+        tree: dict[str, JSON] = {KIND: _NODE, "by": by.name, "tag": node.tag, "meta": node.meta}
         if node.arrays:
-            tree |= {"name": name, "arrays": dict(references)}
+            tree["name"], tree["arrays"] = name, references
         return tree
+
+    def _below(self, place: KeyPath) -> str:
+        """The keys that lead to a value, with dots between them. Neighbours share all but the last key."""
+        if place is None:
+            return ""
+        above, key = place
+        if above is not self._above:
+            self._above, self._prefix = above, "" if above is None else f"{self._below(above)}."
+        name = f"{self._prefix}{key!s}"
+        return name if name.isascii() else name.encode("utf-8", "replace").decode()
 
     def _name(self, place: KeyPath) -> str:
         """The state_dict name of a value, such as `layer.weight` or `state.0.exp_avg`; made unique."""
-        keys: list[str] = []
-        while place is not None:
-            place, key = place
-            keys.append(str(key))
-        name = ".".join(reversed(keys))
-        if not name.isascii():
-            name = name.encode("utf-8", "replace").decode()
-        name = name[:_LONGEST_NAME] or "value"
+        name = self._below(place)[:_LONGEST_NAME] or "value"
         free, number = name, 2
         while free in self._names:
             free, number = f"{name}~{number}", number + 1

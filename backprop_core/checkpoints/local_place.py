@@ -32,6 +32,9 @@ _SPARE_BYTES: Final = 1 << 20
 """Free space asked for beyond the files: the manifest, folders and the file system's own book-keeping."""
 
 
+_TOGETHER_BYTES: Final = 32 << 20
+"""Up to here the manifest is flushed together with the files that it lists; of larger ones it says how long that took."""
+
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
 
@@ -84,9 +87,12 @@ class LocalPlace:
                 )
             for part in plan.parts(self.directory) if plan.parts is not None else ():
                 written |= take_in(self.directory, saving, part)
-        finally:
-            flusher.wait()  # on the way out of an error too: nothing may still write into a folder that goes
-        flusher = Flusher()
+        except BaseException:
+            flusher.wait()  # nothing may still write into a folder that goes
+            raise
+        if plan.nbytes > _TOGETHER_BYTES:
+            flusher.wait()
+            flusher = Flusher()
         try:
             write_file(saving / MANIFEST_NAME, [seal(written)], flusher)
             if os.name != "nt":

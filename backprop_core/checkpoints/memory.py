@@ -92,18 +92,18 @@ def address_of_any(memory: memoryview) -> int:
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
 
 
-def copy_memory(regions: Iterable[Region]) -> None:
-    """Copy every region; whoever owns the memory keeps it alive until then.
+def copy_memory(regions: Iterable[tuple[int, int, int]]) -> None:
+    """Copy every region, each with the fields of a `Region`; whoever owns the memory keeps it alive until then.
 
     Training stands still meanwhile, so its processors are free: large copies are shared with threads. They take pieces from
     one queue, so that a processor that is busy with something else holds nobody up longer than a piece.
     """
     small, large = _memmove(), []
-    for region in regions:
-        if region.nbytes < _LARGE_BYTES:
-            small(*region)
+    for target, source, nbytes in regions:
+        if nbytes < _LARGE_BYTES:
+            small(target, source, nbytes)
         else:
-            large.append(region)
+            large.append(Region(target, source, nbytes))
     helpers = min(_HELPERS, _processors() - 1) if sum(one.nbytes for one in large) >= _SHARED_BYTES else 0
     pieces = deque(piece for one in large for piece in _pieces(one))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from .arrays import Dense, Translator, allocate_ram, unpinned
-from .memory import Region, address_of, copy_memory
+from .memory import address_of, copy_memory
 from .shared_memory import SharedMemory
 
 _ALIGN = 64
@@ -71,15 +72,15 @@ class StagingBuffers:
         }
         bases = {owner: address_of(arena) for owner, arena in arenas.items()}
         copies: dict[str, Dense] = {}
-        plain: list[Region] = []
+        plain: list[tuple[int, int, int]] = []
         for key, dense in arrays.items():
             owner, start, nbytes = owners[key], starts[key], dense.nbytes
-            place = arenas[owner][start : start + nbytes]
+            arena = arenas[owner]
             if dense.address:
-                plain.append(Region(bases[owner] + start, dense.address, nbytes))
+                plain.append((bases[owner] + start, dense.address, nbytes))
             else:
-                dense.copy_into(place)
-            copies[key] = _over(dense, place, bases[owner] + start)
+                dense.copy_into(arena[start : start + nbytes])
+            copies[key] = _over(dense, arena, start, bases[owner] + start)
         copy_memory(plain)
         return copies
 
@@ -125,10 +126,23 @@ class StagingBuffers:
             self._shared.release(arena)
 
 
-def _over(dense: Dense, place: memoryview, address: int) -> Dense:
-    def copy_into(buffer: memoryview) -> None:
-        buffer[:] = place
-
+def _over(dense: Dense, arena: memoryview, start: int, address: int) -> Dense:
+    """The copy of an array, which begins `start` bytes into an arena, at `address`."""
+    nbytes = dense.nbytes
     return Dense(
-        dense.dtype, dense.shape, dense.nbytes, place.toreadonly, copy_into, address, version=dense.version
+        dense.dtype,
+        dense.shape,
+        nbytes,
+        partial(_view, arena, start, nbytes),
+        partial(_copy, arena, start, nbytes),
+        address,
+        dense.version,
     )
+
+
+def _view(arena: memoryview, start: int, nbytes: int) -> memoryview:
+    return arena[start : start + nbytes].toreadonly()
+
+
+def _copy(arena: memoryview, start: int, nbytes: int, buffer: memoryview) -> None:
+    buffer[:] = arena[start : start + nbytes]

@@ -73,6 +73,7 @@ class Pacer:
         began: when the attempt began, on the monotonic clock.
         budget_s: seconds from then to the earliest deadline.
         governed: whether the process has to be gone at the deadline, not only the loop left.
+        start_up_s: seconds of the attempt before `began`: interpreter, imports, data.
         leave_s: upper bound for what a framework does between the last save and giving the script its turn again.
         asked_every_s: the periodic interval that the user asked for, or None.
         state_bytes: size of a save.
@@ -92,6 +93,7 @@ class Pacer:
     budget_s: float
     governed: bool = False
     survives: bool = False
+    start_up_s: float = 0.0
     leave_s: float = 0.02
     asked_every_s: float | None = None
     state_bytes: int = 0
@@ -273,7 +275,9 @@ class Pacer:
         up nothing of the share was spent.
         """
         recent = self._recent_copies_s
-        return len(recent) < COPIES_JUDGED and sum(recent) + costs_s <= COPY_SHARE * (now - self.began)
+        if len(recent) == COPIES_JUDGED:
+            return False
+        return sum(recent) + costs_s <= COPY_SHARE * (self.start_up_s + now - self.began)
 
     def copy_costs_s(self) -> float:
         """What the next copy is taken to cost, seconds; 0 before the first."""

@@ -154,6 +154,7 @@ class Session:
             budget_s=self.deadlines.earliest.at - now,
             governed=enrolment.governed,
             survives=survivor is not None,
+            start_up_s=max(0.0, now - self.deadlines.start),
             leave_s=self._leave_s,
             asked_every_s=self.settings.checkpoint_every_s,
         )

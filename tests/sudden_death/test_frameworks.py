@@ -112,5 +112,5 @@ def test_a_loop_with_fabric_killed_twice_ends_as_one_that_was_not(backprop: Comm
 @pytest.mark.faults
 @pytest.mark.timeout(4 * LIMIT_S)
 def test_ranks_of_which_one_is_killed_end_as_ones_that_were_not(backprop: CommandLine) -> None:
-    """First the second rank is killed, then the first: the survivor holds each rank's own part, and both end bit-identical."""
+    """First the second rank is killed, then the first: the survivor holds the part of each, and both end bit-identical."""
     _dies_twice_and_ends(backprop, "ranks", TORCHRUN, "--nproc-per-node", "2")

@@ -345,7 +345,7 @@ def test_a_device_that_fails_is_an_error_of_the_save(tmp_path: Path) -> None:
 
     snapshot = small_snapshot()
     state = snapshot.objects["model"]
-    broken = {name: replace(dense, view=view) for name, dense in state.arrays.items()}
+    broken = {name: dense._replace(view=view) for name, dense in state.arrays.items()}
     snapshot = replace(snapshot, objects={"model": replace(state, arrays=broken)})
     with pytest.raises(CheckpointWriteError, match=r"step 1 was not saved: CUDA error"):
         store_at(tmp_path).commit(snapshot, facts(1))

@@ -131,22 +131,22 @@ def test_what_is_read_behind_training_makes_saves_rarer() -> None:
 
 
 def test_the_first_copies_spend_what_start_up_has_left() -> None:
-    """A first copy of 30 ms does not put the second off by 3 s: after ten seconds of start-up 70 ms of the share are left."""
+    """A first copy of 30 ms does not put the second off by 3 s: of ten seconds since the start 1% is 100 ms."""
     made = pacer()
-    made.survives = True
+    made.survives, made.start_up_s = True, 5.0
     deadline = Limit(700.0, "test")
 
     def is_due(now: float) -> bool:
         return made.copy_now(now, made.facts(now, deadline, Phase.PLAIN, None, Asks())) is not None
 
-    assert is_due(110.0)
-    made.copied(110.0, 0.03)
-    assert is_due(110.1)
-    made.copied(110.1, 0.03)
-    made.copied(110.2, 0.03)
-    assert not is_due(110.3)  # 90 ms of 103 are spent, and another takes 30
-    assert is_due(112.5)
+    assert is_due(105.0)
+    made.copied(105.0, 0.03)
+    assert is_due(105.1)
+    made.copied(105.1, 0.03)
+    made.copied(105.2, 0.03)
+    assert not is_due(105.3)  # 90 ms of 103 are spent, and another takes 30
+    assert is_due(107.5)
     for copy in range(2):
-        made.copied(112.5 + copy, 0.03)
-    assert not is_due(114.0)  # five have shown what one costs: a hundred times that lies between them
-    assert is_due(116.6)
+        made.copied(107.5 + copy, 0.03)
+    assert not is_due(109.0)  # five have shown what one costs: a hundred times that lies between them
+    assert is_due(111.6)
