@@ -5,12 +5,16 @@
 Shapes: a frozen base beside a trained part with Adam's moments (LoRA); an embedding of which a hundred rows are trained; all
 changes. Both ways save the same state in turns, the first three saves, in which a base is parted, are not counted. Bytes are
 those the kernel was given to write (`write_bytes` in /proc/self/io).
+
+Then the copies for a survivor (docs/decisions/0023): a frozen base beside a trained part, by what is copied again alone, by
+copying everything, and the trained part by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import time
@@ -27,10 +31,13 @@ from backprop_core.checkpoints import (
     StagingBuffers,
     Writer,
     capture,
+    survivor_header,
 )
+from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.checkpoints.unchanged import Unchanged, Worth
 from backprop_core.clock import SYSTEM
 from backprop_core.outcome import SaveReason
+from backprop_core.session.survivor import Survivor
 from backprop_torch.translator import TorchTranslator
 
 TRANSLATORS = (TorchTranslator(), NumpyTranslator())
@@ -140,6 +147,55 @@ def bench(shape: Shape, folder: Path, rounds: int) -> dict[str, Any]:
     return result
 
 
+class _NoLine:
+    def close(self) -> None: ...
+
+
+def copies(states: dict[str, dict[str, object]], step: Callable[[], None], rounds: int) -> dict[str, Any]:
+    """Copies for a survivor of each of these states, in turns: seconds that training waits, and bytes of memory."""
+    makers: dict[str, tuple[SharedMemory, Survivor]] = {}
+    for name in states:
+        memory = SharedMemory()
+        survivor_header.begin(memory.header)
+        makers[name] = memory, Survivor(memory, _NoLine(), TRANSLATORS, SYSTEM)  # type: ignore[arg-type]
+    blocked: dict[str, list[float]] = {name: [] for name in states}
+    sealed: dict[str, list[float]] = {name: [] for name in states}
+    for number in range(PARTING + rounds):
+        step()
+        for name, state in states.items():
+            survivor = makers[name][1]
+            start = time.perf_counter()
+            half = survivor.choose([0, 1])
+            assert half is not None
+            survivor.wipe(half)
+            snapshot = capture(state, TRANSLATORS)
+            keep = name != "everything"
+            staged = snapshot.staged(survivor.halves[half], step=number, keep=keep)
+            survivor.seal(half, staged, FACTS)
+            blocked[name].append(time.perf_counter() - start)
+            survivor.settle()
+            sealed[name].append(time.perf_counter() - start)
+    return {
+        name: {
+            "blocked_s": statistics.median(blocked[name][PARTING:]),
+            "sealed_s": statistics.median(sealed[name][PARTING:]),
+            "memory_bytes": os.fstat(memory.fd).st_blocks * 512,
+            "all_blocked_s": blocked[name],
+        }
+        for name, (memory, _) in makers.items()
+    }
+
+
+def show_copies(results: dict[str, Any]) -> None:
+    """Print what a copy for a survivor costs."""
+    print("\ncopy for a survivor           training waits        sealed after    shared memory")
+    for name, row in results.items():
+        print(
+            f"  {name:<26}{row['blocked_s'] * 1e3:10.1f} ms{row['sealed_s'] * 1e3:17.1f} ms"
+            f"{row['memory_bytes'] / 1e6:12,.0f} MB"
+        )
+
+
 def show(name: str, result: dict[str, Any]) -> None:
     """Print one shape as a line: ours, everything, and the median of the rounds' own ratios."""
     ours, everything = result["ours"], result["everything"]
@@ -174,6 +230,15 @@ def main() -> None:
     for name, make in shapes.items():
         results[name] = bench(make(), arguments.folder / "unchanged", arguments.rounds)
         show(name, results[name])
+    shape = Shape(frozen, trained)
+    small = {"model": shape.trained, "optimizer": {"state": shape.moments}}
+    states = {
+        "what has changed": shape.states(),
+        "everything": shape.states(),
+        "the trained part alone": small,
+    }
+    results["survivor"] = copies(states, shape.step, max(10, 4 * arguments.rounds))
+    show_copies(results["survivor"])
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1))
 

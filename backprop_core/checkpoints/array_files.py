@@ -12,7 +12,7 @@ from .arrays import Dense
 from .codec import CapturedState
 from .manifest import Manifest, ObjectFiles
 from .safetensors_file import ArrayFile, plan_array_file
-from .unchanged import Before, ChangedMeanwhileError, Unchanged
+from .unchanged import Before, ChangedMeanwhileError, Divides
 
 APART: Final = "~unchanged.safetensors"
 """The ending of the file of arrays that stay as they are. No other object's file can have it: see `folder._stem`."""
@@ -45,7 +45,7 @@ class PlannedFile:
 
 
 def plan_array_files(
-    name: str, stem: str, state: CapturedState, unchanged: Unchanged | None
+    name: str, stem: str, state: CapturedState, unchanged: Divides | None
 ) -> tuple[dict[str, PlannedFile], ObjectFiles]:
     """The files for the arrays of object `name`, whose file names begin with `stem`; and which they are.
 
@@ -75,7 +75,7 @@ def _planned(
     file: str,
     state: CapturedState,
     arrays: Mapping[str, Dense],
-    unchanged: Unchanged,
+    unchanged: Divides,
     *,
     stays: bool,
 ) -> PlannedFile:

@@ -5,7 +5,7 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from backprop_core.errors import StateMismatchError
@@ -42,6 +42,7 @@ class CapturedState:
         aliases: names of arrays that are the same memory as another: `{left out: kept}`.
         raw: the one array is the whole content of a file of its own; there is no tree.
         in_place: arrays that are not copied, because they look as in the last checkpoint.
+        kept: arrays whose copy is an earlier one, because they show no difference to it; and the numbers of these copies.
     """
 
     tree: JSON
@@ -50,6 +51,7 @@ class CapturedState:
     aliases: Mapping[str, str]
     raw: bool = False
     in_place: frozenset[str] = frozenset()
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_nbytes(self) -> int:
@@ -73,6 +75,11 @@ class Snapshot:
     others: OtherParts | None = None
     """How the first rank hears that the others have written theirs."""
 
+    @property
+    def kept(self) -> dict[str, Mapping[str, int]]:
+        """By object, the arrays whose copy is an earlier one, and the numbers of these copies."""
+        return {name: state.kept for name, state in self.objects.items() if state.kept}
+
     def reserve(self, buffers: StagingBuffers) -> None:
         """Allocate and touch what `staged` will need, without copying: before training is in a hurry, and in any thread."""
         for name, state in self.objects.items():
@@ -81,15 +88,25 @@ class Snapshot:
             self.shards.reserve(buffers)
 
     def staged(
-        self, buffers: StagingBuffers, *, synchronize: bool = True, unchanged: Unchanged | None = None
+        self,
+        buffers: StagingBuffers,
+        *,
+        synchronize: bool = True,
+        unchanged: Unchanged | None = None,
+        step: int | None = None,
+        keep: bool = False,
     ) -> Snapshot:
         """A snapshot over copies in `buffers`; the originals may change as soon as this returns.
 
         With `synchronize=False` the caller calls `buffers.synchronize()` before anything writes to the
         originals. What looks as in the last checkpoint that `unchanged` knows is left where it lies: a commit
-        finds out whether it was, and fails with `ChangedMeanwhileError` otherwise.
+        finds out whether it was, and fails with `ChangedMeanwhileError` otherwise. With `keep` an earlier copy in `buffers`
+        is taken again of what shows no difference to it, as `held_copies` says; `step` marks those that are made now.
         """
-        objects = {name: _staged(name, state, buffers, unchanged) for name, state in self.objects.items()}
+        objects = {
+            name: _staged(name, state, buffers, unchanged, step, keep=keep)
+            for name, state in self.objects.items()
+        }
         shards = None if self.shards is None else self.shards.staged(buffers, synchronize=False)
         if synchronize:
             buffers.synchronize()
@@ -97,16 +114,20 @@ class Snapshot:
 
 
 def _staged(
-    name: str, state: CapturedState, buffers: StagingBuffers, unchanged: Unchanged | None
+    name: str,
+    state: CapturedState,
+    buffers: StagingBuffers,
+    unchanged: Unchanged | None,
+    step: int | None,
+    *,
+    keep: bool,
 ) -> CapturedState:
     left = frozenset[str]()
     if unchanged is not None and not state.raw:
         left = unchanged.left_in_place(name, state.arrays)
-    if not left:
-        return replace(state, arrays=buffers.fill(name, state.arrays, state.owners))
-    copied = {key: dense for key, dense in state.arrays.items() if key not in left}
-    arrays = {key: state.arrays[key]._replace(in_place=True) for key in left}
-    return replace(state, arrays=arrays | buffers.fill(name, copied, state.owners), in_place=left)
+    copies, kept = buffers.fill(name, state.arrays, state.owners, left, step, keep=keep)
+    in_place = {key: state.arrays[key]._replace(in_place=True) for key in left}
+    return replace(state, arrays=in_place | copies, in_place=left, kept=kept)
 
 
 def capture(states: Mapping[str, object], translators: Sequence[Translator]) -> Snapshot:

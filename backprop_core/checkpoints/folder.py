@@ -22,7 +22,7 @@ from .manifest import Manifest, ObjectFiles
 from .names import Owner
 from .safetensors_file import parse_array_file
 from .shards import PART, SHARDS, Part, SavedShards, ranks_in
-from .unchanged import Unchanged
+from .unchanged import Divides
 
 MAX_TREE_BYTES: Final = 256 << 20
 """Parsed JSON takes some thirty times its size: a tree is for facts, arrays are for data."""
@@ -53,7 +53,7 @@ class FolderPlan:
         return sum(file.nbytes for file in self.files.values() if file.before is None)
 
 
-def plan_folder(snapshot: Snapshot, unchanged: Unchanged | None = None) -> FolderPlan:
+def plan_folder(snapshot: Snapshot, unchanged: Divides | None = None) -> FolderPlan:
     """Name and lay out the files of a snapshot; `unchanged` says what may be the same as in the last checkpoint.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from .arrays import Dense, Translator, allocate_ram, unpinned
+from .held_copies import HeldCopies
 from .memory import address_of, copy_memory
 from .shared_memory import SharedMemory
 
@@ -30,6 +31,8 @@ class StagingBuffers:
         self._shared = shared
         self._arenas: dict[tuple[str, str], memoryview] = {}
         self._unpin: dict[tuple[str, str], Callable[[], None]] = {}
+        self.held = HeldCopies()
+        """Copies of large arrays that lie in this slot, and may be taken again."""
 
     @property
     def nbytes(self) -> int:
@@ -58,11 +61,28 @@ class StagingBuffers:
             self._reserve((name, owner), nbytes)
         return starts
 
-    def fill(self, name: str, arrays: Mapping[str, Dense], owners: Mapping[str, str]) -> dict[str, Dense]:
+    def fill(
+        self,
+        name: str,
+        arrays: Mapping[str, Dense],
+        owners: Mapping[str, str],
+        left: frozenset[str] = frozenset(),
+        step: int | None = None,
+        *,
+        keep: bool = False,
+    ) -> tuple[dict[str, Dense], Mapping[str, int]]:
         """Copy the arrays of object `name`; they may still be under way until `synchronize`.
 
-        Plain memory is copied last and in one go: a copy leaves nothing of the interpreter in the processor's cache, so with
+        Plain memory is copied last, in one go: a copy leaves nothing of the interpreter in the processor's cache, with
         a few lines of Python and of the framework in front of each one every small array took five times as long (measured).
+
+        Args:
+            left: arrays that are not copied, and of which no copy is asked for.
+            step: the boundary's; given where a later call may take these copies again.
+            keep: take an earlier copy where it shows no difference.
+
+        Returns:
+            The copies; and those of them that are earlier ones, each with its number.
         """
         starts = self._lay_out(name, arrays, owners)
         arenas = {
@@ -71,18 +91,28 @@ class StagingBuffers:
             if (name, owner) in self._arenas
         }
         bases = {owner: address_of(arena) for owner, arena in arenas.items()}
+        places = {key: arenas[owners[key]] for key in arrays}
+        kept = self.held.unchanged(name, arrays, starts, places) if keep else {}
+        self.held.begin(name, left | kept.keys(), starts, places)
         copies: dict[str, Dense] = {}
         plain: list[tuple[int, int, int]] = []
         for key, dense in arrays.items():
-            owner, start, nbytes = owners[key], starts[key], dense.nbytes
-            arena = arenas[owner]
-            if dense.address:
-                plain.append((bases[owner] + start, dense.address, nbytes))
+            if key in left:
+                continue
+            start, nbytes, arena = starts[key], dense.nbytes, places[key]
+            address = bases[owners[key]] + start
+            if key in kept:
+                pass
+            elif dense.address:
+                plain.append((address, dense.address, nbytes))
             else:
                 dense.copy_into(arena[start : start + nbytes])
-            copies[key] = _over(dense, arena, start, bases[owner] + start)
+            copies[key] = _over(dense, arena, start, address)
         copy_memory(plain)
-        return copies
+        if step is not None:
+            copied = {key: arrays[key] for key in copies if key not in kept}
+            self.held.copied(name, copied, starts, places, step)
+        return copies, kept
 
     def synchronize(self) -> None:
         """Wait until every copy has really happened."""
@@ -121,6 +151,7 @@ class StagingBuffers:
 
     def _drop(self, slot: tuple[str, str]) -> None:
         arena = self._arenas.pop(slot, None)
+        self.held.forget(slot[0])
         self._unpin.pop(slot, unpinned)()
         if arena is not None and self._shared is not None:
             self._shared.release(arena)

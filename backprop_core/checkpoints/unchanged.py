@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from backprop_core.errors import CheckpointWriteError
 from backprop_core.outcome import SaveReason
@@ -74,6 +74,35 @@ class Parting:
     apart: frozenset[str] = frozenset()
     apart_stays: bool = False
     whole_stays: bool = False
+
+
+class Divides(Protocol):
+    """Says which arrays of an object get a file of their own."""
+
+    def part(self, name: str, arrays: Mapping[str, Dense], in_place: frozenset[str]) -> Parting: ...
+    def before(self, file: str, nbytes: int) -> Before | None: ...
+    def differs(self, name: str, arrays: Mapping[str, Dense]) -> None: ...
+
+
+class KeptApart:
+    """Those that were copied earlier, whose file's digest is known; no file is likely to equal one on a disk.
+
+    Args:
+        kept: by object.
+    """
+
+    def __init__(self, kept: Mapping[str, Mapping[str, int]]) -> None:
+        self._kept = kept
+
+    def part(self, name: str, arrays: Mapping[str, Dense], in_place: frozenset[str]) -> Parting:
+        kept = frozenset(self._kept.get(name, ()))
+        return Parting(kept) if kept and len(kept) < len(arrays) else Parting()
+
+    def before(self, file: str, nbytes: int) -> Before | None:
+        return None
+
+    def differs(self, name: str, arrays: Mapping[str, Dense]) -> None:
+        """Nothing is compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,12 @@ class Hands(Protocol):
         """Whether there is memory for a copy that nothing reads now."""
         ...
 
-    def copy(self) -> float | None:
-        """Copy the state for the guard; the seconds it took, or None if it could not be copied."""
+    def copy(self, *, whole: bool) -> float | None:
+        """Copy the state for the guard; the seconds it took, or None if it could not be copied.
+
+        Args:
+            whole: every byte of it; else not those large arrays that show no change since a copy before.
+        """
         ...
 
     def arm(self, alarm_at: float) -> None:
@@ -132,7 +136,8 @@ class Conduct:
         now = hands.now()
         why = pacer.copy_now(now, facts)
         if why is not None and hands.may_copy:
-            copy_s = hands.copy()
+            # Near the deadline the guard may make a checkpoint of it, for which every byte is copied.
+            copy_s = hands.copy(whole=pacer.in_zone(facts.remaining_s, facts.gap_s))
             if copy_s is not None:
                 pacer.copied(now, copy_s, why)
         hands.arm(pacer.trigger_at(hands.deadline.at))

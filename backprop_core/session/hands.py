@@ -85,13 +85,13 @@ class SessionHands:
     def may_copy(self) -> bool:
         return self._session.saver.may_copy
 
-    def copy(self) -> float | None:
+    def copy(self, *, whole: bool) -> float | None:
         session = self._session
         if session.copies_are_saves:
             return None
         began = session.clock.monotonic()
         try:
-            self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE))
+            self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE), whole=whole)
         except CheckpointError as error:
             session.messages.say_once(f"The hang guard has no copy of the state: {error}", "warning")
             return None

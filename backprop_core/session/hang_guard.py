@@ -65,15 +65,20 @@ class Guard:
 
     # -- called by the main thread -----------------------------------------------------------------------------
 
-    def keep(self, saver: Saver, states: Mapping[str, object], facts: CheckpointFacts) -> None:
+    def keep(
+        self, saver: Saver, states: Mapping[str, object], facts: CheckpointFacts, *, whole: bool = True
+    ) -> None:
         """Copy `states` into the reused buffers, in place of the copy before.
+
+        Args:
+            whole: all of it; else not those large arrays that show no change since a copy before.
 
         Raises:
             UnsavableStateError: a value that cannot be stored.
         """
         with self._lock:
             self._copy = None
-            self._copy = (saver.copied(states, facts), facts)
+            self._copy = (saver.copied(states, facts, keep=not whole), facts)
 
     def give_up_copy(self) -> None:
         """The reused buffers are wanted for a periodic save."""

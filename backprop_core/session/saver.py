@@ -111,11 +111,17 @@ class Saver:
         return [n for n in range(len(self._slots)) if not (self.busy and n == self._written_from)]
 
     def copied(
-        self, states: Mapping[str, object], facts: CheckpointFacts, unchanged: Unchanged | None = None
+        self,
+        states: Mapping[str, object],
+        facts: CheckpointFacts,
+        unchanged: Unchanged | None = None,
+        *,
+        keep: bool = False,
     ) -> Snapshot:
         """The states in the reused buffers, safe from the steps that follow. Only where `may_copy`.
 
-        With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated.
+        With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated. With
+        `keep` large arrays that show no change since they were copied for a survivor are not copied again.
         """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
             if self.survivor is not None:
@@ -127,7 +133,12 @@ class Saver:
             if self.survivor is not None:
                 self.survivor.wipe(slot)
             try:
-                staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
+                staged = snapshot.staged(
+                    self._slots[slot],
+                    unchanged=unchanged,
+                    step=None if self.survivor is None else facts.step,
+                    keep=keep and self.survivor is not None,
+                )
             except MemoryError as error:
                 if self.survivor is None or self.busy:
                     raise
@@ -210,6 +221,10 @@ class Saver:
         """
         start = self._clock.monotonic()
         with self._lock:
+            if snapshot.kept:
+                from backprop_core.session.survivor import facts_of  # late: only where there is one
+
+                facts = facts_of(snapshot, facts, self._slots[self._copied_to])
             info = self.store.commit(snapshot, facts, retain=False)
         self._observe(info, self._clock.monotonic() - start)
         self.newest = info

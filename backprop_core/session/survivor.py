@@ -19,7 +19,7 @@ from backprop_core.checkpoints import survivor_header
 from backprop_core.checkpoints.array_files import PlannedFile
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers
-from backprop_core.checkpoints.files import FileFacts
+from backprop_core.checkpoints.files import FileFacts, digest_of_all
 from backprop_core.checkpoints.folder import plan_folder
 from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
 from backprop_core.checkpoints.manifest import address_of as address_of_folder
@@ -27,6 +27,7 @@ from backprop_core.checkpoints.memory import address_of, address_of_any
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.checkpoints.survivor_header import Record
 from backprop_core.checkpoints.survivor_memory import Span, describe
+from backprop_core.checkpoints.unchanged import KeptApart
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
 from backprop_core.runs.handover import MemoryOwner, hand_over
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 AT_ONCE_BYTES = 4 << 20
 """Up to here the digests are taken where the copy is made: a thread would be later than that."""
 _FILES, _DESCRIPTION = "files", "description"
+READ_AT = "unchanged_read_at_step"
+"""A fact of a checkpoint that holds earlier copies: each byte of them has been compared at this step, or later."""
 
 
 _lines: WeakSet[socket.socket] = WeakSet()
@@ -71,6 +74,8 @@ class Survivor:
         spare: SpareMemory | None = None,
     ) -> None:
         self.halves = [StagingBuffers(translators, memory) for _ in range(survivor_header.HALVES)]
+        for half in self.halves[1:]:
+            half.held.distrusted = self.halves[0].held.distrusted
         self.sealed_step: int | None = None
         self.notes: list[str] = []
         self._given_up: set[int] = set()
@@ -81,6 +86,8 @@ class Survivor:
         self._sequence = 0
         self._whole: dict[int, int] = {}
         """The sequence numbers of the halves that are sealed."""
+        self._known: dict[tuple[int, str], tuple[tuple[bytes, tuple[int, ...]], str]] = {}
+        """Of files of earlier copies, by half and name: what they were made of, and their digest."""
         self._sealing: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -165,15 +172,27 @@ class Survivor:
         survivor_header.seal(self._memory.header, half, Record(sequence, *place, digest))
         self._whole[half] = sequence
         self.sealed_step = facts.step
+        if snapshot.kept and not self.halves[half].held.read_on(snapshot.kept, facts.step):
+            # It may have changed after this boundary only. Better none than one that mixes steps: the next comes soon.
+            self.sealed_step = None
+            for one in range(len(self.halves)):
+                self.wipe(one)
 
     def _described(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> tuple[Span, bytes]:
         """Write what is no array, and the description; where that lies, and its digest."""
-        plan = plan_folder(snapshot)
+        kept = snapshot.kept
+        plan = plan_folder(snapshot, KeptApart(kept) if kept else None)
+        facts = facts_of(snapshot, facts, self.halves[half])
+        made_of = {
+            plan.objects[name].apart or plan.objects[name].arrays: tuple(numbers.values())
+            for name, numbers in kept.items()
+            if plan.objects[name].apart or len(numbers) == len(snapshot.objects[name].arrays)
+        }
         rest: list[bytes | memoryview] = []
         files: dict[str, FileFacts] = {}
         spans = {}
         for name, file in plan.files.items():
-            files[name], spans[name] = self._file(file, rest)
+            files[name], spans[name] = self._file(file, rest, (half, name), made_of.get(name))
         begin, _ = self._put(half, _FILES, rest)
         placed = {
             name: [(place[0] + begin if relative else place[0], place[1]) for relative, *place in listed]
@@ -184,16 +203,22 @@ class Survivor:
         return self._put(half, _DESCRIPTION, [text]), digest
 
     def _file(
-        self, file: PlannedFile, rest: list[bytes | memoryview]
+        self,
+        file: PlannedFile,
+        rest: list[bytes | memoryview],
+        place: tuple[int, str],
+        made_of: tuple[int, ...] | None,
     ) -> tuple[FileFacts, list[tuple[bool, int, int]]]:
-        """A file's digest, and its spans: places in the memory, or in `rest`, which what is not there is added to."""
-        import xxhash
+        """A file's digest, and its spans: places in the memory, or in `rest`, which what is not there is added to.
 
-        digest, spans, at = xxhash.xxh3_128(), [], sum(len(one) for one in rest)
+        Args:
+            place: its half and name.
+            made_of: the numbers of the earlier copies that it is made of; such a file is not read each time.
+        """
+        spans, at = [], sum(len(one) for one in rest)
         for chunk in file.chunks():
             if not len(chunk):
                 continue
-            digest.update(chunk)
             offset = None
             if isinstance(chunk, memoryview):
                 offset = self._memory.offset_of(address_of_any(chunk), len(chunk))
@@ -203,7 +228,16 @@ class Survivor:
                 at += len(chunk)
             else:
                 spans.append((False, offset, len(chunk)))
-        return FileFacts(sum(length for _, _, length in spans), digest.hexdigest()), spans
+        return FileFacts(file.nbytes, self._digest(file, place, made_of)), spans
+
+    def _digest(self, file: PlannedFile, place: tuple[int, str], made_of: tuple[int, ...] | None) -> str:
+        if made_of is None:
+            return digest_of_all(file.chunks())
+        key = bytes(next(iter(file.chunks()))), made_of  # the header, and what follows it
+        known = self._known.get(place)
+        if known is None or known[0] != key:
+            known = self._known[place] = key, digest_of_all(file.chunks())
+        return known[1]
 
     def _put(self, half: int, name: str, parts: Sequence[bytes | memoryview]) -> Span:
         """Write `parts` into a room of their own; where that begins, and how many bytes they are."""
@@ -240,6 +274,12 @@ class Survivor:
                 self.give_up(number)
         self._memory.close()
         self._line.close()
+
+
+def facts_of(snapshot: Snapshot, facts: CheckpointFacts, buffers: StagingBuffers) -> CheckpointFacts:
+    """The facts of a copy in `buffers`, which tell since when earlier copies in it have been compared with the state."""
+    step = buffers.held.read_since(snapshot.kept)
+    return facts if step is None else replace(facts, extra={**facts.extra, READ_AT: step})
 
 
 def join_survivor(enrolment: Enrolment, translators: Sequence[Translator], clock: Clock) -> Survivor | None:

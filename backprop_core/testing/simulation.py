@@ -263,7 +263,7 @@ class _Attempt:
     def may_copy(self) -> bool:
         return self._writing is None
 
-    def copy(self) -> float | None:
+    def copy(self, *, whole: bool) -> float | None:
         self._pass(self.clock_s + self.world.copy)
         self.ending.copies_s += self.world.copy
         self._copy_step = self.ending.steps

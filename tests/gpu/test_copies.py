@@ -32,7 +32,7 @@ def staged(state: dict[str, torch.Tensor], buffers: StagingBuffers) -> dict[str,
     translator = TorchTranslator()
     nodes = {name: translator.take_apart(tensor) for name, tensor in state.items()}
     arrays = {f"{name}/{part}": dense for name, node in nodes.items() for part, dense in node.arrays.items()}
-    copies = buffers.fill("model", arrays, dict.fromkeys(arrays, "torch"))
+    copies, _ = buffers.fill("model", arrays, dict.fromkeys(arrays, "torch"))
     buffers.synchronize()
     built = {}
     for name, node in nodes.items():
