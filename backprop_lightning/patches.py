@@ -29,6 +29,8 @@ from backprop_core.session.settings import SessionSettings
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.package import early_exit, migrated
+from backprop_lightning.sharded_state import ShardedState, is_sharded, joined
+from backprop_lightning.strategies import data_replicas
 from backprop_lightning.training_state import OURS, LightningState, is_ours
 from backprop_torch.ranks import Alone, Together, TorchRanks
 
@@ -184,10 +186,40 @@ class PatchedFit(ABC):
         self._ours = loaded.states[OURS]
         script = checkpoint_file.ScriptsOwn.of(self.trainer)
         checkpoint = checkpoint_file.read(data, source, script, self.tell)
+        sharded = self.training_state.sharded
+        if sharded is not None or is_sharded(loaded.states):
+            checkpoint = self._joined(checkpoint, loaded.states, sharded)
         connector._loaded_checkpoint = migrated(self.trainer, checkpoint, source)
+        if sharded is not None:
+            self._load_where_lightning_would_not(sharded, connector._loaded_checkpoint)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
         self._outlive_finders(connector)
         loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts
+
+    def _joined(
+        self, checkpoint: dict[str, Any], states: Mapping[str, Any], sharded: ShardedState | None
+    ) -> dict[str, Any]:
+        """Lightning's checkpoint, and this rank's part of ours, with tensors as this rank holds them."""
+        parts = list(self._ours["ranks"])
+        mine = self.ranks.rank if len(parts) == self.ranks.count else 0
+        framework = self.training_state.framework
+        checkpoint, parts[mine] = joined(checkpoint, parts[mine], states, framework, sharded, OURS)
+        self._ours = {**self._ours, "ranks": parts}
+        return checkpoint
+
+    def _load_where_lightning_would_not(self, sharded: ShardedState, ours: dict[str, Any]) -> None:
+        """A strategy that shards has loaded weights and optimizers with its own files, and loads none later: now ours are.
+
+        Finders have checkpoints of their own, which it has loaded.
+        """
+        strategy = self.trainer.strategy
+
+        def load_model_state_dict(checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+            if checkpoint is ours:
+                self.patches.give_back(strategy, "load_model_state_dict")
+                sharded.load(ours["state_dict"], ours["optimizer_states"], strict)
+
+        self.patches.replace(strategy, "load_model_state_dict", load_model_state_dict)
 
     def _register_signal_handlers(self) -> None:
         """Lightning's handlers first, ours on top: one of the two saves."""
@@ -217,7 +249,7 @@ class PatchedFit(ABC):
             self.training_state,
             self,
             self.clock,
-            None if ours is None else self._own_part(ours["ranks"]),
+            None if ours is None else self._own_part(ours),
             pending=ours is not None and bool(ours["pending"]),
         )
         self.loop.install()
@@ -228,9 +260,18 @@ class PatchedFit(ABC):
                 "ignore", message="You're resuming from a checkpoint that ended before the epoch"
             )
 
-    def _own_part(self, parts: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _own_part(self, ours: Mapping[str, Any]) -> Mapping[str, Any]:
+        parts: list[Mapping[str, Any]] = ours["ranks"]
+        replicas = data_replicas(self.trainer)
         if len(parts) == self.ranks.count:
-            return parts[self.ranks.rank]
+            if ours.get("replicas", replicas) == replicas:
+                return parts[self.ranks.rank]
+            self.tell(
+                f"The checkpoint was made with the samples dealt among {ours['replicas']} groups of processes and now "
+                f"there are {replicas}: weights, optimizers and counters continue, but the order of samples and the random "
+                "numbers differ."
+            )
+            return {**parts[self.ranks.rank], "loaders": None, "random": None}
         self.tell(
             f"The checkpoint was made by {len(parts)} processes and now there are {self.ranks.count}: weights, optimizers "
             "and counters continue, but the order of samples and the random numbers differ."

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.checkpoints.shards import OtherParts, Shards
+from backprop_core.checkpoints.shards import SHARDS, OtherParts, OwnShards, Shards
 from backprop_core.clock import Clock
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.session import Position
-from backprop_lightning import checkpoint_file, logging_state, version_folder
+from backprop_lightning import checkpoint_file, logging_state, strategies, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
+from backprop_lightning.sharded_state import ShardedState, copied
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest
@@ -39,12 +40,14 @@ class LightningState:
         loaders: the training loaders, once Lightning has made them.
         warn: tells the user.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
+        sharded: where the strategy spreads model and optimizers over ranks; None: each has them whole.
     """
 
     def __init__(self, trainer: Any, ranks: TorchRanks, clock: Clock) -> None:
         self.trainer = trainer
         self.ranks = ranks
         self.framework = TorchFramework()
+        self.sharded = ShardedState(trainer, self.framework) if strategies.shards(trainer) else None
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
         self.randomness = Randomness()
         self.loaders: CombinedLoaderWatch | None = None
@@ -65,11 +68,25 @@ class LightningState:
 
     def states(self) -> Mapping[str, object]:
         self.ranks.ask_for_states()
-        checkpoint = self.lightning()
-        if not self._read_once:
-            self._read_once = True
-            checkpoint = self._read_back(checkpoint)
-        return {checkpoint_file.NAME: self._file.raw(checkpoint), OURS: self.ours()}
+        checkpoint, own = self.lightning(), self.own()
+        if self.sharded is None:
+            return {checkpoint_file.NAME: self._file.raw(self._readable(checkpoint)), OURS: self._ours(own)}
+        objects = self.sharded.divided(checkpoint, OURS, own)
+        objects[OURS] = self._ours(objects[OURS])
+        objects[checkpoint_file.NAME] = self._file.raw(self._readable(objects[checkpoint_file.NAME]))
+        objects[SHARDS] = OwnShards(self.sharded.shards, self._other_parts())
+        return objects
+
+    def _other_parts(self) -> OtherParts | None:
+        if self.processes == 1:
+            return lambda: ()
+        return None if self.other_shards is None else self.other_shards()
+
+    def _readable(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        if self._read_once:
+            return checkpoint
+        self._read_once = True
+        return self._read_back(checkpoint)
 
     def _read_back(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """Whether this could be read again is said while there is time; hyper-parameters do not stand in the way."""
@@ -143,14 +160,21 @@ class LightningState:
 
     def lightning(self) -> dict[str, Any]:
         """Lightning's own checkpoint, with references to the live tensors."""
-        checkpoint: dict[str, Any] = self.trainer._checkpoint_connector.dump_checkpoint(False)
+        checkpoint = self._dumped()
         if self._frozen is not None:
             checkpoint.update(self._frozen[0])
         return checkpoint_file.without(checkpoint, self._hard)
 
-    def ours(self) -> dict[str, Any]:
+    def _dumped(self) -> dict[str, Any]:
+        if self.sharded is not None:
+            return self.sharded.dumped()
+        checkpoint: dict[str, Any] = self.trainer._checkpoint_connector.dump_checkpoint(False)
+        return checkpoint
+
+    def _ours(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """What Lightning leaves out, for every rank."""
-        return {"ranks": self.ranks.gather(self.own()), "pending": self.pending}
+        replicas = strategies.data_replicas(self.trainer)
+        return {"ranks": self.ranks.gather(own), "pending": self.pending, "replicas": replicas}
 
     def own(self) -> dict[str, Any]:
         """What Lightning leaves out, of this rank."""
@@ -158,14 +182,17 @@ class LightningState:
 
     def own_part(self) -> dict[str, object]:
         """The same, on a rank that is asked for it: hooks that save may talk to the other ranks."""
-        self.lightning()
-        return self.own()
+        checkpoint, own = self.lightning(), self.own()
+        if self.sharded is None:
+            return own
+        part: dict[str, object] = self.sharded.divided(checkpoint, OURS, own)[OURS]
+        return part
 
     def is_spread(self) -> bool:
-        return False  # Lightning's strategies put sharded states together themselves
+        return self.sharded is not None
 
     def shards(self) -> Shards:
-        return {}
+        return {} if self.sharded is None else self.sharded.shards
 
     def _own(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -214,12 +241,12 @@ class LightningState:
         """
         if self.trainer.fit_loop.epoch_loop._should_accumulate():
             return False
-        checkpoint = self.trainer._checkpoint_connector.dump_checkpoint(False)
-        small = {
+        checkpoint = self._dumped()
+        small: dict[str, Any] = {
             name: copy.deepcopy(checkpoint[name]) for name in ("loops", "callbacks") if name in checkpoint
         }
-        self._frozen = (small, copy.deepcopy(self._own()))
-        self._marks = _marks(self.trainer.lightning_module)
+        self._frozen = (small, copied(self._own()))
+        self._marks = self._marks_now()
         return True
 
     @property
@@ -229,7 +256,12 @@ class LightningState:
 
     def weights_are_untouched(self) -> bool:
         """Whether the weights are those that training left: a callback may validate with averaged ones."""
-        return self._marks == _marks(self.trainer.lightning_module)
+        return self._marks == self._marks_now()
+
+    def _marks_now(self) -> list[Any]:
+        if self.sharded is not None:
+            return _marks(self.sharded.tensors())
+        return _marks(self.trainer.lightning_module.parameters())
 
     def thaw(self) -> None:
         """The validation is over."""
@@ -287,9 +319,9 @@ def _has_workers(loader: Any) -> bool:
     )
 
 
-def _marks(module: Any) -> list[Any]:
+def _marks(tensors: Iterable[Any]) -> list[Any]:
     """What changes when somebody exchanges the weights: where they lie, torch's own count of changes, a few values."""
-    parameters = sorted(module.parameters(), key=lambda p: -p.numel())
+    parameters = sorted(tensors, key=lambda p: -p.numel())
     places = [(p.data_ptr(), p._version) for p in parameters]
     samples = [p.detach().flatten()[:: max(1, p.numel() // 8)][:8].tolist() for p in parameters[:4]]
     return [places, samples]

@@ -70,6 +70,7 @@ class Together:
         self.count = dist.get_world_size()
         self.rank = dist.get_rank()
         self._group = dist.new_group(backend="gloo")
+        self.asked = 0
         self._unheard = False  # the others give their parts, and nobody has gathered them yet
 
     # -- everybody ---------------------------------------------------------------------------------------------
@@ -111,6 +112,7 @@ class Together:
 
     def ask_for_states(self) -> None:
         self._say(_GIVE)
+        self.asked += 1
         self._unheard = True
 
     def gather(self, own: Any) -> list[Any]:

@@ -27,10 +27,15 @@ class LastWord:
 
 
 class Ranks(Protocol):
-    """The processes of one training, and how they talk; all come to the same boundaries."""
+    """The processes of one training, and how they talk; all come to the same boundaries.
+
+    Attributes:
+        asked: how often the first rank has asked the others for their states; known to the first alone.
+    """
 
     count: int
     rank: int
+    asked: int
 
     def share(self, opening: Any) -> Any:
         """What the first rank gives, on every rank."""

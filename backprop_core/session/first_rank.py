@@ -46,7 +46,6 @@ class LeadingSession(Session):
         self._notice = ""
         self.has_told = False
         self._failed = False
-        self._asked = 0
         self._name = ""
 
     @property
@@ -164,12 +163,11 @@ class LeadingSession(Session):
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
-        self._asked += 1
         return self._ranks.gather(own)
 
     def _other_shards(self) -> OtherParts:
         """Waits for what the others write of the checkpoint that they were asked for last."""
-        number = self._asked
+        number = self._ranks.asked
         return lambda: parts_of_others(self._ranks, self._name, number, self.clock, lambda: self._failed)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:

@@ -35,7 +35,7 @@ callbacks: list[pl.Callback] = []
 if sys.argv[1:] == ["box"]:
     from backprop_lightning import BackpropCallback
 
-    callbacks.append(BackpropCallback("10m"))
+    callbacks.append(BackpropCallback("10m", run="one"))
 data = TensorDataset(torch.randn(80, 4), torch.arange(80) % 2)
 trainer = pl.Trainer(
     accelerator="cpu", devices=1, strategy=ModelParallelStrategy(), max_epochs=1, logger=False, callbacks=callbacks,
