@@ -11,7 +11,7 @@ from backprop_cli.checkpoints import candidates, committed, damage_in, is_own, n
 from backprop_cli.contract import Start
 from backprop_cli.launch import LEAST_BOX_S, Launch
 from backprop_cli.progress import ChainProgress, Gained
-from backprop_cli.requeue import SlurmJob
+from backprop_cli.requeue import SlurmJob, preempted_in_vain
 from backprop_cli.scripts import ScriptKind, argv_of
 from backprop_core.clock import Clock
 from backprop_core.config.sources import Settings
@@ -125,8 +125,9 @@ def run_chain(
         finally:
             launch.close()
     if chain.job is not None:
-        gained = Gained.of(store.load(record.id)).beyond(Gained.of(record))
-        return chain.job.after(verdict, gained=gained, observer=observer)
+        now = store.load(record.id)
+        gained = Gained.of(now).beyond(Gained.of(record))
+        return chain.job.after(verdict, gained=gained, in_vain=preempted_in_vain(now), observer=observer)
     stated = settings.by_name["timeboxed-exit-code"].origin != "default"
     if not chain.until_done or verdict.outcome is Outcome.COMPLETED or verdict.exit_status or stated:
         return verdict

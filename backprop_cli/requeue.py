@@ -19,10 +19,14 @@ from backprop_core.governor.order import Observer
 from backprop_core.governor.verdict import EXIT_NOTHING_TO_RESUME, EXIT_UNFINISHED, Verdict
 from backprop_core.outcome import Outcome
 from backprop_core.quick_dataclass import dataclass
+from backprop_core.runs.record import RunRecord
 
 _TIMEOUT_S = 60.0
 _ENDS = frozenset({Outcome.TIMEBOXED, Outcome.PREEMPTED})
 """What the next job goes on from. Whoever stops a run himself does not want it back."""
+_IN_VAIN_IN_A_ROW = 3
+"""A job that is warned before its first step may have been started on a busy machine; one that always is would come back
+for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +53,26 @@ class SlurmJob:
         number = slurm_task(environ) or number
         return SlurmJob(number, f"slurm-{number.replace('_', '-')}")
 
-    def after(self, verdict: Verdict, *, gained: bool, observer: Observer) -> Verdict:
+    def after(self, verdict: Verdict, *, gained: bool, in_vain: int, observer: Observer) -> Verdict:
         """Requeue the job where the run is to go on; the verdict with the status that says what became of it.
 
         Args:
             verdict: how the last box ended.
             gained: this job has brought the training further.
+            in_vain: so many of the run's last attempts, this one included, were preempted before their first step.
             observer: who is told.
         """
         if verdict.outcome not in _ENDS:
             return verdict
-        if verdict.exit_status == EXIT_NOTHING_TO_RESUME and not gained:
-            observer.say(f"Job {self.number} is not requeued: it left nothing to resume from.")
-            return verdict
+        if not gained and not 0 < in_vain < _IN_VAIN_IN_A_ROW:
+            why = "it made no progress, and the next would not either"
+            if in_vain:
+                why = f"{in_vain} times in a row it was preempted before its first step"
+            elif verdict.exit_status == EXIT_NOTHING_TO_RESUME:
+                why = "it left nothing to resume from"
+            observer.say(f"Job {self.number} is not requeued: {why}.")
+            return replace(verdict, exit_status=EXIT_UNFINISHED)
         verdict = replace(verdict, exit_status=EXIT_UNFINISHED)
-        if not gained:
-            observer.say(
-                f"Job {self.number} is not requeued: it made no progress, and the next would not either."
-            )
-            return verdict
         state = _said_by("squeue", "-h", "-j", self.number, "-o", "%T")
         if state.ok and state.text not in ("RUNNING", "SUSPENDED"):  # cancelled, or SLURM itself requeues it
             observer.say(f"Job {self.number} is {state.text or 'gone'}, so it is not requeued from here.")
@@ -81,6 +86,16 @@ class SlurmJob:
                 "script again with the same --run-id."
             )
         return verdict
+
+
+def preempted_in_vain(record: RunRecord) -> int:
+    """How many of the run's last attempts, in a row, a scheduler ended before their first step."""
+    count = 0
+    for attempt in reversed(record.attempts):
+        if attempt.outcome is not Outcome.PREEMPTED or attempt.steps:
+            break
+        count += 1
+    return count
 
 
 def as_long_as_the_job(settings: Settings) -> Settings:

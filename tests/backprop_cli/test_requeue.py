@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
 from backprop_core.deadline.scheduler import MARGIN_S
-from tests.backprop_cli.commandline import CommandLine
+from tests.backprop_cli.commandline import CommandLine, wait_for
 from tests.backprop_cli.sessions import STANDIN
 
 
@@ -64,6 +65,26 @@ def test_what_was_cancelled_or_gained_nothing_is_not_requeued(
     assert ran.returncode == 124
     assert said in ran.stderr
     assert not (backprop.folder / "asked").exists()
+
+
+def test_a_job_that_is_warned_before_its_first_step_comes_back_but_not_for_ever(
+    backprop: CommandLine,
+) -> None:
+    """That it has made no progress is not its fault: it is requeued; the third time in a row it is not, which is said."""
+    backprop.script("import time; from pathlib import Path; Path('up').touch(); time.sleep(600)")
+    _slurm(backprop, 600.0)
+    up, asked = backprop.folder / "up", backprop.folder / "asked"
+    for time_in_row in (1, 2, 3):
+        up.unlink(missing_ok=True)
+        job = backprop.start("run", "train.py", "--requeue", "--grace", "20")
+        wait_for(up.exists)
+        job.send_signal(signal.SIGUSR1)
+        _, said = job.communicate(timeout=120)
+        assert job.returncode == 124, said
+        requeued = min(time_in_row, 2)
+        assert asked.read_text() == "requeue 7\n" * requeued, said
+    assert "Job 7 is not requeued: 3 times in a row it was preempted before its first step." in said
+    assert [one["outcome"] for one in backprop.record("slurm-7")["attempts"]] == ["preempted"] * 3
 
 
 def test_what_slurm_refuses_is_said_with_what_to_do(backprop: CommandLine) -> None:
