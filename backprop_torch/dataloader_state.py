@@ -20,6 +20,7 @@ from backprop_core.loop.replay import begun
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
+from backprop_torch.delegating_loader import set_by_pass
 from backprop_torch.loader_facts import loader_batch_size, loader_length
 from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
@@ -223,12 +224,15 @@ class StockLoaderReading:
         self.note_start()
         self._asked = None if before is None or before.first is None else before.first.everybodys
         self.behind = 0
+        attributes = dict(vars(self._loader))
         iterator = iterator_behind(
             self._loader, skip, replay=self._replay, made=self._as_when_asked, make=self.make
         )
         if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
+            of_pass = set_by_pass(self._loader, attributes)
             resume_randomness()
+            vars(self._loader).update(of_pass)
         return iterator
 
     def note_start(self) -> None:

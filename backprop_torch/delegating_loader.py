@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -16,6 +16,17 @@ def reads_another(loader: Any) -> bool:
 def never_begun_again(loader: Any, iterator: Iterator[Any]) -> Iterator[Any]:
     """`iterator` for a `for` statement, which calls `iter` on it: the loader itself would begin a new pass there."""
     return _asked(iterator) if iterator is loader else iterator
+
+
+def set_by_pass(loader: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a loader that is its own iterator which the pass has set since they were `before`.
+
+    The pass has brought them to their place. As a part of the loader's state they would be set to what they were in another
+    process: where its iterator stood, to nothing.
+    """
+    if not callable(getattr(type(loader), "__next__", None)):
+        return {}
+    return {name: value for name, value in vars(loader).items() if before.get(name, before) is not value}
 
 
 def _asked(iterator: Iterator[Any]) -> Iterator[Any]:

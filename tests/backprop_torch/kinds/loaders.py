@@ -177,6 +177,35 @@ def accelerated_stream(cut: Cut) -> dict[str, Any]:
     return fit(cut, _accelerated(DataLoader(_Stream(), batch_size=5)))
 
 
+class PreparedByRay(DataLoader[Any]):
+    """As Ray Train's prepared loader: it has the attributes of another one, reads a batch ahead, and is its own iterator."""
+
+    def __init__(self, held: DataLoader[Any]) -> None:
+        vars(self).update(vars(held))
+        self._dataloader = held
+        self.dataloader_iter: Any = None
+        self.next_batch: Any = None
+
+    def __len__(self) -> int:
+        return len(self._dataloader)
+
+    def __iter__(self) -> Any:
+        self.dataloader_iter = iter(self._dataloader)
+        self.next_batch = next(self.dataloader_iter, None)
+        return self
+
+    def __next__(self) -> Any:
+        batch = self.next_batch
+        if batch is None:
+            raise StopIteration
+        self.next_batch = next(self.dataloader_iter, None)
+        return batch
+
+
+def prepared_by_ray(cut: Cut) -> dict[str, Any]:
+    return fit(cut, PreparedByRay(DataLoader(dataset(), batch_size=4, shuffle=True)))
+
+
 def in_order(cut: Cut) -> dict[str, Any]:
     return fit(cut, DataLoader(dataset(), batch_size=5))
 
