@@ -61,10 +61,7 @@ class PatchedFit(ABC):
         self.outputs: Any = None
         self.left = False
         self.patches = Patches()
-        self.others_know = False  # of a fault on this rank, so that all step aside together
-        self.faults = OwnFaults(
-            self.withdraw, meant=lambda: self.left or (self.ranks.count > 1 and not self.others_know)
-        )
+        self.faults = OwnFaults(self.withdraw, meant=lambda: self.left)
         self._ours: Any = None
 
     def open(self) -> None:

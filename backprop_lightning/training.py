@@ -63,16 +63,13 @@ class BoxedFit(PatchedFit):
 
     def _talk(self, session: LeadingSession, steps: int, phase: Phase, then: Phase | None) -> bool:
         began = self.clock.monotonic()
-        try:
-            leave = session.talk(
-                phase,
-                then,
-                lambda talked_s: self._next_talk(began, talked_s, phase),
-                steps=steps,
-                meant=(BackpropError,),
-            )
-        finally:
-            self.others_know = session.has_told
+        leave = session.talk(
+            phase,
+            then,
+            lambda talked_s: self._next_talk(began, talked_s, phase),
+            steps=steps,
+            meant=(BackpropError,),
+        )
         self._countdown = session.boundaries_to_next_talk
         return leave
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from backprop_core.deadline.schedule_shapes import BudgetShape
 from backprop_core.errors import BackpropError
+from backprop_core.session.rank_patience import Patience
+from backprop_torch.rank_group import RankGroup
 from backprop_torch.ranks import knows_ranks
 
 
@@ -62,7 +65,7 @@ class BudgetLR(LRScheduler):
         self._name, self._replay = name, replay
         self._token = object()
         self._begin: float | None = None
-        self._group: Any = None
+        self._group: RankGroup | None = None
         track = getattr(box, "track", None)
         super().__init__(optimizer)
         if track is not None:
@@ -82,21 +85,26 @@ class BudgetLR(LRScheduler):
         if not knows_ranks():
             return self._shares()
         if self._group is None:
-            self._group = dist.new_group(backend="gloo")
-        given = torch.full((2,), math.nan, dtype=torch.float64)
+            self._group = RankGroup()
+            self._group.goes_on = Patience(self._is_over).lasts
+        given = (math.nan, math.nan)
         error: BackpropError | None = None
         if dist.get_rank() == 0:
             try:
-                given = torch.tensor(self._shares(), dtype=torch.float64)
+                given = self._shares()
             except BackpropError as raised:
                 error = raised
-        dist.broadcast(given, src=0, group=self._group)
+        numbers = self._group.first_says(list(struct.unpack("=2q", struct.pack("=2d", *given))))
         if error is not None:
             raise error
-        begin, share = given.tolist()
+        begin, share = struct.unpack("=2d", struct.pack("=2q", *numbers))
         if math.isnan(share):
             raise RuntimeError("The first process could not send the learning rate: see its message.")
         return begin, share
+
+    def _is_over(self) -> bool:
+        remaining_s: float = getattr(self._box, "remaining", math.inf)
+        return remaining_s <= 0
 
     def _shares(self) -> tuple[float, float]:
         if self._begin is None:

@@ -24,7 +24,7 @@ from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.pruned import hook_again
-from backprop_torch.ranks import knows_ranks, ranks_of_process
+from backprop_torch.ranks import knows_ranks, ranks_of_process, stays_away
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.script_parts import script_parts, stored_with
 from backprop_torch.trained_objects import TorchTrainedObjects
@@ -132,6 +132,9 @@ class TorchFramework:
 
     def knows_ranks(self) -> bool:
         return knows_ranks()
+
+    def rank_stays_away(self, why: str) -> None:
+        stays_away(why)
 
     def is_replicated(self, value: object) -> bool:
         return isinstance(value, nn.Module | Optimizer)

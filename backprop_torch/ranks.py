@@ -3,14 +3,16 @@
 The first rank decides. All come to the same boundaries, and they talk only at those they have agreed on: a number of
 batches ahead, and every one that a validation or the end of an epoch follows. There the ranks first hear of each other's
 signals; then the others wait for the first, which may ask for their part of a checkpoint any number of times before it lets
-them go on, leave, or train on without a box. What fails on one rank is told to the others before it is raised, so that none
-of them waits for one that is gone. The talk goes over a group of its own on the processor, so no accelerator waits for it.
+them go on, leave, or train on without a box. A rank on which something of ours fails takes no further part and trains on:
+a thread of it tells the others where they wait for it next. `rank_group.py` ends waits for ranks that are stopped or gone.
 """
 
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -20,13 +22,18 @@ from backprop_core.errors import UnsavableStateError
 from backprop_core.outcome import Outcome
 from backprop_core.ports.ranks import LastWord
 from backprop_core.quick_dataclass import dataclass
+from backprop_core.session.rank_talk import NOTICE
 from backprop_core.session.ranks_error import RankError
 from backprop_torch.agreement_interval import batches_to_next_talk
+from backprop_torch.rank_board import Board
+from backprop_torch.rank_group import RankGroup
 
 _GIVE, _GO_ON, _LEAVE, _ASIDE = 1, 2, 3, 4
 _OUTCOMES = tuple(Outcome)
 _WORDS = 4
 """Numbers in a message: the word, boundaries, the outcome, milliseconds."""
+_HEAR, _LEAST, _AGREE = 0, 1, 2
+_LEAST_OF_ALL = -(1 << 62)
 
 
 class TorchRanks(Protocol):
@@ -64,49 +71,98 @@ class Alone:
 
 
 class Together:
-    """Several processes of one torch.distributed job. Every rank has to make one, at the same time."""
+    """Several processes of one torch.distributed job. Every rank has to make one, at the same time.
+
+    Raises:
+        RankError: another one steps aside, or has not come; then none of them has made one.
+    """
+
+    _made = 0
 
     def __init__(self) -> None:
+        Together._made += 1
         self.count = dist.get_world_size()
         self.rank = dist.get_rank()
-        self._group = dist.new_group(backend="gloo")
+        self._board = Board(Together._made)
+        self._board.meet(self.rank, self.count)
+        self._group = RankGroup()
         self.asked = 0
         self._unheard = False  # the others give their parts, and nobody has gathered them yet
+        self._apart = False  # all know that this rank takes no further part, or are about to hear it
+
+    def wait_while(self, goes_on: Callable[[], bool]) -> None:
+        """From now on this rank waits for others as long as `goes_on` says so, when it is asked."""
+        if not self._apart:
+            self._group.goes_on = goes_on
 
     # -- everybody ---------------------------------------------------------------------------------------------
 
     def share(self, opening: Any) -> Any:
         """What the first rank gives, on every rank."""
-        box = [opening]
-        dist.broadcast_object_list(box, src=0, group=self._group)
-        return box[0]
+        return pickle.loads(self._group.first_gives(pickle.dumps(opening)))
 
     def hear(self, number: int) -> int:
         """The highest signal number that any rank has received, or 0."""
-        heard = torch.tensor([number], dtype=torch.int64)
-        dist.all_reduce(heard, op=dist.ReduceOp.MAX, group=self._group)
-        return int(heard.item())
+        return self._meet(_HEAR, number).number
 
     def least(self, number: int) -> int:
-        """The least of the numbers that the ranks give."""
-        given = torch.tensor([number], dtype=torch.int64)
-        dist.all_reduce(given, op=dist.ReduceOp.MIN, group=self._group)
-        return int(given.item())
+        """The least of the numbers that the ranks give.
+
+        Raises:
+            RankError: one of them takes no further part.
+        """
+        return -self._unless_apart(self._meet(_LEAST, greatest=-number)).greatest
 
     def agree(self, why_not: str) -> str:
-        """Each says why it cannot go on, or nothing; the first such sentence on every rank, or nothing."""
-        said: list[Any] = [""] * self.count
-        dist.all_gather_object(said, why_not, group=self._group)
+        """Each says why it cannot go on, or nothing; the first such sentence on every rank, or nothing.
+
+        Raises:
+            RankError: one of them takes no further part.
+        """
+        if not self._unless_apart(self._meet(_AGREE, greatest=bool(why_not))).greatest:
+            return ""
+        self._apart = True
+        said = [text.decode() for text in self._group.all_give(why_not.encode())]
         return next((f"process {rank}: {text}" for rank, text in enumerate(said) if text), "")
+
+    def _meet(self, purpose: int, number: int = 0, greatest: int = _LEAST_OF_ALL) -> _Heard:
+        """All ranks come here, each with a number: the only word that they say together."""
+        return _Heard(*self._group.highest([purpose, number, greatest]))
+
+    def _unless_apart(self, heard: _Heard) -> _Heard:
+        if heard.number >= NOTICE:
+            self._apart = True
+            raise RankError("Another process cannot continue in the box.")
+        return heard
 
     def post(self, key: str, text: str) -> None:
         """Leave word for another rank, from any thread, without waiting for it."""
-        _board().set(key, text)
+        self._board.post(key, text)
 
     def posted(self, key: str) -> str | None:
-        """What was left under `key`; None while there is nothing. From any thread."""
-        board = _board()
-        return board.get(key).decode() if board.check([key]) else None
+        """What was left under `key`; None while there is nothing. From one thread at a time."""
+        return self._board.posted(key)
+
+    # -- who takes no further part -----------------------------------------------------------------------------
+
+    def withdraw(self, why: str) -> None:
+        """This rank takes no further part. A thread says so where the others wait for it next; this one need not wait."""
+        if not self._apart:
+            self._apart = True
+            self._group.goes_on = lambda: True
+            threading.Thread(
+                target=self._answer, args=(why,), name="backprop-ranks-aside", daemon=True
+            ).start()
+
+    def _answer(self, why: str) -> None:
+        with suppress(RankError):  # they know it, or they are gone
+            if self._meet(_HEAR, NOTICE).purpose != _HEAR:
+                return  # whoever wanted to agree on something has heard it
+            if self.rank == 0:
+                self.step_aside(why)
+                return
+            self.follow(_gives_nothing)  # leaves by a RankError
+            self._answer(why)
 
     # -- the first rank ----------------------------------------------------------------------------------------
 
@@ -122,12 +178,11 @@ class Together:
             UnsavableStateError: one of them could not; names it, and why.
         """
         self._unheard = False
-        packed: list[Any] = [None] * self.count
-        dist.gather_object(_packed(lambda: own), packed, dst=0, group=self._group)
-        for rank, part in enumerate(packed):
+        parts = [pickle.loads(part) for part in self._group.given(_packed(lambda: own))]
+        for rank, part in enumerate(parts):
             if isinstance(part, _Failure):
                 raise UnsavableStateError(f"Process {rank} cannot give its part of the state: {part.why}")
-        return [pickle.loads(part) for part in packed]
+        return parts
 
     def release(self, word: LastWord) -> None:
         """Let the others go on, or leave."""
@@ -138,16 +193,15 @@ class Together:
 
     def step_aside(self, why: str) -> None:
         """Let the others train on without a box, as this rank is about to."""
+        self._apart = True
         self._say(_ASIDE)
         self.share(why)
 
     def _say(self, *words: int) -> None:
         if self._unheard:  # an error came between: the others must not wait with what they have given
             self._unheard = False
-            dist.gather_object(b"", [None] * self.count, dst=0, group=self._group)
-        message = torch.zeros(_WORDS, dtype=torch.int64)
-        message[: len(words)] = torch.tensor(words)
-        dist.broadcast(message, src=0, group=self._group)
+            self._group.given(b"")
+        self._group.first_says([*words, *[0] * (_WORDS - len(words))])
 
     def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
         """See `agreement_interval.py`; a boundary of a plain loop is an optimizer step."""
@@ -162,14 +216,28 @@ class Together:
             RankError: the first rank goes on without a box, so this one does.
         """
         while True:
-            message = torch.zeros(_WORDS, dtype=torch.int64)
-            dist.broadcast(message, src=0, group=self._group)
-            word, boundaries, outcome, remaining_ms = (int(number) for number in message)
+            word, boundaries, outcome, remaining_ms = self._group.first_says([0] * _WORDS)
             if word == _ASIDE:
+                self._apart = True
                 raise RankError(f"The first process continues without a box: {self.share(None)}")
             if word != _GIVE:
                 return LastWord(word == _LEAVE, boundaries, _OUTCOMES[outcome], remaining_ms / 1000)
-            dist.gather_object(_packed(give), None, dst=0, group=self._group)
+            self._group.given(_packed(give))
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the ranks said together: the highest of each.
+
+    Attributes:
+        purpose: what they came together for; a rank that takes no part says the lowest.
+        number: of a signal; NOTICE where one takes no further part.
+        greatest: of the numbers that were given for the purpose.
+    """
+
+    purpose: int
+    number: int
+    greatest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +247,16 @@ class _Failure:
     why: str
 
 
-def _packed(give: Callable[[], Any]) -> bytes | _Failure:
+def _packed(give: Callable[[], Any]) -> bytes:
     """What `give` returns, as bytes. Its error is told to the first rank: it must not keep this one from the collective."""
     try:
         return pickle.dumps(_on_processor(give()), protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        return _Failure(f"{type(error).__name__}: {error}")
+        return pickle.dumps(_Failure(f"{type(error).__name__}: {error}"))
+
+
+def _gives_nothing() -> Any:
+    raise RuntimeError("it continues without the box")
 
 
 def _on_processor(value: Any) -> Any:
@@ -196,13 +268,6 @@ def _on_processor(value: Any) -> Any:
     return [_on_processor(one) for one in value] if type(value) is list else value
 
 
-def _board() -> Any:
-    """The store through which the ranks found each other. It needs no rank to wait, and may be used from any thread."""
-    from torch.distributed import distributed_c10d
-
-    return distributed_c10d.PrefixStore("backprop", distributed_c10d._get_default_store())
-
-
 def ranks_of_process() -> Together | None:
     """How the processes of this training talk; None if there is one only. All have to ask at the same time."""
     return Together() if knows_ranks() else None
@@ -211,3 +276,10 @@ def ranks_of_process() -> Together | None:
 def knows_ranks() -> bool:
     """Whether torch.distributed knows of other processes of this training."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def stays_away(why: str) -> None:
+    """This process has not come to its first box, and will not: the others hear it, and do not wait for it there."""
+    if knows_ranks() and not Together._made:
+        Together._made = 1
+        Board(1).stays_away(f"process {dist.get_rank()}: {why}")

@@ -18,7 +18,7 @@ from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
 from backprop_core.loop.script_resume import not_found_again
 from backprop_core.outcome import Outcome
-from backprop_core.ports.framework import ranks_among
+from backprop_core.ports.framework import frameworks_in_use, ranks_among, ranks_stay_away
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.unseen_models import unseen_models
 from backprop_core.session import attach_rules
@@ -27,7 +27,7 @@ from backprop_core.session.child_process import error_that_ends_process, when_pr
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
-from backprop_core.session.ranks_error import RankError, described
+from backprop_core.session.ranks_error import LostRankError, RankError, described
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings, attached_settings
 
@@ -57,7 +57,6 @@ class ScriptSession:
         self._hooks = ExitStack()
         self._owner = os.getpid()
         self._among_ranks = False
-        self._gave_notice = False
         self._early_fault = ""
         self._stay: Callable[[], None] = lambda: None
 
@@ -112,14 +111,16 @@ class ScriptSession:
             return
         attach_rules.stand_by(lambda: None)
         loop_state.at(self.loops.stack[-1] if self.loops.stack else None, frame)
-        ranks = ranks_among(loop_state.frameworks)
         try:
+            ranks = ranks_among(loop_state.frameworks)
             self.session = session_among(
                 ranks, self.settings_for(loop_state.label()), loop_state, self._clock
             )
             self.session.open()
-        except (NotJoinedError, RankError):
+        except (NotJoinedError, RankError) as error:
             self.session = None
+            if isinstance(error, LostRankError):
+                attach_rules.give_up("the script's loops", error)
             self._step_aside()
             return
         except BaseException:
@@ -172,35 +173,36 @@ class ScriptSession:
         except (StateMismatchError, UnkeptStateError) as error:
             self._close(Outcome.FAILED, str(error))
             self.refuse(error)
-        except RankError:  # said by the process that it failed in
+        except RankError as error:
+            if self.session is not None:
+                self.session.say_why_aside(error, "the script's loops")
             self._step_aside()
         except Exception as error:
             self._fails(error)
 
     def _fails(self, error: Exception) -> None:
-        """A fault of our own: said once, and the script goes on without us, as soon as other ranks know of it."""
+        """A fault of our own: said once, and the script goes on without us; so do other ranks, as soon as they hear it."""
         session = self.session
-        if not self._gave_notice:
+        if not self._early_fault:
             if session is not None and session.steps:
                 attach_rules.stepped_aside("the script's loops", error, governed=session.governed)
             else:
                 attach_rules.give_up("the script's loops", error)
         if self._among_ranks and session is None and self.loop_state is not None:
             self._early_fault = described(error)  # the others are told when all of them open their sessions
-            self._gave_notice = True
-        elif session is not None and self.alarm is session and session.give_notice(described(error)):
-            self._gave_notice = True
-        else:
-            self._step_aside()
+            return
+        if session is None:
+            ranks_stay_away(frameworks_in_use(), described(error))
+        self._step_aside(described(error))
 
-    def _step_aside(self) -> None:
+    def _step_aside(self, why: str = "") -> None:
         """Leave the script to itself, or to another session of ours."""
         session, self.session = self.session, None
         self.loops.training = None
         self.alarm = NoSession()
         if session is not None:
             with suppress(Exception):
-                session.withdraw()
+                session.withdraw(why)
             self._stay()
         if (files := script_files.current()) is not None:
             files.starts_anew()

@@ -251,9 +251,6 @@ class ScriptTraining(ScriptSession):
         session, loop_state, loops = self.session, self.loop_state, self.loops
         assert session is not None
         assert loop_state is not None
-        if self._gave_notice:
-            session.boundary(1)
-            return
         if loops.going_back:
             if session.may_leave_by_itself and session.look():
                 session.leave(save=False)

@@ -20,14 +20,14 @@ from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
-from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among
+from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among, ranks_stay_away
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
-from backprop_core.session.ranks_error import RankError
+from backprop_core.session.ranks_error import LostRankError, RankError, described
 from backprop_core.session.session import Session
 from backprop_core.session.settings import attached_settings
 
@@ -117,8 +117,11 @@ class AttachedBox:
     def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
         """Something unforeseen went wrong in the watching; the script goes on."""
         if entirely:
-            self._say_what_failed(why if isinstance(why, Exception) else RuntimeError(why))
-            self._step_aside()
+            error = why if isinstance(why, Exception) else RuntimeError(why)
+            self._say_what_failed(error)
+            if self._stage is _Stage.WAITING:
+                ranks_stay_away(self.loop_state.frameworks, described(error))
+            self._step_aside(described(error))
         elif self._stage is _Stage.OPEN:
             self._listener.cannot_follow(why, entirely=False)
         elif self._stage is _Stage.WAITING:
@@ -151,10 +154,11 @@ class AttachedBox:
                 ranks, attached_settings(self._name), self.loop_state, self._clock
             )
             self.session.open()
-        except (NotJoinedError, RankError):
+        except NotJoinedError:
             return
         except Exception as error:
-            attach_rules.give_up(self._name, error)
+            self._say_what_failed(error)
+            ranks_stay_away(self.loop_state.frameworks, described(error))
             return
         self._stage = _Stage.OPEN
         self._stay = when_process_ends(self._process_ends)
@@ -191,22 +195,21 @@ class AttachedBox:
             print(f"backprop: {error}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
         except Exception as error:
-            if not isinstance(error, RankError):  # said by the process that it failed in
-                self._say_what_failed(error)
-            self._step_aside()
+            self._say_what_failed(error)
+            self._step_aside(described(error))
 
     def _say_what_failed(self, error: Exception) -> None:
         if self._is_set_up:
-            attach_rules.stepped_aside(self._name, error, governed=self.session.governed)
-        else:
+            self.session.say_why_aside(error, self._name)
+        elif not isinstance(error, RankError) or isinstance(error, LostRankError):
             attach_rules.give_up(self._name, error)
 
-    def _step_aside(self) -> None:
+    def _step_aside(self, why: str = "") -> None:
         """Leave the script to itself, or to another session of ours."""
         was, self._stage = self._stage, _Stage.ASIDE
         if was is _Stage.OPEN:
             with suppress(Exception):
-                self.session.withdraw()
+                self.session.withdraw(why)
             self._stay()
         elif was is _Stage.WAITING:
             self._hooks.close()

@@ -127,6 +127,10 @@ class Framework(Protocol):
         """Whether this process knows of others that it trains with. Asked by one alone: nothing is exchanged."""
         ...
 
+    def rank_stays_away(self, why: str) -> None:
+        """This process will open no box with those: they hear it where they wait for it. Nothing where it has opened one."""
+        ...
+
     def is_replicated(self, value: object) -> bool:
         """Whether all of them hold the same `value`, such as a model whose gradients are averaged, so that one saves it."""
         ...
@@ -232,3 +236,9 @@ def stored_by(
         }
         found.append(framework.stored_with(told))
     return found
+
+
+def ranks_stay_away(frameworks: Iterable[Framework], why: str) -> None:
+    """This process will open no box with others that it trains with, so that none of them waits for it."""
+    for framework in frameworks:
+        framework.rank_stays_away(why)

@@ -76,6 +76,8 @@ class PartialFramework:
     def knows_ranks(self) -> bool:
         return False
 
+    def rank_stays_away(self, why: str) -> None: ...
+
     def is_replicated(self, value: object) -> bool:
         return False
 

@@ -29,6 +29,9 @@ class LastWord:
 class Ranks(Protocol):
     """The processes of one training, and how they talk; all come to the same boundaries.
 
+    Whatever waits for another one raises LostRankError where that one is gone, and LateRankError where it is waited for no
+    longer.
+
     Attributes:
         asked: how often the first rank has asked the others for their states; known to the first alone.
     """
@@ -36,6 +39,14 @@ class Ranks(Protocol):
     count: int
     rank: int
     asked: int
+
+    def wait_while(self, goes_on: Callable[[], bool]) -> None:
+        """From now on this process waits for others as long as `goes_on` says so, when it is asked four times a second."""
+        ...
+
+    def withdraw(self, why: str) -> None:
+        """This process takes no further part, and waits for nobody: the others hear so when they next wait for it."""
+        ...
 
     def share(self, opening: Any) -> Any:
         """What the first rank gives, on every rank."""

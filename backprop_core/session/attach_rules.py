@@ -211,6 +211,17 @@ def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> No
     _tell_proof(f"backprop stepped aside from {framework or 'this training'}", error)
 
 
+def continues_without(error: BaseException, *, governed: bool) -> None:
+    """One line about a training that goes on without us because another process of it is gone."""
+    how = "governed from outside" if governed else "without a time box"
+    _print(f"{error} The training continues here, {how}; nothing more is saved.")
+
+
+def waits_no_longer(rank: int, error: BaseException) -> None:
+    """One line about a process that leaves the box because it has waited for another one beyond the deadline."""
+    _print(f"process {rank}: {error} This process leaves.")
+
+
 def _tell_proof(what: str, error: BaseException) -> None:
     """Let `backprop prove` know of a fault of our own; an error that is meant for users is none."""
     from backprop_core.errors import BackpropError

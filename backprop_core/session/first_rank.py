@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from backprop_core.checkpoints.shards import OtherParts
 from backprop_core.clock import Clock
+from backprop_core.deadline.decision import Leave
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome
 from backprop_core.ports.ranks import LastWord, Ranks
 from backprop_core.session.rank_parts import for_rank
-from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState
-from backprop_core.session.ranks_error import RankError, all_or_none, described
+from backprop_core.session.rank_patience import Patience, until_it_opens
+from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState, pause_key
+from backprop_core.session.ranks_error import LateRankError, LostRankError, RankError, all_or_none, described
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import parts_of_others
@@ -25,7 +27,6 @@ class LeadingSession(Session):
 
     Attributes:
         boundaries_to_next_talk: the same number on all ranks.
-        has_told: the others know of a fault on this rank, and step aside with it.
     """
 
     def __init__(
@@ -43,9 +44,7 @@ class LeadingSession(Session):
         self._ranks = ranks
         self._countdown = Countdown()
         self._waiting_steps = 0
-        self._notice = ""
-        self.has_told = False
-        self._failed = False
+        self._waits_for_parts = True
         self._name = ""
 
     @property
@@ -57,31 +56,46 @@ class LeadingSession(Session):
         return self._countdown.left
 
     def open(self) -> None:
+        self._ranks.wait_while(until_it_opens(self.settings, self.clock).lasts)
         try:
             super().open()
         except Exception as error:
             self._ranks.share(Opening(error=str(error) or type(error).__name__))
             raise
+        self._ranks.wait_while(Patience(self._is_past).lasts)
+        self.requests.tell_pause = self._tell_pause
         directory = str(self.enrolment.checkpoints.directory)
         self._name = os.urandom(8).hex()
         budget_s = self.deadlines.budget_s
-        self._ranks.share(
-            Opening(
-                "",
-                self.resumed_from,
-                self.run_id,
-                self.remaining_s(),
-                self.governed,
-                directory,
-                self._name,
-                budget_s,
-            )
+        opening = Opening(
+            "",
+            self.resumed_from,
+            self.run_id,
+            self.remaining_s(),
+            self.governed,
+            directory,
+            self._name,
+            budget_s,
         )
-        if why := self._ranks.agree(""):
-            self.close(Outcome.FAILED, why)
-            raise RankError(f"The box was not opened. {why}")
+        try:
+            self._ranks.share(opening)
+            if why := self._ranks.agree(""):
+                raise RankError(f"The box was not opened. {why}")
+        except RankError as error:
+            self.close(Outcome.FAILED, str(error))
+            raise
         if self.restored is not None:
             self.restored.states.update(for_rank(self.restored.states, 0, self._ranks.count))
+
+    def _is_past(self) -> bool:
+        """While others are waited for, signals and requests are heard: they move the deadline."""
+        self._obey(self.clock.monotonic())
+        return self.remaining_s() <= 0
+
+    def _tell_pause(self, paused: bool) -> None:
+        """The others wait for this rank meanwhile, and the deadline that they know passes."""
+        with suppress(Exception):  # the board is gone, and with it whoever would read it
+            self._ranks.post(pause_key(self._name), "paused" if paused else "")
 
     def together(self, what: Callable[[], None]) -> None:
         all_or_none(self._ranks, what)
@@ -113,23 +127,35 @@ class LeadingSession(Session):
             meant: errors that end the training. All ranks leave it then; by another error they step aside.
         """
         self._waiting_steps += steps
+        try:
+            return self._talk(phase, then, apart, meant)
+        except LateRankError as error:
+            return self._leave_without(error)
+
+    def _talk(
+        self,
+        phase: Phase,
+        then: Phase | None,
+        apart: Callable[[float], int],
+        meant: tuple[type[Exception], ...],
+    ) -> bool:
         ranks, began = self._ranks, self.clock.monotonic()
         number = ranks.hear(int(self.requests.heard or 0))
         talked_s = self.clock.monotonic() - began
-        if self._notice or number >= NOTICE:
-            self.has_told = True
-            ranks.step_aside(self._notice or "another process cannot continue")
-            raise RankError(self._notice or "Another process cannot continue in the box.")
+        if number >= NOTICE:
+            ranks.step_aside("another process cannot continue")
+            raise RankError("Another process cannot continue in the box.")
         if number:
             self.requests.hear_of(number)
         try:
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
+        except LostRankError:
+            raise
         except BaseException as error:
             if isinstance(error, meant) or not isinstance(error, Exception):
                 ranks.release(LastWord(True, 0, Outcome.FAILED))
             else:
-                self.has_told = True
                 ranks.step_aside(described(error))
             raise
         finally:
@@ -137,8 +163,22 @@ class LeadingSession(Session):
             self.wake = 0.0  # every boundary counts
         self._countdown.left = apart(talked_s)
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
-        ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
+        with suppress(*[LostRankError] * leave):  # all is saved, and this rank leaves, whoever hears it
+            ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
         return leave
+
+    def _leave_without(self, error: LateRankError) -> bool:
+        """Time is over, and another rank is not here: nothing can be saved any more, and nobody waits for ever."""
+        self._waits_for_parts = False
+        self.requests.leave = self.requests.leave or Leave(Outcome.TIMEBOXED, str(error), at_once=True)
+        self.messages.say(f"{error} {self._kept()} This process leaves.", "warning")
+        self.leave_at_once(str(error), save=False)
+        return True
+
+    def _kept(self) -> str:
+        self.hands.collect()
+        newest = self.checkpoint
+        return "There is no checkpoint." if newest is None else f"The last checkpoint is {newest.address}."
 
     @contextmanager
     def _others_give(self) -> Iterator[None]:
@@ -150,16 +190,17 @@ class LeadingSession(Session):
             self._training_state.other_ranks = self._training_state.other_shards = None
 
     def complete(self, steps: int) -> None:
-        self._ranks.hear(0)
         try:
-            with self._others_give():
-                super().complete(self._waiting_steps + steps)
-        finally:
-            self._ranks.release(LastWord(True, 0, Outcome.COMPLETED, self.remaining_s()))
-
-    def give_notice(self, why: str) -> bool:
-        self._notice = self._notice or why
-        return not self.has_told
+            self._ranks.hear(0)
+            try:
+                with self._others_give():
+                    super().complete(self._waiting_steps + steps)
+            finally:
+                with suppress(LostRankError):
+                    self._ranks.release(LastWord(True, 0, Outcome.COMPLETED, self.remaining_s()))
+        except LostRankError as error:  # its part of the final state is missing
+            self.messages.say(f"{error} The final state is not saved. {self._kept()}", "warning")
+            self.close(Outcome.FAILED, str(error))
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
@@ -168,11 +209,20 @@ class LeadingSession(Session):
     def _other_shards(self) -> OtherParts:
         """Waits for what the others write of the checkpoint that they were asked for last."""
         number = self._ranks.asked
-        return lambda: parts_of_others(self._ranks, self._name, number, self.clock, lambda: self._failed)
+        return lambda: parts_of_others(
+            self._ranks, self._name, number, self.clock, lambda: not self._waits_for_parts
+        )
+
+    def withdraw(self, why: str = "") -> None:
+        self._waits_for_parts = False
+        self._ranks.withdraw(why or "it continues without the box")
+        super().withdraw(why)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """As a session alone; a training that fails does not wait for parts of a checkpoint that may never come."""
-        self._failed = self._failed or outcome is Outcome.FAILED
+        if outcome is not Outcome.COMPLETED and self.leaving is None:
+            self._waits_for_parts = False
+            self._ranks.withdraw(reason or "its training has ended")
         super().close(outcome, reason)
 
     def look(self) -> bool:

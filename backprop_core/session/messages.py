@@ -20,7 +20,7 @@ class Messages:
     """
 
     def __init__(self, *, silent: bool = False) -> None:
-        self._silent = silent
+        self.silent = silent
         self._events: EventLog | None = None
         self._said: set[str] = set()
 
@@ -29,7 +29,7 @@ class Messages:
 
     def say(self, text: str, level: str = "info") -> None:
         """One line for the user, also kept as an event."""
-        if self._silent:
+        if self.silent:
             return
         with contextlib.suppress(
             OSError, ValueError
@@ -45,7 +45,7 @@ class Messages:
 
     def event(self, event: Event) -> None:
         """One event for programs."""
-        if self._events is not None and not self._silent:
+        if self._events is not None and not self.silent:
             self._events.write(event)
 
 

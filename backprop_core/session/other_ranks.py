@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from backprop_core.checkpoints.manifest import CheckpointInfo
@@ -18,12 +19,16 @@ from backprop_core.session import attach_rules
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.rank_parts import for_rank
-from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState
-from backprop_core.session.ranks_error import all_or_none
+from backprop_core.session.rank_patience import Patience, until_it_opens
+from backprop_core.session.rank_talk import Countdown, Opening, SharedTrainingState, pause_key
+from backprop_core.session.ranks_error import LateRankError, RankError, all_or_none
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import ShardWriter
 from backprop_core.session.signal_watch import SignalWatch
+
+_MAY_SAVE_S = 30.0
+"""Beyond the deadline a first rank whose disk is slow may still ask for parts of the last checkpoint."""
 
 
 class FollowingSession(Session):
@@ -45,7 +50,6 @@ class FollowingSession(Session):
         self._opening = Opening()
         self._ends_at = 0.0
         self._shares: BudgetProgress | None = None
-        self._notice = ""
         self._writer: ShardWriter | None = None
         self._asked = 0
         self.signals = SignalWatch(clock.monotonic, lambda: None)
@@ -63,12 +67,14 @@ class FollowingSession(Session):
             RankError: it cannot be read from another one.
         """
         attach_rules.session_opens(self)
+        self._ranks.wait_while(until_it_opens(self.settings, self.clock).lasts)
         self._opening = self._ranks.share(None)
         if self._opening.error:
             if self.settings.attached:
                 raise NotJoinedError(self._opening.error)
             raise UsageError(f"The first rank could not open the box: {self._opening.error}")
         self._ends_at = self.clock.monotonic() + self._opening.left_s
+        self._ranks.wait_while(Patience(self._is_past).lasts)
         all_or_none(self._ranks, self._load)
         self.signals.start()
 
@@ -119,15 +125,36 @@ class FollowingSession(Session):
 
     def talk(self) -> bool:
         """Take part in what the first rank does at this boundary, until it lets go. True: leave the loop."""
-        self._ranks.hear(NOTICE if self._notice else int(self.signals.received or 0))
-        word = self._ranks.follow(self._give)
+        try:
+            self._ranks.hear(int(self.signals.received or 0))
+            word = self._ranks.follow(self._give)
+        except LateRankError as error:
+            return self._leave_without(error)
         self._countdown.left = word.boundaries
         self._ends_at = self.clock.monotonic() + word.remaining_s
         if word.leave:
-            self.leaving = Decision(
-                BoundaryAction.STOP, SaveReason.DEADLINE, word.outcome, "the first rank says so"
-            )
+            self._leaves(word.outcome, "the first rank says so")
         return word.leave
+
+    def _is_past(self) -> bool:
+        """Whether all should be over: the deadline, and what a first rank may take to save behind it."""
+        now = self.clock.monotonic()
+        if now >= self._ends_at and self._ranks.posted(pause_key(self._opening.name)):
+            self._ends_at = now  # the deadline waits meanwhile
+        behind_s = max(self.settings.grace_s, _MAY_SAVE_S)
+        ends_at = self._ends_at + behind_s
+        if self.signals.received is not None:
+            ends_at = min(ends_at, self.signals.received_at + behind_s)
+        return now >= ends_at
+
+    def _leave_without(self, error: LateRankError) -> bool:
+        """Time is over, and another rank is not here: nobody waits for ever."""
+        attach_rules.waits_no_longer(self._ranks.rank, error)
+        self._leaves(Outcome.TIMEBOXED, str(error))
+        return True
+
+    def _leaves(self, outcome: Outcome, why: str) -> None:
+        self.leaving = Decision(BoundaryAction.STOP, SaveReason.DEADLINE, outcome, why)
 
     def _give(self) -> dict[str, object]:
         """This rank's part of a checkpoint; what it holds of spread arrays it writes itself, in a thread."""
@@ -155,19 +182,20 @@ class FollowingSession(Session):
     def steps(self) -> int:
         return 1  # objects are looked for at the first boundary
 
-    def give_notice(self, why: str) -> bool:
-        self._notice = self._notice or why
-        return True
-
-    def withdraw(self) -> None:
+    def withdraw(self, why: str = "") -> None:
+        self._ranks.withdraw(why or "it continues without the box")
         self.signals.stop()
 
     def complete(self, steps: int) -> None:
-        self._ranks.hear(0)
-        self._ranks.follow(self._give)
+        with suppress(RankError):  # the first one says what it means for the last checkpoint
+            self._ranks.hear(0)
+            if not self._ranks.follow(self._give).leave:
+                self._ranks.withdraw("its training has come to its end before that of the others")
         self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
+        if outcome is not Outcome.COMPLETED and self.leaving is None:
+            self._ranks.withdraw(reason or "its training has ended")
         self.signals.stop()
         if self._writer is not None:
             self._writer.wait()

@@ -73,3 +73,8 @@ class Countdown:
         """Count a boundary. What is longer than a step is not begun without a talk."""
         self.left -= 1
         return self.left <= 0 or phase is not Phase.PLAIN or then is not None
+
+
+def pause_key(name: str) -> str:
+    """Where the first rank of the attempt `name` leaves word that it is paused."""
+    return f"{name}/paused"

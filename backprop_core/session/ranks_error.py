@@ -1,4 +1,4 @@
-"""What a process of a training hears when another one cannot go on in a box."""
+"""What a process of a training hears when another one cannot go on in a box, does not come, or is gone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from backprop_core.ports.ranks import Ranks
 
 class RankError(BackpropError):
     """Another process of this training cannot go on in the box, so this one does not: all step aside, or none."""
+
+
+class LostRankError(RankError):
+    """Another process of this training is gone, or has never come; it can have told nobody."""
+
+
+class LateRankError(LostRankError):
+    """Another process of this training has not come to where the others wait for it, and time is over."""
 
 
 def all_or_none(ranks: Ranks, what: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ class Requests:
         slept_s: seconds since the last `applied` in which the process was held from outside (SIGSTOP), in the middle of a
             step: the budget was extended by as much.
         notes: sentences about signals that are not heard.
+        tell_pause: called when a pause begins, with True, and when it is over.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Requests:
         self._signals.start()
         self._signal_obeyed = False
         self.notes = self._signals.notes
+        self.tell_pause: Callable[[bool], None] = lambda paused: None
 
     @property
     def signalled(self) -> bool:
@@ -167,6 +169,7 @@ class Requests:
         extended_s = 0.0
         began = self._held_since = self._clock.monotonic()
         messages.event(Paused())
+        self.tell_pause(True)
         while not self.signalled and self.leave is None:
             self._clock.sleep(_PAUSE_POLL_S)
             waiting = True
@@ -182,6 +185,7 @@ class Requests:
                 waiting = waiting and request.action is not Action.CONTINUE
             if not waiting:
                 break
+        self.tell_pause(False)
         paused_s = self._clock.monotonic() - began
         messages.event(Continued(paused_s=paused_s))
         messages.say(f"Continuing after a pause of {duration_text(paused_s)}.")

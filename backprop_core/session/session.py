@@ -33,7 +33,7 @@ from backprop_core.session.hang_guard import Guard
 from backprop_core.session.join_run import enrol
 from backprop_core.session.messages import LogValues, Messages
 from backprop_core.session.proof import recorder_of
-from backprop_core.session.ranks_error import RankError
+from backprop_core.session.ranks_error import LostRankError, RankError, described
 from backprop_core.session.report_lines import Reporter
 from backprop_core.session.requests import Requests
 from backprop_core.session.saver import Saver
@@ -436,8 +436,8 @@ class Session:
             self.scripts_checkpoint is None and self.training_state.position().step == self.restored.info.step
         )
 
-    def withdraw(self) -> None:
-        """Stop without a word on the training, which goes on without a session."""
+    def withdraw(self, why: str = "") -> None:
+        """Stop without a word on the training, which goes on without a session; other processes of it are told `why`."""
         self.guard.stand_down()
         self.saver.close(completed=True)
         self.requests.stop()
@@ -445,24 +445,21 @@ class Session:
         self.messages.event(SessionWithdrawn())
         self.enrolment.release()
 
-    def give_notice(self, why: str) -> bool:
-        """Something of ours has failed between two boundaries, and the training cannot be saved any more.
-
-        Returns:
-            Whether others train with this process: then they are told at the next boundary, which raises RankError in all
-            of them, and until then boundaries have to be told as ever.
-        """
-        return False
-
     def step_aside(self, error: Exception) -> None:
         """A fault of our own: the training goes on without a session, and that is said."""
-        if not isinstance(error, RankError):  # said by the process in which it happened
-            attach_rules.stepped_aside(self.settings.framework, error, governed=self.governed)
+        self.say_why_aside(error, self.settings.framework)
         with suppress(Exception):
             if self.governed:
-                self.withdraw()
+                self.withdraw(described(error))
             else:
                 self.close(Outcome.FAILED, f"backprop stepped aside: {type(error).__name__}: {error}")
+
+    def say_why_aside(self, error: Exception, framework: str) -> None:
+        """One line, from the process that knows: what another one ran into that one has said."""
+        if not isinstance(error, RankError):
+            attach_rules.stepped_aside(framework, error, governed=self.governed)
+        elif isinstance(error, LostRankError) and not self.messages.silent:
+            attach_rules.continues_without(error, governed=self.governed)
 
     def complete(self, steps: int) -> None:
         """The loop ran to its end; it took `steps` since the last boundary. Of several processes all come here."""

@@ -33,6 +33,14 @@ def main() -> None:
         from backprop_core.loop.script_loop_state import ScriptLoopState
 
         setattr(ScriptLoopState, "entry", fault)  # noqa: B010
+    if KIND == "at_one_boundary" and rank == 1:
+        from backprop_core.loop.script_loop_state import ScriptLoopState
+
+        setattr(ScriptLoopState, "can_be_found_again", fault)  # noqa: B010
+    if KIND == "before_the_box" and rank == 1:
+        from backprop_core.loop.script_loop_state import ScriptLoopState
+
+        setattr(ScriptLoopState, "__init__", fault)  # noqa: B010
     if KIND == "set_up" and rank == 0:
         from backprop_core.session.session import Session
 

@@ -1,8 +1,9 @@
-"""Two ranks of a Lightning script that has never heard of us, with a fault of ours on the first: odd_ranks_lightning.py."""
+"""Two ranks of a Lightning script that has never heard of us, with a fault of ours on one: odd_ranks_lightning.py RANK."""
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -23,10 +24,12 @@ class Net(pl.LightningModule):
         self.layer = torch.nn.Linear(4, 2)
 
     def training_step(self, batch: Any, number: int) -> torch.Tensor:
-        if number == 3 and os.environ.get("LOCAL_RANK", "0") == "0":
+        if number == 3 and os.environ.get("LOCAL_RANK", "0") == sys.argv[1]:
             from backprop_core.session.hands import SessionHands
+            from backprop_core.session.other_ranks import FollowingSession
 
             setattr(SessionHands, "collect", fault)  # noqa: B010
+            setattr(FollowingSession, "talk", fault)  # noqa: B010
         x, y = batch
         return torch.nn.functional.cross_entropy(self.layer(x), y)
 

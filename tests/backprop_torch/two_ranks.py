@@ -31,7 +31,7 @@ class Training:
     """A model, its optimizer, and data that each rank has a share of.
 
     Attributes:
-        seen: samples and random numbers of this process's steps; on the class, where no state of the script is looked for.
+        seen: samples and random numbers of the training's steps on this rank.
     """
 
     seen: ClassVar[list[list[float]]] = []
