@@ -13,7 +13,8 @@ ARG EXTRAS=torch
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[${EXTRAS}]" && rm -r /wheels \
     && useradd --create-home --uid 1000 trainer && mkdir /runs /work && chown trainer /runs /work
-USER trainer
+# A number, so that Kubernetes' runAsNonRoot can tell that it is not root.
+USER 1000
 ENV BACKPROP_HOME=/runs
 VOLUME /runs
 WORKDIR /work

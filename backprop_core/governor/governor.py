@@ -228,7 +228,15 @@ class Governor:
 
     def _look(self) -> None:
         steering, keepers = self.steering, self._keepers
-        for part in (self._read_events, steering.read_requests, keepers.tend, self._sample, self._looked):
+        checks = (
+            self._read_events,
+            steering.read_requests,
+            keepers.tend,
+            self._sample,
+            self._looked,
+            self._family.reap,
+        )
+        for part in checks:
             self._unharmed(part)
         if self._first_step is not None and self._hearing.trains():
             self._first_step()

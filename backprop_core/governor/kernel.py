@@ -157,6 +157,25 @@ def childless() -> bool:
     return False
 
 
+def dead_child() -> int:
+    """The pid of a child that has ended and still is to be waited for; 0 for none, and where that cannot be asked."""
+    if not LINUX:
+        return 0
+    try:
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return 0 if dead is None else dead.si_pid
+
+
+def session_of(pid: int) -> int:
+    """The id of a process's session, of a zombie's too; 0 where there is no such process."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
 def largest_child_bytes() -> int:
     """The most that any one descendant that has ended and was waited for ever had resident."""
     import resource

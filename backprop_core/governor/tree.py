@@ -84,6 +84,17 @@ class Family:
                     os.waitpid(pid, os.WNOHANG)
         return found - zombies, zombies
 
+    def reap(self) -> None:
+        """Reap dead orphans that were handed to the governor, as PID 1 has to; a system call where there is none.
+
+        A dead child in the governor's own session is one that it has started: that is left to whoever waits for it.
+        """
+        while (pid := kernel.dead_child()) and pid != self.root and pid not in self._spared:
+            if kernel.session_of(pid) == kernel.session_of(os.getpid()):
+                return
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
     def near(self) -> set[int]:
         """The script and its descendants, found cheaply; for watching, where an orphan may be missed."""
         found = kernel.descendants(self.root)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.backprop_cli.commandline import CommandLine, gone, number_in, wait_for
 
@@ -72,9 +74,7 @@ def test_a_bare_environment_is_enough(backprop: CommandLine) -> None:
 
 
 def test_as_pid_1_of_a_container_it_reaps_and_ends_in_time(backprop: CommandLine) -> None:
-    """In a pid namespace of its own it gets orphans of orphans, leaves none, and heeds the deadline and
-    SIGTERM.
-    """
+    """In a pid namespace of its own it gets orphans of orphans, leaves none, and heeds the deadline."""
     backprop.script(
         """
         import os, subprocess, time
@@ -92,6 +92,46 @@ def test_as_pid_1_of_a_container_it_reaps_and_ends_in_time(backprop: CommandLine
     record = backprop.record("one")
     assert record["status"] == "timeboxed"
     assert record["attempts"][0]["measured"]["governor"]["unused_s"] > 0
+
+
+def test_as_pid_1_it_reaps_orphans_and_heeds_the_sigterm_of_docker_stop(backprop: CommandLine) -> None:
+    """No dead orphan stays a zombie while the script runs, and SIGTERM to PID 1 reaches the script and ends all in time."""
+    backprop.script(
+        """
+        import os, pathlib, signal, subprocess, sys, time
+        subprocess.run(["sh", "-c", "(sh -c 'sleep 600 & exit 0') & (sh -c 'exit 0' & exit 0) & exit 0"])
+
+        def states():
+            for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    yield stat.read_text().rpartition(")")[2].split()[0]
+                except OSError:
+                    pass
+
+        def stopped(number, frame):
+            open("stopped", "w").write(f"{os.getppid()} {'sleep' in subprocess.getoutput('ps -A')}")
+            sys.exit(7)
+
+        signal.signal(signal.SIGTERM, stopped)
+        while "Z" in states():
+            time.sleep(0.05)
+        open("ready", "w").write("yes")
+        time.sleep(600)
+        """
+    )
+    process = shell(
+        backprop,
+        "exec unshare --pid --fork --kill-child --mount-proc $BACKPROP run train.py --run-id term --grace 20",
+    )
+    wait_for((backprop.folder / "ready").exists)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    _, err = process.communicate(timeout=240)
+    assert (backprop.folder / "stopped").read_text() == "1 True", err
+    assert process.returncode == 124, err
+    record = backprop.record("term")
+    assert record["status"] == "preempted"
+    assert "SIGTERM" in record["attempts"][0]["reason"]
 
 
 def test_the_script_is_gone_when_its_launching_shell_is(backprop: CommandLine) -> None:

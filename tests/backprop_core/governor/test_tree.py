@@ -63,3 +63,36 @@ def test_the_kernels_lists_find_children_of_every_thread() -> None:
         started[0].communicate(b"\n")
         done.set()
         thread.join()
+
+
+_ORPHANS = """
+import os, subprocess
+from backprop_core.governor import kernel
+from backprop_core.governor.tree import Family
+
+kernel.become_subreaper()
+read, write = os.pipe()
+orphan = f"(sh -c 'echo $$ >&{write}; exit 0' & exit 0) & exit 0"
+script = subprocess.Popen(["sh", "-c", f"{orphan}"], start_new_session=True, pass_fds=[write])
+os.close(write)
+orphan = int(os.fdopen(read).read())  # the end of the file: all who could write are gone
+family = Family(script.pid, governor=os.getpid())
+while os.path.exists(f"/proc/{orphan}"):
+    assert kernel.dead_child()
+    if kernel.dead_child() == script.pid:
+        script.wait()
+    family.reap()
+own = subprocess.Popen(["sh", "-c", "exit 3"])
+while not kernel.dead_child():
+    pass
+family.reap()
+print(own.wait())
+"""
+
+
+def test_dead_orphans_are_reaped_and_own_children_are_left_to_their_waiters() -> None:
+    """The governor keeps no zombie of a script, and takes no exit status from whoever in it has started a child."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _ORPHANS], capture_output=True, text=True, timeout=240, check=True
+    )
+    assert ran.stdout == "3\n"
