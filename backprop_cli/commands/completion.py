@@ -18,7 +18,7 @@ def command(shell: str) -> int:
     \b
     Examples:
       eval "$(backprop completion bash)"                     in ~/.bashrc
-      eval "$(backprop completion zsh)"                      in ~/.zshrc
+      eval "$(backprop completion zsh)"                      in ~/.zshrc, after compinit
       backprop completion fish > ~/.config/fish/completions/backprop.fish
     """
     from backprop_cli.app import cli
