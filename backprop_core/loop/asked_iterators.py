@@ -51,7 +51,7 @@ class Asked:
         """Add what `counter` counts; those that are over are summed up."""
         running = []
         for one in self.counters:
-            if sys.getrefcount(one) > 3:  # the list, the variable and the argument
+            if sys.getrefcount(one) > _OURS_ALONE:
                 running.append(one)
             else:
                 self.direct += _at(one)
@@ -64,8 +64,17 @@ class Asked:
 
 
 def _at(counter: Iterator[int]) -> int:
-    place: Any = counter.__reduce__()
-    return int(place[1][0])
+    return int(repr(counter)[len("count(") : -1])  # from Python 3.14 on it has no __reduce__
+
+
+def _holders_of_a_listed() -> int:
+    """References to an object that only a list holds, as `count_with` sees them: Python 3.14 counts fewer."""
+    for one in [object()]:
+        return sys.getrefcount(one)
+    return 0
+
+
+_OURS_ALONE = _holders_of_a_listed()
 
 
 class AskedIterators:

@@ -165,7 +165,7 @@ def test_the_same_is_kept_once(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     """What cannot be written ends nothing."""
-    assert "could not be kept" in keep(tmp_path / "gone", 1, WHOLE)
+    assert "could not be recorded" in keep(tmp_path / "gone", 1, WHOLE)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
