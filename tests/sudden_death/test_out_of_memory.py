@@ -78,3 +78,15 @@ def test_a_training_that_runs_out_of_memory_leaves_its_last_steps(backprop: Comm
     assert left["reason"] == "survivor"
     assert left["step"] >= 3
     assert "out of memory" in done.stderr
+
+
+def test_a_chain_ends_after_it_ran_out_of_memory_twice(backprop: CommandLine, group: Path) -> None:
+    """The same wall at the same place: the second time the chain ends, says so, and names the memory."""
+    backprop.script(SCRIPT.replace("step > 200", "step > 60"))
+    backprop.environment["GROUP"] = str(group)
+    done = backprop("run", "train.py", "-m", "10", "--run-id", "wall", "--until-done")
+    assert done.returncode == 137, done.stderr
+    assert [attempt["outcome"] for attempt in backprop.record("wall")["attempts"]] == ["failed", "failed"]
+    assert done.stderr.count("out of memory") >= 2
+    assert "died suddenly twice in a row" in done.stderr
+    assert newest(backprop, "wall")["reason"] == "survivor"
