@@ -30,6 +30,7 @@ class PlannedFile:
         before: the file of the last checkpoint that it is likely to equal; then that one is linked.
         in_place: some of the bytes are still the training's memory: it has to equal `before`, or the save fails.
         differs: to be called when it does not.
+        lasting: each chunk stays as it is when the next one is asked for.
     """
 
     nbytes: int
@@ -37,6 +38,7 @@ class PlannedFile:
     before: Before | None = None
     in_place: bool = False
     differs: Callable[[], None] = lambda: None
+    lasting: bool = False
 
     def changed_meanwhile(self) -> ChangedMeanwhileError:
         """The error for a file in place that turned out to differ."""
@@ -97,7 +99,7 @@ def _file(
     differs: Callable[[], None] = lambda: None,
 ) -> PlannedFile:
     chunks = _from_live_memory(plan) if in_place else plan.chunks
-    return PlannedFile(plan.nbytes, chunks, before, in_place, differs)
+    return PlannedFile(plan.nbytes, chunks, before, in_place, differs, lasting=not in_place)
 
 
 def _from_live_memory(plan: ArrayFile) -> Callable[[], Iterator[memoryview]]:

@@ -27,6 +27,8 @@ PIECE_BYTES: Final = 4 << 20
 """Hashed and then written while still in the processor's cache."""
 _SMALL: Final = 32 << 10
 _GATHERED: Final = 512 << 10
+_MOST_TOGETHER: Final = 512
+"""Pieces in one call: half of what Linux takes."""
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FLUSHING_AT_ONCE: Final = 8
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -133,8 +135,14 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     return None
 
 
-def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flusher) -> FileFacts:
+def write_file(
+    path: Path, chunks: Iterable[bytes | memoryview], flusher: Flusher, *, lasting: bool = False
+) -> FileFacts:
     """Write a new file and return its size and digest; `flusher` brings it to the disk.
+
+    Args:
+        lasting: each chunk stays as it is when the next one is asked for, so that many are written in one call. On a busy
+            machine each call may be the one after which another process has its turn.
 
     Raises:
         OSError: anything that went wrong; FileExistsError if the file already exists.
@@ -145,10 +153,11 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], flusher: Flushe
     nbytes = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)  # the umask decides
     try:
-        for piece in pieces(chunks):
-            digest.update(piece)
-            nbytes += len(piece)
-            _write_all(fd, piece)
+        for group in _groups(chunks) if lasting else ([piece] for piece in pieces(chunks)):
+            for piece in group:
+                digest.update(piece)
+                nbytes += len(piece)
+            _write_group(fd, group)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to report
             os.close(fd)
@@ -178,6 +187,36 @@ def pieces(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
             yield view[start : start + PIECE_BYTES]
     if filled:
         yield gathered[:filled]
+
+
+def _groups(chunks: Iterable[bytes | memoryview]) -> Iterator[list[memoryview]]:
+    """The same bytes, in lists of pieces that together still lie in the processor's cache."""
+    group: list[memoryview] = []
+    nbytes = 0
+    for chunk in chunks:
+        view = memoryview(chunk)
+        for start in range(0, len(view), PIECE_BYTES):
+            piece = view[start : start + PIECE_BYTES]
+            if group and (nbytes + len(piece) > PIECE_BYTES or len(group) == _MOST_TOGETHER):
+                yield group
+                group, nbytes = [], 0
+            group.append(piece)
+            nbytes += len(piece)
+    if group:
+        yield group
+
+
+def _write_group(fd: int, group: list[memoryview]) -> None:
+    """Write these pieces, in one call where the system takes them all."""
+    if len(group) == 1 or not hasattr(os, "writev"):
+        for piece in group:
+            _write_all(fd, piece)
+        return
+    written = os.writev(fd, group)
+    for piece in group:
+        if written < len(piece):  # a disk that is nearly full, or a signal
+            _write_all(fd, piece[written:])
+        written = max(0, written - len(piece))
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:

@@ -110,7 +110,10 @@ def write_part(directory: Path, snapshot: Snapshot, rank: int) -> Part:
     folder.mkdir(parents=True)
     flusher = Flusher()
     try:
-        files = {file: write_file(folder / file, one.chunks(), flusher) for file, one in plan.files.items()}
+        files = {
+            file: write_file(folder / file, one.chunks(), flusher, lasting=one.lasting)
+            for file, one in plan.files.items()
+        }
         flusher.take(open_folder(folder))
     finally:
         flusher.wait()

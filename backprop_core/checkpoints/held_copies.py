@@ -3,7 +3,7 @@
 Two gigabytes that are frozen would be copied for each survivor otherwise. An array is looked at where its framework's count
 of changes and its place are as they were: words at places that are drawn anew each time are compared with the copy. That is
 no proof, because much is written past the count. So whoever seals a copy also reads on: piece by piece, round and round,
-every held array is compared with its original, and one that differs is never held again.
+every held array is compared with its original, and one that has changed without a sign is never held again.
 """
 
 from __future__ import annotations
@@ -57,11 +57,13 @@ class HeldCopies:
     """The copies of large arrays in one slot of memory.
 
     Attributes:
-        distrusted: objects and arrays that have changed without a sign; slots of one state share it.
+        doubts: arrays, by object and name, that differed from their copy when they were read; slots of one state share it.
+            With the address and count of changes that showed none; None for those of which that was wrong: they are
+            never held again.
     """
 
     def __init__(self) -> None:
-        self.distrusted: set[tuple[str, str]] = set()
+        self.doubts: dict[tuple[str, str], tuple[int, int | None] | None] = {}
         self._copies: dict[str, dict[str, HeldCopy]] = {}
         self._made = 0
         self._turn = 0
@@ -90,7 +92,7 @@ class HeldCopies:
             key: copy.number
             for key, copy in held.items()
             if (dense := arrays.get(key)) is not None
-            and (name, key) not in self.distrusted
+            and (name, key) not in self.doubts
             and copy.start == starts[key]
             and copy.arena is arenas[key]
             and self._looks_the_same(copy, dense)
@@ -138,8 +140,15 @@ class HeldCopies:
                 held[key] = HeldCopy(self._made, arenas[key], starts[key], *facts, read_step=step)
 
     def _may_hold(self, name: str, key: str, dense: Dense) -> bool:
-        large = dense.nbytes >= LEAST_BYTES and dense.address
-        return bool(large) and dense.version is not None and (name, key) not in self.distrusted
+        if dense.nbytes < LEAST_BYTES or not dense.address or dense.version is None:
+            return False
+        if (name, key) not in self.doubts:
+            return True
+        if self.doubts[name, key] in (None, (dense.address, dense.version)):
+            self.doubts[name, key] = None  # it has changed, and nothing shows it
+            return False
+        del self.doubts[name, key]  # it changed behind the boundary, as it may
+        return True
 
     def read_since(self, kept: Mapping[str, Mapping[str, int]]) -> int | None:
         """The step since which every byte of the copies `kept`, by object, has been read once; None where there are none."""
@@ -171,7 +180,7 @@ class HeldCopies:
                 copy.reading_since = step
             if not _is_as_original(copy, copy.read_bytes, nbytes):
                 self._copies[name].pop(key, None)
-                self.distrusted.add((name, key))
+                self.doubts[name, key] = copy.address, copy.version
                 return False
             left -= nbytes
             copy.read_bytes += nbytes

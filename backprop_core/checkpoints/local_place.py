@@ -102,7 +102,7 @@ class LocalPlace:
 
     def _write(self, path: Path, file: PlannedFile, step: int, flusher: Flusher) -> FileFacts:
         self._check_room(file.nbytes, step)  # others write to this disk too
-        facts = write_file(path, file.chunks(), flusher)
+        facts = write_file(path, file.chunks(), flusher, lasting=file.lasting)
         if file.in_place and (file.before is None or facts != file.before.facts):
             raise file.changed_meanwhile()
         return facts

@@ -308,6 +308,10 @@ class Pacer:
         to_come = left_s / max(self.forecast.longest_step_s(), 1e-6)
         return affordable >= to_come or now - self.last_copy >= left_s / affordable
 
+    def copy_soon(self) -> None:
+        """The copies for a survivor are lost: the next boundary makes one."""
+        self.last_copy = float("-inf")
+
     def copied(self, now: float, copy_s: float, whose: CopyFor = CopyFor.GUARD) -> None:
         """A copy was made, and took `copy_s` seconds."""
         self.copy_s = copy_s

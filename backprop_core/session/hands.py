@@ -147,6 +147,10 @@ class SessionHands:
         """Take in what the writer thread has finished."""
         while self._session.saver.notes:
             self._session.messages.say_once(self._session.saver.notes.pop(0), "warning")
+        survivor = self._session.saver.survivor
+        if survivor is not None and survivor.discarded:
+            survivor.discarded = False
+            self._session.pacer.copy_soon()
         for result in self._session.saver.finished():
             if isinstance(result, CheckpointInfo):
                 self._saved(result)

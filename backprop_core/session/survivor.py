@@ -63,6 +63,7 @@ class Survivor:
         halves: memory for two copies.
         sealed_step: the step of the newest copy that is whole, or None.
         notes: sentences for the user.
+        discarded: all copies were given up, because something in them was not what it seemed: another one is wanted soon.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class Survivor:
     ) -> None:
         self.halves = [StagingBuffers(translators, memory) for _ in range(survivor_header.HALVES)]
         for half in self.halves[1:]:
-            half.held.distrusted = self.halves[0].held.distrusted
+            half.held.doubts = self.halves[0].held.doubts
         self.sealed_step: int | None = None
         self.notes: list[str] = []
+        self.discarded = False
         self._given_up: set[int] = set()
         self._spare = SpareMemory(clock) if spare is None else spare
         self._memory = memory
@@ -177,6 +179,7 @@ class Survivor:
             self.sealed_step = None
             for one in range(len(self.halves)):
                 self.wipe(one)
+            self.discarded = True
 
     def _described(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> tuple[Span, bytes]:
         """Write what is no array, and the description; where that lies, and its digest."""

@@ -56,7 +56,7 @@ class Recorder:
         """Inside this context everything is recorded; only this process's one thread may touch the folder."""
         real = {
             name: getattr(os, name)
-            for name in ("open", "write", "fsync", "mkdir", "rename", "link", "unlink", "rmdir")
+            for name in ("open", "write", "writev", "fsync", "mkdir", "rename", "link", "unlink", "rmdir")
         }
 
         def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -69,6 +69,11 @@ class Recorder:
         def write(fd: int, data: Any) -> int:
             count: int = real["write"](fd, data)
             self._add("write", self._paths.get(fd, "?"), bytes(data[:count]))
+            return count
+
+        def writev(fd: int, pieces: Any) -> int:
+            count: int = real["writev"](fd, pieces)
+            self._add("write", self._paths.get(fd, "?"), b"".join(pieces)[:count])
             return count
 
         def fsync(fd: int) -> None:
@@ -97,6 +102,7 @@ class Recorder:
         fakes: dict[str, Any] = {
             "open": open_,
             "write": write,
+            "writev": writev,
             "fsync": fsync,
             "mkdir": mkdir,
             "rename": rename,

@@ -22,7 +22,7 @@ from .saving import facts, plain, snapshot, states
 
 ROOT = Path(__file__).parents[2]
 TRACED = (
-    "openat,write,fsync,sync_file_range,close,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,unlink,unlinkat,rmdir,statfs,newfstatat,fstat,"
+    "openat,write,writev,fsync,sync_file_range,close,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,unlink,unlinkat,rmdir,statfs,newfstatat,fstat,"
     "lstat,stat,getdents64,read,access,faccessat2"
 )
 _LINE = re.compile(r"^(\w+)\(")

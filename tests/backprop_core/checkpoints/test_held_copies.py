@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ class Adapted:
             "table": {"rows": self.table, "step": self.step},
         }
 
-    def copy(self, *, keep: bool = True) -> Snapshot:
-        """One step, and a copy of it in the half that is older."""
+    def copy(self, *, keep: bool = True, behind: Callable[[], None] = lambda: None) -> Snapshot:
+        """One step, a copy of it in the half that is older, and what training does `behind` that boundary."""
         self.step += 1
         self.adapter += 1
         half = self.survivor.choose([0, 1])
@@ -66,6 +67,7 @@ class Adapted:
         self.survivor.wipe(half)
         buffers = self.survivor.halves[half]
         snapshot = capture(self.states(), BOTH).staged(buffers, step=self.step, keep=keep)
+        behind()
         self.survivor.seal(half, snapshot, replace(FACTS, step=self.step))
         self.survivor.settle()
         return snapshot
@@ -185,8 +187,23 @@ def test_a_change_without_any_sign_is_found_by_reading_on(adapted: Adapted) -> N
     for _ in range(4):
         assert "base.1" not in adapted.copy().kept.get("model", {})
         assert float(adapted.base["base.1"][index]) == 7.5
-    assert ("model", "base.1") in held.distrusted
+    assert held.doubts == {("model", "base.1"): None}
     adapted.commit()
+
+
+def test_a_change_behind_the_boundary_costs_no_trust(adapted: Adapted) -> None:
+    """A layer thaws before its copy has been read: no copy stands, another one is asked for, and later it is held again."""
+    for _ in range(5):
+        adapted.copy()
+    adapted.copy(behind=lambda: _in_place(adapted))
+    assert adapted.survivor.discarded
+    assert commit(adapted.remains, SYSTEM) is None
+    assert "base.1" not in adapted.copy().kept["model"]
+    adapted.commit()
+    for _ in range(2):
+        adapted.copy()
+    assert "base.1" in adapted.copy().kept["model"]
+    assert adapted.survivor.halves[1].held.doubts == {}
 
 
 def test_reading_on_comes_round(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
