@@ -7,7 +7,6 @@ what it holds, as for a plain loop: weights and optimizers become objects of the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,15 +101,6 @@ class ShardedState:
         }
         objects = {_optimizer_name(number): one for number, one in enumerate(optimizers)}
         return {**states, **{name: one.state_dict() for name, one in objects.items()}}, dict(objects)
-
-
-def copied(own: Mapping[str, Any]) -> Any:
-    """A copy of what a rank has of its own; torch does not copy a spread tensor that is no leaf, such as a gradient."""
-    held = own[_MODULE_REST]
-    spread = [
-        one for part in ("gradients", "buffers") for one in held.get(part, {}).values() if is_spread(one)
-    ]
-    return copy.deepcopy(own, {id(one): one.detach().clone() for one in spread})
 
 
 def is_sharded(states: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.shards import SHARDS, OtherParts, OwnShards, Shards
 from backprop_core.clock import Clock
 from backprop_core.prove.witness import Witness
+from backprop_core.script_state.trackables import copied
 from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.session import Position
@@ -22,7 +23,7 @@ from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
-from backprop_lightning.sharded_state import ShardedState, copied
+from backprop_lightning.sharded_state import ShardedState
 from backprop_lightning.weight_averaging import arrange_again
 from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch.optim import Optimizer
 
 from backprop_core.ports.framework import Tracked
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.script_state.trackables import NumpyGeneratorTracked, PythonRandomTracked
+from backprop_core.script_state.trackables import NumpyGeneratorTracked, PythonRandomTracked, copied
 
 
 def cuda_in_use() -> bool:
@@ -138,7 +137,7 @@ class OptimizerTracked:
         return None
 
     def restore(self, state: Any) -> None:
-        state = copy.deepcopy(state)  # torch keeps the tensors it is given and changes them in place
+        state = copied(state)  # torch keeps the tensors it is given and changes them in place
         before = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
         _share_again(self.optimizer, before)

@@ -27,7 +27,7 @@ from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_core.session.ranks_error import RankError
 from backprop_transformers.boundaries import TrainBoundaries
 from backprop_transformers.dataloader_state import TrainLoaderWatch
-from backprop_transformers.training_state import OURS, Stage, TrainState, is_ours, rest_of
+from backprop_transformers.training_state import OURS, Stage, TrainState, is_ours
 
 _STATE_FILE = "trainer_state.json"
 
@@ -111,12 +111,12 @@ class TrainPatches:
                 "schedule would mean something different.",
                 f"Resume with {before} (torchrun --nproc-per-node {before}), or take the weights alone: backprop export.",
             )
-        self._own, self._rest = own, rest_of(states)
+        self._own = own
         self.faults.restoring = f"Checkpoint {source}"
         trainer, replace = self._trainer, self.patches.replace
 
         def restore(*args: Any, **kwargs: Any) -> None:
-            self._train_state.restore(states, f"Checkpoint {source}")
+            self._rest = self._train_state.restore(states, f"Checkpoint {source}")
             if not trainer.args.auto_find_batch_size:  # which begins anew when memory runs out
                 states.clear()  # twice the model's memory otherwise, for as long as training lasts
 

@@ -92,7 +92,7 @@ def _begun(callback: BoxingCallback, trainer: Any, args: tuple[Any, ...], kwargs
     """
     if (args[0] if args else kwargs.get("trial")) is not None:
         return None  # one of many short trainings of a search, which are one experiment together
-    reason = _out_of_reach(trainer)
+    reason = out_of_reach(trainer)
     if reason is None:
         return _opened(callback, trainer)
     if trainer.is_world_process_zero():
@@ -104,14 +104,27 @@ def _opened(callback: BoxingCallback, trainer: Any) -> Any:
     return begun(lambda: callback.begin(trainer), name="transformers", attached=callback.is_attached)
 
 
-def _out_of_reach(trainer: Any) -> str | None:
-    """Why this training cannot have a box of its own."""
-    sharded = ("is_deepspeed_enabled", "is_fsdp_enabled", "is_distributed_loading_by_transformers")
-    if any(getattr(trainer, name, False) for name in sharded):
-        return "The Trainer's model is sharded"
-    kind = trainer.accelerator.distributed_type
-    if getattr(trainer.accelerator, "parallelism_config", None) is not None or not (
-        kind == DistributedType.NO or kind.value.startswith("MULTI_")
+def out_of_reach(trainer: Any) -> str | None:
+    """Why this training cannot have a box of its own. What FSDP2 alone shards can: each process saves what it holds."""
+    accelerator = trainer.accelerator
+    if getattr(trainer, "is_deepspeed_enabled", False):
+        return "DeepSpeed shards the Trainer's model"
+    if getattr(trainer, "is_fsdp_enabled", False):
+        if not getattr(accelerator, "is_fsdp2", False):
+            return "FSDP1 shards the Trainer's model (FSDP2: fsdp_config={'version': 2})"
+    elif getattr(trainer, "is_distributed_loading_by_transformers", False):
+        layout = trainer.model.config.distributed_config
+        if any(getattr(layout, f"{kind}_size", 1) != 1 for kind in ("tp", "pp", "ep")):
+            return "The Trainer's model is sharded by tensor, pipeline or expert parallelism"
+    elif not (
+        accelerator.distributed_type == DistributedType.NO
+        or accelerator.distributed_type.value.startswith("MULTI_")
     ):
-        return f"The Trainer's processes do not each hold the whole model ({kind.value})"
+        return (
+            f"The Trainer's processes do not each hold the whole model ({accelerator.distributed_type.value})"
+        )
+    if getattr(accelerator, "parallelism_config", None) is not None:
+        return (
+            f"The Trainer's processes do not each hold the whole model ({accelerator.distributed_type.value})"
+        )
     return None

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
-from backprop_core.checkpoints.shards import OtherParts, Shards
+from backprop_core.checkpoints.shards import SHARDS, OtherParts, Shards
+from backprop_core.loop.spread_arrays import SpreadArrays
 from backprop_core.ports.framework import Tracked
 from backprop_core.prove.witness import Witness
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
@@ -73,6 +74,7 @@ class TrainState:
         self.other_shards: Callable[[], OtherParts] | None = None
         self.framework = TorchFramework()
         self.translators: Sequence[Translator] = [self.framework.translator, NumpyTranslator()]
+        self._spread = SpreadArrays([self.framework])
         self.randomness = Randomness()
         self.epoch = -1
         self.batch = 0
@@ -90,19 +92,29 @@ class TrainState:
 
     def states(self) -> Mapping[str, object]:
         own = self.own_part()
-        states = {
-            **{name: tracked.capture() for name, tracked in self._tracked().items()},
-            _REST: {name: tracked.capture() for name, tracked in self._rests().items()},
-            **own,
-        }
-        return states if self.other_ranks is None else {**states, RANKS: self.other_ranks(own)}
+        states = {**self._of_all(), **own}
+        if self.other_ranks is not None:
+            states[RANKS] = self.other_ranks(own)
+        return self._spread.to_save(states, self._other_parts()) if self.is_spread() else states
 
     def is_spread(self) -> bool:
-        """Trainings whose processes do not each hold the whole model are not joined."""
-        return False
+        """Whether FSDP2 spreads model and optimizer over the processes."""
+        return self._spread.are_in((self.trainer.model, self._optimizer()))
 
     def shards(self) -> Shards:
-        return {}
+        return self._spread.divided(self._of_all())[1] if self.is_spread() else {}
+
+    def _of_all(self) -> dict[str, object]:
+        """The states that all processes have together, as they lie on this one."""
+        return {
+            **{name: tracked.capture() for name, tracked in self._tracked().items()},
+            _REST: {name: tracked.capture() for name, tracked in self._rests().items()},
+        }
+
+    def _other_parts(self) -> OtherParts | None:
+        if self.processes == 1:
+            return lambda: ()
+        return None if self.other_shards is None else self.other_shards()
 
     def own_part(self) -> dict[str, object]:
         """What only Trainer has. Each process has its own place in the data, random generators and running loss."""
@@ -239,13 +251,16 @@ class TrainState:
 
     # -- putting back ------------------------------------------------------------------------------------------
 
-    def restore(self, states: Mapping[str, object], source: str) -> None:
-        """Weights, optimizer, scheduler and scaler, or nothing.
+    def restore(self, states: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+        """Weights, optimizer, scheduler and scaler, or nothing. What `put_back` wants of model and optimizer is returned.
 
         Raises:
             StateMismatchError: one of them does not fit; nothing was restored.
         """
+        if SHARDS in states or self.is_spread():
+            states = self._spread.united(states, self._of_all(), {"optimizer": self._optimizer()})
         restore_all(self._tracked(), states, source)
+        return rest_of(states)
 
     def put_back(self, own: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
         """What Trainer keeps outside of them, when its own preparations and `on_train_begin` are over."""

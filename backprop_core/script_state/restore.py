@@ -6,7 +6,6 @@ of the script's classes never are.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -28,7 +27,7 @@ from backprop_core.script_state.making import (
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
-from backprop_core.script_state.trackables import track
+from backprop_core.script_state.trackables import copied, track
 from backprop_core.script_state.writing import fill, set_slot, unset_slot
 
 _NOT_HERE = "it is not here"
@@ -214,10 +213,10 @@ class Restoring:
         for entry in self._entries:
             if entry.kind is not Kind.STATE_DICT:
                 continue
-            target, before = entry.target, copy.deepcopy(entry.target.state_dict())
+            target, before = entry.target, copied(entry.target.state_dict())
             undo.append(lambda target=target, before=before: target.load_state_dict(before))  # type: ignore[misc]
             try:
-                target.load_state_dict(copy.deepcopy(entry.data["state"]))
+                target.load_state_dict(copied(entry.data["state"]))
             except Exception as error:
                 for step_back in reversed(undo):
                     step_back()

@@ -31,7 +31,7 @@ class StateDictTracked:
         return None
 
     def restore(self, state: object) -> None:
-        self.value.load_state_dict(copy.deepcopy(state))
+        self.value.load_state_dict(copied(state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,23 @@ def _track_numpy(value: object) -> Tracked | None:
     return NumpyRandomStateTracked(value) if isinstance(value, numpy.random.RandomState) else None
 
 
+def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
+    """A deep copy. torch does not copy a tensor that is spread over processes and begins inside its memory, or is no leaf of
+    a graph: such a one makes its copy itself.
+    """
+    memo = {} if memo is None else memo
+    if type(value) is dict:
+        return {key: copied(one, memo) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(copied(one, memo) for one in value)
+    try:
+        return copy.deepcopy(value, memo)
+    except RuntimeError:
+        if not (hasattr(value, "detach") and hasattr(value, "clone")):
+            raise
+        return value.detach().clone()
+
+
 def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], source: str) -> None:
     """Restore every object, or none.
 
@@ -266,7 +283,7 @@ def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], so
     for name, holder in tracked.items():
         if name not in states:
             continue
-        before = copy.deepcopy(holder.capture())
+        before = copied(holder.capture())
         undo.append(lambda holder=holder, before=before: holder.restore(before))  # type: ignore[misc]
         try:
             holder.restore(states[name])

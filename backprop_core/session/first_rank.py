@@ -225,6 +225,16 @@ class LeadingSession(Session):
             self._ranks.withdraw(reason or "its training has ended")
         super().close(outcome, reason)
 
+    def save_final_state(self) -> None:
+        """As a session alone; processes that end one by one give no parts of what is spread over them."""
+        if self.copies_are_saves and self._training_state.other_shards is None:
+            self.messages.say(
+                "The final state is not saved: it is spread over processes that end one after the other. The script's own "
+                "files hold what it has saved itself."
+            )
+        else:
+            super().save_final_state()
+
     def look(self) -> bool:
         """An evaluation is not left: not every rank may be in one."""
         return False

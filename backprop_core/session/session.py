@@ -461,6 +461,10 @@ class Session:
         elif isinstance(error, LostRankError) and not self.messages.silent:
             attach_rules.continues_without(error, governed=self.governed)
 
+    def save_final_state(self) -> None:
+        """The loop ran to its end."""
+        self.conduct.save_now(SaveReason.FINAL)
+
     def complete(self, steps: int) -> None:
         """The loop ran to its end; it took `steps` since the last boundary. Of several processes all come here."""
         self.pacer.steps += steps
@@ -508,7 +512,7 @@ class Session:
             return
         self.guard.stand_down()
         if outcome is Outcome.COMPLETED and not self._nothing_was_added():
-            self.conduct.save_now(SaveReason.FINAL)
+            self.save_final_state()
         try:
             self.hands.wait()
             self.saver.close(completed=outcome is Outcome.COMPLETED)
