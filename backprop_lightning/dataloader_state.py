@@ -4,6 +4,9 @@ Lightning makes an epoch's iterator, lets hooks run, and asks for the first batc
 first asked, and the workers' seed is drawn when the iterator is made. So two states of the random generators belong to a
 pass: from before the iterator, and from before its first batch. To come back, both are set in their turn, the batches
 already trained are skipped by index, and whoever asked for this sets the generators to where they were at the boundary.
+
+Where it does not know a loader's length, Lightning fetches one batch ahead. That one is kept with the place: making it again
+would find the script's variables as they were after it was made.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import generators_of
+from backprop_torch.held_batch import HeldBatch, batch_from_state
 from backprop_torch.loader_skip import iterator_behind
 
 
@@ -81,6 +85,10 @@ class Watched:
             state=self.loader.state_dict() if self._stateful else None,
         )
         return pass_position.lightning_to_state(position)
+
+    def rest(self) -> Any:
+        """What changes in the loader from pass to pass, as it is now."""
+        return self._generators.capture()
 
     def unkept(self) -> list[Unkept]:
         """What of it had changed when it was last told, and cannot be kept."""
@@ -173,6 +181,8 @@ class CombinedLoaderWatch:
         self.combined = combined
         self.watched = [Watched(loader, randomness, mends) for loader in combined.flattened]
         self._earlier: Any = None
+        self._ahead = HeldBatch()
+        self._held: Any = None
         self._to_resume: Any = None
         self._unsized = False
 
@@ -211,7 +221,13 @@ class CombinedLoaderWatch:
 
     def position(self, prefetched: int) -> Any:
         """Where training is in its loaders. `prefetched` batches were fetched and not trained: 0 or 1."""
-        return self._earlier if prefetched and self._earlier is not None else self._position()
+        if not prefetched or self._earlier is None:
+            return self._position()
+        loaders = [
+            one if one is None else {**one, "rest": watched.rest()}
+            for watched, one in zip(self.watched, self._earlier["loaders"], strict=True)
+        ]
+        return {**self._earlier, "loaders": loaders, "held": self._ahead.to_state()}
 
     def _position(self) -> Any:
         iterator = self.combined._iterator
@@ -235,7 +251,9 @@ class CombinedLoaderWatch:
             combined._iterator._idx = saved["index"]
             if saved["consumed"]:
                 combined._iterator._consumed = list(saved["consumed"])
+        self._held = None if saved is None else batch_from_state(saved.get("held"))
         self._earlier = None
+        self._ahead.drop()
         try:
             len(combined)
             self._unsized = False
@@ -246,6 +264,16 @@ class CombinedLoaderWatch:
         """Lightning fetches one batch ahead where it does not know the length: remember the place before that."""
         if self._unsized:
             self._earlier = self._position()
+            self._ahead.drop()
+
+    def fetched(self, item: Any) -> Any:
+        """What it has fetched: a batch, and its numbers. One that was kept takes the place of the same, made once more."""
+        held, self._held = self._held, None
+        if held is not None:
+            item = (held, *item[1:])
+        if self._unsized and not any(getattr(one.loader, "num_workers", 0) for one in self.watched):
+            self._ahead.hold(item[0])  # what workers change stays with them
+        return item
 
 
 def _watching(kind: type) -> type:
@@ -255,8 +283,9 @@ def _watching(kind: type) -> type:
         return self
 
     def fetch(self: Any) -> Any:
-        self._backprop_watch.before_fetch()
-        return kind.__next__(self)  # type: ignore[attr-defined]
+        watch = self._backprop_watch
+        watch.before_fetch()
+        return watch.fetched(kind.__next__(self))  # type: ignore[attr-defined]
 
     parts = {"__iter__": begin, "__next__": fetch, "_backprop_original": kind, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), parts)

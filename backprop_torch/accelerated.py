@@ -6,12 +6,13 @@ which seeds samplers that are seeded by pass.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from itertools import islice
-from types import FrameType
+from itertools import chain, islice
 from typing import Any
+from weakref import ref
 
 from torch.utils.data import IterableDataset
 
@@ -20,8 +21,9 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import PassPosition
 from backprop_torch.dataloader_state import generators_of, pass_start, restore_start
+from backprop_torch.held_batch import HeldBatch, batch_from_state
 from backprop_torch.loader_facts import loader_batch_size, loader_length
-from backprop_torch.loader_skip import skipping
+from backprop_torch.loader_skip import iterator_behind, skipping
 
 _MODULE = "accelerate.data_loader"
 _CAVEAT = (
@@ -35,13 +37,19 @@ def is_accelerated(loader: object) -> bool:
     return type(loader).__module__ == _MODULE and hasattr(loader, "base_dataloader")
 
 
-def fetched_ahead(reader: FrameType) -> int:
-    """How many batches the code that reads from an ordinary loader keeps back."""
-    return int(reader.f_globals.get("__name__") == _MODULE)
+def fetched_ahead() -> int:
+    """How many batches the code keeps back that asks an ordinary loader for an iterator now."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("backprop_"):
+        frame = frame.f_back
+    return int(frame.f_globals.get("__name__") == _MODULE)
 
 
 class AcceleratedReading:
     """One pass over an accelerated loader.
+
+    The batch that is fetched ahead is kept: making it may change anything in the script. One that cannot be stored is made
+    again, under the state of the loader's own parts from before it was made.
 
     Args:
         replay: batches that are already trained are loaded again and thrown away, rather than skipped by index.
@@ -57,8 +65,10 @@ class AcceleratedReading:
         self._by_index = not (replay or stateful or isinstance(loader.dataset, IterableDataset))
         self._start: PassPosition | None = None
         self._newest: Any = None
+        self._batches: Callable[[], Any] = lambda: None
+        self._kept: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
-        self.caveat = _CAVEAT if self._by_index else ""
+        self.caveat = _CAVEAT if self._by_index and loader.base_dataloader.num_workers else ""
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
@@ -70,7 +80,56 @@ class AcceleratedReading:
             restore_start(loader.base_dataloader, self._randomness, self._generators, before)
         self.note_start()
         if before is None:
-            return self._noting(iter(loader))
+            return self._noting(self._begun())
+        held = batch_from_state(before.held) if skip else None
+        self._newest = before.newest
+        if held is not None and self._by_index:
+            self._kept = before.held
+            if resume_randomness is not None:
+                resume_randomness()
+            return self._noting(self._behind_held(before, held, skip))
+        if held is not None:
+            with _begun_by(loader.base_dataloader, lambda batches: _with(batches, skip, held)):
+                iterator = self._begun()
+                next(islice(iterator, skip - 1, skip), None)
+            if resume_randomness is not None:
+                resume_randomness()
+            return self._noting(iterator)
+        self.caveat = _CAVEAT if self._by_index else ""
+        return self._noting(self._made_again(before, skip, resume_randomness))
+
+    def _begun(self) -> Iterator[Any]:
+        iterator: Iterator[Any] = iter(self._loader)
+        self.watch(iterator)
+        return iterator
+
+    def watch(self, iterator: Any) -> None:
+        """`iterator` is what goes over the loader."""
+        self._batches = ref(iterator)
+
+    def _behind_held(self, before: PassPosition, held: Any, skip: int) -> Iterator[Any]:
+        """The batch that was made ahead comes first. What is made when it is asked for is made behind the boundary, so the
+        place is not looked for before.
+        """
+        inner = self._loader.base_dataloader
+        now, own = self._randomness.randomness(), self._generators.capture()
+
+        def there(batches: Iterator[Any]) -> Iterator[Any]:
+            self._randomness.set_randomness(now)
+            self._generators.restore(own)
+            return chain([held], batches)
+
+        restore_start(inner, self._randomness, self._generators, before)
+        with _begun_by(inner, there, skip + 1):
+            iterator = self._begun()
+            batches = begun(iterator)
+        self._kept = None
+        yield from batches
+
+    def _made_again(
+        self, before: PassPosition, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
+        loader = self._loader
         again = self._generators.lacks_more(before.newest)
         by_index = (
             self._by_index and skip > 1 and not again
@@ -81,10 +140,9 @@ class AcceleratedReading:
             self._generators.restore_before_batch(newest)
 
         with skipping(loader.base_dataloader, skip, before_newest) if by_index else nullcontext():
-            iterator = iter(loader)
+            iterator = self._begun()
             if not by_index and skip:
                 next(islice(iterator, skip - 1, skip), None)
-            self._newest = before.newest
             asked = skip or resume_randomness is not None
             iterator = begun(iterator) if by_index or (asked and not skip) else iterator
         own = self._generators.capture()  # of a batch more than at the boundary, which is loaded already
@@ -92,7 +150,7 @@ class AcceleratedReading:
             resume_randomness()
         if by_index and self._newest is not None:
             self._generators.restore(own)
-        return self._noting(iterator)
+        return iterator
 
     def _noting(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The same batches; what the loader's own generators were before the newest one was loaded is noted each time."""
@@ -111,4 +169,43 @@ class AcceleratedReading:
     def position(self, *, midway: bool) -> Any:
         if self._start is None:
             return None
-        return pass_position.accelerated_to_state(replace(self._start, newest=self._newest))
+        held = None if midway else self._ahead()
+        return pass_position.accelerated_to_state(replace(self._start, newest=self._newest, held=held))
+
+    def _ahead(self) -> Any:
+        """The batch that is made and not given, in the form of a checkpoint; None where there is none."""
+        if self._kept is not None:  # nothing has been asked for since the boundary that it is from
+            return self._kept
+        loader, frame = self._loader, getattr(self._batches(), "gi_frame", None)
+        if frame is None or loader.end_of_dataloader or loader.base_dataloader.num_workers:
+            return None
+        held = HeldBatch()
+        names = frame.f_locals
+        if "next_batch" in names:
+            held.hold(names["next_batch"])
+        if type(names) is dict:  # up to Python 3.12 the frame keeps this copy, and what is in it
+            names.clear()
+        return held.to_state()
+
+
+@contextmanager
+def _begun_by(loader: Any, made: Callable[[Iterator[Any]], Iterator[Any]], skip: int = 0) -> Iterator[None]:
+    """Inside, accelerate gets what `made` makes of an iterator of the ordinary loader that stands behind `skip` batches."""
+
+    def begin() -> Iterator[Any]:
+        vars(loader).pop("__iter__", None)
+        return made(iterator_behind(loader, skip))
+
+    vars(loader)["__iter__"] = begin
+    try:
+        yield
+    finally:
+        vars(loader).pop("__iter__", None)
+
+
+def _with(batches: Iterator[Any], number: int, held: Any) -> Iterator[Any]:
+    """The same batches, but for the one of this number."""
+    yield from islice(batches, number)
+    if next(batches, None) is not None:
+        yield held
+    yield from batches

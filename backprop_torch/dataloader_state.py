@@ -21,6 +21,7 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_torch.delegating_loader import set_by_pass
+from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import loader_batch_size, loader_length
 from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
@@ -194,6 +195,7 @@ class StockLoaderReading:
         make: makes an iterator where the loader's own `__iter__` does not; None: it does.
         cycle: batches after which the sampler of an endless pass begins anew, drawing from the generators; 0: it is not one.
         behind: batches before the present cycle, which `position` does not go back to.
+        made: the batches that are fetched ahead of the loop, where something stands between it and the loader.
     """
 
     def __init__(
@@ -201,6 +203,7 @@ class StockLoaderReading:
     ) -> None:
         self.make: Callable[[], Any] | None = None
         self.cycle = self.behind = 0
+        self.made: MadeAhead | None = None
         self._loader = loader
         self._randomness = randomness
         self._generators = generators_of(loader)
@@ -251,6 +254,10 @@ class StockLoaderReading:
         elif self.cycle and number % self.cycle == 0:
             self._start = pass_start(self._loader, self._randomness, self._generators)
             self._asked, self.behind = self._start.begun.everybodys, number
+
+    def made_ahead(self) -> Any:
+        """The batches that are fetched and not given, in a checkpoint's form; None where there are none."""
+        return None if self.made is None else self.made.to_state()
 
     def _as_when_asked(self) -> None:
         if self._asked is not None:

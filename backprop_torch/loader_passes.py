@@ -12,12 +12,14 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from backprop_core.loop.asked_iterators import asked_iterators, note_pass, planned
+from backprop_core.loop.asked_iterators import Asked, asked_iterators, note_pass, planned
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
+from backprop_torch.accelerated import AcceleratedReading
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
 from backprop_torch.dataloader_state import generators_of, restore_start
+from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import cycle_of
 
 _PREPARED = "accelerate.data_loader"
@@ -87,9 +89,14 @@ class TorchLoaderPasses:
             if reading is not None:
                 if isinstance(reading, StockReading):
                     reading.make = partial(original, loader)
+                elif isinstance(reading, AcceleratedReading):
+                    reading.watch(iterator)
                 passes._begun[iterator] = (loader, reading)
                 passes.remember(iterator, loader, reading)
                 note_pass(asking, reading)
+                if asking and isinstance(reading, StockReading) and not loader.num_workers:
+                    reading.made = MadeAhead(partial(_asks_of, asking[-1]))
+                    reading.made.restore(None if plan is None or plan[1] else plan[0].get("made"))
             return iterator
 
         begin_pass.__wrapped__ = original  # type: ignore[attr-defined]
@@ -117,7 +124,10 @@ class TorchLoaderPasses:
         def next_batch(iterator: Any) -> Any:
             begun = self._begun.get(iterator)
             if begun is not None and isinstance(begun[1], StockReading) and os.getpid() == self._owner:
-                begun[1].note_batch(iterator._num_yielded)
+                reading = begun[1]
+                reading.note_batch(iterator._num_yielded)
+                if reading.made is not None:
+                    return reading.made.fetched(original(iterator))
             return original(iterator)
 
         return next_batch
@@ -165,6 +175,10 @@ class TorchLoaderPasses:
 def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
     """The next pass of `loader` begins as the one whose position this is."""
     restore_start(loader, randomness, generators_of(loader), pass_position.start_from_state(position))
+
+
+def _asks_of(record: Asked) -> int:
+    return record.asks
 
 
 def _prepared_loaders() -> list[type]:

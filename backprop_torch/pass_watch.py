@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +16,7 @@ from backprop_core.ports.unmodified_loop import LoopListener
 from backprop_core.session.proof import recorder_of
 from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import generators_of, pass_start, restore_start
+from backprop_torch.held_batch import batch_from_state
 from backprop_torch.known_iterators import KnownIterators
 from backprop_torch.loader_facts import loader_of
 from backprop_torch.loader_skip import iterator_behind
@@ -49,6 +48,7 @@ class PassWatch:
         self._known, self._passes, self._born = known, known.passes, known.born
         self._note, self._torchs_own = known.note, known.torchs_own
         self._instead: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._at: Pass | None = None
         self._inside = False
         self._recorder = recorder_of()
@@ -120,14 +120,19 @@ class PassWatch:
             return original(iterator)
         if current is not None and current.ahead:
             current.newest = generators_of(current.loader()).before_batch()
+        torchs = self._instead.get(iterator, iterator)
         try:
-            data = original(self._instead.get(iterator, iterator))
+            data = self._held.pop(torchs) if torchs in self._held else original(torchs)
         except StopIteration:
             if current is not None:
                 current.over = True
+                current.made.drop()
             raise
         if current is not None:
             current.yielded += 1
+            loader = current.loader() if current.ahead else None
+            if loader is not None and not loader.num_workers:  # what workers change stays with them
+                current.made.hold(data)
         if self._recorder is not None and self._recorder.opened and torch.is_grad_enabled():
             self._recorder.batch(data)  # before a session is open another adapter may be about to train
         return data
@@ -237,7 +242,7 @@ class PassWatch:
             made = self._begin_pass(loader, original, found, number)
             current = self._passes.get(self._torchs_own(made))
             if current is not None:
-                current.ahead = fetched_ahead(_reader())
+                current.ahead = fetched_ahead()
         except BackpropError:
             raise
         except Exception as error:
@@ -285,9 +290,10 @@ class PassWatch:
             there = found.position
             restore_start(loader, self._randomness, generators, there)
             before, asked = pass_start(loader, self._randomness, generators), there.first
+            held = batch_from_state(there.held)
             iterator = iterator_behind(
                 loader,
-                skip,
+                skip + (held is not None),
                 made=lambda: self._let_reign(loader, asked),
                 make=lambda: make(loader),
                 inner=self._torchs_own,
@@ -295,7 +301,12 @@ class PassWatch:
             self._randomness.set_randomness(now)
             _put_rest(generators, found)
             self._goes_on(found)
-            generators.restore_before_batch(there.newest)  # a batch that was fetched ahead is loaded again
+            if held is None:
+                generators.restore_before_batch(
+                    there.newest
+                )  # a batch that was fetched ahead is loaded again
+            elif (inner := self._torchs_own(iterator)) is not None:
+                self._held[inner] = held
         torchs = self._torchs_own(iterator)
         self._born.clear()
         if torchs is None:  # an iterator of the script's own, in which there is none of torch's
@@ -335,11 +346,3 @@ def _put_rest(loader: LoaderState, found: Resumption) -> None:
     rest = found.rest
     if rest is not None and loader.mismatch(rest) is None:
         loader.restore(rest)
-
-
-def _reader() -> FrameType:
-    """The frame that asked a loader for an iterator."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("backprop_"):
-        frame = frame.f_back
-    return frame

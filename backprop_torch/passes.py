@@ -19,6 +19,7 @@ from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_core.quick_dataclass import dataclass
 from backprop_torch.dataloader_state import generators_of
+from backprop_torch.held_batch import HeldBatch
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +38,7 @@ class Pass:
         iterator: what the script reads, as long as it holds it.
         yielded: batches that were fetched from it.
         newest: what the loader's own generators were before its newest batch was loaded, where one is fetched ahead.
+        made: its newest batch, where one is fetched ahead.
         ahead: batches that are fetched before the script gets the one before them, see `accelerated.py`.
         over: it is exhausted.
         elsewhere: a thread other than the one that trains reads it, so nobody knows how much of it was used.
@@ -55,6 +57,7 @@ class Pass:
     yielded: int = 0
     ahead: int = 0
     newest: Any = None
+    made: HeldBatch = field(default_factory=HeldBatch)
     over: bool = False
     asked: Draws | None = None
     elsewhere: bool = False
@@ -65,6 +68,7 @@ class Pass:
     def dropped(self, _: object = None) -> None:
         """The script has let go of its iterator: hold on to nothing."""
         self.before = self.asked = self.make = None
+        self.made.drop()
         self.loader = lambda: None
 
     @property
@@ -209,7 +213,8 @@ class Passes:
 
 def _position_of(one: Pass) -> PassPosition:
     begun = one.before or PassPosition(Draws(None))
-    return replace(begun, first=one.asked, given=one.given, newest=one.newest, rest=_rest_of(one))
+    held = one.made.to_state() if one.ahead == 1 and one.yielded else None
+    return replace(begun, first=one.asked, given=one.given, newest=one.newest, held=held, rest=_rest_of(one))
 
 
 def _rest_of(one: Pass | None) -> Any:

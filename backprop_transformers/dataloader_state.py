@@ -1,9 +1,11 @@
 """The training loader, watched so that its place can be found again in another process, batch for batch.
 
 accelerate's loader fetches one batch ahead of the one it gives: at a boundary a batch may have been made that nobody has
-trained. So two states of the random generators belong to a pass: from before it began, and from before its newest batch
-was made. To come back, the first is set, the trained batches are skipped by index, the second is set, the batches that were
-made ahead are made again, and then the generators are set to where they were at the boundary.
+trained. It is kept with the place, since making it may change what lies anywhere in the script. To come back, the random
+generators are set to where they were when the pass began, the batches are skipped by index, and then the generators are set
+to where they were at the boundary.
+
+A batch of a kind that cannot be stored is made again, under the state of the generators from before it was made.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import LoaderRest, generators_of, pass_start, restore_start
+from backprop_torch.held_batch import HeldBatch, batch_from_state
 from backprop_torch.loader_skip import iterator_behind
 
 
@@ -49,7 +52,8 @@ class TrainLoaderWatch:
         self._newest: Draws | None = None
         self._rest: Any = None
         self._fetched = 0
-        self._resume: tuple[Mapping[str, Any], int, Mapping[str, Any]] | None = None
+        self._made = HeldBatch()
+        self._resume: tuple[Mapping[str, Any], int, Callable[[], None]] | None = None
         self._at_rest = False
         self.dispatches = isinstance(loader, DataLoaderDispatcher) and loader.state.num_processes > 1
         self.watching = not self.dispatches and self._install()
@@ -90,7 +94,10 @@ class TrainLoaderWatch:
             return None
         ahead = max(0, self._fetched - trained)
         newest = self._newest if ahead else None
-        return pass_position.transformers_to_state(replace(self._start, prefetched=ahead, newest=newest))
+        held = self._made.to_state() if ahead == 1 else None
+        return pass_position.transformers_to_state(
+            replace(self._start, prefetched=ahead, newest=newest, held=held)
+        )
 
     def start_of_pass(self) -> Any:
         """The random generators from before the running pass; None if none runs."""
@@ -124,9 +131,13 @@ class TrainLoaderWatch:
         begun = pass_position.transformers_from_state(saved).begun
         return self._generators.mismatch(begun.own) is None
 
-    def resume(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> None:
-        """The next pass is to go on behind `trained` batches; the global generators are set to `then` after that."""
-        self._resume = (saved, trained, then)
+    def resume(self, saved: Mapping[str, Any], trained: int, when_there: Callable[[], None]) -> None:
+        """The next pass is to go on behind `trained` batches.
+
+        Args:
+            when_there: sets the global generators and the script's state, which finding the place has changed.
+        """
+        self._resume = (saved, trained, when_there)
 
     # -- passes ------------------------------------------------------------------------------------------------
 
@@ -138,6 +149,7 @@ class TrainLoaderWatch:
         if resumed is None:
             self._start = pass_start(self._inner, self._randomness, self._generators)
             self._fetched = 0
+            self._made.drop()
             return _Fetching(make_iterator(), self)
         self._at_rest = True
         try:
@@ -145,21 +157,30 @@ class TrainLoaderWatch:
         finally:
             self._at_rest = False
 
-    def _resumed(self, saved: Mapping[str, Any], trained: int, then: Mapping[str, Any]) -> Iterator[Any]:
+    def _resumed(
+        self, saved: Mapping[str, Any], trained: int, when_there: Callable[[], None]
+    ) -> Iterator[Any]:
         position = pass_position.transformers_from_state(saved)
         self._start, self._newest = position, position.newest
         restore_start(self._inner, self._randomness, self._generators, position)
+        held = batch_from_state(position.held)
+        if held is None:
+            iterator, ahead = self._made_again(position, trained)
+        else:
+            iterator, ahead = self._behind(trained + 1, replay=False), [held]
+        when_there()
+        if self._rest is not None:  # as it was at the boundary, behind the batches that were made ahead
+            self._generators.restore(self._rest)
+        self._fetched = trained
+        return _Fetching(iterator, self, ahead)
+
+    def _made_again(self, position: PassPosition, trained: int) -> tuple[Iterator[Any], Sequence[Any]]:
         own = None if self._newest is None else self._newest.own
         iterator = self._behind(trained, replay=self._generators.lacks_more(own))
         if self._newest is not None:
             self._randomness.set_randomness(self._newest.everybodys)
             self._generators.restore_before_batch(own)
-        ahead = list(islice(iterator, position.prefetched))
-        self._randomness.set_randomness(then)
-        if self._rest is not None:  # as it was at the boundary, behind the batches that were made ahead
-            self._generators.restore(self._rest)
-        self._fetched = trained
-        return _Fetching(iterator, self, ahead)
+        return iterator, list(islice(iterator, position.prefetched))
 
     def _behind(self, skip: int, *, replay: bool) -> Iterator[Any]:
         if self._stock:
@@ -173,9 +194,15 @@ class TrainLoaderWatch:
         if self._notes_draws:
             self._newest = Draws(self._randomness.randomness(), self._generators.before_batch())
 
-    def fetched(self) -> None:
+    def fetched(self, batch: Any) -> None:
         """It is there."""
         self._fetched += 1
+        if self._notes_draws and self._inner is not self.loader:  # what workers change stays with them
+            self._made.hold(batch)
+
+    def is_over(self) -> None:
+        """There is no other."""
+        self._made.drop()
 
 
 class _Fetching:
@@ -198,8 +225,12 @@ class _Fetching:
             batch = self._ahead.popleft()
         else:
             self._watch.fetches()
-            batch = next(self._iterator)
-        self._watch.fetched()
+            try:
+                batch = next(self._iterator)
+            except StopIteration:
+                self._watch.is_over()
+                raise
+        self._watch.fetched(batch)
         return batch
 
 

@@ -226,6 +226,8 @@ class TrainPatches:
             return self._skip_first_batches(loader, batches)
         trainer, place = self._trainer, own["place"]
         train_state.batch, train_state.stage = place["batch"], Stage(place["stage"])
+        if place["batch"]:  # `on_epoch_begin` has been told of this epoch again
+            train_state.put_back_script(own)
         train_state.randomness.set_randomness(own["random"])
         if train_state.stage is not Stage.STEP:
             vars(trainer.control).update(own["control"])
@@ -241,7 +243,7 @@ class TrainPatches:
         if not train_state.loader.fits(own["loader"]):
             self._replays = True
             return self._skip_first_batches(loader, batches)
-        train_state.loader.resume(own["loader"], place["batch"], train_state.randomness.randomness())
+        train_state.loader.resume(own["loader"], place["batch"], train_state.kept_meanwhile())
         return loader
 
     def _first_batches_fetched(self, *args: Any) -> None:
@@ -249,9 +251,6 @@ class TrainPatches:
         if self._replays and self._own is not None:
             self._replays = False
             self._train_state.randomness.set_randomness(self._own["random"])
-        if (
-            self._own is not None and self._own["place"]["batch"]
-        ):  # `on_epoch_begin` has been told of this epoch again
             self._train_state.put_back_script(self._own)
         self._session.arrived()
 

@@ -286,6 +286,16 @@ class TrainState:
         for one in self.script.restore(own.get("script")):
             self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
 
+    def kept_meanwhile(self) -> Callable[[], None]:
+        """What sets the random generators and the script's state to how they are now."""
+        random, script = self.randomness.randomness(), self.script.capture()
+
+        def put_back() -> None:
+            self.script.restore(script)
+            self.randomness.set_randomness(random)
+
+        return put_back
+
 
 def is_ours(states: Mapping[str, Any]) -> bool:
     """Whether a loaded checkpoint was made by this adapter."""

@@ -119,6 +119,11 @@ class AskedState:
             "asks": record.asks,
             "begun": record.begun,
             "passes": positions,
+            "made": [
+                [number, one.made_ahead()]
+                for number, one in record.passes.items()
+                if hasattr(one, "made_ahead")
+            ],
             "given": given,
             "holds": self._digest_of(value),
         }
@@ -195,7 +200,12 @@ class AskedState:
     def arm(self, value: Any, saved: Mapping[str, Any]) -> None:
         """The passes that begin in `value` from now on begin as they did."""
         record = self._asked.of(value)
-        record.plan = {number: (one, 0) for number, one in saved["passes"] if number >= record.begun}
+        made = dict(saved.get("made", ()))  # not in the oldest checkpoints
+        record.plan = {
+            number: ({**one, "made": made.get(number)}, 0)
+            for number, one in saved["passes"]
+            if number >= record.begun
+        }
 
     def _goes_straight(self, value: Any, record: Asked, saved: Mapping[str, Any]) -> bool:
         return bool(saved["given"] and saved["passes"] and not record.asks and passes_batches_through(value))

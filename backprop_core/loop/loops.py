@@ -14,7 +14,7 @@ from backprop_core.deadline.forecast import Phase
 from backprop_core.errors import StateMismatchError, UsageError
 from backprop_core.loop.loop_position import Cursor, CursorMismatch, Entry, Frame, SavedFrame
 from backprop_core.loop.loop_state import LoopState
-from backprop_core.loop.replay import open_reading
+from backprop_core.loop.readings import open_reading
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.resume_pass import ResumedPasses
 from backprop_core.ports.loaders import LoaderReading
@@ -214,8 +214,6 @@ class Loops:
         frame.batch_size, frame.length = reading.batch_size, reading.length
         self._count(frame)
         self._plan(batches=reading.length)
-        if frame.index and reading.caveat:
-            self.session.messages.say_once(reading.caveat)
 
     def _boundary_behind(self, frame: Frame, pending: int) -> None:
         """The boundary behind the last iteration of a loop, before the code behind it; see decisions/0004."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.loop.loop_position import Frame, PlaceMismatch, SavedFrame, place_in_batches
-from backprop_core.loop.replay import looked_into
+from backprop_core.loop.replay import looked_into, variables_and_randomness
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.ports.loaders import LoaderReading
 
@@ -46,6 +46,8 @@ class ResumedPasses:
             return reading.begin(None, 0, lambda: None), False
         behind = self._randomness_behind(loader, saved)
         iterator = reading.begin(saved.opening, frame.index, behind)
+        if frame.index and reading.caveat:
+            self._session.messages.say_once(reading.caveat)
         if saved.again or saved.waiting or not frame.index:
             return iterator, saved.again
         iterator, is_over = looked_into(iterator)
@@ -58,19 +60,23 @@ class ResumedPasses:
         """Sets every generator to where it was when the checkpoint was made, once the pass stands where it stood.
 
         A loader that waited above the boundary's own loop begins again in the middle of an iteration that already goes on:
-        the global generators stay as they are then.
+        the global generators and the script's variables stay as they are then.
         """
         session, loop_state = self._session, self._loop_state
         if saved is None or session.restored is None:
             return lambda: None
         states = session.restored.states
-        now = loop_state.randomness() if saved.waiting else None
+        now = variables_and_randomness(loop_state) if saved.waiting else None
 
         def resume() -> None:
+            if now is None:
+                loop_state.restore_script(states)  # the batches that were made again have changed it
+            else:
+                loop_state.script.restore(now[0])
             loop_state.restore_loader(loader, states)
             if now is None:
                 loop_state.restore_randomness(states)
             else:
-                loop_state.set_randomness(now)
+                loop_state.set_randomness(now[1])
 
         return resume

@@ -13,6 +13,8 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.ports.framework import Framework, stored_by
+from backprop_core.script_state.arrays import copied
+from backprop_core.script_state.baseline import FORMAT
 from backprop_core.script_state.functions import is_script_file
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
 from backprop_core.script_state.state import Missing, ScriptState, Unkept
@@ -44,6 +46,7 @@ class ScriptWatch:
         self._objects = objects
         self._stored: Sequence[Callable[[object], bool]] = ()
         self.settled = False
+        self._beginning: Any = None
         self.state = ScriptState(
             lambda: script_namespaces(sys._getframe(1)),
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
@@ -75,7 +78,16 @@ class ScriptWatch:
         """
         self.look()
         self.settled = True
+        if self._beginning is None:
+            self.state.expect(saved)
+            self._beginning = copied(self.state.changed())
         return self.state.restore(saved).missing
+
+    def restore_earlier(self, saved: Mapping[str, Any]) -> None:
+        """Put back what `capture` gave earlier in the run than what was put back last: what differs since is as it was."""
+        if self._beginning is not None:
+            self.state.restore(self._beginning)
+        self.state.restore(saved)
 
     @property
     def unkept(self) -> list[Unkept]:
@@ -193,6 +205,7 @@ class CountedScriptWatch(ScriptWatch):
     def __init__(self, state: ScriptState) -> None:
         self.state = state
         self.settled = True
+        self._beginning = {"format": FORMAT, "nodes": [], "paths": {}}  # nothing is asked for it
 
     def look(self) -> None:
         """The baseline is taken when the first loop that trains begins."""

@@ -7,6 +7,7 @@ items once more, and they are thrown away.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -70,11 +71,18 @@ def items_behind(source: Any, skip: int, readings: Readings) -> Iterable[Any]:
     nested = _nested_behind(source, skip, readings)
     if nested is not None:
         return nested
-    asked = readings.ask(source, skip)
+    asked = readings.ask(generator_of(source), skip)
     if asked is not None:
         return asked
     same: Iterable[Any] = source
     return _plain_behind(source, skip) if skip else same
+
+
+def generator_of(source: Any) -> Any:
+    """The generator that a `for` goes over, of which nothing has run yet, where `__iter__` is written as one."""
+    if is_progress_bar(source) or not inspect.isgeneratorfunction(getattr(type(source), "__iter__", None)):
+        return source
+    return iter(source)
 
 
 def _nested_behind(source: Any, skip: int, readings: Readings) -> Iterable[Any] | None:

@@ -40,6 +40,7 @@ class PassPosition:
         given: batches that the training has got; None where whoever reads the pass counts them itself.
         prefetched: batches beyond those that were made, and are made again.
         newest: before the newest of them was made; None where nothing was noted.
+        held: the one that was made ahead, in a form of the framework's; None where it cannot be stored and is made again.
         workers_kept: the pass found the workers of an earlier one running.
         sampler_epoch: what the sampler was told with `set_epoch`, or None.
         sampler_seed: what a sampler drew long before, to seed itself in each pass, or None.
@@ -54,6 +55,7 @@ class PassPosition:
     given: int | None = None
     prefetched: int = 0
     newest: Any = None
+    held: Any = None
     workers_kept: bool = False
     sampler_epoch: int | None = None
     sampler_seed: int | None = None
@@ -106,7 +108,8 @@ def stateful_to_state(position: PassPosition) -> dict[str, Any]:
 
 def accelerated_to_state(position: PassPosition) -> dict[str, Any]:
     """A pass over a loader that accelerate has prepared: it counts its passes, and fetches ahead."""
-    return {**start_to_state(position), "iteration": position.number, "newest": position.newest}
+    state = {**start_to_state(position), "iteration": position.number, "newest": position.newest}
+    return {**state, "held": position.held}
 
 
 def read_from_state(saved: Mapping[str, Any]) -> PassPosition:
@@ -121,8 +124,9 @@ def stateful_from_state(saved: Mapping[str, Any]) -> PassPosition:
 
 
 def accelerated_from_state(saved: Mapping[str, Any]) -> PassPosition:
-    """The same. `newest` is not in the oldest checkpoints."""
-    return replace(start_from_state(saved), number=int(saved["iteration"]), newest=saved.get("newest"))
+    """The same. `newest` and `held` are not in the oldest checkpoints."""
+    begun = start_from_state(saved)
+    return replace(begun, number=int(saved["iteration"]), newest=saved.get("newest"), held=saved.get("held"))
 
 
 # -- loops that are watched from outside ----------------------------------------------------------------------------
@@ -136,6 +140,7 @@ def watched_to_state(position: PassPosition) -> dict[str, Any]:
         "asked": None if position.first is None else draws_to_state(position.first),
         "rest": position.rest,
         "newest": position.newest,
+        "held": position.held,
     }
 
 
@@ -147,6 +152,7 @@ def watched_from_state(saved: Mapping[str, Any]) -> PassPosition:
         first=None if asked is None else draws_from_state(asked),
         given=int(saved["yielded"]),
         newest=saved.get("newest"),
+        held=saved.get("held"),
         rest=saved.get("rest"),
     )
 
@@ -190,16 +196,18 @@ def transformers_to_state(position: PassPosition) -> dict[str, Any]:
         "ahead": position.prefetched,
         "before": None if newest is None else newest.everybodys,
         "own_before": None if newest is None else newest.own,
+        "held": position.held,
     }
 
 
 def transformers_from_state(saved: Mapping[str, Any]) -> PassPosition:
-    """The same. `own_before` is not in the oldest checkpoints."""
+    """The same. `own_before` and `held` are not in the oldest checkpoints."""
     before = saved["before"]
     return replace(
         start_from_state(saved["start"]),
         prefetched=int(saved["ahead"]),
         newest=None if before is None else Draws(before, saved.get("own_before")),
+        held=saved.get("held"),
     )
 
 

@@ -80,12 +80,13 @@ class Baseline:
     def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
         """The name of the same object then.
 
-        Where that one is gone and another lies at its address, the new process has the old one to put in its place.
+        Where that one is gone, whatever lies at its address now is another object, and has the name of its own place. What
+        cannot be referred to weakly, such as a list, is taken for the same.
         """
         known = self._by_ident.get(id(value))
         if known is None or known.text.partition(" ")[0] != plan.text:
             return None
-        if plan.kind in (Kind.OPAQUE, Kind.ARRAY) and known.alive is not None and known.alive() is not value:
+        if known.alive is not None and known.alive() is not value:
             return None
         return known.name, known.path
 
