@@ -42,6 +42,10 @@ class KerasTrainedObjects:
         """Keras keeps no graph from one step to the next."""
         return False
 
+    def computes_again(self, owner: object, attribute: str) -> bool:
+        """Nothing of Keras' does."""
+        return False
+
 
 def _variables(frame: FrameType | None) -> Iterator[tuple[str, object]]:
     frames = []

@@ -105,6 +105,15 @@ class TorchTrainedObjects:
         """Whether a backward pass may still go through the graph that `value` ends."""
         return awaits_backward(value)
 
+    def computes_again(self, owner: object, attribute: str) -> bool:
+        """Whether a hook before `forward` makes it: a pruned or a normed weight."""
+        if not issubclass(type(owner), nn.Module):
+            return False
+        hooks = owner._forward_pre_hooks.values()  # type: ignore[attr-defined]
+        return any(
+            attribute in (getattr(one, "_tensor_name", None), getattr(one, "name", None)) for one in hooks
+        )
+
     def _named(self, optimizers: list[Optimizer] | None, frame: FrameType | None) -> Mapping[str, object]:
         live = live_objects()
         found = in_use_with(live[Optimizer] if optimizers is None else optimizers, live)

@@ -9,6 +9,7 @@ from typing import Any
 
 from backprop_core.loop.loop_state import LoopState
 from backprop_core.ports.trained_objects import TrainedObjects
+from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept, part_of_a_graph
 
 
@@ -51,13 +52,17 @@ class FoundObjects:
             there = self._unknown(trained.candidates(frame))
             self._remember({name: value for name, value in there.items() if name in wanted})
 
-    def graphs_in(self, variables: Any) -> list[Unkept]:
+    def graphs_in(self, state: ScriptState, variables: Any) -> list[Unkept]:
         """Graphs in a difference of the script's variables that gradients are still to be taken through."""
         return [
             part_of_a_graph(node["name"], node["type"])
             for node in variables["nodes"]
             if isinstance(node["data"], Mapping)
-            and any(trained.awaits_backward(node["data"].get("array")) for trained in self.trained)
+            and any(
+                trained.awaits_backward(node["data"].get("array"))
+                and not trained.computes_again(state.at(node["path"][:-1]), str(node["path"][-1][1]))
+                for trained in self.trained
+            )
         ]
 
     def _remember(self, objects: Mapping[str, object]) -> None:

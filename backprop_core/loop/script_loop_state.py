@@ -165,7 +165,7 @@ class ScriptLoopState(LoopState):
     def awaits_backward(self) -> bool:
         """Whether the script holds a graph that gradients are still to be taken through: no checkpoint can hold it."""
         with self._held():
-            return bool(self.found_objects.graphs_in(self._state.changed(most_bytes=0)))
+            return bool(self.found_objects.graphs_in(self._state, self._state.changed(most_bytes=0)))
 
     def own_part(self) -> dict[str, object]:
         with self._held():
@@ -173,7 +173,7 @@ class ScriptLoopState(LoopState):
 
     def _own_part(self) -> dict[str, object]:
         part = super().own_part()
-        self._graphs = self.found_objects.graphs_in(part[SCRIPT]) if SCRIPT in part else []
+        self._graphs = self.found_objects.graphs_in(self._state, part[SCRIPT]) if SCRIPT in part else []
         part[COUNTED] = {
             "ended": [ended_to_state(one) for one in self._loops.root.ended],
             "loops": self._loops_to_state(),

@@ -57,3 +57,7 @@ class TrainedObjects(Protocol):
     def awaits_backward(self, value: object) -> bool:
         """Whether `value` is an array at the end of a graph that gradients may still be taken through."""
         ...
+
+    def computes_again(self, owner: object, attribute: str) -> bool:
+        """Whether `owner` makes this attribute anew whenever it is used, so that it is no state."""
+        ...

@@ -276,6 +276,8 @@ def references_in(written: Any) -> Iterable[str]:
             yield written["ref"]
         for member in written.get("tuple", ()):
             yield from references_in(member)
+        if "method" in written:
+            yield from references_in(written["of"])
 
 
 def _of_a_type_that_is_never_kept(name: str, kind: str) -> Unkept | None:

@@ -24,6 +24,7 @@ from backprop_core.script_state.making import (
     plain_instance,
     tuple_of,
 )
+from backprop_core.script_state.methods import method_of
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
@@ -305,6 +306,11 @@ class Restoring:
             members = [self._value(one) for one in written["tuple"]]
             try:
                 return tuple_of(members, written.get("type"), self._kinds)
+            except NotMadeError as error:
+                raise _Unresolved(str(error)) from None
+        if "method" in written:
+            try:
+                return method_of(self._value(written["of"]), written["method"])
             except NotMadeError as error:
                 raise _Unresolved(str(error)) from None
         found = self._unchanging(written)

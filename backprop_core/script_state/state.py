@@ -117,6 +117,12 @@ class ScriptState:
         found = self._walk(self._baseline).nodes.values()
         return frozenset(node.name for node in found if id(node.value) in objects)
 
+    def at(self, path: Iterable[Sequence[Any]]) -> object | None:
+        """What lies at a path of a stored node, if anything does."""
+        with suppress(NotThereError):
+            return self._reachable().follow(tuple((str(how), which) for how, which in path))
+        return None
+
     def generators(self) -> list[tuple[str, object]]:
         """The random generators that the baseline has found, by name, as far as they are still in their places."""
         if self._baseline is None:

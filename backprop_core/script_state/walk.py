@@ -17,8 +17,9 @@ from backprop_core.script_state.contents import Contents
 from backprop_core.script_state.graph import Graph, Holder, Node
 from backprop_core.script_state.iterators import is_of_a_loader
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable, keeps_values
+from backprop_core.script_state.methods import method_name
 from backprop_core.script_state.namespace import Namespace
-from backprop_core.script_state.paths import CLASS, INDEX, ROOT, Path, Step, name_behind
+from backprop_core.script_state.paths import CLASS, INDEX, PART, ROOT, Path, Step, name_behind
 from backprop_core.script_state.values import written
 
 MOST_OBJECTS: Final = 50_000
@@ -112,6 +113,9 @@ class Walk:
             if form is not _NONE:
                 return form
             plan = Plan(Kind.OPAQUE, text=plan.text)
+        if plan.kind is Kind.BOUND and (name := method_name(value)) is not None:
+            owner = value.__self__  # type: ignore[attr-defined]
+            return {"method": name, "of": self.place(_Inner(node, step), owner, (PART, "__self__"))}
         return {"ref": self.refer(node, value, plan, step)}
 
     def _form(self, value: Any, plan: Plan) -> Any:
@@ -214,7 +218,7 @@ class Walk:
 
 
 class _Inner:
-    """The place of a tuple in a node: what is in the tuple is reached through it."""
+    """The place of a tuple, or of a method, in a node: what is in it is reached through it."""
 
     def __init__(self, node: Holder, step: Step) -> None:
         self.name = name_behind(node.name, step)

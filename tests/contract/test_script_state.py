@@ -180,7 +180,9 @@ def test_keras(backend: str, tmp_path: Path) -> None:
     [
         pytest.param("plain.py", "run", marks=_FAULTS),
         pytest.param("fit.py", "callback", marks=_FAULTS),
+        pytest.param("fit.py", "run", marks=_LONG),
         pytest.param("trainer.py", "callback", marks=_LONG),
+        pytest.param("trainer.py", "run", marks=_LONG),
         pytest.param("keras_fit.py", "callback", marks=_LONG),
         pytest.param("keras_fit.py", "run", marks=_FAULTS),
     ],
