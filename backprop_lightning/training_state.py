@@ -200,8 +200,8 @@ class LightningState:
         module = trainer.lightning_module
         fetcher = trainer.fit_loop._data_fetcher
         rest: dict[str, Any] = dict(ModuleRest(module).capture())  # type: ignore[call-overload]
-        if module.automatic_optimization and not trainer.fit_loop.epoch_loop._should_accumulate():
-            rest["gradients"] = {}  # the next step begins by dropping them
+        if _drops_gradients(module) and not trainer.fit_loop.epoch_loop._should_accumulate():
+            rest["gradients"] = {}  # the next step begins with that
         loaders = None
         if self.loaders is not None and fetcher is not None:
             loaders = self.loaders.position(len(getattr(fetcher, "batches", ())))
@@ -312,6 +312,13 @@ class LightningState:
 
 def _flattened(combined: Any) -> list[Any]:
     return [] if combined is None else list(combined.flattened)
+
+
+def _drops_gradients(module: Any) -> bool:
+    """Whether Lightning zeroes them before each step: not where the script does, or has a hook of its own for it."""
+    hook = type(module).optimizer_zero_grad
+    own = hook.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
+    return module.automatic_optimization and not own and "optimizer_zero_grad" not in vars(module)
 
 
 def _has_workers(loader: Any) -> bool:

@@ -134,6 +134,27 @@ def test_what_making_a_batch_changes(how: str, form: str, tmp_path: Path) -> Non
     assert not verdict.named
 
 
+@pytest.mark.parametrize(
+    ("how", "form"),
+    [
+        pytest.param("seldom", "run", marks=_LONG),
+        pytest.param("lightning seldom", "callback", marks=_LONG),
+        *(
+            pytest.param(how, form, marks=_FAULTS)
+            for how in ("never", "seldom", "by hand", "kept zeros", "clipped")
+            for form in ("explicit", "run")
+            if (how, form) != ("seldom", "run")
+        ),
+        pytest.param("lightning never", "callback", marks=_FAULTS),
+    ],
+)
+def test_gradients_that_outlive_a_step(how: str, form: str, tmp_path: Path) -> None:
+    """Weights and gradients after each step of a script that never zeroes them, or every three steps, cut three times."""
+    verdict = judge(_form("gradients.py", form, tmp_path, CONTRACT_PREPARED=how), tmp_path, cuts=(4, 9, 13))
+    assert not verdict.different, verdict.output
+    assert not verdict.named
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("program", ["plain", "lightning", "transformers"])
 def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Path) -> None:
