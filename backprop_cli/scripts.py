@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from enum import StrEnum
@@ -84,7 +85,7 @@ def check_script(kind: ScriptKind, script: str, cwd: Path) -> None:
 def _trouble(path: Path) -> str:
     try:
         if path.is_file() or (path / "__main__.py").is_file():
-            return ""
+            return "" if os.access(path, os.R_OK) else "cannot be read (Permission denied)"
         if path.is_dir():
             return "is a folder without __main__.py"
         return "is not a file" if path.exists() or path.is_symlink() else "does not exist"

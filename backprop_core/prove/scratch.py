@@ -65,7 +65,8 @@ class Scratch:
             if (self.source / name).is_symlink():
                 target.symlink_to(self._leads_to(name))
             else:
-                shutil.copy2(self.source / name, target)
+                with suppress(PermissionError):  # the script could not read it either
+                    shutil.copy2(self.source / name, target)
         for folder in _folders(self.source):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         self._as_copied = dict(_looks(self.work))
@@ -141,7 +142,7 @@ def _files(folder: Path) -> Iterator[str]:
         linked = [name for name in folders if Path(place, name).is_symlink()]
         for name in [*files, *linked]:
             path = Path(place, name)
-            if path.is_symlink() or path.is_file():
+            if path.is_symlink() or os.path.isfile(path):  # noqa: PTH113 - see below
                 yield str(path.relative_to(folder))
 
 
@@ -157,7 +158,7 @@ def _folders(folder: Path) -> Iterator[str]:
 
 def _is_left_out(path: Path) -> bool:
     """What no training reads: caches, version control, virtual environments."""
-    return path.name in _LEFT_OUT or (path / "pyvenv.cfg").is_file()
+    return path.name in _LEFT_OUT or os.path.isfile(path / "pyvenv.cfg")  # noqa: PTH113 - of a folder that may be locked
 
 
 def _looks(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -153,3 +153,12 @@ def test_a_closed_standard_output_ends_no_command(tmp_path: Path) -> None:
     subprocess.run(f"{command} run t.py --run-id r --min-free-ram 0 --max-load 1000", shell=True, check=True)
     ran = subprocess.run(f"{command} logs r >&-", shell=True, stderr=subprocess.PIPE, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_script_that_may_not_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No run is made of a script that Python could not open."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert main(["run", "t.py"]) == 2
+    assert "cannot be read (Permission denied)" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,23 @@ def test_links_lead_to_the_same_place_from_the_copy(tmp_path: Path) -> None:
     assert (scratch.work / "beside").resolve() == tmp_path / "beside"
     assert (scratch.work / "mine").resolve() == scratch.work / "data"
     assert (scratch.work / "latest").resolve() == scratch.work / "data"
+
+
+def test_what_may_not_be_read_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file and a folder of somebody else's beside the script end no proof: the script cannot read them either."""
+    source = tmp_path / "project"
+    (source / "locked").mkdir(parents=True)
+    (source / "train.py").touch()
+    (source / "secret.txt").write_text("words")
+    real = shutil.copy2
+
+    def copied(path: Path, target: Path) -> object:  # root may read everything
+        if path.name == "secret.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, target)
+
+    monkeypatch.setattr(shutil, "copy2", copied)
+    scratch = Scratch(source, tmp_path / "work", 10**9)
+    scratch.measure()
+    scratch.make()
+    assert sorted(path.name for path in scratch.work.iterdir()) == ["locked", "train.py"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +45,9 @@ def _script(make: Callable[[], Any]) -> tuple[Holder, ScriptState]:
     return holder, state
 
 
-@pytest.mark.parametrize("kind", PLACEABLE)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in PLACEABLE if kind != "cycle" or sys.version_info < (3, 14)]
+)
 @pytest.mark.parametrize("asked", [1, 4, 7])
 def test_it_goes_on_where_it_was(kind: str, asked: int) -> None:
     """Asked some times, through a file, in a process that has asked none; the end of it counts as a place, too."""
