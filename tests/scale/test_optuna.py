@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from tests.backprop_torch.cutting import environment
 from tests.installed_apart import installed_apart
+from tests.scale.page import block
 
-PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 BEFORE = """
 import json, sys, time
 import optuna, torch
@@ -50,16 +49,13 @@ json.dump({"trials": trials, "seen": seen}, open(sys.argv[1], "w"))
 
 def page_as_a_script() -> str:
     """The block of the page, with a model in place of what it leaves out; the first box is short."""
-    (block,) = re.findall(r"```python\n(class CutShort.*?)```", PAGE.read_text(), re.DOTALL)
-    for there, then in (
+    replaced = [
         ("        ...\n", TRAINS),
         ('"10m"', 'BUDGETS.pop() if BUDGETS else "10m"'),
         ("    run = ", "    made(lr)\n    run = "),
         ("n_trials=50", "n_trials=3"),
-    ):
-        assert block.count(there) == 1, there
-        block = block.replace(there, then)
-    return BEFORE + block + BEHIND
+    ]
+    return BEFORE + block("class CutShort", replaced) + BEHIND
 
 
 @pytest.mark.faults
