@@ -15,8 +15,10 @@ from backprop_core.session.rank_patience import LOOK_EVERY_S
 from backprop_core.session.ranks_error import LostRankError, RankError
 
 ALL_COME_S = 600.0
-"""Between the first and the last process that comes to a box. One that has not come by then trains without it. NCCL, too, gives
-processes ten minutes to come together."""
+"""Between the first and the last process that comes to a box. One that has not come by then trains without it.
+
+NCCL, too, gives processes ten minutes to come together.
+"""
 _ANSWER_S = 2.0
 _ALL_ARE_HERE = "all are here"
 
