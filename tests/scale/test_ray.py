@@ -77,6 +77,7 @@ def ended(folder: Path, script: str, *words: str) -> Any:
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_AUTH_MODE": "disabled",
             "RAY_DEDUP_LOGS": "0",
+            "RAY_memory_monitor_refresh_ms": "0",  # a crowded machine is no reason to end a worker
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
