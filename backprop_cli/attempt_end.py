@@ -78,12 +78,18 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
         return f"{stopped_text(step, ending.unused_s)} {kept} {resume}"
     text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}."
     if verdict.reason != RAN_TO_ITS_END:
-        text = f"{text} {verdict.reason.rstrip('.')}."
+        text = f"{text} {_as_sentence(verdict.reason)}"
     if verdict.outcome is Outcome.COMPLETED:
         return text
     if resumable:
         return f"{text} {resume}"
     return f"{text} There is no checkpoint: 'backprop resume {record.id}' would start from scratch."
+
+
+def _as_sentence(reason: str) -> str:
+    """A reason with a capital and a full stop; a session tells its own in half a sentence. Our own name has no capital."""
+    first = reason[:1] if reason.startswith("backprop") else reason[:1].upper()
+    return f"{first}{reason[1:].rstrip('.')}."
 
 
 def hint_at_interpreter(record: RunRecord, verdict: Verdict) -> str:

@@ -74,4 +74,10 @@ def test_a_completed_training_says_so_once() -> None:
     """Nothing behind `completed` says the same in other words; what else is known stays."""
     assert last_line(ending(finished={"outcome": "completed"})) == "completed after 10.0 s."
     left = last_line(ending(finished={"outcome": "completed", "reason": "all 3 epochs are trained"}))
-    assert left == "completed after 10.0 s. all 3 epochs are trained."
+    assert left == "completed after 10.0 s. All 3 epochs are trained."
+
+
+def test_a_reason_of_the_session_is_a_sentence() -> None:
+    """A session tells why in half a sentence; the last line has a capital, a full stop, and our name as it is."""
+    stopped = ending(finished=STOPPED | {"outcome": "stopped", "reason": "stopped by Ctrl-C"})
+    assert " Stopped by Ctrl-C. Resume:" in last_line(stopped)
