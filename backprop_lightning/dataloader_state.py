@@ -211,7 +211,7 @@ class CombinedLoaderWatch:
 
     def unkept(self) -> list[Unkept]:
         """What of the loaders' parts had changed when it was last told, and cannot be kept."""
-        return [one for watched in self.watched for one in watched.unkept()]
+        return [one for watched in self.watched for one in watched.unkept()] + self._ahead.unkept()
 
     def put_rest(self, saved: Any) -> None:
         """What changes in the loaders from pass to pass, as it was when `position` was told."""
@@ -222,6 +222,7 @@ class CombinedLoaderWatch:
     def position(self, prefetched: int) -> Any:
         """Where training is in its loaders. `prefetched` batches were fetched and not trained: 0 or 1."""
         if not prefetched or self._earlier is None:
+            self._ahead.drop()
             return self._position()
         loaders = [
             one if one is None else {**one, "rest": watched.rest()}

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import torch
 
+from backprop_core.script_state.unkept import Unkept, made_twice
+
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 _ENCODING: Final = ("transformers.tokenization_utils_base", "BatchEncoding")
 _DEEPEST: Final = 20
@@ -22,7 +24,7 @@ _MOST_AHEAD: Final = 16
 
 
 class _NotStoredError(Exception):
-    """A batch holds something of a kind that has no form."""
+    """A batch holds something of a kind that has no form; its text is that kind."""
 
 
 class HeldBatch:
@@ -30,6 +32,7 @@ class HeldBatch:
 
     def __init__(self) -> None:
         self._batch: Any = _NOTHING
+        self._refused = ""
 
     def hold(self, batch: Any) -> None:
         """This one is the newest. Whoever fetched it holds it, too."""
@@ -41,12 +44,18 @@ class HeldBatch:
 
     def to_state(self) -> dict[str, Any] | None:
         """Its form; None where there is none, or it holds anything but tensors, arrays, plain values and collections."""
+        self._refused = ""
         if self._batch is _NOTHING:
             return None
         try:
             return _form(self._batch, 0)
-        except _NotStoredError:
+        except _NotStoredError as error:
+            self._refused = str(error)
             return None
+
+    def unkept(self) -> list[Unkept]:
+        """That it had no form when it was last asked for, if so."""
+        return [made_twice(self._refused)] if self._refused else []
 
 
 class MadeAhead:
@@ -104,16 +113,16 @@ def _form(value: Any, depth: int) -> dict[str, Any]:
     kind = type(value)
     if kind in _PLAIN or kind is torch.Tensor:
         if kind is torch.Tensor and value.layout is not torch.strided:
-            raise _NotStoredError
+            raise _NotStoredError(f"{value.layout} tensor")
         return {"is": value.detach() if kind is torch.Tensor else value}
     if depth > _DEEPEST:  # it holds itself
-        raise _NotStoredError
+        raise _NotStoredError(kind.__name__)
     if kind is list or kind is tuple:
         return {"tuple" if kind is tuple else "list": [_form(one, depth + 1) for one in value]}
     if kind is dict or _is_encoding(kind):
         members: Mapping[Any, Any] = value if kind is dict else value.data
         if kind is not dict and value.encodings is not None:
-            raise _NotStoredError
+            raise _NotStoredError(kind.__name__)
         return {
             "dict" if kind is dict else "encoding": [
                 [_form(key, depth + 1), _form(one, depth + 1)] for key, one in members.items()
@@ -122,7 +131,7 @@ def _form(value: Any, depth: int) -> dict[str, Any]:
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufc":
         return {"is": value}
-    raise _NotStoredError
+    raise _NotStoredError(kind.__name__)
 
 
 def _value(form: Mapping[str, Any]) -> Any:

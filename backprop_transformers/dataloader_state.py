@@ -113,7 +113,7 @@ class TrainLoaderWatch:
 
     def unkept(self) -> list[Unkept]:
         """What of the loader's parts had changed when it was last told, and cannot be kept."""
-        return self._generators.unkept()
+        return [*self._generators.unkept(), *self._made.unkept()]
 
     # -- the way back ------------------------------------------------------------------------------------------
 

@@ -164,6 +164,19 @@ def cached(name: str) -> Unkept:
     )
 
 
+def made_twice(kind: str) -> Unkept:
+    """A batch that is fetched ahead of training and has no form that could be stored."""
+    return Unkept(
+        "the batch fetched ahead",
+        kind,
+        "it is made again on a resume, so what making it changes outside of the loader's dataset, sampler and collate "
+        "function differs",
+        "That is harmless where making a batch changes nothing else. Otherwise have the loader return tensors, arrays, "
+        "numbers, text, lists, tuples or dictionaries.",
+        certain=False,
+    )
+
+
 def part_of_a_graph(name: str, kind: str) -> Unkept:
     """A tensor that a backward pass may still go through."""
     return Unkept(
