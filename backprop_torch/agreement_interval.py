@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backprop_core.session.session import Session
+    from backprop_core.session.first_rank import LeadingSession
 
 TALK_SHARE = 0.0005
 """Of the training's time, talking may take this part."""
@@ -16,12 +16,14 @@ GRACE_SHARE = 0.25
 """Of the time that a stop signal gives, so much may pass before it is heard of."""
 HEARD_WITHIN_S = 3.0
 """And no more than this: whoever sent it may wait for less than the grace (docker: 10 s)."""
+TWICE = 2.0
+"""A step may take so much longer than the mean of those before it. What fits before the deadline goes by the longest."""
 TALK_S = 0.001
 """Two collectives of a few numbers, before they were measured."""
 
 
 def batches_to_next_talk(
-    session: Session, talked_s: float, window: int, *, step_s: float | None = None
+    session: LeadingSession, talked_s: float, window: int, *, step_s: float | None = None
 ) -> int:
     """Batches until the next boundary at which the ranks talk.
 
@@ -34,13 +36,17 @@ def batches_to_next_talk(
         window: batches that make one optimizer step.
         step_s: how long what is counted takes, where that is not a step.
     """
-    step_s = session.forecast.longest_step_s() if step_s is None else step_s
+    if step_s is None:
+        step_s = session.forecast.longest_step_s()
+        usual_s = min(step_s, TWICE * session.mean_step_s) if session.mean_step_s > 0 else step_s
+    else:
+        usual_s = step_s
     if step_s <= 0 or session.steps < 3 or session.requests.signalled:
         return 1
     pacer = session.pacer
     spare_s = session.remaining_s() - pacer.save_s() - pacer.exit_s()
     fit = spare_s / (1.1 * step_s) / 2
     cost_s = min(2 * talked_s, 10 * TALK_S) if talked_s > 0 else TALK_S
-    steps = max(ceil(cost_s / (TALK_SHARE * step_s)), int(AT_LEAST_EVERY_S / step_s))
+    steps = max(ceil(cost_s / (TALK_SHARE * usual_s)), int(AT_LEAST_EVERY_S / usual_s))
     heard_s = max(AT_LEAST_EVERY_S, min(HEARD_WITHIN_S, GRACE_SHARE * session.settings.grace_s))
-    return max(1, int(min(fit, steps, heard_s / step_s))) * max(1, window)
+    return max(1, int(min(fit, steps, heard_s / usual_s))) * max(1, window)

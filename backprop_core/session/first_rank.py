@@ -27,6 +27,8 @@ class LeadingSession(Session):
 
     Attributes:
         boundaries_to_next_talk: the same number on all ranks.
+        mean_step_s: of the steps between the last two talks; 0 while it is not known. The forecast takes all that lies
+            between two talks for one step, because one may have been that long.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class LeadingSession(Session):
         self._countdown = Countdown()
         self._waiting_steps = 0
         self._waits_for_parts = True
+        self.mean_step_s = 0.0
+        self._talked_at: float | None = None
         self._name = ""
 
     @property
@@ -140,6 +144,8 @@ class LeadingSession(Session):
         meant: tuple[type[Exception], ...],
     ) -> bool:
         ranks, began = self._ranks, self.clock.monotonic()
+        if self._talked_at is not None and self._waiting_steps:
+            self.mean_step_s = (began - self._talked_at) / self._waiting_steps
         number = ranks.hear(int(self.requests.heard or 0))
         talked_s = self.clock.monotonic() - began
         if number >= NOTICE:
@@ -165,6 +171,7 @@ class LeadingSession(Session):
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
         with suppress(*[LostRankError] * leave):  # all is saved, and this rank leaves, whoever hears it
             ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
+        self._talked_at = self.clock.monotonic()
         return leave
 
     def _leave_without(self, error: LateRankError) -> bool:

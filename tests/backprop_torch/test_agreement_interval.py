@@ -12,8 +12,9 @@ from backprop_torch.agreement_interval import batches_to_next_talk
 class _Session:
     """A session with steps of a given length and much time left."""
 
-    def __init__(self, step_s: float, left_s: float, grace_s: float = 30.0) -> None:
+    def __init__(self, step_s: float, left_s: float, grace_s: float = 30.0, mean_s: float = 0.0) -> None:
         self.steps = 100
+        self.mean_step_s = mean_s
         self.settings = type("S", (), {"grace_s": grace_s})
         self.requests = type("R", (), {"signalled": False})
         self.forecast = type("F", (), {"longest_step_s": lambda _: step_s})()
@@ -42,3 +43,11 @@ def test_a_stop_signal_is_heard_while_its_grace_lasts(grace_s: float, heard_with
     step_s, slow_talk_s = 0.002, 0.02
     session: Any = _Session(step_s, 10_000.0, grace_s)
     assert batches_to_next_talk(session, slow_talk_s, 1) * step_s == pytest.approx(heard_within_s)
+
+
+def test_what_lies_between_two_talks_is_not_one_long_step() -> None:
+    """The forecast knows a gap of 40 steps as one of 2 s: the next talk is as far off, unless the deadline is near."""
+    far: Any = _Session(2.0, 1000.0, mean_s=0.05)
+    assert batches_to_next_talk(far, 0.004, 1) == pytest.approx(3.0 / 0.1, abs=1)
+    near: Any = _Session(2.0, 10.0, mean_s=0.05)
+    assert batches_to_next_talk(near, 0.004, 1) == 2
