@@ -151,6 +151,8 @@ class SessionHands:
         if survivor is not None and survivor.discarded:
             survivor.discarded = False
             self._session.pacer.copy_soon()
+        if self._session.saver.economize(self._guard.give_up_copy):
+            self._session.pacer.last_copy = self.now()  # the one that is left stays whole for now
         for result in self._session.saver.finished():
             if isinstance(result, CheckpointInfo):
                 self._saved(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backprop_core.background import in_background
@@ -124,8 +124,6 @@ class Saver:
         `keep` large arrays that show no change since they were copied for a survivor are not copied again.
         """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
-            if self.survivor is not None:
-                self.survivor.economize(self._unread_slots())
             slot = self._free_slot()
             assert slot is not None
             start = self._clock.monotonic()
@@ -154,6 +152,13 @@ class Saver:
                 self.survivor.seal(slot, staged, facts)
             self.copy_s = self._clock.monotonic() - start
         return staged
+
+    def economize(self, let_go: Callable[[], None]) -> bool:
+        """Where memory has become short, give the second copy up; whether it was given up now. `let_go`: see `Survivor`."""
+        reserving = self._reserving is not None and self._reserving.is_alive()
+        if self.survivor is None or reserving:
+            return False
+        return self.survivor.economize(self._unread_slots(), let_go)
 
     def reserve(self, states: Mapping[str, object]) -> None:
         """Allocate what copies of these states need, in a thread of its own: once, before a deadline can press."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -113,16 +113,26 @@ class Survivor:
             if half not in self._given_up:
                 snapshot.reserve(buffers)
 
-    def economize(self, free: Sequence[int]) -> None:
-        """Give the second copy up when memory has become short; `free` are the halves that nobody reads."""
+    def economize(self, free: Sequence[int], let_go: Callable[[], None] = lambda: None) -> bool:
+        """Give the second copy up when memory has become short.
+
+        Args:
+            free: the halves that the writer does not read.
+            let_go: has whoever else may read a half let go of it.
+
+        Returns:
+            Whether it was given up now. The other is better not renewed at once: the kernel may be about to kill.
+        """
         if (
             self._given_up
             or self.sealing
             or len(free) < len(self.halves)
             or not self._spare.has_become_short()
         ):
-            return
+            return False
+        let_go()
         self._give_up_second(min(free, key=lambda half: self._whole.get(half, 0)))
+        return True
 
     def _give_up_second(self, half: int) -> None:
         self._given_up.add(half)
