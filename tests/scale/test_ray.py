@@ -119,10 +119,7 @@ def test_two_workers_are_cut_and_killed_and_train_on_exactly(tmp_path: Path) -> 
     assert (whole["outcome"], whole["steps"], whole["resumed"]) == ("completed", 120, "")
     cut, rest = fits(tmp_path, "cut", ["3s", "10m"])
     assert (cut["outcome"], rest["outcome"]) == ("timeboxed", "completed")
-    assert cut["steps"] + rest["steps"] in (
-        120,
-        121,
-    )  # behind an epoch's last batch that one is entered once more
+    assert cut["steps"] < rest["steps"] == 120  # a variable of the script's, which came back
     assert rest["weights"] == whole["weights"]
     (died,) = fits(tmp_path, "died", ["10m"], "dies")
     assert (tmp_path / "died").exists()
