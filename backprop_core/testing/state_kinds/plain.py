@@ -29,7 +29,6 @@ from .things import (
     Amount,
     BestSoFar,
     Bits,
-    Choosing,
     Color,
     Frozen,
     Lazy,
@@ -255,9 +254,6 @@ KINDS: dict[str, StateKind] = {
     "partial": StateKind(lambda: functools.partial(_one_more, [0]), in_place(lambda some: some()), lambda some: some.args),
     "bound_method": StateKind(
         lambda: OwnList([0]).append, in_place(lambda some: some(len(some.__self__))), lambda some: list(some.__self__)
-    ),
-    "chosen_method": StateKind(
-        Choosing, in_place(lambda some: some.step()), lambda some: (some.number, some.step.__name__)
     ),
     "class_attribute": StateKind(Thing, in_place(_count_on_class), lambda some: type(some).made),
     "speaking": StateKind(Speaking, in_place(_one_step), lambda some: some.steps),

@@ -22,21 +22,6 @@ class Thing:
         return f"Thing{sorted(vars(self).items())}"
 
 
-class Choosing:
-    """Puts another of its methods into an attribute with each call."""
-
-    def __init__(self) -> None:
-        self.number, self.step = 0, self.up
-
-    def up(self) -> None:
-        self.number += 2
-        self.step = self.down
-
-    def down(self) -> None:
-        self.number -= 1
-        self.step = self.up
-
-
 class Slotted:
     __slots__ = ("left", "right")
 
