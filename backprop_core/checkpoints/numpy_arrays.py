@@ -29,6 +29,8 @@ _EXTENSION_NAMES = frozenset(
      "float8_e4m3", "float8_e4m3b11fnuz"}
 )  # fmt: skip
 _CODE = re.compile(r"[<>|][biufcmMSU][0-9]{1,9}(\[[0-9]{0,9}[A-Za-zμ]{1,7}\])?")
+_MOST_MAPPED = 256 << 20
+"""Bytes of an array that lies in a file of the script's and is stored all the same."""
 _PORTABLE_KINDS = "biufcmMSU"
 _EXTENSIONS = _EXTENSION_NAMES | {name for name in _SAFE_NAMES if name.startswith(("bfloat", "float8"))}
 
@@ -59,6 +61,8 @@ class NumpyTranslator:
             return ArrayNode(
                 "scalar", {"dtype": dtype, "hex": _contiguous_bytes(np.asarray(value)).hex()}, {}
             )
+        if type(value) is np.memmap:
+            value = _mapped(value)
         if type(value) is not np.ndarray:
             raise TypeError(
                 f"{type(value).__name__} is a kind of numpy array that cannot be stored; use a plain ndarray"
@@ -97,6 +101,17 @@ class NumpyTranslator:
 
     def synchronize(self) -> None:
         """Nothing to wait for: copies are done when `copy_into` returns."""
+
+
+def _mapped(value: np.memmap[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array whose elements are in a file: kept like any other, unless each save would write a large file again."""
+    import numpy as np
+
+    if value.nbytes > _MOST_MAPPED:
+        raise TypeError(
+            f"a numpy memmap above {_MOST_MAPPED >> 20} MB is not stored; its file holds what was written to it last"
+        )
+    return value.view(np.ndarray)
 
 
 def _dense(array: np.ndarray[Any, Any], dtype: str) -> Dense:
