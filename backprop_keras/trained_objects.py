@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
@@ -17,6 +17,7 @@ class KerasTrainedObjects:
     """Implements the port `TrainedObjects`. A compiled train step hides its optimizer, so no step is seen."""
 
     sees_steps = False
+    steps = 0
 
     def __init__(self) -> None:
         self.grew = True
@@ -36,7 +37,22 @@ class KerasTrainedObjects:
                 found[name] = value
         return found
 
-    candidates = objects
+    def candidates(
+        self, frame: FrameType | None = None, wanted: Collection[str] = ()
+    ) -> Mapping[str, object]:
+        """The same, whether it trains or not; of several names for one object, one that is `wanted`."""
+        found = dict(self.objects(frame))
+        known = {id(value): name for name, value in found.items()}
+        for name, value in _variables(frame):
+            if name in wanted and known.get(id(value)) not in wanted:
+                found.pop(known.pop(id(value), name), None)
+                found[name] = value
+                known[id(value)] = name
+        return found
+
+    def is_idle(self, value: object, since: int) -> bool:
+        """Nobody sees what steps."""
+        return False
 
     def awaits_backward(self, value: object) -> bool:
         """Keras keeps no graph from one step to the next."""

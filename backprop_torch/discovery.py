@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -113,17 +113,21 @@ def named(values: Iterable[object], given: Mapping[int, str]) -> dict[str, objec
     return result
 
 
-def script_names(frame: FrameType | None, *, outermost_wins: bool = False) -> dict[int, str]:
+def script_names(
+    frame: FrameType | None, *, outermost_wins: bool = False, preferred: Collection[str] = ()
+) -> dict[int, str]:
     """Ids of objects and their names: variables of `frame` and of frames around it, without those of torch, Fabric and ours.
 
     Args:
         outermost_wins: of several names the one in the outermost frame, which does not depend on where in the script the
             question comes up; otherwise the one nearest to `frame`.
+        preferred: names that come before all others.
     """
     frames = _frames_of_script(frame)
     names: dict[int, str] = {}
     for value, name in _variables(frames if outermost_wins else reversed(frames)):
-        names[id(value)] = name
+        if name in preferred or names.get(id(value)) not in preferred:
+            names[id(value)] = name
     return names
 
 

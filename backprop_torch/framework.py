@@ -21,6 +21,7 @@ from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
+from backprop_torch.made_objects import made, point_at_weights, recipe_of
 from backprop_torch.needs import check_needs
 from backprop_torch.objects import cuda_in_use
 from backprop_torch.pruned import hook_again
@@ -63,8 +64,16 @@ class TorchFramework:
     def script_parts(self, kind: type) -> frozenset[str] | None:
         return script_parts(kind)
 
+    def recipe(self, value: object) -> Mapping[str, Any] | None:
+        return recipe_of(value)
+
+    def made(self, kind: type, recipe: Mapping[str, Any]) -> object:
+        return made(kind, recipe)
+
     def settle(self, value: object) -> None:
         hook_again(value)
+        if isinstance(value, nn.RNNBase):
+            point_at_weights(value)
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return stored_with(tracked)

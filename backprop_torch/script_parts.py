@@ -19,6 +19,8 @@ _MODULE: Final = frozenset(
      "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
      "_load_state_dict_post_hooks", "_compiled_call_impl"}
 )  # fmt: skip
+_RECURRENT: Final = _MODULE | {"_flat_weights", "_flat_weight_refs"}
+"""Such a module has its weights once more in the order in which it computes with them."""
 _DDP: Final = _MODULE | {
     *("_has_rebuilt_buckets", "_lazy_init_ran", "_static_graph_delay_allreduce_enqueued"),
     *("_module_parameters", "modules_buffers", "named_module_buffers"),
@@ -47,7 +49,7 @@ def script_parts(kind: type) -> frozenset[str] | None:
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
-        return _MODULE
+        return _RECURRENT if issubclass(kind, nn.RNNBase) else _MODULE
     if issubclass(kind, DataLoader):
         return LOADER
     if kind.__module__ == "accelerate.data_loader" and hasattr(kind, "adjust_state_dict_for_prefetch"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -13,9 +13,11 @@ from weakref import WeakSet
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from backprop_core.ports.trained_objects import StepListener
+from backprop_core.quick_dataclass import dataclass
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.autograd_graphs import awaits_backward
 from backprop_torch.discovery import in_use_with, live_objects, named, script_names
@@ -25,6 +27,14 @@ _LONGEST_WINDOW = 1000
 """So many backward passes without a step of any optimizer: the ones that exist are not what trains."""
 
 
+@dataclass(slots=True)
+class _Taken:
+    """Steps that an optimizer has taken, and how many all had when it took the last."""
+
+    steps: int = 0
+    last: int = 0
+
+
 class TorchTrainedObjects:
     """The optimizers that have stepped, and what belongs to them. Implements the port `TrainedObjects`."""
 
@@ -32,7 +42,8 @@ class TorchTrainedObjects:
 
     def __init__(self) -> None:
         self._stepped: WeakSet[Optimizer] = WeakSet()
-        self._taken: WeakIdentityMap[int] = WeakIdentityMap()
+        self._taken: WeakIdentityMap[_Taken] = WeakIdentityMap()
+        self.steps = 0
         self._owner = os.getpid()
         self.grew = self._by_hand = False
         self._backwards = 0
@@ -47,7 +58,8 @@ class TorchTrainedObjects:
             if optimizer not in self._stepped:
                 self._stepped.add(optimizer)
                 self.grew = True
-            seldom = (self._taken.get(optimizer) or 0) < REGULAR
+            taken = self._taken.get(optimizer)
+            seldom = taken is None or taken.steps < REGULAR
             watched = LongStep(
                 optimizer, lambda lowest: self._inside(listener, lowest, seldom), listener.evaluation
             ).watched(args, kwargs)
@@ -56,7 +68,11 @@ class TorchTrainedObjects:
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if os.getpid() == self._owner:
-                self._taken[optimizer] = (self._taken.get(optimizer) or 0) + 1
+                self.steps += 1
+                taken = self._taken.get(optimizer)
+                if taken is None:
+                    self._taken[optimizer] = taken = _Taken()
+                taken.steps, taken.last = taken.steps + 1, self.steps
                 listener.stepped()
 
         hooks = [
@@ -97,9 +113,23 @@ class TorchTrainedObjects:
         self.grew = False
         return self._named(list(self._stepped), frame)
 
-    def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
+    def candidates(
+        self, frame: FrameType | None = None, wanted: Collection[str] = ()
+    ) -> Mapping[str, object]:
         """The same for all optimizers that exist."""
-        return self._named(None, frame)
+        return self._named(None, frame, wanted)
+
+    def is_idle(self, value: object, since: int) -> bool:
+        """Modules whose parameters no optimizer has changed since, optimizers without a step, and their schedulers."""
+        if isinstance(value, LRScheduler):
+            return self.is_idle(value.optimizer, since)
+        busy = [one for one in list(self._stepped) if (taken := self._taken.get(one)) and taken.last > since]
+        if isinstance(value, Optimizer):
+            return all(one is not value for one in busy)
+        if not isinstance(value, nn.Module):
+            return False
+        trained = {id(p) for one in busy for group in one.param_groups for p in group["params"]}
+        return not any(id(p) in trained for p in value.parameters())
 
     def awaits_backward(self, value: object) -> bool:
         """Whether a backward pass may still go through the graph that `value` ends."""
@@ -114,7 +144,9 @@ class TorchTrainedObjects:
             attribute in (getattr(one, "_tensor_name", None), getattr(one, "name", None)) for one in hooks
         )
 
-    def _named(self, optimizers: list[Optimizer] | None, frame: FrameType | None) -> Mapping[str, object]:
+    def _named(
+        self, optimizers: list[Optimizer] | None, frame: FrameType | None, wanted: Collection[str] = ()
+    ) -> Mapping[str, object]:
         live = live_objects()
         found = in_use_with(live[Optimizer] if optimizers is None else optimizers, live)
         if not found and not live[Optimizer]:  # a script that updates its parameters by itself
@@ -123,4 +155,4 @@ class TorchTrainedObjects:
             ]
             inside = {id(child) for module in trained for child in module.children()}
             found = [module for module in trained if id(module) not in inside]
-        return named(found, script_names(frame or sys._getframe(1), outermost_wins=True))
+        return named(found, script_names(frame or sys._getframe(1), outermost_wins=True, preferred=wanted))

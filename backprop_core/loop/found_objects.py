@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
 from backprop_core.loop.loop_state import LoopState
+from backprop_core.loop.made_in_loops import MadeInLoops
 from backprop_core.ports.trained_objects import TrainedObjects
 from backprop_core.script_state.state import ScriptState
 from backprop_core.script_state.unkept import Unkept, part_of_a_graph
@@ -30,6 +31,11 @@ class FoundObjects:
         for trained in self.trained:
             self._remember(trained.candidates(frame))
 
+    @property
+    def updates(self) -> int:
+        """Optimizer steps that were seen in this process."""
+        return sum(trained.steps for trained in self.trained)
+
     def grew(self) -> bool:
         """Whether an object trains that was not known at the last boundary."""
         return any(trained.grew for trained in self.trained)
@@ -49,8 +55,29 @@ class FoundObjects:
         """Track what may train and has one of these names, which are a checkpoint's."""
         wanted = set(names) - set(self._loop_state.objects)
         for trained in self.trained if wanted else ():
-            there = self._unknown(trained.candidates(frame))
-            self._remember({name: value for name, value in there.items() if name in wanted})
+            there = trained.candidates(frame, wanted)
+            self._loop_state.kept.rename({id(value): name for name, value in there.items() if name in wanted})
+            self._remember({name: value for name, value in self._unknown(there).items() if name in wanted})
+
+    def leave_behind(self, made: MadeInLoops, can_be_made: Callable[[object], bool]) -> None:
+        """Stop tracking what earlier iterations have made and the script does not train any more, so that it is made anew.
+
+        Of the innermost loop's only what can be made: it may also be what the first iteration makes for all the others.
+        """
+        kept = self._loop_state.kept
+        busy: dict[str, object] = {}
+        for name, value in kept.found.items():
+            since, innermost = made.since(value)
+            if since is None:
+                continue
+            if not any(trained.is_idle(value, since) for trained in self.trained):
+                if innermost:
+                    busy[name] = value
+            elif not innermost or can_be_made(value):
+                kept.forget(name)
+        if busy and made.trained_inside() and all(map(can_be_made, busy.values())):
+            for name in busy:
+                kept.forget(name)
 
     def graphs_in(self, state: ScriptState, variables: Any) -> list[Unkept]:
         """Graphs in a difference of the script's variables that gradients are still to be taken through."""

@@ -32,6 +32,7 @@ class IterationStarts:
         """`loop` is about to make its iterable."""
         loop.began = self._clock.monotonic()
         loop_state.loop_begins(loop)
+        loop.updates_before = loop_state.found_objects.updates
         if loop.site.trains and self._look_s <= (loop.began - self._looked_at) * _SHARE:
             loop.there = loop_state.values(frame)
             self._looked_at = self._clock.monotonic()
@@ -53,10 +54,16 @@ class IterationStarts:
         may_be_cut: bool,
     ) -> None:
         """The next iteration of `loop` begins, after one of `took_s`; one that may be cut is looked at whatever it costs."""
-        loop.entry = None
+        loop.entry = loop.at_entry = None
         if took_s is None or self._always or may_be_cut or self._entry_s <= took_s * _SHARE:
             loop.entry = loop_state.entry(frame)
+            self.look(loop, loop_state, frame)
             self._entry_s = self._clock.monotonic() - loop.since
+
+    def look(self, loop: RunningLoop, loop_state: ScriptLoopState, frame: FrameType) -> None:
+        """Remember what there is as an iteration of `loop` begins."""
+        loop.at_entry = loop_state.values(frame)
+        loop.updates_at_entry = loop_state.found_objects.updates
 
     def left_by(self, loop: RunningLoop, loop_state: ScriptLoopState, frame: FrameType) -> Any:
         """The state just behind `loop`: all of it where more training may follow, else the small variables, or None."""

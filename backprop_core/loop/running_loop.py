@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Any
 
+from backprop_core.loop.seen_objects import SeenObjects
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.rewrite import Site
 
@@ -64,7 +65,9 @@ class RunningLoop:
         stepped_inside: a loop inside has counted a step in the running iteration.
         since: when the running iteration began.
         began: when the loop began.
-        there: what the script's variables held then, by identity; None where it was not worth looking.
+        there: what the script's variables held then; None where it was not worth looking.
+        at_entry: the same at the start of the running iteration.
+        updates_before, updates_at_entry: optimizer steps that this process had seen then.
         steps_before: training steps that had been taken when it began in all attempts; None where that is not known.
     """
 
@@ -85,7 +88,10 @@ class RunningLoop:
     stepped_inside: bool = False
     since: float = 0.0
     began: float = 0.0
-    there: frozenset[int] | None = field(default=None, repr=False)
+    there: SeenObjects | None = field(default=None, repr=False)
+    at_entry: SeenObjects | None = field(default=None, repr=False)
+    updates_before: int = 0
+    updates_at_entry: int = 0
     steps_before: int | None = None
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType, ModuleType
-from typing import Any
+from typing import Any, Final
 
 from backprop_core.loop.script_watch import notebooks_own
+from backprop_core.loop.seen_objects import SeenObjects
+from backprop_core.script_state.attributes import attributes_of
+from backprop_core.script_state.kinds import is_the_scripts
 from backprop_core.script_state.liveness import live_names
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
+
+_NEAR: Final = 3
+"""So far from a variable: `runs["a"][0].model`."""
+_MOST_MEMBERS: Final = 1_000
+_COLLECTIONS: Final = (list, tuple, dict, set, deque)
 
 
 class ScriptFrames:
@@ -56,13 +65,20 @@ class ScriptFrames:
             found.append(_Live(one, f"{name}{number}", self._live_in(one)))
         return found
 
-    def values(self, frame: FrameType | None) -> frozenset[int]:
-        """What all these variables hold, by identity."""
-        found: set[int] = set()
+    def values(self, frame: FrameType | None) -> SeenObjects:
+        """What all these variables hold, and what is near in that."""
+        found = SeenObjects()
         for space in self.namespaces(frame):
             every = getattr(space, "every_item", space.items)
-            found.update(id(value) for _, value in every())
-        return frozenset(found)
+            near = found.add([value for _, value in every()])
+            for _ in range(_NEAR):
+                further: list[object] = []
+                for value in near:
+                    members = _members_of(value)
+                    if members is not None:
+                        further += found.look_into(value, members)
+                near = further
+        return found
 
     def _functions(self, frame: FrameType | None) -> Iterator[FrameType]:
         own = {id(vars(sys.modules[name])) for name in self.modules if name in sys.modules}
@@ -76,6 +92,18 @@ class ScriptFrames:
         if key not in self._live:
             self._live[key] = live_names(frame.f_code, frame.f_lasti)
         return self._live[key]
+
+
+def _members_of(value: object) -> list[object] | None:
+    """What a small collection or an object of the script's holds itself; None where nobody looks into it."""
+    kind = type(value)
+    if kind in _COLLECTIONS:
+        if len(value) > _MOST_MEMBERS:  # type: ignore[arg-type]
+            return None
+        return list(value.values()) if isinstance(value, dict) else list(value)  # type: ignore[call-overload]
+    if kind.__module__ == "builtins" or not is_the_scripts(kind):
+        return None
+    return [one for _, one in attributes_of(value)]
 
 
 class _Live(FrameNamespace):

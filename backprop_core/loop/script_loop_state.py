@@ -15,6 +15,7 @@ from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.found_objects import FoundObjects
 from backprop_core.loop.held_iterators import HeldIterators
 from backprop_core.loop.loop_state import SCRIPT, LoopState
+from backprop_core.loop.made_in_loops import MadeInLoops
 from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.rank_places import check_places
 from backprop_core.loop.running_loop import RunningLoop, epoch_and_batch
@@ -22,6 +23,7 @@ from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loo
 from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import CountedScriptWatch
+from backprop_core.loop.seen_objects import SeenObjects
 from backprop_core.ports.framework import Framework, stored_by
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.prove.witness import Witness
@@ -56,13 +58,14 @@ class ScriptLoopState(LoopState):
         self._frames = ScriptFrames(sorted({site.key.partition(":")[0] for site in loops.sites.values()}))
         self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
         self._steps_before = 0
+        self._made = MadeInLoops(self._running)
         self._state = ScriptState(
             self.namespaces,
             tracked_elsewhere=self._is_tracked,
             frameworks=self.frameworks,
             translators=self.translators,
             made_again=True,
-            made_lately=self._is_made_in_the_loop,
+            made_lately=self._made.has,
             iterators=False,
         )
         self.script = CountedScriptWatch(self._state)
@@ -85,13 +88,8 @@ class ScriptLoopState(LoopState):
         self._at = (loop, frame)
         self.step = self._steps_before + self._loops.steps
 
-    def _is_made_in_the_loop(self, value: object) -> bool:
-        """Whether the running loop has made it: a process that resumes begins the loop where it was, without it."""
-        loop = self._at[0]
-        return loop is not None and loop.there is not None and id(value) not in loop.there
-
-    def values(self, frame: FrameType) -> frozenset[int]:
-        """What the script's variables hold, by identity."""
+    def values(self, frame: FrameType) -> SeenObjects:
+        """What the script's variables hold."""
         return self._frames.values(frame)
 
     def loop_begins(self, loop: RunningLoop) -> None:
@@ -123,10 +121,12 @@ class ScriptLoopState(LoopState):
         )
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self, *, restores: bool = False) -> Iterator[None]:
         """Inside, it is known which objects the checkpoint has as files of their own."""
         if self._at[1] is not None:  # at the end the last state is saved, though its function has returned
             self.kept.release_dropped()
+            if not restores:
+                self.found_objects.leave_behind(self._made, self._state.can_make)
             self.kept.all_dropped = (
                 False  # the next model of a fold may not have trained yet; the loops go on all the same
             )
@@ -264,7 +264,7 @@ class ScriptLoopState(LoopState):
             )
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
         behind = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
-        with self._held():
+        with self._held(restores=True):
             self.restore_objects(states, source)
             gone = behind + [str(one) for one in self.restore_script(states)]
             return gone + HeldIterators(self.passes).restore(states[COUNTED]["iterators"], self.namespaces())
@@ -277,7 +277,7 @@ class ScriptLoopState(LoopState):
     def lacks(self, states: Mapping[str, Any]) -> bool:
         """Whether something is to be restored that is not there yet, such as what the first step makes."""
         missing = bool(self.missing(states))
-        with self._held():
+        with self._held(restores=True):
             return missing or (SCRIPT in states and self._state.lacks(states[SCRIPT]))
 
     def entry(self, frame: FrameType) -> Any:
@@ -295,7 +295,7 @@ class ScriptLoopState(LoopState):
         self._at = (None, frame)
         self._objects_so_far(states)
         self._asked.restore(entry.get("asked", []), self.namespaces(), partly=True)
-        with self._held():
+        with self._held(restores=True):
             self._state.restore(entry["variables"])
         self.set_randomness(entry["random"])
 
@@ -303,7 +303,7 @@ class ScriptLoopState(LoopState):
         """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
         self.found_objects.find_again(self.saved_names(states), self._at[1])
         with (
-            self._held(),
+            self._held(restores=True),
             suppress(StateMismatchError),
         ):  # one that is still to be changed fits when all have begun
             self.restore_objects(
@@ -344,6 +344,6 @@ class ScriptLoopState(LoopState):
         if effect is None:
             return
         self._asked.restore(effect.get("asked", []), self.namespaces(), partly=True)
-        with self._held():
+        with self._held(restores=True):
             self._state.restore(effect["variables"])
         self.set_randomness(effect["random"])

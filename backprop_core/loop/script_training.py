@@ -101,6 +101,7 @@ class ScriptTraining(ScriptSession):
         goes_back = self.loops.going_back
         if goes_back and loop.entry is not None:
             loop_state.restore_entry(loop.entry, restored_states(self.session), frame)
+            self._starts.look(loop, loop_state, frame)
         else:
             may_be_cut = took_s is not None and self._may_end_within(took_s)
             self._starts.iteration_begins(loop, took_s, loop_state, frame, may_be_cut=may_be_cut)

@@ -72,6 +72,22 @@ class TrackedObjects:
         self._found[name] = value
         self.all_dropped = False
 
+    @property
+    def found(self) -> dict[str, object]:
+        """What was found, by name: a copy."""
+        return dict(self._found)
+
+    def forget(self, name: str) -> None:
+        """Do not keep any more what was found under `name`."""
+        self._found.pop(name, None)
+
+    def rename(self, names: Mapping[int, str]) -> None:
+        """Call what was found by these names, where no other thing has them; the script had two names for it."""
+        for known, value in list(self._found.items()):
+            name = names.get(id(value), known)
+            if name not in self.objects:
+                self._found[name] = self._found.pop(known)
+
     def release_dropped(self) -> None:
         """Let go of what was found and nobody else holds any more; a scheduler goes before its optimizer."""
         found, held = self._found, -1

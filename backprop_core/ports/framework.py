@@ -71,6 +71,17 @@ class Framework(Protocol):
         """
         ...
 
+    def recipe(self, value: object) -> Mapping[str, Any] | None:
+        """What `made` needs for an object like `value`, as plain JSON; None: only the script's code can make one.
+
+        Of the attributes that it names in a list `without`, the new object has its own.
+        """
+        ...
+
+    def made(self, kind: type, recipe: Mapping[str, Any]) -> object:
+        """An object of the class `kind` for which there was a `recipe`, still without the attributes that were stored."""
+        ...
+
     def settle(self, value: object) -> None:
         """Something of `value` was put back past its own methods: what these would have done besides is done now."""
         ...

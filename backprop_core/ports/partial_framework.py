@@ -36,6 +36,12 @@ class PartialFramework:
     def script_parts(self, kind: type) -> frozenset[str] | None:
         return None
 
+    def recipe(self, value: object) -> Mapping[str, Any] | None:
+        return None
+
+    def made(self, kind: type, recipe: Mapping[str, Any]) -> object:
+        raise NotImplementedError(f"{self.name} has no recipes")
+
     def settle(self, value: object) -> None:
         """Its objects do nothing besides."""
 

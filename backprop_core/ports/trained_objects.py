@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Protocol
@@ -50,8 +50,17 @@ class TrainedObjects(Protocol):
         """What trains, by the names that the script gives it in `frame` and around it."""
         ...
 
-    def candidates(self, frame: FrameType | None = None) -> Mapping[str, object]:
-        """What exists and could train, by the same names."""
+    def candidates(
+        self, frame: FrameType | None = None, wanted: Collection[str] = ()
+    ) -> Mapping[str, object]:
+        """What exists and could train, by the same names; of several for one object, one of those that are `wanted`."""
+        ...
+
+    steps: int
+    """Steps of optimizers that were seen."""
+
+    def is_idle(self, value: object, since: int) -> bool:
+        """Whether `value` belongs to no optimizer that has stepped since there were `since` steps."""
         ...
 
     def awaits_backward(self, value: object) -> bool:

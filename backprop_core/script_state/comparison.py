@@ -13,7 +13,7 @@ from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
-from backprop_core.script_state.making import arguments_of, can_be_made
+from backprop_core.script_state.making import arguments_of, can_be_made, recipe_of
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace
 from backprop_core.script_state.paths import Path
 from backprop_core.script_state.unkept import (
@@ -54,7 +54,8 @@ class Comparison:
     Args:
         sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
         made_again: objects of the script's that are new under names of their own are made by a new process, too.
-        made_lately: whether the value of a variable is one that a new process does not make before it is restored.
+        made_lately: whether a value in a variable (then None) or a holder is one that a new process does not make in time.
+        number_of: a number for an object that another process may have to make, the same in all differences.
         read_by_loops: what the training loops read from, by identity: iterators in it come to their places with the loops.
             None: that is not known.
     """
@@ -67,7 +68,8 @@ class Comparison:
         sticky: Mapping[str, frozenset[str]],
         *,
         made_again: bool = False,
-        made_lately: Callable[[object], bool] = lambda value: False,
+        made_lately: Callable[[object, object], bool] = lambda value, holder: False,
+        number_of: Callable[[object], int] = id,
         read_by_loops: Collection[int] | None = (),
     ) -> None:
         self._read_by_loops = read_by_loops
@@ -76,7 +78,10 @@ class Comparison:
         self._baseline = baseline
         self._made_again = made_again
         self._made_lately = made_lately
+        self._number_of = number_of
         self._instances: set[Path] = set()
+        self._anew: set[Path] = set()
+        self._holders: dict[Path, object] = {}
         self._kinds_known = (
             {known.path: known.kind for known in baseline.known.values()} if made_again else {}
         )
@@ -99,12 +104,14 @@ class Comparison:
             for node in graph.nodes.values()
             if type(node.value) in (DictNamespace, FrameNamespace) and not node.value.loops_counted
         }
+        self._holders = {node.path: node.value for node in graph.nodes.values()}
         looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
         made = {name for name, node in graph.nodes.items() if self._is_another(node)}
         _note_sharing(graph, made)
         for name, node in graph.nodes.items():
             self._compare(node, looks_now[name], made)
         ours = {name for name in made if graph.nodes[name].kind is Kind.CLOSURE}
+        self._holders.clear()
         self._found.nodes = [without(node, ours) for node in self._found.nodes] if ours else self._found.nodes
         for name in graph.cut_short:
             if name not in self._baseline.cut_short:
@@ -183,16 +190,34 @@ class Comparison:
         if known is None and node.kind in (Kind.CLOSURE, Kind.CLASS, Kind.BOUND):
             return  # a function that is made anew, like any other: the new process makes its own
         if known is None and node.kind is not Kind.NAMESPACE and not self._is_made_again(node):
-            self._found.unkept.append(new_instance(node.name, node.plan.text))
+            self._made_anew(node, changed)
         elif node.kind is Kind.BOUND and changed:
             self._found.unkept.append(replaced(node.name, node.plan.text))
         elif changed or gone:
-            whole = {"whole": True} if known is None else {}  # then an object can be made of it
+            whole = {} if known is not None else self._whole(node)
             self._store(node, {"slots": changed, "gone": gone, **whole}, False)
+
+    def _whole(self, node: Node) -> dict[str, Any]:
+        """What is stored besides all of an object's attributes, so that it can be made where it is not there."""
+        recipe = recipe_of(node.value, self._kinds) if node.kind is Kind.INSTANCE else None
+        if recipe is None:
+            return {"whole": True}
+        return {"whole": True, "recipe": {**recipe, "number": self._number_of(node.value)}}
+
+    def _made_anew(self, node: Node, slots: dict[str, Any]) -> None:
+        """An object that no new process makes before it is restored."""
+        whole = self._whole(node)
+        if "recipe" in whole and not any(type(one) is dict and "handle" in one for one in slots.values()):
+            self._anew.add(node.path)
+            self._store(node, {"slots": slots, "gone": [], **whole}, False, anew=True)
+        else:
+            self._found.unkept.append(new_instance(node.name, node.plan.text))
 
     def _is_made_again(self, node: Node) -> bool:
         """Whether the script's code makes the object in a new process, too: not what a collection has grown by."""
-        if not self._made_again or (len(node.path) == _VARIABLE and self._made_lately(node.value)):
+        if not self._made_again or self._is_in_one_made_anew(node):
+            return False
+        if self._made_lately(node.value, self._holder_of(node)):
             return False
         for length in range(len(node.path) - 1, 0, -1):
             kind = self._kinds_known.get(node.path[:length])
@@ -200,13 +225,25 @@ class Comparison:
                 return kind in BY_SLOT
         return True
 
+    def _holder_of(self, node: Node) -> object:
+        """The object that `node` lies in; None for a variable's value."""
+        for length in range(len(node.path) - 1, _VARIABLE - 1, -1):
+            if node.path[:length] in self._holders:
+                return self._holders[node.path[:length]]
+        return None
+
+    def _is_in_one_made_anew(self, node: Node) -> bool:
+        return bool(self._anew) and any(
+            node.path[:length] in self._anew for length in range(1, len(node.path))
+        )
+
     def _is_part_of_made(self, node: Node) -> bool:
         """Whether it lies in an object that the new process makes, too, which has its own in that place."""
-        if not self._made_again or node.name in self._baseline.known:
+        if not self._made_again or node.name in self._baseline.known or self._is_in_one_made_anew(node):
             return False
         return any(node.path[:length] in self._instances for length in range(1, len(node.path)))
 
-    def _store(self, node: Node, data: Any, another: bool) -> None:
+    def _store(self, node: Node, data: Any, another: bool, *, anew: bool = False) -> None:
         never = _of_a_type_that_is_never_kept(node.name, node.plan.text)
         if never is not None:
             self._found.unkept.append(never)
@@ -236,7 +273,7 @@ class Comparison:
                 "path": [list(step) for step in node.path],
                 "kind": node.kind.value,
                 "type": node.plan.text,
-                "new": another and node.kind not in _NEVER_MADE and not self._is_part_of_made(node),
+                "new": anew or (another and node.kind not in _NEVER_MADE and not self._is_part_of_made(node)),
                 "data": data,
             }
         )

@@ -167,6 +167,17 @@ class Kinds:
             return _BOUND
         return plan
 
+    def plan_to_make(self, value: object, plan: Plan) -> Plan:
+        """How an object is handled that no new process has: where a framework can make one, by its attributes."""
+        if plan.kind not in (Kind.STATE_DICT, Kind.INSTANCE):
+            return plan
+        for framework in self.frameworks:
+            told = framework.recipe(value)
+            if told is not None:
+                skip = plan.skip.union(told.get("without", ()))
+                return Plan(Kind.INSTANCE, None, plan.dictionary, plan.members, plan.text, skip)
+        return plan
+
     def type_named(self, module: str, name: str) -> type | None:
         """A class that was met, by module and qualified name; also one that is defined inside a function."""
         wanted = [module, name]

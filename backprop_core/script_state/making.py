@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from backprop_core.script_state.attributes import classes_of, own_names
+from backprop_core.script_state.attributes import class_reference, classes_of, own_names
 from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_the_scripts
 
@@ -26,6 +26,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "keras.src.utils.tracking.TrackedSet": set,
 }
 """Collections by the names of their classes. Keras makes its own of those that are set on a model, to hear of layers."""
+_DATA: Final = "dataclass"
 _MORE: Final = frozenset({"collections.deque", "collections.defaultdict", "array.array"})
 
 
@@ -70,6 +71,43 @@ def plain_instance(type_text: str, slots: Mapping[str, Any]) -> Any:
     if any(type(written) is dict and "handle" in written for written in slots.values()):
         raise NotMadeError(f"a {short} with something of the earlier process would have to be created")
     return object.__new__(kind)
+
+
+def recipe_of(value: object, kinds: Kinds) -> dict[str, Any] | None:
+    """How another process makes an object of the class of `value`, which is the script's or a framework's.
+
+    A data class holds values, and its attributes are all that it is. A framework knows what its own objects are. Of all
+    other classes of the script's nothing is made: what else their `__init__` does nobody knows.
+    """
+    kind = type(value)
+    reference = class_reference(kind)
+    try:
+        if found_by_name(reference, kinds) is not kind:
+            return None
+    except NotMadeError:
+        return None
+    for framework in kinds.frameworks:
+        told = framework.recipe(value)
+        if told is not None:
+            return {"by": framework.name, "class": reference, "told": dict(told)}
+    if "__dataclass_fields__" in own_names(kind) and is_the_scripts(kind) and _is_made_by_object(kind):
+        return {"by": _DATA, "class": reference}
+    return None
+
+
+def made_by(recipe: Mapping[str, Any], kinds: Kinds) -> Any:
+    """An object without its attributes, of a recipe of another process.
+
+    Raises:
+        NotMadeError: its class or framework is not here.
+    """
+    kind = found_by_name(recipe["class"], kinds)
+    if recipe["by"] == _DATA:
+        return object.__new__(kind)
+    for framework in kinds.frameworks:
+        if framework.name == recipe["by"]:
+            return framework.made(kind, recipe["told"])
+    raise NotMadeError(f"a {recipe['class'][-1]} would have to be made")
 
 
 def _is_made_by_object(kind: type) -> bool:

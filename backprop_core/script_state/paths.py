@@ -99,8 +99,18 @@ class Roots:
                 value, rest = self._listing(name)[path[1][1]], path[2:]
             else:
                 value, rest = self._roots[name], path[1:]
-            for step in rest:
-                how, which = step
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise NotThereError(str(error)) from error
+        return self.behind(value, rest)
+
+    def behind(self, value: object, path: Path) -> object:
+        """What `path` leads to from `value`.
+
+        Raises:
+            NotThereError: it leads nowhere.
+        """
+        try:
+            for how, which in path:
                 value = _BEHIND[how](value, which)
         except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, StopIteration) as error:
             raise NotThereError(str(error)) from error

@@ -6,7 +6,7 @@ of the script's classes never are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from backprop_core.script_state.making import (
     empty,
     found_by_name,
     generator,
+    made_by,
     made_of,
     plain_instance,
     tuple_of,
@@ -55,9 +56,25 @@ class _Entry:
 
 
 class Restoring:
-    """Puts one difference back."""
+    """Puts one difference back.
 
-    def __init__(self, state: Mapping[str, Any], roots: Roots, kinds: Kinds) -> None:
+    Args:
+        here: what was here at the first boundary and still is, by name.
+        made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Any],
+        roots: Roots,
+        kinds: Kinds,
+        here: Mapping[str, object],
+        made: MutableMapping[int, object],
+    ) -> None:
+        self._here = here
+        self._called = {id(value): name for name, value in here.items()}
+        self._made = made
+        self._anew: dict[Path, object] = {}
         self._state = state
         self._roots = roots
         self._kinds = kinds
@@ -102,7 +119,7 @@ class Restoring:
 
     def _settle(self) -> None:
         """Tell the frameworks whose attributes have come back."""
-        owners: dict[int, object] = {}
+        owners = {id(entry.target): entry.target for entry in self._entries if entry.kind is Kind.INSTANCE}
         for node in self._state["nodes"]:
             with suppress(NotThereError):
                 owner = self._roots.follow(_path(node["path"])[:-1] or _path(node["path"]))
@@ -114,28 +131,72 @@ class Restoring:
     # -- looking -----------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        for name, path in self._state["paths"].items():
-            try:
-                self._objects[name] = self._roots.follow(_path(path))
-            except NotThereError:
-                continue
         for node in self._state["nodes"]:
-            name, kind = node["name"], Kind(node["kind"])
+            if Kind(node["kind"]) is Kind.INSTANCE and node["data"].get("recipe") is not None:
+                self._prepare(node)
+        for name, path in self._state["paths"].items():
+            with suppress(NotThereError):
+                self._objects[name] = self._found(name, _path(path))
+        for node in self._state["nodes"]:
+            name, kind, path = node["name"], Kind(node["kind"]), _path(node["path"])
             target = None
             with suppress(NotThereError):
-                target = self._roots.follow(_path(node["path"]))
+                target = self._found(name, path)
             if target is None:  # or it is None until somebody asks for it the first time
                 target = self._made_plainly(kind, node)
             there = target is not None
             entry = _Entry(name, kind, node["data"], target, make=False)
             why = self._unfit(entry, node) if there else _NOT_HERE
-            if not there or why or (node["new"] and not self._is_filled(kind, target)):
+            other = node["new"] and self._owner(name, path) is None
+            if not there or why or (other and not self._is_filled(kind, target)):
                 entry.make = True
                 if kind in (*_BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR) or (not node["new"] and there):
                     if kind is not Kind.CLOSURE:  # functions are the new process's own
                         self._result.missing.append(Missing(name, why))
                     continue
             self._entries.append(entry)
+
+    def _prepare(self, node: Mapping[str, Any]) -> None:
+        """An object that is made anew, or was for an earlier difference: what lies in it is found from there."""
+        path, recipe = _path(node["path"]), node["data"]["recipe"]
+        there = None
+        if not node["new"]:
+            with suppress(NotThereError):
+                there = self._found(node["name"], path)
+        if there is None:
+            with suppress(NotMadeError):
+                there = self._made.get(recipe["number"])
+                there = made_by(recipe, self._kinds) if there is None else there
+                self._made[recipe["number"]] = there
+                self._anew[path] = there
+
+    def _found(self, name: str, path: Path) -> object:
+        """The object of this name. What its path leads to is another one of them, once a list has been sorted.
+
+        Raises:
+            NotThereError: it is not here.
+        """
+        owner = self._owner(name, path)
+        if owner is not None:
+            return self._roots.behind(self._anew[owner], path[len(owner) :])
+        try:
+            there = self._roots.follow(path)
+        except NotThereError:
+            if name in self._here:
+                return self._here[name]
+            raise
+        if self._called.get(id(there), name) == name:
+            return there
+        if name not in self._here:
+            raise NotThereError(name)
+        return self._here[name]
+
+    def _owner(self, name: str, path: Path) -> Path | None:
+        """The way to the innermost object that is made anew and that `path` leads into."""
+        if name in self._here:  # that lay there at the first boundary
+            return None
+        ways = (path[:length] for length in range(len(path), 0, -1))
+        return next((way for way in ways if way in self._anew), None) if self._anew else None
 
     def _made_plainly(self, kind: Kind, node: Mapping[str, Any]) -> Any:
         """What a package's method made while it trained, such as the optimizer of an estimator; None where it cannot be."""
@@ -159,6 +220,8 @@ class Restoring:
         if entry.kind in (Kind.NAMESPACE, Kind.CLASS):
             return ""
         plan = self._kinds.plan(entry.target)
+        if entry.kind is Kind.INSTANCE and plan.text == node["type"]:
+            plan = self._kinds.plan_to_make(entry.target, plan)
         if plan.kind is not entry.kind or plan.text != node["type"]:
             return f"it was a {_short(node['type'])} and is a {_short(plan.text)}"
         return self._looks_unfit(entry)

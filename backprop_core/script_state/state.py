@@ -20,8 +20,9 @@ from backprop_core.script_state.baseline import FORMAT, Baseline
 from backprop_core.script_state.comparison import Comparison, references_in
 from backprop_core.script_state.graph import Graph
 from backprop_core.script_state.kinds import Kind, Kinds
-from backprop_core.script_state.making import NotMadeError, found_by_name
+from backprop_core.script_state.making import NotMadeError, found_by_name, recipe_of
 from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restored import Missing, Restored
@@ -45,7 +46,7 @@ class ScriptState:
         frameworks: they know arrays and generators.
         made_again: in a process that resumes, the script's code runs again up to where it was, so objects that it has made
             by then under names of its own are there; they are stored, and it is said on a resume if one is not.
-        made_lately: whether the value of a variable is one that it has not made by then.
+        made_lately: whether a value in a variable (then None) or a holder is one that it has not made by then.
         iterators: whether iterators are looked at; else somebody else keeps their places.
         read_by_loops: tells what the training loops read from, by identity; None where that is not known.
     """
@@ -58,7 +59,7 @@ class ScriptState:
         frameworks: Sequence[Framework] = (),
         translators: Sequence[Translator] | None = None,
         made_again: bool = False,
-        made_lately: Callable[[object], bool] = lambda value: False,
+        made_lately: Callable[[object, object], bool] = lambda value, holder: False,
         iterators: bool = True,
         read_by_loops: Callable[[], Collection[int] | None] = tuple,
     ) -> None:
@@ -72,6 +73,7 @@ class ScriptState:
         self._baseline: Baseline | None = None
         self._sticky: dict[str, frozenset[str]] = {}
         self._unkept: list[Unkept] = []
+        self._made = NumberedObjects()
 
     def baseline(self) -> Baseline:
         """Remember how things are now. What differs from it later is what a checkpoint holds.
@@ -157,6 +159,7 @@ class ScriptState:
             sticky,
             made_again=self._made_again,
             made_lately=self._made_lately,
+            number_of=self._made.number_of,
             read_by_loops=self._read_by_loops(),
         ).of(graph)
         self._unkept = in_short(found.unkept)
@@ -190,7 +193,11 @@ class ScriptState:
     def _restoring(self, state: Mapping[str, Any]) -> Restoring:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
-        return Restoring(state, self._reachable(), self._kinds)
+        here: dict[str, object] = {}
+        if self._baseline is not None:
+            nodes, known = self._walk(self._baseline).nodes, self._baseline.known
+            here = {name: node.value for name, node in nodes.items() if name in known}
+        return Restoring(state, self._reachable(), self._kinds, here, self._made)
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
@@ -203,6 +210,10 @@ class ScriptState:
     def expect(self, state: Mapping[str, Any]) -> None:
         """From now on what `state` holds is stored whether it differs or not."""
         self._remember(state["nodes"])
+
+    def can_make(self, value: object) -> bool:
+        """Whether a process that lacks `value` can make it without code of the script's."""
+        return recipe_of(value, self._kinds) is not None
 
     def unkept(self) -> list[Unkept]:
         """What had changed at the last `changed()` and is not in it."""

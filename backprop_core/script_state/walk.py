@@ -183,6 +183,8 @@ class Walk:
             name, count = f"{plain}~{count}", count + 1
         if plan.kind not in (Kind.OPAQUE, Kind.VALUE, Kind.ITERATOR) and self._elsewhere(value):
             plan = Plan(Kind.ELSEWHERE, text=plan.text)
+        if known is None and not self.is_first:
+            plan = self.kinds.plan_to_make(value, plan)
         if type(value) not in self._met:
             self._met.add(type(value))
             self._meet(type(value))

@@ -1,7 +1,9 @@
 """Small trainings with many kinds of boundary: boundary_shapes.py SHAPE. They have never heard of us."""
 
 import copy
+import random
 import sys
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -113,8 +115,102 @@ def episodes() -> None:
         del chances[:], rewards[:]
 
 
+class Player:
+    def __init__(self, number: int) -> None:
+        self.number, self.points, self.games = number, 0.0, []
+
+
+def reordered() -> None:
+    """Objects of the script's that are sorted, and samples that are shuffled in place, between and before the steps."""
+    players = [Player(number) for number in range(3)]
+    samples = [{"x": x, "y": y, "seen": []} for x, y in DATA]
+    for epoch in range(3):
+        random.shuffle(samples)
+        for player in players:
+            for start in range(0, 24, 8):
+                batch = samples[start : start + 8]
+                loss = loss_of(
+                    torch.stack([one["x"] for one in batch]), torch.stack([one["y"] for one in batch])
+                )
+                step(loss)
+                player.points += loss.item() * ((player.number * 7 + epoch * 3) % 5)
+                player.games.append(epoch)
+                for one in batch:
+                    one["seen"].append(player.number)
+        players.sort(key=lambda player: -player.points)
+        print("epoch", epoch, [(one.number, one.points, len(one.games)) for one in players])
+        print([one["y"].item() for one in samples], [one["seen"] for one in samples][:3])
+
+
+class Net(nn.Module):
+    """A model of the script's own class, with a number, a buffer and a recurrent part."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, width), nn.Dropout(0.2))
+        self.memory = nn.GRU(width, width, batch_first=True)
+        self.outer = nn.Linear(width, 3)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen += x.mean()
+        return self.outer(self.memory(self.inner(x)[:, None])[0][:, 0])
+
+
+@dataclass(frozen=True)
+class Record:
+    epoch: int
+    loss: float
+    notes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        print("made", self.epoch)
+
+
+def train_fold(width: int) -> tuple[Net, torch.optim.Optimizer, Net, list[Record]]:
+    model = Net(width)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 4, 0.5)
+    best, lowest, records = model, float("inf"), []
+    for epoch in range(2):
+        for x, y in LOADER:
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        records.append(Record(epoch, loss.item()))
+        records[-1].notes.append(epoch)
+        if loss.item() < lowest:
+            best, lowest = copy.deepcopy(model), loss.item()
+    return model, optimizer, best, records
+
+
+def made_models() -> None:
+    """New models, copies of them, their optimizers and records, which earlier iterations have made and left behind."""
+    folds = []
+    for width in (4, 5, 6):
+        folds.append(train_fold(width))
+        print("fold", width, [record.loss for record in folds[-1][3]])
+    for model, optimizer, best, records in folds:
+        moments = [state["exp_avg"].sum().item() for state in optimizer.state.values()]
+        print(model.calls, best.calls, model.seen.item(), best.seen.item(), sum(moments), records)
+        print(
+            optimizer.param_groups[0]["lr"],
+            best is model,
+            next(iter(optimizer.state)) is next(model.parameters()),
+        )
+        with torch.no_grad():
+            print(model.eval()(DATA[:][0]).sum().item(), best.eval()(DATA[:][0]).sum().item())
+        print(list(best.state_dict()))
+
+
 {
     "evaluations": evaluations,
+    "reordered": reordered,
+    "made_models": made_models,
     "accumulation": accumulation,
     "kept_weights": kept_weights,
     "episodes": episodes,

@@ -1,4 +1,4 @@
-"""Cuts a script at every boundary that its loops have: every_boundary.py SCRIPT SHAPE FOLDER EVERY.
+"""Cuts a script at every boundary of its loops, and again soon after: every_boundary.py SCRIPT SHAPE FOLDER EVERY.
 
 Each attempt is a fork of this process, which has imported torch and has run nothing of the script; so a cut and its resume
 cost a tenth of two starts. What differs from the uncut script is printed, one line a cut; nothing where all is the same.
@@ -31,6 +31,10 @@ from backprop_startup.main_script import _MainFile
 from backprop_torch.attach import attach
 
 SCRIPT, SHAPE, FOLDER, EVERY = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+
+
+_AGAIN = 4
+"""The second attempt is cut at this boundary of its own."""
 
 
 class _Always:
@@ -154,7 +158,10 @@ def main() -> None:
     for cut in range(1, boundaries + 1, EVERY):
         place = FOLDER / str(cut)
         fork(place, 1, cut)
-        fork(place, 2)
+        (place / "boundaries").write_text("0")
+        fork(place, 2, _AGAIN)
+        if int((place / "boundaries").read_text()) == _AGAIN:
+            fork(place, 3)
         if found := difference(uncut, left(place)):
             print(f"cut at {cut} of {boundaries}: {found}")
         if "Not restored" in (said := (place / "err").read_text()) or "cannot be kept" in said:

@@ -16,9 +16,18 @@ HERE = Path(__file__).parent
     ("shape", "every"),
     [
         pytest.param("evaluations", 4, marks=pytest.mark.long),
+        pytest.param("made_models", 5, marks=pytest.mark.long),
+        pytest.param("reordered", 7, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
-            for shape in ("evaluations", "accumulation", "kept_weights", "episodes")
+            for shape in (
+                "evaluations",
+                "accumulation",
+                "kept_weights",
+                "episodes",
+                "made_models",
+                "reordered",
+            )
         ),
     ],
 )

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import capture, rebuild
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.script_state.attributes import attributes_of
@@ -253,9 +254,9 @@ def picture(value: Any, known: dict[int, int] | None = None) -> Any:  # noqa: PL
     return drawn
 
 
-def through_a_file(state: Any) -> Any:
-    """What a checkpoint gives back of `state`: JSON and bytes, nothing else."""
-    translators = [NumpyTranslator()]
+def through_a_file(state: Any, *more: Translator) -> Any:
+    """What a checkpoint gives back of `state`: JSON and bytes, nothing else; arrays of numpy and those that `more` know."""
+    translators = [*more, NumpyTranslator()]
     taken = capture({"script": state}, translators).objects["script"]
     arrays = {name: memoryview(bytearray(dense.view())) for name, dense in taken.arrays.items()}
     return rebuild(json.loads(json.dumps(taken.tree)), arrays, translators)

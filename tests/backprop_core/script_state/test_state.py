@@ -10,7 +10,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -31,6 +31,23 @@ class Colour(enum.Enum):
 class Record:
     best: float = 0.0
     seen: list[int] = field(default_factory=list)
+
+
+class Player:
+    """Neither a data class nor a framework's: what else its `__init__` does nobody knows."""
+
+    def __init__(self) -> None:
+        self.points = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    made: ClassVar[int] = 0
+    number: int
+    record: Any
+
+    def __post_init__(self) -> None:
+        Frozen.made += 1
 
 
 class Hostile:
@@ -164,17 +181,69 @@ def test_the_run_of_a_tracker_belongs_to_its_process(module: str) -> None:
 
 def test_an_object_of_the_scripts_that_is_new_is_named() -> None:
     """A list of the script's own instances that grew cannot come back: name, type, why, what to do."""
-    names: dict[str, Any] = {"players": [Record()]}
+    names: dict[str, Any] = {"players": [Player()]}
     state = _state(names)
-    names["players"].append(Record(best=1.0))
+    names["players"].append(Player())
     saved = state.changed()
     assert [(one.name, one.type.rpartition(".")[2]) for one in state.unkept()] == [
-        ("main.players[...]", "Record")
+        ("main.players[...]", "Player")
     ]
     assert "box.track" in str(state.unkept()[0])
-    back, restored = _resumed(saved, {"players": [Record()]})
+    back, restored = _resumed(saved, {"players": [Player()]})
     assert [one.name for one in restored.missing] == ["main.players"]
     assert len(back["players"]) == 1
+
+
+def test_a_new_data_class_is_its_values() -> None:
+    """Data classes that were made during training come back, frozen ones with slots too, without running their code."""
+    names: dict[str, Any] = {"history": [], "best": None}
+    state = _state(names)
+    for number in range(3):
+        names["history"].append(Frozen(number, Record(best=number / 2, seen=[number])))
+    names["best"] = names["history"][1]
+    made = Frozen.made
+    saved = through_a_file(state.changed())
+    assert not state.unkept()
+    back, restored = _resumed(saved, {"history": [], "best": None})
+    assert not restored.missing
+    assert [(one.number, one.record) for one in back["history"]] == [
+        (number, Record(best=number / 2, seen=[number])) for number in range(3)
+    ]
+    assert back["best"] is back["history"][1]
+    assert Frozen.made == made
+
+
+def test_a_new_data_class_with_a_handle_is_named() -> None:
+    """A file in a data class belongs to the process that opened it, so the object cannot be made in another."""
+    names: dict[str, Any] = {"history": []}
+    state = _state(names)
+    with Path(__file__).open(encoding="utf-8") as file:
+        names["history"].append(Frozen(1, file))
+        state.changed()
+    assert [one.name for one in state.unkept()] == ["main.history[...]"]
+
+
+def test_an_array_in_a_file_comes_back_in_place(tmp_path: Path) -> None:
+    """A numpy memmap that the script writes to: its elements are those of the checkpoint, and they are in its file."""
+    names: dict[str, Any] = {"table": np.memmap(tmp_path / "a", "float32", "w+", shape=(2, 3))}
+    state = _state(names)
+    names["table"][1] += 2.5
+    saved = through_a_file(state.changed())
+    assert not state.unkept()
+    back, restored = _resumed(saved, {"table": np.memmap(tmp_path / "b", "float32", "w+", shape=(2, 3))})
+    assert not restored.missing
+    assert type(back["table"]) is np.memmap
+    back["table"].flush()
+    assert np.fromfile(tmp_path / "b", "float32").tolist() == [0.0] * 3 + [2.5] * 3
+
+
+def test_an_array_in_a_file_that_is_only_read_is_not_read_to_compare_it(tmp_path: Path) -> None:
+    """A data set of any size that is mapped read-only costs nothing, and is not stored."""
+    with (tmp_path / "data").open("wb") as file:
+        file.truncate(1 << 40)
+    names: dict[str, Any] = {"data": np.memmap(tmp_path / "data", "uint8", "r")}
+    state = _state(names)
+    assert not [node for node in state.changed()["nodes"] if node["kind"] == "array"]
 
 
 def test_nothing_is_restored_from_a_state_that_cannot_be_read() -> None:
@@ -373,7 +442,7 @@ def test_an_object_that_the_running_loop_makes_is_named_at_once() -> None:
     names: dict[str, object] = {"booster": None, "reader": None}
     lately: set[int] = set()
     state = ScriptState(
-        [DictNamespace(names, "main")], made_again=True, made_lately=lambda value: id(value) in lately
+        [DictNamespace(names, "main")], made_again=True, made_lately=lambda value, holder: id(value) in lately
     )
     state.baseline()
     names["reader"] = _Native()
@@ -383,6 +452,25 @@ def test_an_object_that_the_running_loop_makes_is_named_at_once() -> None:
     lately.add(id(names["booster"]))
     state.changed()
     assert [one.name for one in state.unkept()] == ["main.booster"]
+
+
+def test_objects_that_changed_places_keep_their_state() -> None:
+    """A sorted list is put back twice, as for an iteration and a boundary in it: each object has its own state."""
+    names: dict[str, Any] = {"players": [Player() for _ in range(3)]}
+    state = _state(names)
+    for number, player in enumerate(names["players"]):
+        player.points = number
+    names["players"].reverse()
+    at_entry = through_a_file(state.changed())
+    names["players"][0].points = 7
+    at_boundary = through_a_file(state.changed())
+    fresh = [Player() for _ in range(3)]
+    back = {"players": list(fresh)}
+    other = _state(back)
+    other.restore(at_entry)
+    other.restore(at_boundary)
+    assert [player.points for player in back["players"]] == [7, 1, 0]
+    assert [fresh.index(player) for player in back["players"]] == [2, 1, 0]
 
 
 def test_the_call_of_the_main_script_is_none_of_its_frames() -> None:

@@ -1,0 +1,48 @@
+"""What earlier iterations of the running loops have made: a process that resumes does not run them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from backprop_core.loop.running_loop import RunningLoop
+
+
+class MadeInLoops:
+    """Tells such objects from those that the script makes again on the way to its place.
+
+    Args:
+        running: the loops that are running now, innermost last.
+    """
+
+    def __init__(self, running: Callable[[], Sequence[RunningLoop]]) -> None:
+        self._running = running
+
+    def has(self, value: object, holder: object = None) -> bool:
+        """Whether an iteration that is over has made it, or put it into its `holder`."""
+        return self.since(value, holder)[0] is not None
+
+    def trained_inside(self) -> bool:
+        """Whether loops inside the running iteration have trained: what it made need not be there for the next."""
+        running = self._running()
+        return bool(running) and running[-1].stepped_inside
+
+    def since(self, value: object, holder: object = None) -> tuple[int | None, bool]:
+        """Optimizer steps that had been seen when those iterations were over, and whether they are of the innermost loop.
+
+        Of the innermost loop all iterations are over at a boundary, so there it is those before its first. None: it was
+        there before, or the running iteration has made it.
+        """
+        running = self._running()
+        for around in running[:-1]:
+            before, then = around.there, around.at_entry
+            if (
+                before is not None
+                and then is not None
+                and then.surely_has(value)
+                and not before.may_have(value)
+            ):
+                return around.updates_at_entry, False
+        last = running[-1] if running else None
+        if last is None or last.there is None or last.there.may_have(value, holder):
+            return None, True
+        return last.updates_before, True
