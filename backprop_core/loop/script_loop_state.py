@@ -137,13 +137,13 @@ class ScriptLoopState(LoopState):
         finally:
             self._stored = before
 
-    def baseline(self, frame: FrameType) -> None:
+    def baseline(self, frame: FrameType, *, resumes: bool) -> None:
         """What differs from how things are now is what a checkpoint holds."""
         self._at = (None, frame)
         # What may train is kept as an object; the rest of the script is walked through.
         self.found_objects.may_train(frame)
         with self._held():
-            self._state.baseline()
+            self._state.baseline(hold=resumes)
         self._asked.baseline(self.namespaces())
 
     def grew(self) -> bool:
@@ -247,6 +247,7 @@ class ScriptLoopState(LoopState):
         self._loops.steps = 0
         missing = self._restore_objects(states, source)
         self.restore_randomness(states)
+        self._state.let_go()
         return missing
 
     def rewind_files(self, states: Mapping[str, Any]) -> list[str]:

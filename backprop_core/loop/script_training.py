@@ -174,10 +174,12 @@ class ScriptTraining(ScriptSession):
                 self._hooks.enter_context(trained.watch(self))
         sees_steps = any(trained.sees_steps for trained in loop_state.found_objects.trained)
         self.loops.iterations_are_steps = not sees_steps
-        loop_state.baseline(frame)
+        loop_state.baseline(frame, resumes=resuming)
         attach_rules.stand_by(self._step_aside)
         if resuming:
             self._open(frame)
+            if self.session is None or self.session.restored is None:
+                loop_state.script.state.let_go()
 
     # -- what optimizers tell --------------------------------------------------------------------------------------
 

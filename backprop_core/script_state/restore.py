@@ -59,7 +59,7 @@ class Restoring:
     """Puts one difference back.
 
     Args:
-        here: what was here at the first boundary and still is, by name.
+        here: what was here at the first boundary and still is, by name; nothing where that is not known for certain.
         made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
     """
 

@@ -74,18 +74,29 @@ class ScriptState:
         self._sticky: dict[str, frozenset[str]] = {}
         self._unkept: list[Unkept] = []
         self._made = NumberedObjects()
+        self._held: list[object] = []
 
-    def baseline(self) -> Baseline:
+    def baseline(self, *, hold: bool = False) -> Baseline:
         """Remember how things are now. What differs from it later is what a checkpoint holds.
+
+        Args:
+            hold: keep all of it alive until `let_go`, so that what is restored is found by what it is, wherever it lies.
+                Without that, another list may lie at the address of one that is gone.
 
         Returns:
             The baseline, for `changed(since=...)`: what a loop changed from its beginning to its end, say.
         """
         graph = self._walk(None)
         baseline = Baseline.of(graph, self._kinds, Reader())
+        if hold:
+            self._held = [node.value for node in graph.nodes.values()]
         if self._baseline is None:
             self._baseline = baseline
         return baseline
+
+    def let_go(self) -> None:
+        """All is restored: hold on to nothing any more."""
+        self._held = []
 
     def begin_anew(self) -> None:
         """Take things as they are now for the baseline."""
@@ -194,7 +205,7 @@ class ScriptState:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
         here: dict[str, object] = {}
-        if self._baseline is not None:
+        if self._baseline is not None and self._held:
             nodes, known = self._walk(self._baseline).nodes, self._baseline.known
             here = {name: node.value for name, node in nodes.items() if name in known}
         return Restoring(state, self._reachable(), self._kinds, here, self._made)

@@ -466,7 +466,8 @@ def test_objects_that_changed_places_keep_their_state() -> None:
     at_boundary = through_a_file(state.changed())
     fresh = [Player() for _ in range(3)]
     back = {"players": list(fresh)}
-    other = _state(back)
+    other = ScriptState([DictNamespace(back, "main")])
+    other.baseline(hold=True)
     other.restore(at_entry)
     other.restore(at_boundary)
     assert [player.points for player in back["players"]] == [7, 1, 0]
