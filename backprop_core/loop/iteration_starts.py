@@ -33,7 +33,8 @@ class IterationStarts:
         loop.began = self._clock.monotonic()
         loop_state.loop_begins(loop)
         loop.updates_before = loop_state.found_objects.updates
-        if loop.site.trains and self._look_s <= (loop.began - self._looked_at) * _SHARE:
+        may_look = self._proves or self._look_s <= (loop.began - self._looked_at) * _SHARE
+        if loop.site.trains and may_look:
             loop.there = loop_state.values(frame)
             self._looked_at = self._clock.monotonic()
             self._look_s = self._looked_at - loop.began

@@ -69,7 +69,7 @@ def test_what_no_sink_could_do_is_refused_before_the_start(backprop: CommandLine
     """An unknown sink, an unknown event and a hook without a command are status 2 with what is allowed; no run is made."""
     backprop.script("")
     for option, said in (
-        (("--sink", "tensorbord"), "There is no sink 'tensorbord'. Installed are:"),
+        (("--sink", "tensorbord"), "There is no sink 'tensorbord'. Installed sinks:"),
         (("--on-event", "ended=true"), "There is no event 'ended'. Events: attempt_ended"),
         (("--on-event", "checkpoint_saved"), "--on-event"),
         (("--on-end", " "), "--on-end"),

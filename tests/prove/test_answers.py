@@ -151,24 +151,33 @@ def test_a_fault_of_our_own_is_called_so(backprop: CommandLine) -> None:
 
 
 _REPLACED = """
-    import functools
     import numpy
+
+    class Noted:
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, x):
+            self.calls += 1
+            return x
+
+    class Plain:
+        def __call__(self, x):
+            return x
+
+    class Twice:
+        def __call__(self, x):
+            return 2 * x
 
     class Model:
         def __init__(self):
             self.weights = numpy.zeros(4)
-            self.scale = {scale}
-
-        def scaled(self, x, by=1.0):
-            return x * by
-
-        def twice(self, x):
-            return 2 * x
+            self.scale = {scale}()
 
         def step(self, x):
             self.weights = 0.9 * self.weights + self.scale(x)
             if x == 2:
-                self.scale = self.twice
+                self.scale = Twice()
 
     model = Model()
     for epoch in range(2):
@@ -180,8 +189,8 @@ _REPLACED = """
 @pytest.mark.parametrize(
     ("scale", "name", "mend"),
     [
-        ("functools.partial(self.scaled, by=1.0)", "main.model.scale", "Keep what matters in plain values"),
-        ("self.scaled", "main.model.weights", "First fix what is not kept (below)"),
+        ("Noted", "main.model.scale", "Create it before training begins"),
+        ("Plain", "main.model.weights", "First fix what is not kept (below)"),
     ],
 )
 def test_what_is_not_kept_is_mended_first(backprop: CommandLine, scale: str, name: str, mend: str) -> None:
@@ -191,7 +200,7 @@ def test_what_is_not_kept_is_mended_first(backprop: CommandLine, scale: str, nam
     assert told["verdict"] == "different", told
     assert told["name"].startswith(name)
     assert told["mend"].startswith(mend)
-    assert "`main.model.scale` (method)" in told["unkept"][0]
+    assert "`main.model.scale` (Twice)" in told["unkept"][0]
 
 
 def test_an_error_on_a_terminal_begins_a_line(backprop: CommandLine) -> None:

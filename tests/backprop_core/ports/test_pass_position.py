@@ -25,12 +25,13 @@ NOW: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = 
     "accelerate": (
         forms.accelerated_from_state,
         forms.accelerated_to_state,
-        {**START, "iteration": 2, "newest": {"draws": {}}},
+        {**START, "iteration": 2, "newest": {"draws": {}}, "held": None},
     ),
     "watched": (
         forms.watched_from_state,
         forms.watched_to_state,
-        {"yielded": 5, "before": START, "asked": {"global": "A", "own": "B"}, "rest": "R", "newest": None},
+        {"yielded": 5, "before": START, "asked": {"global": "A", "own": "B"}, "rest": "R", "newest": None,
+         "held": None},
     ),
     "lightning": (
         forms.lightning_from_state,
@@ -41,7 +42,7 @@ NOW: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = 
     "transformers": (
         forms.transformers_from_state,
         forms.transformers_to_state,
-        {"start": START, "ahead": 1, "before": "N", "own_before": {"draws": {}}},
+        {"start": START, "ahead": 1, "before": "N", "own_before": {"draws": {}}, "held": None},
     ),
     "keras": (
         forms.keras_from_state,
