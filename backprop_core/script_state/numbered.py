@@ -15,6 +15,7 @@ class NumberedObjects(MutableMapping[int, object]):
     def __init__(self) -> None:
         self._objects: dict[int, ref[object]] = {}
         self._numbers: WeakIdentityMap[int] = WeakIdentityMap()
+        self._restored: WeakIdentityMap[bool] = WeakIdentityMap()
 
     def number_of(self, value: object) -> int:
         """The number of `value`, which it gets now if it has none. What cannot be held weakly gets another each time."""
@@ -23,6 +24,16 @@ class NumberedObjects(MutableMapping[int, object]):
             number = int.from_bytes(os.urandom(6), "big")
             self[number] = value
         return number
+
+    def restored(self, number: int, value: object) -> None:
+        """`value` was made for a difference, and by no code of the script's."""
+        self[number] = value
+        if self._numbers.get(value) is not None:
+            self._restored[value] = True
+
+    def was_restored(self, value: object) -> bool:
+        """Whether it was."""
+        return value in self._restored
 
     def __setitem__(self, number: int, value: object) -> None:
         try:

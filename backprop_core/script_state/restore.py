@@ -6,7 +6,7 @@ of the script's classes never are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from backprop_core.script_state.making import (
     tuple_of,
 )
 from backprop_core.script_state.methods import method_of
+from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
@@ -59,7 +60,7 @@ class Restoring:
     """Puts one difference back.
 
     Args:
-        here: what was here at the first boundary and still is, by name; nothing where that is not known for certain.
+        here: what was here at the first boundary, by name; nothing where that is not known for certain.
         made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
     """
 
@@ -69,7 +70,7 @@ class Restoring:
         roots: Roots,
         kinds: Kinds,
         here: Mapping[str, object],
-        made: MutableMapping[int, object],
+        made: NumberedObjects,
     ) -> None:
         self._here = here
         self._called = {id(value): name for name, value in here.items()}
@@ -167,7 +168,7 @@ class Restoring:
             with suppress(NotMadeError):
                 there = self._made.get(recipe["number"])
                 there = made_by(recipe, self._kinds) if there is None else there
-                self._made[recipe["number"]] = there
+                self._made.restored(recipe["number"], there)
                 self._anew[path] = there
 
     def _found(self, name: str, path: Path) -> object:
@@ -179,17 +180,19 @@ class Restoring:
         owner = self._owner(name, path)
         if owner is not None:
             return self._roots.behind(self._anew[owner], path[len(owner) :])
-        try:
+        with suppress(NotThereError):
             there = self._roots.follow(path)
-        except NotThereError:
-            if name in self._here:
-                return self._here[name]
-            raise
-        if self._called.get(id(there), name) == name:
-            return there
+            if self._called.get(id(there), name) == name and not self._leads_through_made(path):
+                return there
         if name not in self._here:
             raise NotThereError(name)
         return self._here[name]
+
+    def _leads_through_made(self, path: Path) -> bool:
+        """Whether an object lies on the way that an earlier difference has had made, under another name."""
+        return bool(self._made) and any(
+            self._made.was_restored(self._roots.follow(path[:length])) for length in range(2, len(path) + 1)
+        )
 
     def _owner(self, name: str, path: Path) -> Path | None:
         """The way to the innermost object that is made anew and that `path` leads into."""

@@ -74,7 +74,7 @@ class ScriptState:
         self._sticky: dict[str, frozenset[str]] = {}
         self._unkept: list[Unkept] = []
         self._made = NumberedObjects()
-        self._held: list[object] = []
+        self._held: dict[str, object] = {}
 
     def baseline(self, *, hold: bool = False) -> Baseline:
         """Remember how things are now. What differs from it later is what a checkpoint holds.
@@ -89,14 +89,14 @@ class ScriptState:
         graph = self._walk(None)
         baseline = Baseline.of(graph, self._kinds, Reader())
         if hold:
-            self._held = [node.value for node in graph.nodes.values()]
+            self._held = {name: node.value for name, node in graph.nodes.items()}
         if self._baseline is None:
             self._baseline = baseline
         return baseline
 
     def let_go(self) -> None:
         """All is restored: hold on to nothing any more."""
-        self._held = []
+        self._held = {}
 
     def begin_anew(self) -> None:
         """Take things as they are now for the baseline."""
@@ -204,11 +204,7 @@ class ScriptState:
     def _restoring(self, state: Mapping[str, Any]) -> Restoring:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
-        here: dict[str, object] = {}
-        if self._baseline is not None and self._held:
-            nodes, known = self._walk(self._baseline).nodes, self._baseline.known
-            here = {name: node.value for name, node in nodes.items() if name in known}
-        return Restoring(state, self._reachable(), self._kinds, here, self._made)
+        return Restoring(state, self._reachable(), self._kinds, self._held, self._made)
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
