@@ -12,10 +12,12 @@ class MadeInLoops:
 
     Args:
         running: the loops that are running now, innermost last.
+        between: whether it is between two iterations of the innermost now; else all of them have one that is not over.
     """
 
-    def __init__(self, running: Callable[[], Sequence[RunningLoop]]) -> None:
+    def __init__(self, running: Callable[[], Sequence[RunningLoop]], between: Callable[[], bool]) -> None:
         self._running = running
+        self._between = between
 
     def has(self, value: object, holder: object = None) -> bool:
         """Whether an iteration that is over has made it, or put it into its `holder`."""
@@ -24,7 +26,7 @@ class MadeInLoops:
     def trained_inside(self) -> bool:
         """Whether loops inside the running iteration have trained: what it made need not be there for the next."""
         running = self._running()
-        return bool(running) and running[-1].stepped_inside
+        return bool(running) and self._between() and running[-1].stepped_inside
 
     def since(self, value: object, holder: object = None) -> tuple[int | None, bool]:
         """Optimizer steps that had been seen when those iterations were over, and whether they are of the innermost loop.
@@ -33,7 +35,8 @@ class MadeInLoops:
         there before, or the running iteration has made it.
         """
         running = self._running()
-        for around in running[:-1]:
+        between = self._between()
+        for around in running[:-1] if between else running:
             before, then = around.there, around.at_entry
             if (
                 before is not None
@@ -42,7 +45,7 @@ class MadeInLoops:
                 and not before.may_have(value)
             ):
                 return around.updates_at_entry, False
-        last = running[-1] if running else None
+        last = running[-1] if running and between else None
         if last is None or last.there is None or last.there.may_have(value, holder):
             return None, True
         return last.updates_before, True

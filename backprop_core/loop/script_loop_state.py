@@ -58,7 +58,8 @@ class ScriptLoopState(LoopState):
         self._frames = ScriptFrames(sorted({site.key.partition(":")[0] for site in loops.sites.values()}))
         self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
         self._steps_before = 0
-        self._made = MadeInLoops(self._running)
+        self._enters = False
+        self._made = MadeInLoops(self._running, lambda: self._at[0] is not None or self._enters)
         self._state = ScriptState(
             self.namespaces,
             tracked_elsewhere=self._is_tracked,
@@ -127,9 +128,7 @@ class ScriptLoopState(LoopState):
             self.kept.release_dropped()
             if not restores:
                 self.found_objects.leave_behind(self._made, self._state.can_make)
-            self.kept.all_dropped = (
-                False  # the next model of a fold may not have trained yet; the loops go on all the same
-            )
+            self.kept.all_dropped = False  # the next model of a fold may not have trained yet
         objects, before = self.objects, self._stored
         self._stored = stored_by(self.frameworks, objects)
         try:
@@ -283,12 +282,13 @@ class ScriptLoopState(LoopState):
 
     def entry(self, frame: FrameType) -> Any:
         """What the code at the beginning of an iteration needs to do again what it did: small, and a copy."""
-        self._at = (None, frame)
+        self._at, self._enters = (None, frame), True
         with self._held():
             variables = without_large(self._state.changed(most_bytes=0), self.translators)
             entry: dict[str, Any] = copied(
                 {"random": self.randomness(), "variables": variables}, self.translators
             )
+        self._enters = False
         return {**entry, "asked": self._asked.capture(self.namespaces())}
 
     def restore_entry(self, entry: Any, states: Mapping[str, Any], frame: FrameType) -> None:
