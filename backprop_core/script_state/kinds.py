@@ -169,8 +169,8 @@ class Kinds:
 
     def plan_to_make(self, value: object, plan: Plan) -> Plan:
         """How an object is handled that no new process has: where a framework can make one, by its attributes."""
-        if plan.kind not in (Kind.STATE_DICT, Kind.INSTANCE):
-            return plan
+        if plan.kind not in (Kind.STATE_DICT, Kind.INSTANCE) or plan.skip:
+            return plan  # of a module its class tells what is left out
         for framework in self.frameworks:
             told = framework.recipe(value)
             if told is not None:
