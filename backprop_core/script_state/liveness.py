@@ -21,8 +21,17 @@ _WRITES = frozenset(
     {"STORE_FAST", "STORE_FAST_STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_MAYBE_NULL", "STORE_NAME"}
 )
 _ENDS = frozenset({"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"})
+_OF_AN_OBJECT = frozenset(
+    {
+        "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD", "LOAD_ZERO_SUPER_ATTR",
+        "LOAD_ZERO_SUPER_METHOD", "IMPORT_NAME", "IMPORT_FROM", "STORE_NAME",
+    }
+)  # fmt: skip
+"""In a function or a class body, what names something of an object, a package or the class, and no variable of the module."""
 _BY_NAME = frozenset({"exec", "eval", "globals", "locals", "vars", "dir"})
 """Whoever reads one of these may read every variable of a module."""
+_OF_THE_MODULE = frozenset({"exec", "eval", "globals"})
+"""Of these, what a function of the module may use for it: the others are about the function's own variables there."""
 _ALWAYS_JUMP = frozenset(
     {"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE", "JUMP"}
 )
@@ -37,6 +46,8 @@ def live_names(code: CodeType, offset: int) -> frozenset[str]:
     everything = shared | frozenset(code.co_varnames)
     if not code.co_flags & inspect.CO_OPTIMIZED:
         shared, everything = _read_by_functions(code), everything | frozenset(code.co_names)
+        if shared & _OF_THE_MODULE:
+            return everything
     try:
         live = _live_behind(code, offset)
         return everything if live & _BY_NAME else shared | live
@@ -45,12 +56,16 @@ def live_names(code: CodeType, offset: int) -> frozenset[str]:
 
 
 def _read_by_functions(code: CodeType) -> frozenset[str]:
-    """Names of a module that the functions in it mention."""
+    """Names of a module that the functions in it mention, but not as an attribute (`self.out`) or a module to import."""
     found: set[str] = set()
     pending = [one for one in code.co_consts if isinstance(one, CodeType)]
     while pending:
         inner = pending.pop()
-        found.update(inner.co_names)
+        found.update(
+            one.argval
+            for one in dis.get_instructions(inner)
+            if one.opcode in dis.hasname and one.opname not in _OF_AN_OBJECT
+        )
         pending.extend(one for one in inner.co_consts if isinstance(one, CodeType))
     return frozenset(found)
 

@@ -216,10 +216,10 @@ class Reporter:
             more = -(-(total - step - fits) // max(1, in_a_box))
             boxes = 1 + more
             text += (
-                f"; the training has {total}, so it needs about {more} more box{'es' * (more > 1)} like this"
+                f"; the training has about {total}, so it needs about {more} more box{'es' * (more > 1)} like this"
             )
         elif total is not None:
-            text += f"; the training ends at {total}, so it should end in this one"
+            text += f"; the training should end in this one, at about step {total}"
         session.messages.event(Fit(steps_that_fit=fits, total_steps=total, boxes=boxes))
         session.messages.say(text + ".")
 

@@ -281,3 +281,38 @@ def test_the_live_variables_at_a_loop_are_those_that_are_read_later() -> None:
 
     train(lambda: Watched([1, 2]))
     assert seen[0] == {"total", "last"}
+
+
+def test_a_variable_of_a_module_is_not_read_by_an_attribute_of_the_same_name() -> None:
+    """`self.out` in a function reads no variable `out`, so what the loop leaves in it is dead; a name that a function does read is not."""
+    from backprop_core.script_state.liveness import live_names
+
+    seen: list[frozenset[str]] = []
+
+    def items() -> Any:
+        frame = sys._getframe(0).f_back
+        for number in range(2):
+            assert frame is not None
+            seen.append(live_names(frame.f_code, frame.f_lasti))
+            yield number
+
+    source = """
+class Net:
+    out = None
+    def forward(self, x):
+        return self.out(x) + scale
+
+def total():
+    return seen_so_far
+
+for item in items():
+    out = item
+    loss = out + 1
+    scale = seen_so_far = loss
+"""
+    exec(compile(source, "s.py", "exec"), {"items": items})
+    assert not seen[0] & {"out", "loss"}
+    assert {"scale", "seen_so_far"} <= seen[0]
+    seen.clear()
+    exec(compile(source.replace("return seen_so_far", "return globals()['out']"), "s.py", "exec"), {"items": items})
+    assert "out" in seen[0]

@@ -414,7 +414,7 @@ def test_the_first_and_the_last_line(
     said = capsys.readouterr().err
     assert "run counted, starting from scratch: 1 min 00 s until" in said
     assert "timebox('60s')" in said
-    assert "more steps fit into this box; the training has 5000, so it needs about" in said
+    assert "more steps fit into this box; the training has about 5000, so it needs about" in said
     last = said.splitlines()[-1]
     assert last.startswith(f"backprop: Stopped at step {box.training_state.step}, 0.")
     assert " s before the deadline. Checkpoint: " in last
@@ -467,7 +467,7 @@ def test_the_forecast_of_boxes_counts_start_up_and_reserve_and_learns_from_what_
     assert "Training starts with 40.0 s left of 1 min 00 s (20.0 s went to start-up" in said
     assert f"so it needs about {number} more boxes like this" in said
     assert "so it needs about 1 more box like this" in said
-    assert "the training ends at 1500, so it should end in this one" in said
+    assert "the training should end in this one, at about step 1500" in said
 
 
 def test_a_forecast_that_was_far_off_is_told_and_the_next_is_smaller(
