@@ -46,6 +46,7 @@ class BoxedFit(PatchedFit):
     def due(self) -> bool:
         if not isinstance(self.session, LeadingSession):
             return self.clock.monotonic() >= self.session.wake
+        self.session.passes()
         self._countdown -= 1
         return self._countdown <= 0 or self.session.recorder is not None
 

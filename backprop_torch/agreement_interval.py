@@ -16,8 +16,8 @@ GRACE_SHARE = 0.25
 """Of the time that a stop signal gives, so much may pass before it is heard of."""
 HEARD_WITHIN_S = 3.0
 """And no more than this: whoever sent it may wait for less than the grace (docker: 10 s)."""
-TWICE = 2.0
-"""A step may take so much longer than the mean of those before it. What fits before the deadline goes by the longest."""
+ABOVE_MEAN = 1.25
+"""Many steps take so much longer than the mean of those before them. What fits before the deadline goes by the longest."""
 TALK_S = 0.001
 """Two collectives of a few numbers, before they were measured."""
 
@@ -38,7 +38,7 @@ def batches_to_next_talk(
     """
     if step_s is None:
         step_s = session.forecast.longest_step_s()
-        usual_s = min(step_s, TWICE * session.mean_step_s) if session.mean_step_s > 0 else step_s
+        usual_s = min(step_s, ABOVE_MEAN * session.mean_step_s) if session.mean_step_s > 0 else step_s
     else:
         usual_s = step_s
     if step_s <= 0 or session.steps < 3 or session.requests.signalled:

@@ -23,6 +23,10 @@ def attach() -> None:
             from backprop_torch.training_watch import wait_for_training
 
             wait_for_training()
+            if attach_rules.is_one_of_several():
+                from backprop_core.session.launched_ranks import note_own_rank
+
+                note_own_rank()
             from backprop_torch.own_saves import tell_of_saves
 
             tell_of_saves()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from backprop_core.session.launched_ranks import has_ended
 from backprop_core.session.rank_patience import LOOK_EVERY_S
 from backprop_core.session.ranks_error import LostRankError, RankError
 
@@ -20,6 +21,7 @@ ALL_COME_S = 600.0
 NCCL, too, gives processes ten minutes to come together.
 """
 _ANSWER_S = 2.0
+_LOOK_FOR_DEAD_S = 1.0
 _ALL_ARE_HERE = "all are here"
 
 
@@ -87,14 +89,27 @@ class Board:
         if store.add("come", 1) == count:
             store.compare_set("verdict", "", _ALL_ARE_HERE)
         else:
-            with suppress(RuntimeError):  # in time nobody has come to a verdict
-                store.wait(["verdict"], timedelta(seconds=ALL_COME_S))
+            looks = int(ALL_COME_S / _LOOK_FOR_DEAD_S)
+            while looks and not self._decided():
+                looks -= 1
+                missing = [one for one in range(count) if one != rank and not store.check([f"here/{one}"])]
+                ended = next((one for one in missing if has_ended(one)), None)
+                if ended is not None:
+                    why = f"lost Process {ended} has ended before it came to the box."
+                    store.compare_set("verdict", "", why)
             if not store.check(["verdict"]):
-                missing = next((one for one in range(count) if not store.check([f"here/{one}"])), rank)
-                store.compare_set(
-                    "verdict", "", f"lost Process {missing} has not come to the box in {ALL_COME_S:.0f} s."
+                missing = [one for one in range(count) if not store.check([f"here/{one}"])]
+                why = (
+                    f"lost Process {next(iter(missing), rank)} has not come to the box in {ALL_COME_S:.0f} s."
                 )
+                store.compare_set("verdict", "", why)
         return str(store.get("verdict").decode())
+
+    def _decided(self) -> bool:
+        """Whether there is a verdict, or comes one within a second."""
+        with suppress(RuntimeError):
+            self._store().wait(["verdict"], timedelta(seconds=_LOOK_FOR_DEAD_S))
+        return bool(self._store().check(["verdict"]))
 
     def stays_away(self, why: str) -> None:
         """This process will not come to the box: whoever waits for it steps aside as well."""

@@ -28,7 +28,7 @@ from backprop_torch.agreement_interval import batches_to_next_talk
 from backprop_torch.rank_board import Board
 from backprop_torch.rank_group import RankGroup
 
-_GIVE, _GO_ON, _LEAVE, _ASIDE = 1, 2, 3, 4
+_GIVE, _GO_ON, _LEAVE, _ASIDE, _COPY = 1, 2, 3, 4, 5
 _OUTCOMES = tuple(Outcome)
 _WORDS = 4
 """Numbers in a message: the word, boundaries, the outcome, milliseconds."""
@@ -87,6 +87,8 @@ class Together:
         self._board.meet(self.rank, self.count)
         self._group = RankGroup()
         self.asked = 0
+        self.copies = False
+        self.sealed_by_all = -1
         self._unheard = False  # the others give their parts, and nobody has gathered them yet
         self._apart = False  # all know that this rank takes no further part, or are about to hear it
 
@@ -101,9 +103,11 @@ class Together:
         """What the first rank gives, on every rank."""
         return pickle.loads(self._group.first_gives(pickle.dumps(opening)))
 
-    def hear(self, number: int) -> int:
-        """The highest signal number that any rank has received, or 0."""
-        return self._meet(_HEAR, number).number
+    def hear(self, number: int, sealed: int = -1) -> int:
+        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last."""
+        heard = self._meet(_HEAR, number, -sealed)
+        self.sealed_by_all = -heard.greatest
+        return heard.number
 
     def least(self, number: int) -> int:
         """The least of the numbers that the ranks give.
@@ -167,7 +171,7 @@ class Together:
     # -- the first rank ----------------------------------------------------------------------------------------
 
     def ask_for_states(self) -> None:
-        self._say(_GIVE)
+        self._say(_COPY if self.copies else _GIVE)
         self.asked += 1
         self._unheard = True
 
@@ -209,8 +213,11 @@ class Together:
 
     # -- the others --------------------------------------------------------------------------------------------
 
-    def follow(self, give: Callable[[], Any]) -> LastWord:
+    def follow(self, give: Callable[[], Any], copy: Callable[[], Any] | None = None) -> LastWord:
         """Do what the first rank says until it lets go, and with which word.
+
+        Args:
+            give: gives this rank's part of a save; `copy` its part of a copy in memory.
 
         Raises:
             RankError: the first rank goes on without a box, so this one does.
@@ -220,9 +227,9 @@ class Together:
             if word == _ASIDE:
                 self._apart = True
                 raise RankError(f"The first process continues without a box: {self.share(None)}")
-            if word != _GIVE:
+            if word not in (_GIVE, _COPY):
                 return LastWord(word == _LEAVE, boundaries, _OUTCOMES[outcome], remaining_ms / 1000)
-            self._group.given(_packed(give))
+            self._group.given(_packed(copy or give if word == _COPY else give))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from .files import FileFacts, Flusher, open_folder, write_file
 from .manifest import Manifest, ObjectFiles
 from .names import Owner
 from .safetensors_file import parse_array_file
-from .shards import PART, SHARDS, Part, SavedShards, ranks_in
+from .shards import PART, SHARDS, Part, SavedShards, part_folder, ranks_in
 from .unchanged import Divides
 
 MAX_TREE_BYTES: Final = 256 << 20
@@ -53,8 +53,14 @@ class FolderPlan:
         return sum(file.nbytes for file in self.files.values() if file.before is None)
 
 
-def plan_folder(snapshot: Snapshot, unchanged: Divides | None = None) -> FolderPlan:
+def plan_folder(
+    snapshot: Snapshot, unchanged: Divides | None = None, copied_by: int | None = None
+) -> FolderPlan:
     """Name and lay out the files of a snapshot; `unchanged` says what may be the same as in the last checkpoint.
+
+    Args:
+        copied_by: the rank whose copy in memory it is. What it holds of arrays that are spread is among the files then;
+            what the others hold of them is not asked for.
 
     Raises:
         ValueError: an object that no reader would take back; a sentence.
@@ -74,6 +80,9 @@ def plan_folder(snapshot: Snapshot, unchanged: Divides | None = None) -> FolderP
         if state.arrays:
             arrays, objects[name] = plan_array_files(name, stem, state, unchanged)
             files |= arrays
+    if copied_by is not None and snapshot.shards is not None:
+        part = plan_folder(snapshot.shards).files
+        return FolderPlan(files | {f"{part_folder(copied_by)}{name}": part[name] for name in part}, objects)
     return FolderPlan(files, objects, _parts_of(snapshot))
 
 
@@ -158,7 +167,7 @@ def read_part(
     Raises:
         CheckpointDamagedError, StateMismatchError, OSError: as `read_states`.
     """
-    folder = f"rank-{rank:05d}/"
+    folder = part_folder(rank)
     files = {name: facts for name, facts in manifest.files.items() if name.startswith(folder)}
     data = {name: _read(name, path, read, facts) for name, facts in files.items()}
     found: dict[str, Mapping[str, Any]] = {}

@@ -81,10 +81,15 @@ class LocalPlace:
         flusher = Flusher()
         try:
             written: dict[str, FileFacts] = {}
+            folders = sorted({(saving / name).parent for name in plan.files} - {saving})
+            for folder in folders:  # of ranks whose copies are saved for them
+                folder.mkdir()
             for name, file in plan.files.items():
                 written[name] = self._link(saving / name, file) or self._write(
                     saving / name, file, step, flusher
                 )
+            for folder in folders if os.name != "nt" else ():
+                flusher.take(open_folder(folder))
             for part in plan.parts(self.directory) if plan.parts is not None else ():
                 written |= take_in(self.directory, saving, part)
         except BaseException:

@@ -67,14 +67,20 @@ class OwnShards:
     others: OtherParts | None
 
 
+def part_folder(rank: int) -> str:
+    """What the names of a rank's files begin with."""
+    return f"rank-{rank:05d}/"
+
+
 def take_in(directory: Path, saving: Path, part: Part) -> dict[str, FileFacts]:
     """Move a part into the checkpoint that is being saved; its files by their names there.
 
     Raises:
         OSError: it cannot be moved.
     """
-    (directory / part.folder).rename(saving / f"rank-{part.rank:05d}")
-    return {f"rank-{part.rank:05d}/{name}": facts for name, facts in part.files.items()}
+    folder = part_folder(part.rank)
+    (directory / part.folder).rename(saving / folder)
+    return {f"{folder}{name}": facts for name, facts in part.files.items()}
 
 
 @dataclass(frozen=True, slots=True)

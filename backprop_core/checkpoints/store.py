@@ -245,8 +245,9 @@ class CheckpointStore:
         *,
         told: Callable[[str], None],
         of_run: str | None = None,
+        suits: Callable[[CheckpointFacts], bool] = lambda facts: True,
     ) -> Loaded | None:
-        """The newest checkpoint that is whole, of run `of_run` where one is named; None if there is none.
+        """The newest checkpoint that is whole and `suits`, of run `of_run` where one is named; None if there is none.
 
         A damaged one is renamed to `damaged-...`, `told` gets a sentence, and the one before it is taken.
 
@@ -256,7 +257,7 @@ class CheckpointStore:
             CheckpointError: the folder cannot be listed.
         """
         for name in self._names():
-            if of_run is not None and self._is_of_another(name, of_run):
+            if self._is_out_of_the_question(name, of_run, suits):
                 continue
             try:
                 return self.load(self.directory / name, translators)
@@ -269,10 +270,13 @@ class CheckpointStore:
                 told(f"{error} Falling back to the previous checkpoint.")
         return None
 
-    def _is_of_another(self, name: str, run_id: str) -> bool:
-        """Whether a checkpoint says itself that it is another run's; one that cannot be read does not."""
+    def _is_out_of_the_question(
+        self, name: str, of_run: str | None, suits: Callable[[CheckpointFacts], bool]
+    ) -> bool:
+        """Whether a checkpoint says itself that it is another run's, or does not suit; one that cannot be read does not."""
         try:
-            return read_manifest(self._place, name).facts.run_id != run_id
+            facts = read_manifest(self._place, name).facts
+            return (of_run is not None and facts.run_id != of_run) or not suits(facts)
         except (CheckpointError, OSError):
             return False
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.strict_json import decode_exactly, encode_exactly
 
 from .array_files import PlannedFile
+from .arrays import JSON
+from .files import FileFacts
 from .folder import FolderPlan
-from .manifest import MAX_MANIFEST_BYTES, Manifest, dump_manifest, parse_manifest
+from .manifest import MAX_MANIFEST_BYTES, CheckpointFacts, Manifest, dump_manifest, parse_manifest
+from .shards import part_folder
 from .survivor_header import Record, digest_of, records
 
 _MAX_DESCRIPTION_BYTES: Final = 4 * MAX_MANIFEST_BYTES
@@ -25,6 +29,53 @@ _PIECE_BYTES: Final = 4 << 20
 
 Span = tuple[int, int]
 """Offset in the memory and number of bytes."""
+
+
+_OF_RANKS: Final = "copy_of_ranks"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOfRanks:
+    """Which of several processes has made a copy: theirs of the same number make one checkpoint.
+
+    Attributes:
+        group: a name that these processes have in common, and no others.
+        number: counts what they were asked for.
+        rank, count: which one this is, of how many.
+    """
+
+    group: str
+    number: int
+    rank: int
+    count: int
+
+    def marked(self, facts: CheckpointFacts) -> CheckpointFacts:
+        """`facts` of its copy."""
+        among: list[JSON] = [self.group, self.number, self.rank, self.count]
+        return replace(facts, extra={**facts.extra, _OF_RANKS: among})
+
+
+def of_ranks(facts: CheckpointFacts) -> CopyOfRanks | None:
+    """Whose copy `facts` are of; None where it is a state of its own, or what they say makes no sense."""
+    match facts.extra.get(_OF_RANKS):
+        case [str(group), int(number), int(rank), int(count)] if 0 <= rank < count:
+            return CopyOfRanks(group, number, rank, count)
+    return None
+
+
+def together(copies: Sequence[Half]) -> Half:
+    """One checkpoint of the copies of all ranks, the first rank's first."""
+    first = copies[0]
+    facts = first.manifest.facts
+    facts = replace(facts, extra={key: one for key, one in facts.extra.items() if key != _OF_RANKS})
+    files: dict[str, FileFacts] = {}
+    plans: dict[str, PlannedFile] = {}
+    for rank, copy in enumerate(copies):
+        own = {name for name in copy.plan.files if not rank or name.startswith(part_folder(rank))}
+        files |= {name: copy.manifest.files[name] for name in own}
+        plans |= {name: copy.plan.files[name] for name in own}
+    manifest = replace(first.manifest, facts=facts, files=files)
+    return Half(manifest, FolderPlan(plans, first.plan.objects))
 
 
 def describe(manifest: Manifest, spans: Mapping[str, Sequence[Span]]) -> tuple[bytes, bytes]:

@@ -86,6 +86,7 @@ class Pacer:
         survives: copies of the state survive this process, so they are made all through the box.
         fits_no_box_s: a gap longer than the whole box is expected, seconds; 0 while none is. Stopping before it would stop
             every attempt at the same place, so in the first half of a box it is begun, and the guard sees to the rest.
+        longest_between_s: of the steps between this look and the last one, where somebody has timed each of them, seconds.
     """
 
     forecast: Forecast
@@ -109,6 +110,7 @@ class Pacer:
     last_save: float = 0.0
     last_copy: float = field(default=float("-inf"))
     fits_no_box_s: float = 0.0
+    longest_between_s: float = math.inf
     put_off: int = 0
     last_failure: float = field(default=float("-inf"))
     _recent_copies_s: deque[float] = field(default_factory=lambda: deque(maxlen=COPIES_JUDGED))
@@ -124,6 +126,9 @@ class Pacer:
         if steps or self.phase is not Phase.PLAIN:
             self.steps += steps
             gap_s = max(0.0, now - self.last_boundary - paused_s)
+            if self.phase is Phase.PLAIN:  # else what lies between is no step, and is there only once
+                gap_s = min(gap_s, self.longest_between_s)
+            self.longest_between_s = math.inf
             self.forecast.observe_gap(self.phase, gap_s, steps)
 
     def goes_on(self, now: float, phase: Phase) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from backprop_core.clock import Clock
 from backprop_core.governor import kernel
-from backprop_core.governor.survivor_commit import Remains, commit
+from backprop_core.governor.survivor_commit import Remains, commit, of_each_training
 from backprop_core.governor.tree import Family, send
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import GOVERNOR_FILE
@@ -201,13 +201,13 @@ def _take_over(charge: Charge, deadline: float, clock: Clock) -> None:
         send(pid, signal.SIGKILL)
     while _empty(poll, log, wait_ms=0):
         pass
-    for remains in charge.remains:
-        _commit(remains, charge.log.parent, clock)
+    for first, *others in of_each_training(charge.remains):
+        _commit(first, others, charge.log.parent, clock)
 
 
-def _commit(remains: Remains, attempt_dir: Path, clock: Clock) -> None:
+def _commit(first: Remains, others: Sequence[Remains], attempt_dir: Path, clock: Clock) -> None:
     """Save what a training has left; the governor, whose log this is written into, is dead."""
-    survival = commit(remains, clock)
+    survival = commit(first, clock, others)
     if survival is not None and (survival.path or survival.trouble):  # else the other keeper was faster
         EventLog(attempt_dir / GOVERNOR_FILE, clock).write(survival.event())
 

@@ -22,6 +22,7 @@ class _Held:
 
     Attributes:
         watch: readable when its process has ended (pidfd_open(2)); -1 where the kernel cannot tell.
+        over: it has ended, and others of its training have not.
         line: to the training; None when it has let go.
     """
 
@@ -29,6 +30,7 @@ class _Held:
     pid: int
     watch: int
     line: socket.socket | None
+    over: bool = False
 
 
 class Survivors:
@@ -77,7 +79,8 @@ class Survivors:
         if self._counter is None:
             return []
         fds = [self._counter.fd, *self._lines]
-        fds += [held.watch for held in self._held if held.watch >= 0 and held.pid != self._main_pid]
+        watched = [held for held in self._held if held.pid != self._main_pid and not held.over]
+        fds += [held.watch for held in watched if held.watch >= 0]
         fds += [held.line.fileno() for held in self._held if held.line is not None]
         return [(fd, select.POLLIN) for fd in fds]
 
@@ -98,7 +101,9 @@ class Survivors:
                 self._perhaps_let_go(held)
                 return True
             if fd == held.watch:
-                self._bury(held)
+                held.over = True
+                if all(_is_over(one.watch) for one in self._training_of(held)):
+                    self._bury(held)
                 return True
         return False
 
@@ -113,7 +118,8 @@ class Survivors:
             line.close()
             return
         for held in [*self._held]:
-            if _is_over(held.watch):
+            is_its_own = bool(given[1].group) and held.remains.owner.group == given[1].group
+            if held in self._held and not is_its_own and _is_over(held.watch):
                 self._bury(held)
         self._held.append(_Held(Remains(*given), pid, _watch(pid), line))
         confirm(line)
@@ -126,18 +132,29 @@ class Survivors:
                 self._held.remove(held)
                 self._let_go(held)
 
+    def _training_of(self, held: _Held) -> list[_Held]:
+        """What is held of all processes that train with this one, in the order of their ranks."""
+        group = held.remains.owner.group
+        if not group:
+            return [held]
+        of_group = [one for one in self._held if one.remains.owner.group == group]
+        return sorted(of_group, key=lambda one: one.remains.owner.rank)
+
     def _bury(self, held: _Held) -> None:
-        """Commit what a process has left, and let go of it."""
-        self._held.remove(held)
-        survival = commit(held.remains, self._clock)
-        self._let_go(held)
+        """Commit what a process, and those that train with it, have left, and let go of it."""
+        first, *others = training = self._training_of(held)
+        for one in training:
+            self._held.remove(one)
+        survival = commit(first.remains, self._clock, [one.remains for one in others])
+        for one in training:
+            self._let_go(one)
         if survival is not None:
             self._told(survival)
 
     def commit_all(self) -> None:
         """Every process of the script is gone."""
-        for held in [*self._held]:
-            self._bury(held)
+        while self._held:
+            self._bury(self._held[0])
 
     def close(self) -> None:
         """Take and hold nothing more."""

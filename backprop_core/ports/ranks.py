@@ -34,11 +34,15 @@ class Ranks(Protocol):
 
     Attributes:
         asked: how often the first rank has asked the others for their states; known to the first alone.
+        copies: what the first rank asks for is to be copied into memory that outlives its process, and is no save.
+        sealed_by_all: after `hear`, the newest such copy that all have whole; 0: none is, -1: one of them cannot make any.
     """
 
     count: int
     rank: int
     asked: int
+    copies: bool
+    sealed_by_all: int
 
     def wait_while(self, goes_on: Callable[[], bool]) -> None:
         """From now on this process waits for others as long as `goes_on` says so, when it is asked four times a second."""
@@ -52,8 +56,8 @@ class Ranks(Protocol):
         """What the first rank gives, on every rank."""
         ...
 
-    def hear(self, number: int) -> int:
-        """The highest signal number that any rank has received, or 0."""
+    def hear(self, number: int, sealed: int = -1) -> int:
+        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last."""
         ...
 
     def agree(self, why_not: str) -> str:
@@ -84,8 +88,11 @@ class Ranks(Protocol):
         """The first rank cannot go on in the box: the others step aside as well."""
         ...
 
-    def follow(self, give: Callable[[], Any]) -> LastWord:
+    def follow(self, give: Callable[[], Any], copy: Callable[[], Any] | None = None) -> LastWord:
         """The others do what the first rank says until it lets go, and with which word.
+
+        Args:
+            give: gives this rank's part of a save; `copy` its part of a copy in memory.
 
         Raises:
             RankError: it steps aside.

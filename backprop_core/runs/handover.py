@@ -32,11 +32,14 @@ class MemoryOwner:
     Attributes:
         run_id, attempt: which run, and which of its process lives.
         checkpoints: where its checkpoints lie.
+        group, rank: of processes that train together, the same name for all, and which one this is.
     """
 
     run_id: str
     attempt: int
     checkpoints: str
+    group: str = ""
+    rank: int = 0
 
 
 def hand_over(directory: Path, fd: int, owner: MemoryOwner) -> socket.socket | None:
@@ -51,7 +54,12 @@ def hand_over(directory: Path, fd: int, owner: MemoryOwner) -> socket.socket | N
         with _short_path(directory) as path:
             line.connect(path)
         line.settimeout(PATIENCE_S)
-        told = {"run": owner.run_id, "attempt": owner.attempt, "checkpoints": owner.checkpoints}
+        told: dict[str, object] = {
+            "run": owner.run_id,
+            "attempt": owner.attempt,
+            "checkpoints": owner.checkpoints,
+        }
+        told |= {"group": owner.group, "rank": owner.rank} if owner.group else {}
         socket.send_fds(line, [encode(told).encode()], [fd])
         if line.recv(len(_KEPT)) == _KEPT:
             return line
@@ -117,8 +125,9 @@ def taken(line: socket.socket) -> tuple[int, MemoryOwner] | None:
         told = {}
     run_id, attempt = as_text(told.get("run")), as_whole(told.get("attempt"), least=1)
     place = as_place(told.get("checkpoints"))
+    group, rank = as_text(told.get("group")) or "", as_whole(told.get("rank"), least=0) or 0
     if len(fds) == 1 and run_id and attempt is not None and place is not None:
-        return fds[0], MemoryOwner(run_id, attempt, place)
+        return fds[0], MemoryOwner(run_id, attempt, place, group, rank)
     for fd in fds:
         os.close(fd)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
@@ -45,6 +46,10 @@ class RunningAttempt(Protocol):
     @property
     def copies_are_saves(self) -> bool:
         """Whether a state cannot be copied here for the case that it is needed: other processes hold parts of it."""
+        ...
+
+    def copies_of_all_ranks(self) -> AbstractContextManager[bool]:
+        """See `Session`."""
         ...
 
     @property

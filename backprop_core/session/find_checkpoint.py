@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.checkpoints.store import Loaded, open_store
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
@@ -15,9 +16,12 @@ _WHAT_TO_GIVE = "Give a checkpoint's folder (step-...), or a folder of checkpoin
 
 
 def load_for(
-    enrolment: Enrolment, translators: Sequence[Translator], warn: Callable[[str], None]
+    enrolment: Enrolment,
+    translators: Sequence[Translator],
+    warn: Callable[[str], None],
+    suits: Callable[[CheckpointFacts], bool] = lambda facts: True,
 ) -> Loaded | None:
-    """The checkpoint asked for by path, else the newest good one of a run that is resumed, else None.
+    """The checkpoint asked for by path, else the newest good one of a run that is resumed which `suits`, else None.
 
     Raises:
         UsageError: nothing is at the path that was asked for, or the run is completed and has no checkpoint left.
@@ -27,7 +31,7 @@ def load_for(
         return load_path(enrolment.resume_from, translators, warn)
     if not enrolment.resuming:
         return None
-    loaded = enrolment.checkpoints.load_newest(translators, told=warn, of_run=enrolment.run_id)
+    loaded = enrolment.checkpoints.load_newest(translators, told=warn, of_run=enrolment.run_id, suits=suits)
     if loaded is None and enrolment.box == 1:  # a later training of the process may not have been reached
         if enrolment.completed:
             raise UsageError(

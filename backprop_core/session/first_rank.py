@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
+from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.checkpoints.shards import OtherParts
+from backprop_core.checkpoints.survivor_memory import CopyOfRanks
 from backprop_core.clock import Clock
 from backprop_core.deadline.decision import Leave
 from backprop_core.deadline.forecast import Phase
-from backprop_core.outcome import Outcome
+from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.ports.ranks import LastWord, Ranks
 from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.rank_patience import Patience, until_it_opens
@@ -21,14 +24,22 @@ from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import parts_of_others
 
+_TALKS_TO_JOIN = 5
+"""So often a rank may say that it has no memory for copies: it takes it when it first knows that arrays are spread."""
+_ALONE = "of_first_process_alone"
+"""A fact of a checkpoint that lacks what is another in each process: of a script whose processes end one after the other."""
+_NO_COPIES = (
+    "A process of this training has no memory that outlives it (it may run on another machine), so a sudden death costs "
+    "everything since the last checkpoint."
+)
+
 
 class LeadingSession(Session):
     """The first rank's.
 
     Attributes:
         boundaries_to_next_talk: the same number on all ranks.
-        mean_step_s: of the steps between the last two talks; 0 while it is not known. The forecast takes all that lies
-            between two talks for one step, because one may have been that long.
+        mean_step_s: of the steps between the last two talks; 0 while it is not known.
     """
 
     def __init__(
@@ -49,7 +60,10 @@ class LeadingSession(Session):
         self._waits_for_parts = True
         self.mean_step_s = 0.0
         self._talked_at: float | None = None
-        self._name = ""
+        self._passed_at: float | None = None
+        self._longest_s = 0.0
+        self.group = os.urandom(8).hex()
+        self._cannot_copy = 0
 
     @property
     def copies_are_saves(self) -> bool:
@@ -69,8 +83,6 @@ class LeadingSession(Session):
         self._ranks.wait_while(Patience(self._is_past).lasts)
         self.requests.tell_pause = self._tell_pause
         directory = str(self.enrolment.checkpoints.directory)
-        self._name = os.urandom(8).hex()
-        budget_s = self.deadlines.budget_s
         opening = Opening(
             "",
             self.resumed_from,
@@ -78,8 +90,10 @@ class LeadingSession(Session):
             self.remaining_s(),
             self.governed,
             directory,
-            self._name,
-            budget_s,
+            self.group,
+            self.deadlines.budget_s,
+            self.enrolment.attempt.number,
+            str(self.enrolment.attempt.directory),
         )
         try:
             self._ranks.share(opening)
@@ -99,12 +113,20 @@ class LeadingSession(Session):
     def _tell_pause(self, paused: bool) -> None:
         """The others wait for this rank meanwhile, and the deadline that they know passes."""
         with suppress(Exception):  # the board is gone, and with it whoever would read it
-            self._ranks.post(pause_key(self._name), "paused" if paused else "")
+            self._ranks.post(pause_key(self.group), "paused" if paused else "")
 
     def together(self, what: Callable[[], None]) -> None:
         all_or_none(self._ranks, what)
 
+    def passes(self) -> None:
+        """A boundary, whether the ranks talk at it or not: how long the step before it took is known here alone."""
+        now = self.clock.monotonic()
+        if self._passed_at is not None:
+            self._longest_s = max(self._longest_s, now - self._passed_at)
+        self._passed_at = now
+
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
+        self.passes()
         self._waiting_steps += steps
         over = self._countdown.is_over(phase, then)
         self.prove(decides=False)
@@ -146,13 +168,18 @@ class LeadingSession(Session):
         ranks, began = self._ranks, self.clock.monotonic()
         if self._talked_at is not None and self._waiting_steps:
             self.mean_step_s = (began - self._talked_at) / self._waiting_steps
-        number = ranks.hear(int(self.requests.heard or 0))
+        survivor = self.saver.survivor
+        number = ranks.hear(int(self.requests.heard or 0), -1 if survivor is None else survivor.newest)
+        if survivor is not None:
+            survivor.spared = max(0, ranks.sealed_by_all)
         talked_s = self.clock.monotonic() - began
         if number >= NOTICE:
             ranks.step_aside("another process cannot continue")
             raise RankError("Another process cannot continue in the box.")
         if number:
             self.requests.hear_of(number)
+        if self._longest_s:
+            self.pacer.longest_between_s = self._longest_s + talked_s
         try:
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
@@ -166,12 +193,13 @@ class LeadingSession(Session):
             raise
         finally:
             self._waiting_steps = 0
+            self._longest_s, self._passed_at = 0.0, None
             self.wake = 0.0  # every boundary counts
         self._countdown.left = apart(talked_s)
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
         with suppress(*[LostRankError] * leave):  # all is saved, and this rank leaves, whoever hears it
             ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
-        self._talked_at = self.clock.monotonic()
+        self._talked_at = self._passed_at = self.clock.monotonic()
         return leave
 
     def _leave_without(self, error: LateRankError) -> bool:
@@ -209,6 +237,38 @@ class LeadingSession(Session):
             self.messages.say(f"{error} The final state is not saved. {self._kept()}", "warning")
             self.close(Outcome.FAILED, str(error))
 
+    @contextmanager
+    def copies_of_all_ranks(self) -> Iterator[bool]:
+        if self._ranks.sealed_by_all < 0:
+            self._cannot_copy += 1
+            if self.governed and self._cannot_copy == _TALKS_TO_JOIN:
+                self.messages.say_once(_NO_COPIES, "warning")
+            yield False
+            return
+        self._ranks.copies = True
+        try:
+            yield True
+        finally:
+            self._ranks.copies = False
+
+    def checkpoint_facts(self, reason: SaveReason) -> CheckpointFacts:
+        facts = super().checkpoint_facts(reason)
+        if self._ranks.copies:
+            return CopyOfRanks(self.group, self._ranks.asked, 0, self._ranks.count).marked(facts)
+        if self._training_state.other_ranks is None:
+            return replace(facts, extra={**facts.extra, _ALONE: True})
+        return facts
+
+    def suits(self, facts: CheckpointFacts) -> bool:
+        """What the first process saved when it ended, the others being gone or busy, is the end of its own alone."""
+        if facts.extra.get(_ALONE) is not True:
+            return True
+        self.messages.say_once(
+            f"The checkpoint of step {facts.step} holds the final state of the first process alone, so all of them continue "
+            "from the one before it."
+        )
+        return False
+
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
         self._ranks.ask_for_states()
         return self._ranks.gather(own)
@@ -217,7 +277,7 @@ class LeadingSession(Session):
         """Waits for what the others write of the checkpoint that they were asked for last."""
         number = self._ranks.asked
         return lambda: parts_of_others(
-            self._ranks, self._name, number, self.clock, lambda: not self._waits_for_parts
+            self._ranks, self.group, number, self.clock, lambda: not self._waits_for_parts
         )
 
     def withdraw(self, why: str = "") -> None:

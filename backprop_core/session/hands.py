@@ -87,11 +87,12 @@ class SessionHands:
 
     def copy(self, *, whole: bool) -> float | None:
         session = self._session
-        if session.copies_are_saves:
-            return None
         began = session.clock.monotonic()
         try:
-            self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE), whole=whole)
+            if not session.copies_are_saves:
+                self._guard.keep(session.saver, *self._state(SaveReason.DEADLINE), whole=whole)
+            elif not self._copy_on_all_ranks():
+                return None
         except CheckpointError as error:
             session.messages.say_once(f"The hang guard has no copy of the state: {error}", "warning")
             return None
@@ -99,6 +100,16 @@ class SessionHands:
         return max(
             session.saver.copy_s, session.clock.monotonic() - began
         )  # to find what changed takes time, too
+
+    def _copy_on_all_ranks(self) -> bool:
+        """Every rank copies what it holds, for a sudden death; the guard has no use for a part. False if one cannot."""
+        session = self._session
+        if session.saver.survivor is None:
+            return False
+        with session.copies_of_all_ranks() as possible:
+            if possible:
+                session.saver.copied(*self._state(SaveReason.DEADLINE))
+        return possible
 
     def _state(self, reason: SaveReason) -> tuple[Mapping[str, object], CheckpointFacts]:
         """All that a checkpoint holds now.

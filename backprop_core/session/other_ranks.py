@@ -18,6 +18,7 @@ from backprop_core.ports.ranks import Ranks
 from backprop_core.session import attach_rules
 from backprop_core.session.find_checkpoint import load_path
 from backprop_core.session.join_run import NotJoinedError
+from backprop_core.session.rank_copies import RankCopies
 from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.rank_patience import Patience, until_it_opens
 from backprop_core.session.rank_talk import Countdown, Opening, SharedTrainingState, pause_key
@@ -51,6 +52,7 @@ class FollowingSession(Session):
         self._ends_at = 0.0
         self._shares: BudgetProgress | None = None
         self._writer: ShardWriter | None = None
+        self._copies: RankCopies | None = None
         self._asked = 0
         self.signals = SignalWatch(clock.monotonic, lambda: None)
 
@@ -126,8 +128,8 @@ class FollowingSession(Session):
     def talk(self) -> bool:
         """Take part in what the first rank does at this boundary, until it lets go. True: leave the loop."""
         try:
-            self._ranks.hear(int(self.signals.received or 0))
-            word = self._ranks.follow(self._give)
+            self._ranks.hear(int(self.signals.received or 0), self._sealed())
+            word = self._ranks.follow(self._give, self._copy)
         except LateRankError as error:
             return self._leave_without(error)
         self._countdown.left = word.boundaries
@@ -170,6 +172,25 @@ class FollowingSession(Session):
             self._writer.write(self._asked, shards)
         return part
 
+    def _sealed(self) -> int:
+        """The newest copy that is whole; see `RankCopies`. Where nothing is spread the first rank's copies are all."""
+        if self._copies is None and self.governed and self._training_state.is_spread():
+            translators = self.training_state.translators
+            self._copies = RankCopies(self._opening, self._ranks, translators, self.clock)
+        return -1 if self._copies is None else self._copies.sealed
+
+    def _copy(self) -> dict[str, object]:
+        """This rank's part of a copy in memory; its blocks of spread arrays stay in memory of its own."""
+        self._asked += 1
+        part, shards = self._training_state.own_part(), self._training_state.shards()
+        if self._copies is not None:
+            self._copies.copy(self._asked, self._training_state.position().step, shards)
+        return part
+
+    def _close_copies(self, *, leave: bool) -> None:
+        if self._copies is not None:
+            self._copies.close(leave=leave)
+
     def look(self) -> bool:
         """An evaluation is not left."""
         return False
@@ -184,12 +205,15 @@ class FollowingSession(Session):
 
     def withdraw(self, why: str = "") -> None:
         self._ranks.withdraw(why or "it continues without the box")
+        self._close_copies(leave=False)
         self.signals.stop()
 
     def complete(self, steps: int) -> None:
         with suppress(RankError):  # the first one says what it means for the last checkpoint
             self._ranks.hear(0)
-            if not self._ranks.follow(self._give).leave:
+            if self._ranks.follow(self._give).leave:
+                self._close_copies(leave=False)
+            else:
                 self._ranks.withdraw("its training has come to its end before that of the others")
         self.close(Outcome.COMPLETED)
 
@@ -199,5 +223,6 @@ class FollowingSession(Session):
         self.signals.stop()
         if self._writer is not None:
             self._writer.wait()
+        self._close_copies(leave=True)  # the first rank's tell whether they are wanted
         self.outcome, self.reason = outcome, reason
         self.signals.pass_on()

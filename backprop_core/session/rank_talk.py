@@ -51,6 +51,7 @@ class Opening:
         directory: where checkpoints go.
         name: of this attempt, where ranks leave word for each other.
         budget_s: seconds of the whole box.
+        attempt, attempt_directory: of the run, and where its governor can be found.
     """
 
     error: str = ""
@@ -61,6 +62,8 @@ class Opening:
     directory: str = ""
     name: str = ""
     budget_s: float = 0.0
+    attempt: int = 0
+    attempt_directory: str = ""
 
 
 @dataclass(slots=True)

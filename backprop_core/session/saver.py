@@ -12,6 +12,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers, capture
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.survivor_memory import of_ranks
 from backprop_core.checkpoints.unchanged import Unchanged
 from backprop_core.checkpoints.writer import Writer
 from backprop_core.clock import Clock
@@ -128,9 +129,12 @@ class Saver:
             assert slot is not None
             start = self._clock.monotonic()
             snapshot = self.take(states)
+            is_copy_of_ranks = snapshot.shards is not None and of_ranks(facts) is not None
             if self.survivor is not None:
                 self.survivor.wipe(slot)
             try:
+                if self.survivor is not None and is_copy_of_ranks:
+                    self.survivor.reserve(snapshot)
                 staged = snapshot.staged(
                     self._slots[slot],
                     unchanged=unchanged,
@@ -146,7 +150,7 @@ class Saver:
             self._copied_to = slot
             if (
                 self.survivor is not None
-                and staged.shards is None
+                and (staged.shards is None or is_copy_of_ranks)
                 and not any(one.in_place for one in staged.objects.values())
             ):
                 self.survivor.seal(slot, staged, facts)

@@ -8,10 +8,10 @@ are done here, so that all adapters keep the same promises.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
+from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo, address_of
 from backprop_core.checkpoints.store import Loaded
 from backprop_core.clock import SYSTEM, Clock
 from backprop_core.deadline.budget import JOB_VARIABLES, duration_text, resolve_deadlines
@@ -63,6 +63,7 @@ class Session:
         leaving: why the loop has to be left, or None.
         opened: `open` has found all that it needs; where it fails there is no run, no deadline and nothing to close.
         is_cut: a proof has the training end at this very place.
+        group: a name that the processes which train together have in common; empty for one alone.
         passes_over: what was restored is the end of a training that is completed, and nobody asked to train on from it.
     """
 
@@ -94,6 +95,7 @@ class Session:
         self.scripts_checkpoint: ScriptsCheckpoint | None = None
         self.recorder = recorder_of(settings.environ)
         self.is_cut = False
+        self.group = ""
         self.schedules = Schedules(self)
 
     # -- opening -----------------------------------------------------------------------------------------------
@@ -135,10 +137,14 @@ class Session:
         # First of all: what a process before this one has left is committed then, and may be what is gone on from.
         survivor = None
         if enrolment.governed:
-            from backprop_core.session.survivor import join_survivor  # late: nobody else holds its memory
+            from backprop_core.runs.handover import MemoryOwner  # late: nobody else holds its memory
+            from backprop_core.session.survivor import join_survivor
 
-            survivor = join_survivor(enrolment, self.training_state.translators, clock)
-        self.restored = load_for(enrolment, self.training_state.translators, self._warn)
+            place = address_of(enrolment.checkpoints.directory)
+            owner = MemoryOwner(enrolment.run_id, enrolment.attempt.number, place, self.group)
+            translators = self.training_state.translators
+            survivor = join_survivor(enrolment.attempt.directory, owner, translators, clock)
+        self.restored = load_for(enrolment, self.training_state.translators, self._warn, self.suits)
         self._pass_over_what_is_completed()
         translators = self.training_state.translators
         self.saver = Saver(enrolment.checkpoints, clock, self.forecast, translators, survivor)
@@ -179,6 +185,10 @@ class Session:
                 "it is skipped. To continue training from there, give resume=True; to start from scratch, resume=False."
             )
 
+    def suits(self, facts: CheckpointFacts) -> bool:
+        """Whether this training can go on from a checkpoint of these facts."""
+        return True
+
     def _warn(self, text: str) -> None:
         self.messages.say(text, "warning")
 
@@ -192,6 +202,13 @@ class Session:
     def copies_are_saves(self) -> bool:
         """Whether a state cannot be copied here for the case that it is needed: other processes hold parts of it."""
         return False
+
+    def copies_of_all_ranks(self) -> AbstractContextManager[bool]:
+        """Inside, whoever is asked for a part of the state copies its own into memory that outlives it.
+
+        False where one of them has no such memory.
+        """
+        return nullcontext(False)
 
     # -- what users see ----------------------------------------------------------------------------------------
 

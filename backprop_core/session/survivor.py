@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 from weakref import WeakSet
 
 from backprop_core.background import in_background
@@ -22,19 +22,15 @@ from backprop_core.checkpoints.codec import Snapshot, StagingBuffers
 from backprop_core.checkpoints.files import FileFacts, digest_of_all
 from backprop_core.checkpoints.folder import plan_folder
 from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
-from backprop_core.checkpoints.manifest import address_of as address_of_folder
 from backprop_core.checkpoints.memory import address_of, address_of_any
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.checkpoints.survivor_header import Record
-from backprop_core.checkpoints.survivor_memory import Span, describe
+from backprop_core.checkpoints.survivor_memory import Span, describe, of_ranks
 from backprop_core.checkpoints.unchanged import KeptApart
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
 from backprop_core.runs.handover import MemoryOwner, hand_over
 from backprop_core.session.spare_memory import SpareMemory
-
-if TYPE_CHECKING:
-    from backprop_core.session.enrolment import Enrolment
 
 AT_ONCE_BYTES = 4 << 20
 """Up to here the digests are taken where the copy is made: a thread would be later than that."""
@@ -64,6 +60,7 @@ class Survivor:
         sealed_step: the step of the newest copy that is whole, or None.
         notes: sentences for the user.
         discarded: all copies were given up, because something in them was not what it seemed: another one is wanted soon.
+        spared: the number of a copy that is not written over, because other processes have theirs of the same step; 0: none.
     """
 
     def __init__(
@@ -80,6 +77,7 @@ class Survivor:
         self.sealed_step: int | None = None
         self.notes: list[str] = []
         self.discarded = False
+        self.spared = 0
         self._given_up: set[int] = set()
         self._spare = SpareMemory(clock) if spare is None else spare
         self._memory = memory
@@ -102,8 +100,17 @@ class Survivor:
             return None
         whole, held = self._whole, len(self.halves) - len(self._given_up)
         halves = [half for half in free if half not in self._given_up]
+        halves = [half for half in halves if held == 1 or not self._is_spared(half)]
         halves = [half for half in halves if half not in whole or len(whole) > 1 or held == 1]
         return min(halves, key=lambda half: whole.get(half, 0), default=None)
+
+    def _is_spared(self, half: int) -> bool:
+        return self.spared > 0 and self._whole.get(half) == self.spared
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest copy that is whole; 0 while none is."""
+        return max(self._whole.values(), default=0)
 
     def reserve(self, snapshot: Snapshot) -> None:
         """Take the memory that copies like this one need, for two of them where there is enough."""
@@ -131,7 +138,7 @@ class Survivor:
         ):
             return False
         let_go()
-        self._give_up_second(min(free, key=lambda half: self._whole.get(half, 0)))
+        self._give_up_second(min(free, key=lambda half: (self._is_spared(half), self._whole.get(half, 0))))
         return True
 
     def _give_up_second(self, half: int) -> None:
@@ -163,8 +170,12 @@ class Survivor:
         self._whole.pop(half, None)
 
     def seal(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
-        """`snapshot`, whose arrays lie in this half, is a checkpoint of `facts` from now on, or from in a moment."""
-        self._sequence += 1
+        """`snapshot`, whose arrays lie in this half, is a checkpoint of `facts` from now on, or from in a moment.
+
+        Where facts say that it is one rank's copy of several, they give its number, too.
+        """
+        among = of_ranks(facts)
+        self._sequence = self._sequence + 1 if among is None else among.number
         facts = replace(facts, reason=SaveReason.SURVIVOR)
         if snapshot.nbytes <= AT_ONCE_BYTES:
             self._seal(half, self._sequence, snapshot, facts)
@@ -194,7 +205,8 @@ class Survivor:
     def _described(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> tuple[Span, bytes]:
         """Write what is no array, and the description; where that lies, and its digest."""
         kept = snapshot.kept
-        plan = plan_folder(snapshot, KeptApart(kept) if kept else None)
+        among = of_ranks(facts)
+        plan = plan_folder(snapshot, KeptApart(kept) if kept else None, None if among is None else among.rank)
         facts = facts_of(snapshot, facts, self.halves[half])
         made_of = {
             plan.objects[name].apart or plan.objects[name].arrays: tuple(numbers.values())
@@ -295,18 +307,16 @@ def facts_of(snapshot: Snapshot, facts: CheckpointFacts, buffers: StagingBuffers
     return facts if step is None else replace(facts, extra={**facts.extra, READ_AT: step})
 
 
-def join_survivor(enrolment: Enrolment, translators: Sequence[Translator], clock: Clock) -> Survivor | None:
-    """Memory that outlives this process, where a governor holds it too; None where none does."""
-    if not enrolment.governed:
-        return None
+def join_survivor(
+    attempt: Path, owner: MemoryOwner, translators: Sequence[Translator], clock: Clock
+) -> Survivor | None:
+    """Memory that outlives this process, if the governor of the attempt in this folder holds it too; else None."""
     try:
         memory = SharedMemory()
     except OSError:
         return None
     survivor_header.begin(memory.header)
-    place = address_of_folder(enrolment.checkpoints.directory)
-    owner = MemoryOwner(enrolment.run_id, enrolment.attempt.number, place)
-    line = hand_over(enrolment.attempt.directory, memory.fd, owner)
+    line = hand_over(attempt, memory.fd, owner)
     if line is None:
         memory.close()
         return None

@@ -48,6 +48,6 @@ def test_a_stop_signal_is_heard_while_its_grace_lasts(grace_s: float, heard_with
 def test_what_lies_between_two_talks_is_not_one_long_step() -> None:
     """The forecast knows a gap of 40 steps as one of 2 s: the next talk is as far off, unless the deadline is near."""
     far: Any = _Session(2.0, 1000.0, mean_s=0.05)
-    assert batches_to_next_talk(far, 0.004, 1) == pytest.approx(3.0 / 0.1, abs=1)
+    assert batches_to_next_talk(far, 0.004, 1) == pytest.approx(3.0 / 0.0625, abs=1)
     near: Any = _Session(2.0, 10.0, mean_s=0.05)
     assert batches_to_next_talk(near, 0.004, 1) == 2

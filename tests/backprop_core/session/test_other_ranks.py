@@ -39,10 +39,10 @@ class FirstRank:
     def agree(self, why_not: str) -> str:
         return ""
 
-    def hear(self, number: int) -> int:
+    def hear(self, number: int, sealed: int = -1) -> int:
         return 0
 
-    def follow(self, give: Callable[[], Any]) -> LastWord:
+    def follow(self, give: Callable[[], Any], copy: Callable[[], Any]) -> LastWord:
         return LastWord(False, 1, Outcome.RUNNING, self._left_s.pop(0))
 
 
