@@ -24,7 +24,7 @@ from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import parts_of_others
 
-_TALKS_TO_JOIN = 5
+_TALKS_TO_JOIN = 20
 """So often a rank may say that it has no memory for copies: it takes it when it first knows that arrays are spread."""
 _ALONE = "of_first_process_alone"
 """A fact of a checkpoint that lacks what is another in each process: of a script whose processes end one after the other."""

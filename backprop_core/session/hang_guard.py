@@ -173,6 +173,8 @@ class Guard:
                     except CheckpointError as error:
                         saved = f"saving the state before it failed: {str(error).rstrip('.')}"
                         session.pacer.failed(self._clock.monotonic())
+            elif session.copies_are_saves and (survivor := session.saver.survivor) and survivor.newest:
+                saved = "the newest step that all processes have in memory is saved when they have ended"
             self.committed = True
             session.wake = 0.0
         session.messages.say(

@@ -53,7 +53,7 @@ class FollowingSession(Session):
         self._shares: BudgetProgress | None = None
         self._writer: ShardWriter | None = None
         self._copies: RankCopies | None = None
-        self._asked = 0
+        self._asked = self._talks = 0
         self.signals = SignalWatch(clock.monotonic, lambda: None)
 
     @property
@@ -163,6 +163,7 @@ class FollowingSession(Session):
         self._asked += 1
         part, shards = self._training_state.own_part(), self._training_state.shards()
         if self._training_state.is_spread():
+            self._make_room_for_copies()
             if self._writer is None:
                 directory = Path(self._opening.directory)
                 translators = self.training_state.translators
@@ -174,10 +175,18 @@ class FollowingSession(Session):
 
     def _sealed(self) -> int:
         """The newest copy that is whole; see `RankCopies`. Where nothing is spread the first rank's copies are all."""
+        self._talks += 1
+        if (
+            self._talks & self._talks - 1 == 0
+        ):  # the 1st, 2nd, 4th, 8th: a look at all parameters takes its time
+            self._make_room_for_copies()
+        return -1 if self._copies is None else self._copies.sealed
+
+    def _make_room_for_copies(self) -> None:
+        """Hand memory for copies to the governor, once it is known that arrays are spread."""
         if self._copies is None and self.governed and self._training_state.is_spread():
             translators = self.training_state.translators
             self._copies = RankCopies(self._opening, self._ranks, translators, self.clock)
-        return -1 if self._copies is None else self._copies.sealed
 
     def _copy(self) -> dict[str, object]:
         """This rank's part of a copy in memory; its blocks of spread arrays stay in memory of its own."""

@@ -1,8 +1,8 @@
 """A plain loop over a model that is spread over ranks, in which ranks die: sharded_script.py LAYOUT VICTIMS…
 
 The first word of VICTIMS holds for the first attempt, and so on: `STEP:WHO`, where WHO is a rank, `all`, or either with
-`+governor`. Outside of `backprop run` nobody dies. Each rank has data, dropout and random numbers of its own. At the end it
-prints a digest of its own blocks and of what it drew; each step's line goes to stdout.
+`+governor`; a rank with `~` behind it hangs. Outside of `backprop run` nobody dies. Each rank has data, dropout and random
+numbers of its own. At the end it prints a digest of its own blocks and of what it drew; each step has a line.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def die_if_it_is_time(step: int) -> None:
     attempt = int(os.environ.get("BACKPROP_ATTEMPT", "99"))
     for when, _, who in (word.partition(":") for word in VICTIMS[attempt - 1 : attempt]):
         rank, _, governor = who.partition("+")
+        if step == int(when) and rank == f"{RANK}~":
+            time.sleep(10_000)
         if step == int(when) and rank in ("all", str(RANK)):
             threading.Timer(attempt * STEP_S / 2, die, (bool(governor) and RANK == 0,)).start()
 

@@ -70,6 +70,35 @@ def test_ranks_that_die_end_as_ones_that_did_not(
     _dies_and_ends(backprop, PLAIN, layout, count, victims)
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(4 * LIMIT_S)
+def test_a_rank_that_hangs_costs_the_steps_since_the_last_copy(backprop: CommandLine) -> None:
+    """At the deadline both are ended, and what they had in memory is saved; the box after that ends as an uncut training."""
+    shutil.copy(PLAIN, backprop.folder / PLAIN.name)
+    backprop.environment["OMP_NUM_THREADS"] = "1"
+    launcher = (TORCHRUN, "--standalone", "--nproc-per-node", "2")
+    uncut = subprocess.run(
+        [*launcher, PLAIN.name, "fsdp"],
+        cwd=backprop.folder,
+        env=backprop.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert uncut.returncode == 0, uncut.stderr
+    options = ("-m", "15s", "--budget-from", "training", "--grace", "3", "--run-id", "dies")
+    words = (*launcher[1:], PLAIN.name, "fsdp", "30:1~")
+    done = backprop("run", *options, "--exec", launcher[0], "--", *words, timeout=LIMIT_S)
+    assert "the newest step that all processes have in memory is saved" in done.stderr
+    survivor = _newest(backprop, 2, only_survivor=True)
+    assert 3 <= survivor.step <= 30
+    assert f"tep {survivor.step}" in done.stderr
+    done = backprop("resume", "dies", "-m", "20", timeout=LIMIT_S)
+    assert f"resumed from step {survivor.step}" in done.stderr
+    assert _told(done.stdout) == _told(uncut.stdout) != set()
+
+
 def _dies_and_ends(
     backprop: CommandLine, script: Path, layout: str, count: int, victims: tuple[str, ...], *options: str
 ) -> None:
