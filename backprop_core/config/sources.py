@@ -6,6 +6,7 @@ The command line holds over the environment, that over the file, that over the d
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from backprop_core.config.options import OPTIONS, Option
 from backprop_core.errors import ConfigError
 from backprop_core.quick_dataclass import dataclass
+from backprop_core.runs.atomic import NotRegularError, open_regular
 
 JSON_NAMES = ("backprop.config.json", ".backprop.json")
 PYPROJECT = "pyproject.toml"
@@ -82,10 +84,13 @@ def resolve(
 def find_file(cwd: Path) -> dict[str, Setting]:
     """The settings of the nearest configuration file: in `cwd`, or above it up to the root of the project
     (`.git`).
+
+    Raises:
+        ConfigError: as `load_file` does. A folder or a pipe of that name is such an error, too: somebody meant it.
     """
     for folder in (cwd, *cwd.parents):
         for name in JSON_NAMES:
-            if (folder / name).is_file():
+            if _is_there(folder / name):
                 return load_file(folder / name)
         if _has_table(folder / PYPROJECT):
             return load_file(folder / PYPROJECT)
@@ -172,21 +177,46 @@ def _table(path: Path) -> Any:
     return tool.get("backprop", {}) if isinstance(tool, dict) else {}
 
 
+def _is_there(path: Path) -> bool:
+    """Whether anything has this name, be it a folder or a link that leads nowhere; False where nobody can tell."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
+
+
 def _has_table(path: Path) -> bool:
     """Whether a pyproject.toml speaks of backprop; somebody else's broken file is none of our business."""
     try:
-        return b"tool.backprop" in path.read_bytes() and bool(_table(path))
+        with open_regular(path) as file:
+            return b"tool.backprop" in file.read() and bool(_table(path))
     except OSError:
         return False
 
 
 def _parse(path: Path, parser: Any) -> Any:
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise ConfigError(f"{path} is larger than 1 MiB.", "Give a configuration file.")
-        return parser(path.read_text(encoding="utf-8-sig"))
+        return parser(_content(path).decode("utf-8-sig"))
+    except NotRegularError as error:
+        raise ConfigError(
+            f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a configuration file.",
+            "Move it away, or name a file with --config.",
+        ) from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.", "Check --config.") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check its owner and mode, or --config."
+        ) from error
     except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise ConfigError(f"{path} is not valid {kind}: {error}.", "Correct it or move it away.") from error
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds, or a pipe that this process already has open: the shell's `--config <(command)`."""
+    already_open = path.is_fifo() and os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
+    with path.open("rb") if already_open else open_regular(path) as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigError(f"{path} is larger than 1 MiB.", "Give a configuration file.")
+    return content

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,43 @@ def test_bytes_that_are_no_text_and_a_folder_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(b"\xff\x00\xfe")
     for path in (file, tmp_path):
-        with pytest.raises(ConfigError, match=r"is not valid JSON|cannot be read"):
+        with pytest.raises(ConfigError, match=r"is not valid JSON|is a folder, not a configuration file"):
             load_file(path)
+
+
+@pytest.mark.parametrize("name", ["backprop.config.json", ".backprop.json"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link", "device"])
+def test_what_has_the_name_of_a_configuration_file_and_is_none_is_named(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    """A folder, a pipe without a writer, a device or a link to nowhere is an error at once: somebody meant it as one."""
+    path = tmp_path / name
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere" if kind == "dangling link" else "/dev/zero")
+    with pytest.raises(ConfigError, match=r"not a configuration file|cannot be read") as caught:
+        find_file(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_shells_own_pipe_can_be_read(tmp_path: Path) -> None:
+    """`--config <(command)` hands over a pipe that is already open: its content holds."""
+    reading, writing = os.pipe()
+    os.write(writing, b'{"grace": 7}')
+    os.close(writing)
+    try:
+        assert load_file(Path(f"/dev/fd/{reading}"))["grace"].value == 7
+    finally:
+        os.close(reading)
+
+
+def test_a_pipe_called_pyproject_is_none_of_our_business(tmp_path: Path) -> None:
+    """It is passed over without waiting for a writer."""
+    os.mkfifo(tmp_path / "pyproject.toml")
+    assert find_file(tmp_path) == {}
 
 
 def test_the_file_is_looked_for_up_to_the_root_of_the_project(tmp_path: Path) -> None:
