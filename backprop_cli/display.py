@@ -135,9 +135,13 @@ def lines_of(view: View, width: int) -> list[str]:
 
 
 def _parts(view: View) -> list[str]:
-    parts = ["paused" if view.paused else f"{duration_text(max(0.0, view.deadline - view.now))} left"]
-    parts += progress_parts(_progress(view))
-    parts += filter(None, [_checkpoints(view)])
+    if view.paused or view.starting:
+        parts = ["paused" if view.paused else "starting up"]
+    else:
+        parts = [f"{duration_text(max(0.0, view.deadline - view.now))} left"]
+    if not view.starting:
+        parts += progress_parts(_progress(view))
+        parts += filter(None, [_checkpoints(view)])
     if view.memory_bytes:
         parts.append(f"{view.memory_bytes / 1024**3:.1f} GB")
     for gpu in view.gpus:

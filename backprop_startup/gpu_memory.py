@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backprop_core import contract
+from backprop_core.own_line import print_line
 
 _GB = 1024**3
 _MB = 1024**2
@@ -84,15 +85,4 @@ def _tried(framework: str, what: Callable[[], object]) -> None:
     except Exception as error:
         told = " ".join(str(error).split()) or type(error).__name__
         limit = os.environ.get(contract.GPU_MEMORY_LIMIT)
-        try:
-            print(
-                f"backprop: -g {limit} is not enforced in {framework}, only watched: {told[:300]}",
-                file=sys.stderr,
-                flush=True,
-            )
-        except (
-            OSError,
-            ValueError,
-            AttributeError,
-        ):  # a closed standard error is no reason to stop a training
-            return
+        print_line(f"-g {limit} is not enforced in {framework}, only watched: {told[:300]}")

@@ -22,6 +22,7 @@ from backprop_core.clock import Clock
 from backprop_core.governor import kernel
 from backprop_core.governor.survivor_commit import Remains, commit, of_each_training
 from backprop_core.governor.tree import Family, send
+from backprop_core.own_line import beginning_lines
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import GOVERNOR_FILE
 from backprop_core.runs.events import EventLog
@@ -230,5 +231,5 @@ def _drain(fd: int, log: int) -> bool:
     except OSError:
         return False
     with suppress(OSError):
-        os.write(log, data)
+        os.write(log, beginning_lines(data, torn=True))
     return bool(data)

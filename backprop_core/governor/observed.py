@@ -122,6 +122,7 @@ class View:
         now, deadline: instants on the monotonic clock.
         session, heard: what its session and its output have said.
         paused: it is held up.
+        starting: its box counts from the first step, which has not come; nobody knows the end of it yet.
         quiet: its output stands at the start of a line, and nothing waits to be shown.
         in_bar: or it stands in a progress bar of one line.
         memory_bytes: of all its processes; 0 while it is not known.
@@ -133,6 +134,7 @@ class View:
     session: SessionView
     heard: Heard
     paused: bool = False
+    starting: bool = False
     quiet: bool = True
     in_bar: bool = False
     memory_bytes: int = 0

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from backprop_core.own_line import beginning_lines
+
 CHUNK = 65_536
 PATIENCE = 1 << 20
 """Bytes that may pile up for a slow reader before the script has to wait."""
@@ -24,6 +26,16 @@ _LINE_BYTES = 4_096
 _MOVES_UP = re.compile(rb"\x1b(\[[0-9;]*[AFHfs]|[M78])")
 """Bars above one another move between their lines: what stands below is theirs."""
 _SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
+
+
+class Place:
+    """A file or a terminal where one stream or several are shown.
+
+    Attributes:
+        torn: what was shown last does not end with a line feed.
+    """
+
+    torn = False
 
 
 class OutputSink:
@@ -94,6 +106,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.lost_bytes = 0
+        self._torn = False
         self._fd: int | None = None
         with suppress(OSError):
             self._fd = os.open(
@@ -101,7 +114,11 @@ class Log:
             )
 
     def write(self, data: bytes) -> None:
-        """Append bytes, or count them as lost."""
+        """Append bytes, or count them as lost. Streams that are shown apart stand beside each other here."""
+        data = beginning_lines(data, self._torn)
+        if not data:
+            return
+        self._torn = not data.endswith(b"\n")
         written = 0
         if self._fd is not None:
             with suppress(OSError):
@@ -121,6 +138,7 @@ class OutputStream:
     Args:
         fd: read end, owned by the stream from now on.
         sink: where the bytes go.
+        place: where they are seen, perhaps among those of another stream.
         log: where they are kept.
         listen: called with every piece, or None.
         before: called with a piece before it is shown (the live panel is erased then).
@@ -131,6 +149,7 @@ class OutputStream:
         self,
         fd: int,
         sink: OutputSink,
+        place: Place,
         log: Log,
         *,
         listen: Callable[[bytes], object] | None = None,
@@ -141,6 +160,7 @@ class OutputStream:
         self.open = True
         self._line = b""
         self.sink = sink
+        self._place = place
         self._log = log
         self._listen = listen
         self._before = before
@@ -170,10 +190,14 @@ class OutputStream:
         if not data:
             self.close()
             return False
+        self._log.write(data)
+        data = beginning_lines(data, self._place.torn)
+        if not data:
+            return True
+        self._place.torn = not data.endswith(b"\n")
         self._before(data)
         last = data.rpartition(b"\n")
         self._line = (last[2] if last[1] else self._line + data)[-_LINE_BYTES:]
-        self._log.write(data)
         if self._listen is not None:
             self._listen(data)
         self.sink.push(data)

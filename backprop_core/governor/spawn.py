@@ -11,8 +11,10 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
+from backprop_core import contract
 from backprop_core.errors import UsageError
 from backprop_core.governor import kernel, terminal
+from backprop_core.own_line import identity
 from backprop_core.quick_dataclass import dataclass
 
 
@@ -55,30 +57,34 @@ def spawn(argv: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> Child:
     slave: int | None = None
     if any(terminals):
         master, slave = terminal.open_pty(terminals.index(True))
-    pipe = subprocess.PIPE
-    streams = [slave if terminals[fd] else (None if fd == 0 else pipe) for fd in range(3)]
+    reading: dict[int, int] = {}
+    writing = {fd: slave for fd in range(3) if slave is not None and terminals[fd]}
+    for fd in (1, 2):
+        if not terminals[fd]:
+            reading[fd], writing[fd] = os.pipe()
     try:
         process = subprocess.Popen(
             list(argv),
             cwd=cwd,
-            env=dict(env),
-            stdin=streams[0],
-            stdout=streams[1],
-            stderr=streams[2],
+            env={**env, contract.STDERR: identity(writing[2])},
+            stdin=writing.get(0),
+            stdout=writing[1],
+            stderr=writing[2],
             start_new_session=True,
             preexec_fn=_before_exec(slave),  # noqa: PLW1509 - it takes no lock
         )
     except OSError as error:
-        if master is not None:
-            os.close(master)
+        for fd in (master, *reading.values()):
+            if fd is not None:
+                os.close(fd)
         raise UsageError(
             f"{argv[0]} could not be started in {cwd}: {error.strerror or error}.",
             "Check --python, the script and the folder.",
         ) from error
     finally:
-        if slave is not None:
-            os.close(slave)
-    return Child(process, master, _detached(process.stdout), _detached(process.stderr))
+        for fd in set(writing.values()):
+            os.close(fd)
+    return Child(process, master, reading.get(1), reading.get(2))
 
 
 def _before_exec(slave: int | None) -> Callable[[], None]:
@@ -96,12 +102,3 @@ def _before_exec(slave: int | None) -> Callable[[], None]:
                     break
 
     return prepare
-
-
-def _detached(stream: object) -> int | None:
-    """The file descriptor of a Popen pipe, taken out of Popen's hands."""
-    if stream is None:
-        return None
-    fd = os.dup(stream.fileno())  # type: ignore[attr-defined]
-    stream.close()  # type: ignore[attr-defined]
-    return fd

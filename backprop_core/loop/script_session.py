@@ -18,6 +18,7 @@ from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
 from backprop_core.loop.script_resume import not_found_again
 from backprop_core.outcome import Outcome
+from backprop_core.own_line import print_line
 from backprop_core.ports.framework import frameworks_in_use, ranks_among, ranks_stay_away
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.unseen_models import unseen_models
@@ -86,7 +87,7 @@ class ScriptSession:
 
     def refuse(self, error: BackpropError) -> None:
         """End the script with a sentence: it would go on wrongly."""
-        print(f"backprop: {error}", file=sys.stderr, flush=True)
+        print_line(str(error))
         raise SystemExit(1) from None
 
     # -- it opens -------------------------------------------------------------------------------------------------

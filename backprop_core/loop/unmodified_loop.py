@@ -8,7 +8,6 @@ does not fit what the script trains, because to train on from nothing would be t
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from enum import Enum
@@ -20,6 +19,7 @@ from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import LoopRestorer
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
+from backprop_core.own_line import print_line
 from backprop_core.ports.framework import Framework, frameworks_in_use, ranks_among, ranks_stay_away
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
@@ -192,7 +192,7 @@ class AttachedBox:
             leave_process()
         except (StateMismatchError, UnkeptStateError) as error:
             self._close(Outcome.FAILED, str(error))
-            print(f"backprop: {error}", file=sys.stderr, flush=True)
+            print_line(str(error))
             raise SystemExit(1) from None
         except Exception as error:
             self._say_what_failed(error)

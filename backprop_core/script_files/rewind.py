@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from backprop_core import contract
+from backprop_core.own_line import print_line
 from backprop_core.script_files.journal import Journal
 from backprop_core.script_files.opened import OpenedFiles
 from backprop_core.script_files.scope import Scope
@@ -252,7 +252,7 @@ class ScriptFiles:
             except OSError:
                 continue
         for sentence in self._sentences(cut, "before the run"):
-            print(f"backprop: {sentence}", file=sys.stderr, flush=True)
+            print_line(sentence)
 
     # -- where training does not go on -----------------------------------------------------------------------------
 

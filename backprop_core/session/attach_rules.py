@@ -11,6 +11,7 @@ import sys
 
 from backprop_core import contract
 from backprop_core.launched_rank import is_first
+from backprop_core.own_line import print_line
 
 TYPE_CHECKING = False  # typing itself would cost every start 8 ms
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def newest_session() -> object:
 
 def trains_beside(pid: int, more: str = "") -> None:
     """One line about a training in this process that is not saved, because process `pid` has, or had, the run's session."""
-    _print(
+    print_line(
         f"process {os.getpid()} trains as well, but the session of this run is in process {pid}: what this one trains "
         f"is not saved.{more}"
     )
@@ -186,7 +187,7 @@ def cannot_be_saved(names: Sequence[str], kind: str) -> None:
         else ""
     )
     named, package = ", ".join(f"`{name}`" for name in names), package.partition(".")[0]
-    _print(
+    print_line(
         f"{named} ({package}'s {short}) cannot be kept: its library keeps it in its own memory, which backprop cannot "
         f"read. This training is governed from outside, and a resume starts from scratch.{again} If the script saves it "
         "itself: --checkpoint-glob 'out/*' --resume-flag FLAG."
@@ -197,14 +198,16 @@ def give_up(framework: str, error: BaseException) -> None:
     """One line about what kept backprop from attaching itself; the script continues, governed from outside."""
     again = os.environ.get(contract.RESUME) == "1"
     how = "starts from scratch (its checkpoints are left as they are)" if again else "continues"
-    _print(f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside.")
+    print_line(
+        f"could not attach to {framework}: {_in_words(error)} The script {how}, governed from outside."
+    )
     _tell_proof(f"backprop could not attach to {framework}", error)
 
 
 def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> None:
     """One line about a fault of our own in the middle of a training, which goes on without us."""
     how = "governed from outside" if governed else "without a time box"
-    _print(
+    print_line(
         f"stepped aside from {framework or 'this training'} after an internal error (report it): {_in_words(error)} "
         f"The training continues, {how}; nothing more is saved."
     )
@@ -214,12 +217,12 @@ def stepped_aside(framework: str, error: BaseException, *, governed: bool) -> No
 def continues_without(error: BaseException, *, governed: bool) -> None:
     """One line about a training that goes on without us because another process of it is gone."""
     how = "governed from outside" if governed else "without a time box"
-    _print(f"{error} The training continues here, {how}; nothing more is saved.")
+    print_line(f"{error} The training continues here, {how}; nothing more is saved.")
 
 
 def waits_no_longer(rank: int, error: BaseException) -> None:
     """One line about a process that leaves the box because it has waited for another one beyond the deadline."""
-    _print(f"process {rank}: {error} This process leaves.")
+    print_line(f"process {rank}: {error} This process leaves.")
 
 
 def _tell_proof(what: str, error: BaseException) -> None:
@@ -236,10 +239,3 @@ def _tell_proof(what: str, error: BaseException) -> None:
 def _in_words(error: BaseException) -> str:
     what = " ".join(str(error).split())[:300] or "no message"
     return f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}"
-
-
-def _print(text: str) -> None:
-    try:
-        print(f"backprop: {text}", file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):  # a closed standard error is no reason to stop a training
-        return

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from backprop_core.events.kinds import Event, Message
+from backprop_core.own_line import print_line
 from backprop_core.runs.events import EventLog
-
-_PREFIX = "backprop: "
 
 
 class Messages:
@@ -31,10 +29,7 @@ class Messages:
         """One line for the user, also kept as an event."""
         if self.silent:
             return
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # a closed standard error is no reason to stop training
-            print(_PREFIX + text, file=sys.stderr, flush=True)
+        print_line(text)
         self.event(Message(text, level))
 
     def say_once(self, text: str, level: str = "info") -> None:

@@ -70,6 +70,11 @@ def test_what_a_script_prints_counts_where_it_has_no_session() -> None:
     )
 
 
+def test_a_box_that_counts_from_the_first_step_shows_no_end_before_it() -> None:
+    """Nobody knows how much is left of it, and step 0 is no progress."""
+    assert line_of(view(step=0, starting=True, memory_bytes=1024**3)) == "starting up | 1.0 GB"
+
+
 def test_plain_lines_come_twice_a_minute_and_only_with_news(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal there is no live line: a line each half minute, where a step was made."""
     display = Display(live=False)
