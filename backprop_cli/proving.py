@@ -142,7 +142,7 @@ def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) 
         )
     if proof.verdict is ProofVerdict.IDENTICAL:
         notes += [
-            f"`{name}` was not restored by a resume, and had its value again one step later."
+            f"`{name}` was not restored by a resume, and had the right value again one step later."
             for name in without_effect(found, first.first_rank)[:10]
         ]
     return notes

@@ -12,11 +12,11 @@ _HINT = "Tested from 2.4 to 2.6: pip install 'lightning<2.7'."
 
 OF_A_LOADER = (
     Need(
-        "", ("_dataloader", "_device", "_num_iter_calls"), "find the place in a loader that Fabric has set up"
+        "", ("_dataloader", "_device", "_num_iter_calls"), "restore the position in a loader that Fabric set up"
     ),
 )
 OF_THE_WRAPPERS = (
-    Need("", ("_set_sampler_epoch", "move_data_to_device"), "begin a pass as Fabric does"),
+    Need("", ("_set_sampler_epoch", "move_data_to_device"), "start a pass as Fabric does"),
     Need("_FabricDataLoader", ("__iter__",), "know iterators over Fabric's loaders"),
 )
 

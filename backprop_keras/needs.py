@@ -15,15 +15,15 @@ _HINT = "Tested from 3.8 to 3.15: pip install 'keras<3.16'."
 
 OF_A_MODEL = (
     Need("", ("_flatten_layers", "_symbolic_build"), "build what a resume restores"),
-    Need("", ("_should_eval",), "leave out a validation that does not fit"),
-    Need("", ("train_function", "make_train_function"), "pass over batches that were trained"),
-    Need("", ("stop_training",), "leave fit"),
+    Need("", ("_should_eval",), "skip a validation that does not fit"),
+    Need("", ("train_function", "make_train_function"), "skip trained batches"),
+    Need("", ("stop_training",), "stop fit"),
 )
 OF_AN_EPOCH_ITERATOR = (
     Need(
         "",
         ("_get_iterator", "_steps_seen", "_current_iterator", "data_adapter"),
-        "find the place in the data again",
+        "restore the position in the data",
     ),
 )
 OF_A_CALLBACK_LIST = (

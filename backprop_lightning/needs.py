@@ -14,16 +14,16 @@ from backprop_lightning.package import package_of, version_of
 _HINT = "Tested from 2.4 to 2.6: pip install 'pytorch-lightning<2.7'."
 
 OF_A_TRAINER = (
-    Need("", ("_run_stage",), "lead training past its boundaries"),
+    Need("", ("_run_stage",), "run training"),
     Need("", ("_checkpoint_connector", "_signal_connector", "_logger_connector"), "save and resume"),
     Need("", ("_accelerator_connector",), "share signals with the SLURM plugin"),
     Need(
         "_checkpoint_connector",
         ("resume_start", "restore_training_state", "dump_checkpoint", "_loaded_checkpoint", "_ckpt_path"),
-        "resume by Lightning's own code",
+        "resume with Lightning's own code",
     ),
-    Need("_signal_connector", ("register_signal_handlers", "teardown"), "hear stop signals"),
-    Need("_logger_connector", ("_callback_metrics",), "tell the loss"),
+    Need("_signal_connector", ("register_signal_handlers", "teardown"), "receive stop signals"),
+    Need("_logger_connector", ("_callback_metrics",), "report the loss"),
     Need(
         "fit_loop",
         (
@@ -35,7 +35,7 @@ OF_A_TRAINER = (
             "_last_train_dl_reload_epoch",
             "epoch_progress",
         ),
-        "find the place in the data again",
+        "restore the position in the data",
     ),
     Need(
         "fit_loop.epoch_loop",
@@ -50,7 +50,7 @@ OF_A_TRAINER = (
             "_should_check_val_epoch",
             "_num_ready_batches_reached",
         ),
-        "know what follows a batch",
+        "know what runs after a batch",
     ),
     Need(
         "fit_loop.epoch_loop.val_loop",
@@ -63,19 +63,19 @@ OF_A_TRAINER = (
             "_seen_batches_per_dataloader",
             "_module_mode",
         ),
-        "leave a validation in time",
+        "stop a validation in time",
     ),
 )
 OF_THE_PACKAGE = (
-    Need("utilities.exceptions", ("_TunerExitException",), "leave fit"),
+    Need("utilities.exceptions", ("_TunerExitException",), "stop fit"),
     Need("utilities.migration.utils", ("_pl_migrate_checkpoint",), "read checkpoints of an older Lightning"),
     Need(
         "trainer.connectors.logger_connector.result",
         ("_Metadata", "_Sync", "_ResultMetric"),
-        "put back the sums of a running epoch",
+        "restore the sums of a running epoch",
     ),
 )
-OF_A_COMBINED_LOADER = (Need("", ("_flattened", "_iterator"), "note the place in the data"),)
+OF_A_COMBINED_LOADER = (Need("", ("_flattened", "_iterator"), "record the position in the data"),)
 
 
 def check_needs(trainer: Any) -> None:

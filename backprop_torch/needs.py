@@ -15,20 +15,20 @@ _HINT = "Tested with 2.13."
 
 OF_OPTIMIZERS = (
     Need(
-        "", ("register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"), "note optimizer steps"
+        "", ("register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"), "see optimizer steps"
     ),
 )
 OF_DATALOADERS = (
     Need("", ("_BaseDataLoaderIter", "_SingleProcessDataLoaderIter"), "find boundaries between two steps"),
 )
 OF_A_LOADER = (
-    Need("", ("_iterator", "batch_sampler", "persistent_workers"), "find the place in the data again"),
+    Need("", ("_iterator", "batch_sampler", "persistent_workers"), "restore the position in the data"),
 )
 OF_AN_ITERATOR = (
     Need(
         "",
         ("_index_sampler", "_sampler_iter", "_num_yielded", "__next__"),
-        "skip batches that are trained by index",
+        "skip trained batches by index",
     ),
 )
 

@@ -27,14 +27,14 @@ OF_THE_CLASS = (
             "_load_scaler",
             "_run_epoch",
         ),
-        "resume by Trainer's own code",
+        "resume with Trainer's own code",
     ),
 )
-OF_THE_MODULE = (Need("", ("skip_first_batches",), "find the place in the data again"),)
+OF_THE_MODULE = (Need("", ("skip_first_batches",), "restore the position in the data"),)
 OF_A_TRAINER = (
     Need("callback_handler", ("on_train_begin", "on_epoch_end", "on_train_end", "callbacks"), "follow train"),
-    Need("state", ("global_step", "log_history", "best_model_checkpoint"), "know how far it is"),
-    Need("control", ("should_evaluate", "should_save", "should_log", "should_training_stop"), "leave train"),
+    Need("state", ("global_step", "log_history", "best_model_checkpoint"), "know the progress"),
+    Need("control", ("should_evaluate", "should_save", "should_log", "should_training_stop"), "stop train"),
 )
 
 

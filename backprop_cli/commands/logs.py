@@ -47,7 +47,7 @@ def command(run: str, follow: bool, lines: int | None, number: int | None, as_js
         number = 1
     number = number or last
     if not 1 <= number <= max(last, follow):
-        raise UsageError(f"Run {record.id} has no attempt {number}.", f"It has {last}.")
+        raise UsageError(f"Run {record.id} has no attempt {number}.", f"Its attempts: {last}.")
     path = store.attempt_dir(record.id, number) / OUTPUT_FILE
     if not path.is_file() and not follow:
         tell("No output was kept: only 'backprop run' keeps it.")

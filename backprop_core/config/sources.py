@@ -109,7 +109,8 @@ def load_file(path: Path) -> dict[str, Setting]:
     content = _table(path) if in_toml else _parse(path, json.loads)
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{path} holds a {type(content).__name__}, not an object with keys.", "Begin it with {."
+            f"{path} holds a {type(content).__name__}, not an object with keys.",
+            'For example: {"maxRunMinutes": 30}.',
         )
     known = {option.kebab_key if in_toml else option.key: option for option in OPTIONS}
     settings = {}

@@ -37,7 +37,7 @@ def items_of(
         if not loop.index:
             raise
         raise StateMismatchError(
-            f"The loop at {loop.site.where} cannot start where it was: {type(error).__name__}: {error}.",
+            f"The loop at {loop.site.where} cannot start where it stopped: {type(error).__name__}: {error}.",
             "Run the script as it was, or start a new run.",
         ) from error
 

@@ -88,7 +88,7 @@ def over_gpu_limit(limits: Limits, gpu: GpuSample, used_bytes: int | None) -> st
     allowance = gpu_allowance_bytes(limits.gpu_memory, gpu.memory_total_bytes)
     if allowance is None or used_bytes is None or used_bytes <= allowance * _OVER_SHARE:
         return None
-    return f"The run uses {used_bytes / GIB:.2f} GB of GPU memory, and {allowance / GIB:.2f} GB are allowed."
+    return f"The run uses {used_bytes / GIB:.2f} GB of GPU memory; the limit is {allowance / GIB:.2f} GB."
 
 
 def gpu_allowance_bytes(limit: str | None, total_bytes: int | None) -> int | None:

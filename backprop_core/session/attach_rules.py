@@ -222,7 +222,7 @@ def continues_without(error: BaseException, *, governed: bool) -> None:
 
 def waits_no_longer(rank: int, error: BaseException) -> None:
     """One line about a process that leaves the box because it has waited for another one beyond the deadline."""
-    print_line(f"process {rank}: {error} This process leaves.")
+    print_line(f"process {rank}: {error} This process leaves the box.")
 
 
 def _tell_proof(what: str, error: BaseException) -> None:

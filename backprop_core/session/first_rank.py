@@ -206,7 +206,7 @@ class LeadingSession(Session):
         """Time is over, and another rank is not here: nothing can be saved any more, and nobody waits for ever."""
         self._waits_for_parts = False
         self.requests.leave = self.requests.leave or Leave(Outcome.TIMEBOXED, str(error), at_once=True)
-        self.messages.say(f"{error} {self._kept()} This process leaves.", "warning")
+        self.messages.say(f"{error} {self._kept()} This process leaves the box.", "warning")
         self.leave_at_once(str(error), save=False)
         return True
 

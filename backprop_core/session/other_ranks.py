@@ -223,7 +223,7 @@ class FollowingSession(Session):
             if self._ranks.follow(self._give).leave:
                 self._close_copies(leave=False)
             else:
-                self._ranks.withdraw("its training has come to its end before that of the others")
+                self._ranks.withdraw("its training ended before that of the others")
         self.close(Outcome.COMPLETED)
 
     def close(self, outcome: Outcome, reason: str = "") -> None:

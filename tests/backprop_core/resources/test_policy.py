@@ -340,7 +340,7 @@ def test_a_runs_own_gpu_memory_is_held_against_its_limit() -> None:
     """5% over is told with both numbers; without a limit or a value nothing is."""
     limits = Limits(gpu_memory="50%")
     assert over_gpu_limit(limits, gpu(), 12_288 * MIB) is None
-    assert "12.00 GB are allowed" in (over_gpu_limit(limits, gpu(), 13_000 * MIB) or "")
+    assert "the limit is 12.00 GB" in (over_gpu_limit(limits, gpu(), 13_000 * MIB) or "")
     assert over_gpu_limit(Limits(gpu_memory="8"), gpu(), 9 * GIB)
     assert over_gpu_limit(Limits(), gpu(), 9 * GIB) is None
     assert over_gpu_limit(limits, gpu(), None) is None
