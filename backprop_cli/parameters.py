@@ -189,6 +189,16 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
         return []
 
 
+def complete_runs_and_folders(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The same, and after them what the shell itself proposes for a folder."""
+    from click.shell_completion import CompletionItem
+
+    runs = [CompletionItem(run) for run in complete_runs(ctx, param, incomplete)]
+    return [*runs, CompletionItem(incomplete, type="dir")]
+
+
 def working_folder() -> Path:
     """The current folder as an absolute path, as the shell names it where that is true."""
     named = os.environ.get("PWD", "")

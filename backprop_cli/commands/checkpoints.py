@@ -8,6 +8,7 @@ import click
 
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import one_line, tell
+from backprop_cli.parameters import complete_runs_and_folders
 from backprop_cli.tables import show_table
 from backprop_core.checkpoints.manifest import CheckpointInfo, address_of
 from backprop_core.clock import local_text
@@ -18,7 +19,7 @@ _COLUMNS = ("step", "when", "why", "size", "saved in", "verified", "path")
 
 
 @click.command("checkpoints")
-@click.argument("run_or_path", metavar="RUN|PATH")
+@click.argument("run_or_path", metavar="RUN|PATH", shell_complete=complete_runs_and_folders)
 @click.option("--verify/--no-verify", default=True, help="Verify every byte  [default: verify]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--state", is_flag=True, help="List the script state in the newest checkpoint, by name.")

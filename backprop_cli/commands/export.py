@@ -8,7 +8,7 @@ import click
 
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
-from backprop_cli.parameters import json_option
+from backprop_cli.parameters import complete_runs_and_folders, json_option
 from backprop_cli.paths import given
 from backprop_cli.summary import show_object
 from backprop_core.checkpoints.manifest import address_of
@@ -16,7 +16,7 @@ from backprop_core.export import export_checkpoint
 
 
 @click.command("export")
-@click.argument("run_or_path", metavar="RUN|PATH")
+@click.argument("run_or_path", metavar="RUN|PATH", shell_complete=complete_runs_and_folders)
 @click.option(
     "--to",
     "directory",

@@ -8,6 +8,7 @@ import click
 
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import one_line, tell
+from backprop_cli.parameters import complete_runs_and_folders
 from backprop_core.checkpoints.manifest import address_of
 from backprop_core.checkpoints.names import DAMAGED_PREFIX
 from backprop_core.checkpoints.store import CheckpointStore
@@ -17,7 +18,7 @@ EXIT_DAMAGED = 1
 
 
 @click.command("verify")
-@click.argument("run_or_path", metavar="RUN|PATH")
+@click.argument("run_or_path", metavar="RUN|PATH", shell_complete=complete_runs_and_folders)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run_or_path: str, as_json: bool) -> int:
     """Verify every byte of the checkpoints of RUN, or at PATH.

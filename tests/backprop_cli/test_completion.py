@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from tests.backprop_cli.commandline import CommandLine
 
@@ -18,6 +24,62 @@ def test_bash_takes_the_script_and_completes_a_command_with_it(backprop: Command
     )
     assert done.returncode == 0, done.stderr
     assert "_backprop_completion" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_proposes_commands_options_values_and_runs(backprop: CommandLine) -> None:
+    """A real fish sources what is printed, and proposes what fits at each place."""
+    (backprop.folder / "b.fish").write_text(backprop("completion", "fish").stdout)
+    backprop.script("pass")
+    assert backprop("run", "train.py", "--run-id", "blue").returncode == 0
+    (backprop.folder / "ckpts").mkdir()
+    for line, words in (
+        ("backprop chec", {"checkpoint", "checkpoints"}),
+        ("backprop run --max-run", {"--max-run-minutes"}),
+        ("backprop list --status tim", {"timeboxed"}),
+        ("backprop resume b", {"blue"}),
+        ("backprop verify b", {"blue"}),
+        ("backprop verify ck", {"ckpts/"}),
+    ):
+        proposed = _fish(backprop, line)
+        assert {word.split("\t")[0] for word in proposed} == words, line
+
+
+def _fish(backprop: CommandLine, line: str) -> list[str]:
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source b.fish; complete -C '{line}'"],
+        cwd=backprop.folder,
+        env=backprop.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_proposes_values(backprop: CommandLine) -> None:
+    """A real zsh on a terminal of its own evaluates what is printed, and Tab shows what an option takes."""
+    typed = r"""
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z 'autoload -U compinit; compinit -u -D; eval "$(backprop completion zsh)"; echo RE""ADY'
+zpty -r z ready '*READY*'
+zpty -w -n z $'backprop list --status \t\t'
+zpty -r z proposed '*lost*' && print -r -- $proposed
+zpty -d z
+"""
+    done = subprocess.run(
+        ["zsh", "-f", "-c", typed],
+        cwd=backprop.folder,
+        env=backprop.environment
+        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "timeboxed" in done.stdout
 
 
 def test_a_shell_that_is_not_known_is_refused(backprop: CommandLine) -> None:
