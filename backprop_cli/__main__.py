@@ -20,6 +20,8 @@ EXIT_USAGE = 2
 EXIT_TROUBLE = 1
 EXIT_NO_RESOURCES = 75
 EXIT_INTERRUPTED = 130
+_LONGEST_WORD = 400
+"""Characters: a path may be long, and is to be copied."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +54,7 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
     """Run the command; each error becomes a sentence on standard error, and in `told`, and an exit status."""
 
     def tell(text: str) -> None:
+        text = _clipped(text)
         shown = "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in text.splitlines())
         click.echo(f"backprop: {shown}", err=True)
         if told is not None:
@@ -60,6 +63,7 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
     try:
         status = cli.main(args=arguments, prog_name="backprop", standalone_mode=False)
     except click.ClickException as error:
+        error.message = _clipped(error.message)
         error.show()
         if told is not None:
             told.append(error.format_message())
@@ -76,6 +80,12 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
     except Exception as error:
         return _own_fault(error, arguments, tell)
     return status if isinstance(status, int) else 0
+
+
+def _clipped(text: str) -> str:
+    """A message in which no word fills the screen: a file's content that was pasted as a value, for example."""
+    words = (word if len(word) <= _LONGEST_WORD else f"{word[:80]}..." for word in text.split(" "))
+    return " ".join(words)
 
 
 def _own_fault(error: Exception, arguments: Sequence[str], tell: Callable[[str], None]) -> int:

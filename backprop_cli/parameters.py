@@ -39,6 +39,12 @@ def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [CompletionItem(incomplete, type="file")]
 
 
+class WholeNumber(click.IntRange):
+    """An integer, called what people call it."""
+
+    name = "whole number"
+
+
 def _words(*words: str) -> Complete:
     return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
 

@@ -169,8 +169,8 @@ class ProofRuns:
         if not any(one.step > 0 for stream in streams for one in stream.steps):
             self._out_of_time()
             raise ScriptFailedError(
-                "No training was recognised in this script. See docs/unmodified.md for what is recognised, or open a "
-                f"time box in the script. {ended.log.tail()}"
+                "No training was recognised in this script. 'backprop docs unmodified' tells what is recognised. "
+                f"You can also open a time box in the script. {ended.log.tail()}"
             )
         self._whole_enough(streams)
         seconds = self._clock.monotonic() - began

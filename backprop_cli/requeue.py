@@ -48,7 +48,7 @@ class SlurmJob:
         if not (number.isascii() and number.isdigit()):
             raise UsageError(
                 "--requeue needs a SLURM job, and SLURM_JOB_ID is not set.",
-                "Use it in a script for sbatch. Other schedulers requeue by exit status: see docs/scale.md.",
+                "Use it in a script for sbatch. Other schedulers requeue by exit status: 'backprop docs scale'.",
             )
         number = slurm_task(environ) or number
         return SlurmJob(number, f"slurm-{number.replace('_', '-')}")

@@ -29,7 +29,7 @@ from backprop_torch.objects import GeneratorsTracked
 
 _WORKER_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside the loader's workers (augmentation) are not, on resume "
-    "in the middle of an epoch: box.batches(loader, replay=True) makes them exact, see docs/pytorch.md."
+    "in the middle of an epoch: box.batches(loader, replay=True) makes them exact ('backprop docs pytorch')."
 )
 
 
@@ -95,7 +95,7 @@ def _told_of_epochs(loader: Any) -> Any | None:
 
 _STAYING_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
-    "because their generators are as old as the process: see docs/pytorch.md."
+    "because their generators are as old as the process ('backprop docs pytorch')."
 )
 
 
@@ -318,5 +318,5 @@ class StatefulReading:
 
 _STATEFUL_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside the StatefulDataLoader's workers are not, unless the "
-    "dataset keeps them in its own state_dict: see docs/pytorch.md."
+    "dataset keeps them in its own state_dict ('backprop docs pytorch')."
 )

@@ -8,7 +8,7 @@ import click
 
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
-from backprop_cli.parameters import complete_runs_and_folders, json_option
+from backprop_cli.parameters import WholeNumber, complete_runs_and_folders, json_option
 from backprop_cli.paths import given
 from backprop_cli.summary import show_object
 from backprop_core.checkpoints.manifest import address_of
@@ -25,7 +25,7 @@ from backprop_core.export import export_checkpoint
     metavar="DIR",
     help="Target folder; created if missing.",
 )
-@click.option("--step", type=click.IntRange(min=0), help="The checkpoint of this step  [default: the newest]")
+@click.option("--step", type=WholeNumber(min=0), help="The checkpoint of this step  [default: the newest]")
 @json_option
 def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -> int:
     """Write the newest intact checkpoint of RUN, or the one at PATH, as plain files into DIR.

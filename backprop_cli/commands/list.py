@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from backprop_cli.opening import is_terminal, open_store, tell, tell_warnings
+from backprop_cli.parameters import WholeNumber
 from backprop_cli.tables import show_table
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.deadline.budget import duration_text
@@ -47,7 +48,7 @@ _COLUMNS = ("id", "name", "status", "duration", "step", "loss", "checkpoints", "
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Show at most this many  [default: 50 on a terminal]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

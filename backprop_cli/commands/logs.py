@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from backprop_cli.opening import open_store, tell
-from backprop_cli.parameters import complete_runs, json_option
+from backprop_cli.parameters import WholeNumber, complete_runs, json_option
 from backprop_cli.summary import show_object
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
@@ -24,8 +24,8 @@ _LOOK_EVERY_S = 0.1
 @click.command("logs")
 @click.argument("run", shell_complete=complete_runs)
 @click.option("-f", "--follow", is_flag=True, help="Keep showing new output until the run ends.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only this many of the last lines.")
-@click.option("--attempt", "number", type=click.IntRange(min=1), help="Attempt to show [default: the last].")
+@click.option("-n", "--lines", type=WholeNumber(min=0), help="Only this many of the last lines.")
+@click.option("--attempt", "number", type=WholeNumber(min=1), help="Attempt to show [default: the last].")
 @json_option
 def command(run: str, follow: bool, lines: int | None, number: int | None, as_json: bool) -> int:
     """Show the output of RUN.

@@ -16,6 +16,7 @@ from backprop_cli.paths import given
 from backprop_core.clock import SYSTEM, local_text
 from backprop_core.config.options import TRAINING
 from backprop_core.deadline.budget import duration_text
+from backprop_core.errors import UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.labels import NO_LABELS, read_labels
 from backprop_core.runs.liveness import with_live_news
@@ -48,6 +49,8 @@ def command(run: str | None, as_json: bool, watch: bool, config: str | None) -> 
       backprop status --watch
       backprop status 20261123-154248-k3f9
     """
+    if run is not None and config is not None:
+        raise UsageError("--config has no effect with RUN.", "Leave one of them out.")
     with closing(_Resources(config) if run is None else _Story(run, watched=watch)) as view:
         while True:
             if watch and not as_json:

@@ -314,7 +314,7 @@ OPTIONS: tuple[Option, ...] = (
            "Command to run at the end of each box; it gets the event as JSON on standard input.",
            metavar="COMMAND"),
     Option("on-event", "onEvent", hooks, "KIND=COMMAND, such as checkpoint_saved=./copy.sh", [],
-           "Command to run for each event of a kind (docs/events.md lists the kinds). Repeatable.",
+           "Command to run for each event of a kind ('backprop docs events' lists the kinds). Repeatable.",
            metavar="KIND=COMMAND", repeatable=True),
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ _UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "min": 60.0, "s": 1.0, "ms": 
 _UNITS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[dhms])", re.IGNORECASE)
 _COLONS = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 _NOTATIONS = 'Write "90s", "10m", "1h30m", "00:10:00", a timedelta or a number of seconds.'
+_AS_TEXT = 'Write "90s", "10m", "1h30m" or "00:10:00".'
 
 
 def parse_duration(value: Duration, name: str = "budget", *, zero_allowed: bool = False) -> float:
@@ -44,7 +45,8 @@ def parse_duration(value: Duration, name: str = "budget", *, zero_allowed: bool 
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero_allowed):
         least = "zero or more" if zero_allowed else "greater than zero"
         raise BudgetError(
-            f"{name}={shown(value)} is not a usable duration: it must be finite and {least}.", _NOTATIONS
+            f"{name}={shown(value)} is not a usable duration: it must be finite and {least}.",
+            _AS_TEXT if isinstance(value, str) else _NOTATIONS,
         )
     return seconds
 
@@ -66,7 +68,10 @@ def _seconds(value: Duration, name: str) -> float:
         parts = _UNITS.findall(text)
         if parts and not _UNITS.sub("", text).strip():
             return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in parts)
-    raise BudgetError(f"{name}={shown(value)} cannot be read as a duration.", _NOTATIONS)
+    raise BudgetError(
+        f"{name}={shown(value)} cannot be read as a duration.",
+        _AS_TEXT if isinstance(value, str) else _NOTATIONS,
+    )
 
 
 def duration_text(seconds: float) -> str:

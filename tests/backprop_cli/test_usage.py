@@ -112,6 +112,27 @@ def test_good_options_are_taken_before_and_behind_the_script(
         assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status", "r", "--config", "a.json"], "--config has no effect with RUN"),
+        (["logs", "r", "--lines", "all"], "'all' is not a valid whole number"),
+        (["list", "--limit", "nan"], "'nan' is not a valid whole number"),
+        (["list", "--newer-than", "7"], '"00:10:00".'),
+        (["list", "--where", "9" * 5000], "999... cannot be read"),
+        (["list", "--limit", "9x" * 5000], "9... is not a valid"),
+    ],
+)
+def test_what_other_commands_cannot_use_gets_a_sentence(
+    backprop: CommandLine, arguments: list[str], words: str
+) -> None:
+    """Status 2, in words that people use, and no value that fills the screen."""
+    ran = backprop(*arguments)
+    assert ran.returncode == 2
+    assert words in ran.stderr
+    assert len(ran.stderr) < 600
+
+
 def test_global_options_may_stand_before_the_command(backprop: CommandLine) -> None:
     """--config, --verbose, --dry-run and --json reach the command; its own value holds over the one before it."""
     backprop.script("open('ran', 'w')")
