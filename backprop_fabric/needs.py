@@ -12,7 +12,9 @@ _HINT = "Tested from 2.4 to 2.6: pip install 'lightning<2.7'."
 
 OF_A_LOADER = (
     Need(
-        "", ("_dataloader", "_device", "_num_iter_calls"), "restore the position in a loader that Fabric set up"
+        "",
+        ("_dataloader", "_device", "_num_iter_calls"),
+        "restore the position in a loader that Fabric set up",
     ),
 )
 OF_THE_WRAPPERS = (

@@ -23,11 +23,11 @@ _WRITES = frozenset(
 _ENDS = frozenset({"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"})
 _OF_AN_OBJECT = frozenset(
     {
-        "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD", "LOAD_ZERO_SUPER_ATTR",
-        "LOAD_ZERO_SUPER_METHOD", "IMPORT_NAME", "IMPORT_FROM", "STORE_NAME",
+        "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD",
+        "LOAD_ZERO_SUPER_ATTR", "LOAD_ZERO_SUPER_METHOD", "IMPORT_NAME", "IMPORT_FROM", "STORE_NAME",
     }
 )  # fmt: skip
-"""In a function or a class body, what names something of an object, a package or the class, and no variable of the module."""
+"""In a function or a class body, what names something of an object, a package or the class: no variable of the module."""
 _BY_NAME = frozenset({"exec", "eval", "globals", "locals", "vars", "dir"})
 """Whoever reads one of these may read every variable of a module."""
 _OF_THE_MODULE = frozenset({"exec", "eval", "globals"})

@@ -215,9 +215,7 @@ class Reporter:
         if total is not None and total > step + fits:
             more = -(-(total - step - fits) // max(1, in_a_box))
             boxes = 1 + more
-            text += (
-                f"; the training has about {total}, so it needs about {more} more box{'es' * (more > 1)} like this"
-            )
+            text += f"; the training has about {total}, so it needs about {more} more box{'es' * (more > 1)} like this"
         elif total is not None:
             text += f"; the training should end in this one, at about step {total}"
         session.messages.event(Fit(steps_that_fit=fits, total_steps=total, boxes=boxes))
