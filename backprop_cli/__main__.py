@@ -63,8 +63,9 @@ def _run(cli: click.Command, arguments: list[str], told: list[str] | None = None
     try:
         status = cli.main(args=arguments, prog_name="backprop", standalone_mode=False)
     except click.ClickException as error:
-        error.message = _clipped(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        click.echo(_clipped(shown.getvalue()), err=True, nl=False)
         if told is not None:
             told.append(error.format_message())
         return error.exit_code

@@ -74,9 +74,9 @@ def spawn(argv: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> Child:
             preexec_fn=_before_exec(slave),  # noqa: PLW1509 - it takes no lock
         )
     except OSError as error:
-        for fd in (master, *reading.values()):
-            if fd is not None:
-                os.close(fd)
+        for ours in (master, *reading.values()):
+            if ours is not None:
+                os.close(ours)
         raise UsageError(
             f"{argv[0]} could not be started in {cwd}: {error.strerror or error}.",
             "Check --python, the script and the folder.",
