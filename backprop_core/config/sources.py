@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from backprop_core.config.options import OPTIONS, Option
 from backprop_core.errors import ConfigError
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.runs.atomic import NotRegularError, open_regular
 
 JSON_NAMES = ("backprop.config.json", ".backprop.json")
 PYPROJECT = "pyproject.toml"
@@ -190,20 +190,19 @@ def _is_there(path: Path) -> bool:
 def _has_table(path: Path) -> bool:
     """Whether a pyproject.toml speaks of backprop; somebody else's broken file is none of our business."""
     try:
-        with open_regular(path) as file:
-            return b"tool.backprop" in file.read() and bool(_table(path))
+        return path.is_file() and b"tool.backprop" in path.read_bytes() and bool(_table(path))
     except OSError:
         return False
 
 
 def _parse(path: Path, parser: Any) -> Any:
     try:
-        return parser(_content(path).decode("utf-8-sig"))
-    except NotRegularError as error:
-        raise ConfigError(
-            f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a configuration file.",
-            "Move it away, or name a file with --config.",
-        ) from error
+        _check_kind(path)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise ConfigError(f"{path} is larger than 1 MiB.", "Give a configuration file.")
+        return parser(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror or error}.", "Check its owner and mode, or --config."
@@ -213,11 +212,12 @@ def _parse(path: Path, parser: Any) -> Any:
         raise ConfigError(f"{path} is not valid {kind}: {error}.", "Correct it or move it away.") from error
 
 
-def _content(path: Path) -> bytes:
-    """What a file holds, or a pipe that this process already has open: the shell's `--config <(command)`."""
-    already_open = path.is_fifo() and os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
-    with path.open("rb") if already_open else open_regular(path) as file:
-        content = file.read(_LARGEST_BYTES + 1)
-    if len(content) > _LARGEST_BYTES:
-        raise ConfigError(f"{path} is larger than 1 MiB.", "Give a configuration file.")
-    return content
+def _check_kind(path: Path) -> None:
+    """Raise ConfigError for what is no file. A pipe that this process already has open is one: `--config <(command)`."""
+    mode = path.stat().st_mode
+    already_open = stat.S_ISFIFO(mode) and os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
+    if not stat.S_ISREG(mode) and not already_open:
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise ConfigError(
+            f"{path} is {kind}, not a configuration file.", "Move it away, or name a file with --config."
+        )

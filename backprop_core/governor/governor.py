@@ -12,7 +12,6 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
-from backprop_core import contract
 from backprop_core.clock import Clock
 from backprop_core.events.kinds import Complained
 from backprop_core.governor import kernel
@@ -262,9 +261,7 @@ class Governor:
             session=self.session,
             heard=self.heard,
             paused=steering.paused,
-            starting=contract.BUDGET_FROM_TRAINING in self.order.env
-            and self.session.trains_since is None
-            and self.heard.step is None,
+            starting=self._hearing.starts_up(),
             quiet=self._streams.quiet,
             in_bar=self._streams.in_bar,
             memory_bytes=monitor.last_bytes if monitor is not None else 0,

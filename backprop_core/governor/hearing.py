@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.governor.observed import SessionView
 from backprop_core.governor.order import Observer, Order
 from backprop_core.governor.stdout_messages import Heard, Listener
@@ -29,6 +30,7 @@ class Hearing:
         self.session = SessionView()
         self.announce = announce
         self._observer = observer
+        self._from_training = contract.BUDGET_FROM_TRAINING in order.env
         self._events = EventTail((order.session_dir or order.attempt_dir) / EVENTS_FILE)
         self._listener = Listener(Path(order.cwd))
         self._tail = bytearray()
@@ -46,6 +48,11 @@ class Hearing:
     def trains(self) -> bool:
         """Whether it has made steps."""
         return self.session.progress is not None or self.heard.step is not None
+
+    def starts_up(self) -> bool:
+        """Whether its box counts from the first step, and that has not come: nobody knows yet when the box ends."""
+        told = self.session.trains_since is not None or self.heard.step is not None
+        return self._from_training and not told
 
     def read_events(self) -> None:
         """Take in what the session has written since the last time."""

@@ -28,7 +28,7 @@ _MOVES_UP = re.compile(rb"\x1b(\[[0-9;]*[AFHfs]|[M78])")
 _SAFE_WRITE = 4_096  # PIPE_BUF: what a writable pipe or terminal takes without blocking
 
 
-class Place:
+class Destination:
     """A file or a terminal where one stream or several are shown.
 
     Attributes:
@@ -149,7 +149,7 @@ class OutputStream:
         self,
         fd: int,
         sink: OutputSink,
-        place: Place,
+        place: Destination,
         log: Log,
         *,
         listen: Callable[[bytes], object] | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backprop_core.governor.output import CHUNK, Log, OutputSink, OutputStream, Place
+from backprop_core.governor.output import CHUNK, Destination, Log, OutputSink, OutputStream
 from backprop_core.governor.spawn import Child, is_terminal
 from backprop_core.governor.terminal import KeyForwarder, copy_window_size
 
@@ -45,11 +45,11 @@ class Streams:
         self._terminal = next((fd for fd in (1, 2, 0) if is_terminal(fd)), 0)
         self.keys = KeyForwarder(0) if child.master is not None and is_terminal(0) else None
         self.sources: list[OutputStream] = []
-        among_ours = Place()
+        among_ours = Destination()
 
         def drained(fd: int | None, sink: OutputSink, heard: Callable[[bytes], object]) -> None:
             if fd is not None:
-                place, told = (among_ours, {"after": after}) if sink.goes_where(2) else (Place(), {})
+                place, told = (among_ours, {"after": after}) if sink.goes_where(2) else (Destination(), {})
                 self.sources.append(
                     OutputStream(fd, sink, place, self.log, listen=heard, before=before, **told)
                 )
