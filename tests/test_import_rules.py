@@ -253,7 +253,7 @@ LAYERS = (
         "strict_json",
         "weak_identity",
     },
-    {"events"},
+    {"events", "own_line"},
     {"deadline"},
     {"config", "runs", "checkpoints"},
     {"provenance"},

@@ -225,7 +225,6 @@ class Governor:
             self._streams.resize()
 
     # Looking, four times a second
-
     def _look(self) -> None:
         steering, keepers = self.steering, self._keepers
         checks = (
