@@ -2,17 +2,18 @@
 
 Two gigabytes that are frozen would be copied for each survivor otherwise. An array is looked at where its framework's count
 of changes and its place are as they were: words at places that are drawn anew each time are compared with the copy. That is
-no proof, because much is written past the count. So whoever seals a copy also reads on: piece by piece, round and round,
-every held array is compared with its original, and one that has changed without a sign is never held again.
+no proof, because much is written past the count. So before a copy is sealed its arrays are compared with their originals:
+the first times every byte, later piece by piece, round and round. One that has changed without a sign is never held again.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from backprop_core.clock import Clock
 from backprop_core.quick_dataclass import dataclass
 
 from .arrays import Dense
@@ -21,7 +22,11 @@ from .memory import can_read_memory, read_memory, view_at
 LEAST_BYTES: Final = 256 << 10
 """Smaller arrays are copied: that costs less than a look."""
 _WORDS: Final = 64
-_READ_ON_BYTES: Final = 8 << 20
+READ_SHARE: Final = 0.01
+"""Of the time of one processor: so much goes into comparing copies that are held with their originals."""
+LEAST_READ_BYTES: Final = 8 << 20
+WHOLE_READINGS: Final = 4
+"""So often an array has to have been compared whole, each time at a later boundary, before a look at it is enough."""
 
 
 @dataclass(slots=True)
@@ -48,22 +53,45 @@ class HeldCopy:
     reading_since: int = 0
     read_bytes: int = 0
 
+    @property
+    def sign(self) -> tuple[int, int | None]:
+        """What has to be as it was for the copy to be taken again, beside a look at its bytes."""
+        return self.address, self.version
+
     def place(self) -> memoryview:
         """The copy's bytes."""
         return self.arena[self.start : self.start + self.nbytes]
 
 
-class HeldCopies:
-    """The copies of large arrays in one slot of memory.
+class Trust:
+    """What is known of the arrays of one state, by object and name; all slots share it.
 
     Attributes:
-        doubts: arrays, by object and name, that differed from their copy when they were read; slots of one state share it.
-            With the address and count of changes that showed none; None for those of which that was wrong: they are
-            never held again.
+        doubts: those that differed from their copy when they were read, with the address and count of changes that showed
+            none; None for those of which that was wrong: they are never held again.
+        readings: how often one with this address and count has been compared whole.
     """
 
     def __init__(self) -> None:
         self.doubts: dict[tuple[str, str], tuple[int, int | None] | None] = {}
+        self.readings: dict[tuple[str, str], tuple[tuple[int, int | None], int]] = {}
+
+    def readings_of(self, place: tuple[str, str], sign: tuple[int, int | None]) -> int:
+        """How often this array has been compared whole since its address and count of changes are these."""
+        seen, times = self.readings.get(place, (sign, 0))
+        return times if seen == sign else 0
+
+    def doubt(self, place: tuple[str, str], sign: tuple[int, int | None]) -> None:
+        """It differs from its copy, and this is all that it shows."""
+        self.doubts[place] = sign
+        self.readings.pop(place, None)
+
+
+class HeldCopies:
+    """The copies of large arrays in one slot of memory."""
+
+    def __init__(self, trust: Trust | None = None) -> None:
+        self.trust = Trust() if trust is None else trust
         self._copies: dict[str, dict[str, HeldCopy]] = {}
         self._made = 0
         self._turn = 0
@@ -92,7 +120,7 @@ class HeldCopies:
             key: copy.number
             for key, copy in held.items()
             if (dense := arrays.get(key)) is not None
-            and (name, key) not in self.doubts
+            and (name, key) not in self.trust.doubts
             and copy.start == starts[key]
             and copy.arena is arenas[key]
             and self._looks_the_same(copy, dense)
@@ -142,54 +170,103 @@ class HeldCopies:
     def _may_hold(self, name: str, key: str, dense: Dense) -> bool:
         if dense.nbytes < LEAST_BYTES or not dense.address or dense.version is None:
             return False
-        if (name, key) not in self.doubts:
+        doubts = self.trust.doubts
+        if (name, key) not in doubts:
             return True
-        if self.doubts[name, key] in (None, (dense.address, dense.version)):
-            self.doubts[name, key] = None  # it has changed, and nothing shows it
+        if doubts[name, key] in (None, (dense.address, dense.version)):
+            doubts[name, key] = None  # it has changed, and nothing shows it
             return False
-        del self.doubts[name, key]  # it changed behind the boundary, as it may
+        del doubts[name, key]  # it changed behind the boundary, as it may
         return True
 
     def read_since(self, kept: Mapping[str, Mapping[str, int]]) -> int | None:
         """The step since which every byte of the copies `kept`, by object, has been read once; None where there are none."""
-        steps = [
-            self._copies[name][key].read_step
-            for name, keys in kept.items()
-            for key in keys
-            if key in self._copies.get(name, {})
-        ]
-        return min(steps, default=None)
+        return min((copy.read_step for _, copy in self._of(kept)), default=None)
 
-    def read_on(self, kept: Mapping[str, Mapping[str, int]], step: int) -> bool:
-        """Compare some more of the copies `kept` with their originals; False if one differs, which is not held any more.
-
-        Called behind a boundary of `step`, by the thread that seals: what has changed since the boundary differs, too.
-        """
-        copies = [
-            (name, key, copy)
+    def _of(self, kept: Mapping[str, Mapping[str, int]]) -> list[tuple[tuple[str, str], HeldCopy]]:
+        return [
+            ((name, key), copy)
             for name, keys in kept.items()
             for key in keys
             if (copy := self._copies.get(name, {}).get(key)) is not None
         ]
-        left = _READ_ON_BYTES
+
+    def compare(self, kept: Mapping[str, Mapping[str, int]], step: int, most_bytes: int) -> tuple[bool, int]:
+        """Compare the copies `kept` with their originals: those not compared whole often enough, of the others some more.
+
+        Called behind a boundary of `step`, by the thread that seals: what has changed since the boundary differs, too.
+
+        Args:
+            most_bytes: of the others, bytes in all.
+
+        Returns:
+            Whether none differs; one that does is not held any more. And how many bytes were read.
+        """
+        right, read_bytes, others = True, 0, []
+        for place, copy in self._of(kept):
+            times = self.trust.readings_of(place, copy.sign)
+            if times >= WHOLE_READINGS:
+                others.append((place, copy))
+                continue
+            read_bytes += copy.nbytes
+            if self._is_right(place, copy, 0, copy.nbytes):
+                copy.read_bytes, copy.read_step = 0, step
+                self.trust.readings[place] = copy.sign, times + 1
+            else:
+                right = False  # and all the others that differ are found now, not one at each copy
+        others_are, more_bytes = self._read_on(others, step, most_bytes)
+        return right and others_are, read_bytes + more_bytes
+
+    def _read_on(
+        self, copies: Sequence[tuple[tuple[str, str], HeldCopy]], step: int, most_bytes: int
+    ) -> tuple[bool, int]:
+        left = most_bytes
         for _ in range(len(copies)):
             self._turn %= len(copies)
-            name, key, copy = copies[self._turn]
+            place, copy = copies[self._turn]
             nbytes = min(left, copy.nbytes - copy.read_bytes)
             if not copy.read_bytes:
                 copy.reading_since = step
-            if not _is_as_original(copy, copy.read_bytes, nbytes):
-                self._copies[name].pop(key, None)
-                self.doubts[name, key] = copy.address, copy.version
-                return False
             left -= nbytes
+            if not self._is_right(place, copy, copy.read_bytes, nbytes):
+                return False, most_bytes - left
             copy.read_bytes += nbytes
             if copy.read_bytes == copy.nbytes:
                 copy.read_bytes, copy.read_step = 0, max(copy.read_step, copy.reading_since)
                 self._turn += 1
             if not left:
                 break
-        return True
+        return True, most_bytes - left
+
+    def _is_right(self, place: tuple[str, str], copy: HeldCopy, begin: int, nbytes: int) -> bool:
+        if _is_as_original(copy, begin, nbytes):
+            return True
+        self._copies[place[0]].pop(place[1], None)
+        self.trust.doubt(place, copy.sign)
+        return False
+
+
+class Comparisons:
+    """How much is compared: a share of the time of one processor, and at least a piece for each copy.
+
+    Args:
+        clock: the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = clock.monotonic()
+        self._bytes_per_s = 2e9
+
+    def are_right(self, held: HeldCopies, kept: Mapping[str, Mapping[str, int]], step: int) -> bool:
+        """Whether the copies `kept` that have their turn are as their originals behind the boundary of `step`."""
+        began = self._clock.monotonic()
+        most_bytes = max(LEAST_READ_BYTES, int(READ_SHARE * (began - self._until) * self._bytes_per_s))
+        right, nbytes = held.compare(kept, step, most_bytes)
+        self._until = self._clock.monotonic()
+        if nbytes >= LEAST_READ_BYTES and self._until > began:
+            self._bytes_per_s = nbytes / (self._until - began)
+        return right
 
 
 def _is_as_original(copy: HeldCopy, begin: int, nbytes: int) -> bool:

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 HALVES: Final = 2
 HEADER_BYTES: Final = 4096
+READ_AT: Final = "unchanged_read_at_step"
+"""A fact of a checkpoint that holds earlier copies: each byte of them has been compared at this step, or later."""
 _MAGIC: Final = b"backprop survive"
 _STEP: Final = struct.Struct("<QQ")
 _STEP_AT: Final = len(_MAGIC)

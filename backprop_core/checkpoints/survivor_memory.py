@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.strict_json import decode_exactly, encode_exactly
+from backprop_core.strict_json import as_whole, decode_exactly, encode_exactly
 
 from .array_files import PlannedFile
 from .arrays import JSON
@@ -22,7 +22,7 @@ from .files import FileFacts
 from .folder import FolderPlan
 from .manifest import MAX_MANIFEST_BYTES, CheckpointFacts, Manifest, dump_manifest, parse_manifest
 from .shards import part_folder
-from .survivor_header import Record, digest_of, records
+from .survivor_header import READ_AT, Record, digest_of, records
 
 _MAX_DESCRIPTION_BYTES: Final = 4 * MAX_MANIFEST_BYTES
 _PIECE_BYTES: Final = 4 << 20
@@ -63,11 +63,18 @@ def of_ranks(facts: CheckpointFacts) -> CopyOfRanks | None:
     return None
 
 
+def compared_at(facts: CheckpointFacts) -> int | None:
+    """The step at which, or later, every byte was compared that was not copied again; None where all were copied."""
+    return as_whole(facts.extra.get(READ_AT), least=0)
+
+
 def together(copies: Sequence[Half]) -> Half:
     """One checkpoint of the copies of all ranks, the first rank's first."""
     first = copies[0]
     facts = first.manifest.facts
-    facts = replace(facts, extra={key: one for key, one in facts.extra.items() if key != _OF_RANKS})
+    extra = {key: one for key, one in facts.extra.items() if key != _OF_RANKS}
+    compared = [step for copy in copies if (step := compared_at(copy.manifest.facts)) is not None]
+    facts = replace(facts, extra={**extra, READ_AT: min(compared)} if compared else extra)
     files: dict[str, FileFacts] = {}
     plans: dict[str, PlannedFile] = {}
     for rank, copy in enumerate(copies):

@@ -115,6 +115,7 @@ class Pacer:
     last_failure: float = field(default=float("-inf"))
     _recent_copies_s: deque[float] = field(default_factory=lambda: deque(maxlen=COPIES_JUDGED))
     _waits_for_writer: bool = False
+    _start_up_is_spent: bool = False
 
     def __post_init__(self) -> None:
         self.last_boundary = self.last_save = self.began
@@ -280,7 +281,7 @@ class Pacer:
         up nothing of the share was spent.
         """
         recent = self._recent_copies_s
-        if len(recent) == COPIES_JUDGED:
+        if len(recent) == COPIES_JUDGED or self._start_up_is_spent:
             return False
         return sum(recent) + costs_s <= COPY_SHARE * (self.start_up_s + now - self.began)
 
@@ -316,6 +317,11 @@ class Pacer:
     def copy_soon(self) -> None:
         """The copies for a survivor are lost: the next boundary makes one."""
         self.last_copy = float("-inf")
+
+    def copy_later(self, now: float) -> None:
+        """The one copy that is left at `now` is better not renewed at once: only when its share of the time has gone by."""
+        self.last_copy = now
+        self._start_up_is_spent = True
 
     def copied(self, now: float, copy_s: float, whose: CopyFor = CopyFor.GUARD) -> None:
         """A copy was made, and took `copy_s` seconds."""

@@ -468,6 +468,8 @@ class Survived(Event):
         died_at: the step that training had reached, or null if unknown.
         exact: true if `died_at` is exact; false if training may have been a little further.
         trouble: a sentence about a copy that was refused or could not be saved; else empty.
+        compared_at: arrays that looked unchanged were last compared in full at this step, or later; null if every byte
+            was copied for this checkpoint.
     """
 
     kind = "survivor"
@@ -478,6 +480,7 @@ class Survived(Event):
     died_at: int | None
     exact: bool | None
     trouble: str | None
+    compared_at: int | None = None
 
 
 SESSION_EVENTS: tuple[type[Event], ...] = (

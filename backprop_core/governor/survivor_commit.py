@@ -36,6 +36,7 @@ class Survival:
         nbytes, seconds: its size, and how long it took.
         died_at: the step that training had come to, as far as is known; `exact` where it looked at each.
         trouble: a sentence on why there is none, or on a copy that was refused.
+        compared_at: at this step, or later, what was not copied again for it was compared; None where every byte was copied.
     """
 
     path: str | None = None
@@ -45,6 +46,7 @@ class Survival:
     died_at: int | None = None
     exact: bool = False
     trouble: str = ""
+    compared_at: int | None = None
 
     def event(self) -> Survived:
         """What is written of it."""
@@ -94,7 +96,7 @@ def _commit(remains: Remains, clock: Clock, others: Sequence[Remains]) -> Surviv
     from backprop_core.checkpoints.store import (
         open_store,  # late: a governor of a run that ends well needs none of it
     )
-    from backprop_core.checkpoints.survivor_memory import halves, of_ranks
+    from backprop_core.checkpoints.survivor_memory import compared_at, halves, of_ranks
 
     owner, refused = remains.owner, ""
     died_at, exact = survivor_header.came_to(remains.fd) or (None, False)
@@ -122,7 +124,8 @@ def _commit(remains: Remains, clock: Clock, others: Sequence[Remains]) -> Surviv
             refused = _refusal(str(error).rstrip("."))
             continue
         trouble = "" if among is not None else refused
-        return Survival(info.address, info.step, info.nbytes, info.save_s, died_at, exact, trouble)
+        compared = compared_at(whole.manifest.facts)
+        return Survival(info.address, info.step, info.nbytes, info.save_s, died_at, exact, trouble, compared)
     return Survival(died_at=died_at, exact=exact, trouble=refused) if refused else None
 
 

@@ -101,6 +101,8 @@ def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
     else:
         about = "" if survival.exact else "about "
         text = f"It had reached {about}step {died_at}; step {survival.step} was saved."
+    if survival.compared_at is not None and survival.compared_at < survival.step:
+        text += f" Arrays that looked unchanged were last compared in full at step {survival.compared_at}."
     return replace(verdict, reason=f"{verdict.reason.rstrip('.')}. {text}")
 
 

@@ -163,7 +163,7 @@ class SessionHands:
             survivor.discarded = False
             self._session.pacer.copy_soon()
         if self._session.saver.economize(self._guard.give_up_copy):
-            self._session.pacer.last_copy = self.now()  # the one that is left stays whole for now
+            self._session.pacer.copy_later(self.now())
         for result in self._session.saver.finished():
             if isinstance(result, CheckpointInfo):
                 self._saved(result)

@@ -17,7 +17,7 @@ from backprop_core.checkpoints.unchanged import Unchanged
 from backprop_core.checkpoints.writer import Writer
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Forecast
-from backprop_core.errors import CheckpointError
+from backprop_core.errors import CheckpointError, CheckpointWriteError
 from backprop_core.outcome import SaveReason
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Saver:
                     self._slots[slot],
                     unchanged=unchanged,
                     step=None if self.survivor is None else facts.step,
-                    keep=keep and self.survivor is not None,
+                    keep=keep and self.survivor is not None and self.survivor.may_keep(snapshot),
                 )
             except MemoryError as error:
                 if self.survivor is None or self.busy:
@@ -226,13 +226,17 @@ class Saver:
         """Save what `copied` returned; called by the guard's thread.
 
         Raises:
-            CheckpointWriteError: it did not reach the disk.
+            CheckpointWriteError: it did not reach the disk, or is not what the state was.
         """
         start = self._clock.monotonic()
         with self._lock:
             if snapshot.kept:
                 from backprop_core.session.survivor import facts_of  # late: only where there is one
 
+                if self.survivor is not None and self.survivor.mixes(self._copied_to):
+                    raise CheckpointWriteError(
+                        f"The copy of step {facts.step} was not saved: an array that was taken for unchanged has changed."
+                    )
                 facts = facts_of(snapshot, facts, self._slots[self._copied_to])
             info = self.store.commit(snapshot, facts, retain=False)
         self._observe(info, self._clock.monotonic() - start)

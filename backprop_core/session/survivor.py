@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from weakref import WeakSet
 
 from backprop_core.background import in_background
@@ -21,6 +22,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.codec import Snapshot, StagingBuffers
 from backprop_core.checkpoints.files import FileFacts, digest_of_all
 from backprop_core.checkpoints.folder import plan_folder
+from backprop_core.checkpoints.held_copies import Comparisons
 from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
 from backprop_core.checkpoints.memory import address_of, address_of_any
 from backprop_core.checkpoints.shared_memory import SharedMemory
@@ -35,8 +37,6 @@ from backprop_core.session.spare_memory import SpareMemory
 AT_ONCE_BYTES = 4 << 20
 """Up to here the digests are taken where the copy is made: a thread would be later than that."""
 _FILES, _DESCRIPTION = "files", "description"
-READ_AT = "unchanged_read_at_step"
-"""A fact of a checkpoint that holds earlier copies: each byte of them has been compared at this step, or later."""
 
 
 _lines: WeakSet[socket.socket] = WeakSet()
@@ -52,14 +52,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
+class _Sealed(NamedTuple):
+    """A copy that is whole.
+
+    Attributes:
+        sequence: higher in the one that was sealed later.
+        step: the boundary's.
+        proven: every byte of it was copied at this boundary, or compared with the training behind it.
+    """
+
+    sequence: int
+    step: int
+    proven: bool
+
+
 class Survivor:
     """The halves, and the line to the governor that holds them too.
 
     Attributes:
         halves: memory for two copies.
-        sealed_step: the step of the newest copy that is whole, or None.
         notes: sentences for the user.
-        discarded: all copies were given up, because something in them was not what it seemed: another one is wanted soon.
+        discarded: a copy was given up, because something in it was not what it seemed: another one is wanted soon.
         spared: the number of a copy that is not written over, because other processes have theirs of the same step; 0: none.
     """
 
@@ -73,8 +86,7 @@ class Survivor:
     ) -> None:
         self.halves = [StagingBuffers(translators, memory) for _ in range(survivor_header.HALVES)]
         for half in self.halves[1:]:
-            half.held.doubts = self.halves[0].held.doubts
-        self.sealed_step: int | None = None
+            half.held.trust = self.halves[0].held.trust
         self.notes: list[str] = []
         self.discarded = False
         self.spared = 0
@@ -84,11 +96,13 @@ class Survivor:
         self._line = line
         self._clock = clock
         self._sequence = 0
-        self._whole: dict[int, int] = {}
-        """The sequence numbers of the halves that are sealed."""
+        self._whole: dict[int, _Sealed] = {}
+        """The halves that are sealed."""
         self._known: dict[tuple[int, str], tuple[tuple[bytes, tuple[int, ...]], str]] = {}
         """Of files of earlier copies, by half and name: what they were made of, and their digest."""
         self._sealing: threading.Thread | None = None
+        self._compared = Comparisons(clock)
+        self._mixed: set[int] = set()
         self._pid = os.getpid()
 
     def choose(self, free: Sequence[int]) -> int | None:
@@ -102,15 +116,29 @@ class Survivor:
         halves = [half for half in free if half not in self._given_up]
         halves = [half for half in halves if held == 1 or not self._is_spared(half)]
         halves = [half for half in halves if half not in whole or len(whole) > 1 or held == 1]
-        return min(halves, key=lambda half: whole.get(half, 0), default=None)
+        return min(halves, key=self._age, default=None)
+
+    def _age(self, half: int) -> int:
+        """The higher, the newer; 0 where nothing is sealed."""
+        return self._whole[half].sequence if half in self._whole else 0
+
+    @property
+    def sealed_step(self) -> int | None:
+        """The step of the newest copy that is whole, or None."""
+        newest = max(self._whole.values(), default=None)
+        return None if newest is None else newest.step
+
+    def may_keep(self, snapshot: Snapshot) -> bool:
+        """Whether it pays not to copy what shows no change: a small state is copied faster than compared."""
+        return snapshot.nbytes > AT_ONCE_BYTES
 
     def _is_spared(self, half: int) -> bool:
-        return self.spared > 0 and self._whole.get(half) == self.spared
+        return self.spared > 0 and self._age(half) == self.spared
 
     @property
     def newest(self) -> int:
         """The number of the newest copy that is whole; 0 while none is."""
-        return max(self._whole.values(), default=0)
+        return max(map(self._age, self._whole), default=0)
 
     def reserve(self, snapshot: Snapshot) -> None:
         """Take the memory that copies like this one need, for two of them where there is enough."""
@@ -138,7 +166,7 @@ class Survivor:
         ):
             return False
         let_go()
-        self._give_up_second(min(free, key=lambda half: (self._is_spared(half), self._whole.get(half, 0))))
+        self._give_up_second(min(free, key=lambda half: (self._is_spared(half), self._age(half))))
         return True
 
     def _give_up_second(self, half: int) -> None:
@@ -168,6 +196,12 @@ class Survivor:
         """A half is about to be written; until it is sealed nobody takes it."""
         survivor_header.wipe(self._memory.header, half)
         self._whole.pop(half, None)
+        self._mixed.discard(half)
+
+    def mixes(self, half: int) -> bool:
+        """Whether the copy in this half was given up, because it may hold what an array was at an earlier step."""
+        self.settle()
+        return half in self._mixed
 
     def seal(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
         """`snapshot`, whose arrays lie in this half, is a checkpoint of `facts` from now on, or from in a moment.
@@ -184,6 +218,11 @@ class Survivor:
 
     def _seal(self, half: int, sequence: int, snapshot: Snapshot, facts: CheckpointFacts) -> None:
         try:
+            if snapshot.kept and not self._compared.are_right(
+                self.halves[half].held, snapshot.kept, facts.step
+            ):
+                self._discard(half)
+                return
             place, digest = self._described(half, snapshot, facts)
         except (
             Exception
@@ -193,14 +232,19 @@ class Survivor:
             )
             return
         survivor_header.seal(self._memory.header, half, Record(sequence, *place, digest))
-        self._whole[half] = sequence
-        self.sealed_step = facts.step
-        if snapshot.kept and not self.halves[half].held.read_on(snapshot.kept, facts.step):
-            # It may have changed after this boundary only. Better none than one that mixes steps: the next comes soon.
-            self.sealed_step = None
-            for one in range(len(self.halves)):
-                self.wipe(one)
-            self.discarded = True
+        proven = self.halves[half].held.read_since(snapshot.kept) in (None, facts.step)
+        self._whole[half] = _Sealed(sequence, facts.step, proven)
+
+    def _discard(self, half: int) -> None:
+        """Give up the copy in this half, and the other one if it too may hold what an array was at an earlier step.
+
+        The array may have changed after this boundary only. Better none than one that mixes steps: the next comes soon.
+        """
+        self._mixed.add(half)
+        for other in [other for other, sealed in self._whole.items() if not sealed.proven]:
+            self.wipe(other)
+            self._mixed.add(other)
+        self.discarded = True
 
     def _described(self, half: int, snapshot: Snapshot, facts: CheckpointFacts) -> tuple[Span, bytes]:
         """Write what is no array, and the description; where that lies, and its digest."""
@@ -304,7 +348,7 @@ class Survivor:
 def facts_of(snapshot: Snapshot, facts: CheckpointFacts, buffers: StagingBuffers) -> CheckpointFacts:
     """The facts of a copy in `buffers`, which tell since when earlier copies in it have been compared with the state."""
     step = buffers.held.read_since(snapshot.kept)
-    return facts if step is None else replace(facts, extra={**facts.extra, READ_AT: step})
+    return facts if step is None else replace(facts, extra={**facts.extra, survivor_header.READ_AT: step})
 
 
 def join_survivor(

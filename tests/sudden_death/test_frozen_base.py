@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.survivor_header import READ_AT
 from backprop_core.clock import SYSTEM
-from backprop_core.session.survivor import READ_AT
 from tests.backprop_cli.commandline import CommandLine
 
 SCRIPT = """
@@ -22,7 +22,7 @@ SCRIPT = """
 
     ATTEMPT = os.environ.get("BACKPROP_ATTEMPT")
     torch.manual_seed(0)
-    base, adapter = nn.Linear(1000, 1000), nn.Linear(1000, 2)
+    base, adapter = nn.Linear(1000, 1200), nn.Linear(1200, 2)
     base.requires_grad_(False)
     model = nn.Sequential(base, nn.Dropout(0.3), adapter)
     optimizer = torch.optim.AdamW(adapter.parameters(), 1e-2)

@@ -19,11 +19,17 @@ from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.checkpoints.store import CheckpointStore
+from backprop_core.checkpoints.survivor_header import READ_AT
 from backprop_core.clock import SYSTEM
+from backprop_core.deadline.forecast import Forecast
+from backprop_core.errors import CheckpointWriteError
 from backprop_core.governor.survivor_commit import Remains, commit
 from backprop_core.outcome import SaveReason
 from backprop_core.runs.handover import MemoryOwner
-from backprop_core.session.survivor import READ_AT, Survivor
+from backprop_core.session import survivor as survivors
+from backprop_core.session.saver import Saver
+from backprop_core.session.survivor import Survivor
+from backprop_core.testing.clock import FakeClock
 from backprop_torch.translator import TorchTranslator
 
 BOTH = (TorchTranslator(), NumpyTranslator())
@@ -167,52 +173,157 @@ def test_what_changes_is_copied(adapted: Adapted, change: Any) -> None:
     adapted.commit()
 
 
-def test_a_change_without_any_sign_is_found_by_reading_on(adapted: Adapted) -> None:
-    """One word past the count, which a look misses: no copy with it stands, and the array is copied from then on."""
-    for _ in range(5):
-        adapted.copy()
-    held = adapted.survivor.halves[0].held
-    index = LARGE // 2
-    address = adapted.base["base.1"].data_ptr()
-    words = held_copies.view_at(address, 4 * LARGE).cast("f")
-    while True:  # until a look has missed it: 64 of 100,000 words are looked at
-        words[index] = 7.5
-        kept = adapted.copy().kept
-        if "base.1" in kept.get("model", {}):
-            break
+def _words(adapted: Adapted) -> memoryview:
+    """The memory of one frozen array: what is written here no count of changes shows."""
+    return held_copies.view_at(adapted.base["base.1"].data_ptr(), 4 * LARGE).cast("f")
+
+
+def _write_unseen(adapted: Adapted) -> None:
+    """Change one word until a look has missed it: 64 of 100,000 are looked at."""
+    words, value = _words(adapted), 7.5
+    while True:
+        value += 1
+        words[LARGE // 2] = value
+        if "base.1" in adapted.copy().kept.get("model", {}):
+            return
         for _ in range(3):
             adapted.copy()
-    assert adapted.survivor.sealed_step is None
-    assert commit(adapted.remains, SYSTEM) is None
+
+
+def test_a_change_without_any_sign_is_found_before_the_seal(adapted: Adapted) -> None:
+    """One word past the count, which a look misses: the copy before it stands, and the array is copied from then on."""
+    for _ in range(5):
+        adapted.copy()
+    before = adapted.base["base.1"].clone()
+    _write_unseen(adapted)
+    assert adapted.survivor.discarded
+    assert adapted.survivor.sealed_step == adapted.step - 1
+    assert commit(adapted.remains, SYSTEM) is not None
+    loaded: Any = adapted.store.load(adapted.store.list()[0], BOTH).states
+    assert loaded["table"]["step"] == adapted.step - 1
+    different = (loaded["model"]["base.1"] != before).nonzero().flatten().tolist()
+    assert different in ([], [LARGE // 2])  # by a value that an earlier look did see
     for _ in range(4):
         assert "base.1" not in adapted.copy().kept.get("model", {})
-        assert float(adapted.base["base.1"][index]) == 7.5
-    assert held.doubts == {("model", "base.1"): None}
+    assert adapted.survivor.halves[0].held.trust.doubts == {("model", "base.1"): None}
+    adapted.commit()
+
+
+def test_who_writes_past_the_count_in_each_step_is_never_in_a_copy(
+    adapted: Adapted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buffer that numpy fills row by row: each copy that is sealed holds the step's own values, from the first one on."""
+    _read_little(monkeypatch, 1_000)
+    words = _words(adapted)
+    given_up = 0
+    for _ in range(12):
+        words[adapted.step] = 100.0 + adapted.step
+        adapted.copy()
+        if adapted.survivor.discarded:
+            given_up += 1
+            adapted.survivor.discarded = False
+        else:
+            adapted.commit()
+    assert given_up == 1
+    assert adapted.survivor.halves[1].held.trust.doubts == {("model", "base.1"): None}
+
+
+def _read_little(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    monkeypatch.setattr(held_copies, "LEAST_READ_BYTES", nbytes)
+    monkeypatch.setattr(held_copies, "READ_SHARE", 0.0)
+
+
+def test_a_change_in_what_has_long_been_frozen_is_found_within_a_round(
+    adapted: Adapted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the reading comes to it the facts say since when it is not proven; then no copy that may hold it is left."""
+    _read_little(monkeypatch, 500_000)
+    for _ in range(40):
+        adapted.copy()
+    _write_unseen(adapted)
+    written_at = adapted.step
+    while not adapted.survivor.discarded:
+        survival = commit(adapted.remains, SYSTEM)
+        assert survival is not None
+        facts = json.loads((adapted.store.list()[0].path / "manifest.json").read_text())
+        assert facts["extra"][READ_AT] < written_at
+        adapted.copy()
+        assert adapted.step < written_at + 10
+    assert adapted.survivor.sealed_step is None
+    assert commit(adapted.remains, SYSTEM) is None
+    adapted.copy()
     adapted.commit()
 
 
 def test_a_change_behind_the_boundary_costs_no_trust(adapted: Adapted) -> None:
-    """A layer thaws before its copy has been read: no copy stands, another one is asked for, and later it is held again."""
+    """A layer thaws before its copy has been read: the copy before stands, another is asked for, later it is held again."""
     for _ in range(5):
         adapted.copy()
     adapted.copy(behind=lambda: _in_place(adapted))
     assert adapted.survivor.discarded
-    assert commit(adapted.remains, SYSTEM) is None
+    assert adapted.survivor.sealed_step == adapted.step - 1
     assert "base.1" not in adapted.copy().kept["model"]
     adapted.commit()
     for _ in range(2):
         adapted.copy()
     assert "base.1" in adapted.copy().kept["model"]
-    assert adapted.survivor.halves[1].held.doubts == {}
+    assert adapted.survivor.halves[1].held.trust.doubts == {}
+
+
+def test_the_guard_saves_no_copy_that_was_given_up(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step hangs behind a boundary whose copy turned out to mix steps: the guard's checkpoint is refused, and says why."""
+    monkeypatch.setattr(survivors, "AT_ONCE_BYTES", 0)
+    saver = Saver(adapted.store, SYSTEM, Forecast(), BOTH, adapted.survivor)
+    facts = FACTS
+
+    def copied() -> Snapshot:
+        nonlocal facts
+        adapted.step += 1
+        facts = replace(FACTS, step=adapted.step)
+        snapshot = saver.copied(adapted.states(), facts, keep=True)
+        adapted.survivor.settle()
+        return snapshot
+
+    for _ in range(5):
+        snapshot = copied()
+    assert "base.1" in snapshot.kept["model"]
+    assert saver.commit_copy(snapshot, facts).step == 5
+    words = _words(adapted)
+    for value in range(100):
+        words[LARGE // 2] = 100.0 + value
+        snapshot = copied()
+        if "base.1" in snapshot.kept["model"]:
+            break
+        for _ in range(3):
+            copied()
+    with pytest.raises(CheckpointWriteError, match="was not saved: an array that was taken for unchanged"):
+        saver.commit_copy(snapshot, facts)
 
 
 def test_reading_on_comes_round(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some bytes at each copy: after a while all have been compared since the first copy, and the facts say since when."""
-    monkeypatch.setattr(held_copies, "_READ_ON_BYTES", 500_000)
+    _read_little(monkeypatch, 500_000)
     for _ in range(40):
         adapted.copy()
     read_at = adapted.commit()["extra"][READ_AT]
     assert 20 <= read_at < 40
+
+
+def test_more_is_read_where_more_time_goes_by(adapted: Adapted) -> None:
+    """A hundredth of the time goes into reading, at the speed that was measured, whatever a copy's distance."""
+    clock, asked = FakeClock(), []
+
+    class Held:
+        def compare(self, kept: object, step: int, most_bytes: int) -> tuple[bool, int]:
+            asked.append(most_bytes)
+            clock.advance(most_bytes / 1e9)
+            return True, most_bytes
+
+    compared = held_copies.Comparisons(clock)
+    for _ in range(2):
+        clock.advance(10.0)
+        assert compared.are_right(Held(), {}, 1)  # type: ignore[arg-type]
+    assert asked == [200_000_000, 100_000_000]
 
 
 def test_a_copy_that_fails_is_not_held(adapted: Adapted) -> None:

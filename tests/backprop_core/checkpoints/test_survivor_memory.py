@@ -245,6 +245,28 @@ def test_the_second_copy_is_given_up_first_where_memory_is_short(left: Left) -> 
     assert left.committed() == [(2, SaveReason.SURVIVOR)]
 
 
+def test_whoever_reads_a_copy_lets_go_before_its_memory_goes(left: Left) -> None:
+    """The older copy goes, once, when the guard has let go of it, and not while one is read; the newer stays whole."""
+    left.copy(0, 1, nbytes=8 << 20)
+    left.copy(1, 2, nbytes=8 << 20)
+    seen: list[int] = []
+    left.free = 1 << 30
+    left.clock.advance(10.0)
+    assert not left.survivor.economize([1], lambda: seen.append(-1)), "the writer reads the other"
+
+    def let_go() -> None:
+        seen.append(os.fstat(left.memory.fd).st_blocks * 512 >> 20)
+
+    assert left.survivor.economize([0, 1], let_go)
+    assert seen == [16]
+    assert os.fstat(left.memory.fd).st_blocks * 512 >> 20 == 8
+    left.clock.advance(10.0)
+    assert not left.survivor.economize([0, 1], let_go)
+    assert len(seen) == 1
+    commit(left.remains, SYSTEM)
+    assert left.committed() == [(2, SaveReason.SURVIVOR)]
+
+
 def test_no_memory_is_taken_for_a_second_copy_where_there_is_none(left: Left) -> None:
     """A state whose second copy would not leave enough free gets one from the start."""
     left.free = 3 << 30

@@ -150,3 +150,16 @@ def test_the_first_copies_spend_what_start_up_has_left() -> None:
         made.copied(107.5 + copy, 0.03)
     assert not is_due(109.0)  # five have shown what one costs: a hundred times that lies between them
     assert is_due(111.6)
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_the_one_copy_that_is_left_is_not_renewed_at_once(copies: int) -> None:
+    """Where memory has run short the next copy waits for its share of the time, however much start-up would pay for."""
+    made = pacer()
+    made.survives, made.start_up_s = True, 100.0
+    deadline = Limit(700.0, "test")
+    for copy in range(copies):
+        made.copied(105.0 + copy, 0.03)
+    made.copy_later(112.0)
+    for now, due in ((112.1, False), (114.9, False), (115.1, True)):
+        assert (made.copy_now(now, made.facts(now, deadline, Phase.PLAIN, None, Asks())) is not None) is due
