@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -158,8 +159,9 @@ class TorchTranslator:
 
     def allocate(self, nbytes: int) -> memoryview:
         if cuda_in_use() and nbytes:
-            pinned = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
-            return memoryview(cast("Buffer", pinned.numpy())).cast("B")
+            with suppress(RuntimeError):  # no more memory may be pinned here: copies are slower, and no worse
+                pinned = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+                return memoryview(cast("Buffer", pinned.numpy())).cast("B")
         return allocate_ram(nbytes)
 
     def pin(self, memory: memoryview) -> Callable[[], None]:

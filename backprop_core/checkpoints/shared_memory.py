@@ -11,6 +11,8 @@ import mmap
 import os
 from typing import Final
 
+from backprop_core.own_descriptor import OwnDescriptor
+
 from .arrays import touch
 from .memory import address_of
 from .survivor_header import HEADER_BYTES
@@ -33,16 +35,20 @@ class SharedMemory:
     def __init__(self) -> None:
         if not hasattr(os, "memfd_create"):
             raise OSError("this system has no memfd_create")
-        self.fd = os.memfd_create("backprop", os.MFD_CLOEXEC)
+        self._file = OwnDescriptor(os.memfd_create("backprop", os.MFD_CLOEXEC))
         try:
             os.ftruncate(self.fd, HEADER_BYTES)
             self.header = memoryview(mmap.mmap(self.fd, HEADER_BYTES))
         except BaseException:
-            os.close(self.fd)
+            self._file.close()
             raise
         self._end = HEADER_BYTES
         self._starts: list[int] = []
         self._arenas: list[tuple[int, int]] = []
+
+    @property
+    def fd(self) -> int:
+        return self._file.fd
 
     def allocate(self, nbytes: int) -> memoryview:
         """An arena of at least `nbytes`, its pages there and touched.
@@ -52,6 +58,10 @@ class SharedMemory:
         """
         if nbytes == 0:
             return memoryview(bytearray())
+        if (
+            not self._file.is_ours
+        ):  # to make a file of the script's longer, and to write into it, is the last thing to do
+            raise MemoryError("The script has closed the shared memory's descriptor")
         align = _ALIGN_LARGE if nbytes >= _ALIGN_LARGE else _ALIGN
         offset = self._end + -self._end % align
         size = nbytes + -nbytes % _ALIGN
@@ -91,6 +101,4 @@ class SharedMemory:
 
     def close(self) -> None:
         """Let go of it. What is mapped stays until nobody looks at it any more."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._file.close()

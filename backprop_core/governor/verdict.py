@@ -211,7 +211,7 @@ def _sentence_for_memory(line: str) -> str:
         return f"The GPU ran out of memory: a smaller batch or another GPU may help. {line.rstrip('.')}."
     if "resource_exhausted" in small or "resourceexhaustederror" in small:
         return f"The device ran out of memory: a smaller batch may help. {line.rstrip('.')}."
-    if small.startswith("memoryerror"):
+    if small.partition(":")[0].endswith("memoryerror"):  # numpy has one of its own
         return "The script ran out of memory (MemoryError)."
     return ""
 

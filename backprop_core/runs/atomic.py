@@ -64,9 +64,12 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
         NotRegularError: it is not a regular file, or too large.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > limit_bytes:
+        nbytes = os.fstat(file.fileno()).st_size
+        if nbytes > limit_bytes:
             raise NotRegularError(f"it is larger than {limit_bytes} bytes")
-        return file.read(limit_bytes)
+        return file.read(
+            nbytes
+        )  # not the limit: all of that would be allocated, which `ulimit -v` may forbid
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 from backprop_core.clock import Clock
 from backprop_core.events.kinds import CheckpointSaved, Ended, Event, SessionStarted
+from backprop_core.own_descriptor import OwnDescriptor
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.atomic import open_regular
 from backprop_core.strict_json import as_float, as_instant, as_object, as_place, as_whole, decode, encode
@@ -38,7 +38,7 @@ class EventLog:
         self.dropped = 0
         self._clock = clock
         self._lock = threading.Lock()
-        self._descriptor: int | None = None
+        self._descriptor: OwnDescriptor | None = None
         self._torn = False
         self._told = 0
         self._closed = False
@@ -72,8 +72,7 @@ class EventLog:
             self._closed = True
             descriptor, self._descriptor = self._descriptor, None
             if descriptor is not None:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+                descriptor.close()
 
     def _write(self, event: dict[str, object]) -> None:
         if self.dropped > self._told:
@@ -81,10 +80,11 @@ class EventLog:
         line = encode(event).encode("ascii")
         if len(line) >= MAX_LINE_BYTES:
             line = encode(_shortened(event)).encode("ascii")
-        if self._descriptor is None:
-            self._descriptor, self._torn = _open_for_append(self.path)
+        if self._descriptor is None or not self._descriptor.is_ours:
+            descriptor, self._torn = _open_for_append(self.path)
+            self._descriptor = OwnDescriptor(descriptor)
         content = (b"\n" if self._torn else b"") + line + b"\n"
-        written = os.write(self._descriptor, content)
+        written = os.write(self._descriptor.fd, content)
         self._torn = self._torn if written == 0 else written < len(content)
         if written < len(content):
             raise OSError("short write")

@@ -17,6 +17,7 @@ from typing import Self
 
 from backprop_core.clock import Clock
 from backprop_core.errors import LockTimeoutError
+from backprop_core.own_descriptor import OwnDescriptor
 from backprop_core.runs.atomic import write_error
 
 _POLL_S = 0.01
@@ -29,7 +30,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
+        self._descriptor: OwnDescriptor | None = None
         _live.add(self)
 
     @property
@@ -60,7 +61,7 @@ class FileLock:
         if not same:  # the file was removed while we waited for it: that lock guards nothing
             os.close(descriptor)
             return False
-        self._descriptor = descriptor
+        self._descriptor = OwnDescriptor(descriptor)
         return True
 
     def wait(self, clock: Clock, timeout_s: float) -> None:
@@ -82,24 +83,23 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back. Harmless when it is not held."""
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+        if descriptor is not None and descriptor.is_ours:
             with contextlib.suppress(OSError):  # explicit, in case something forked without our hook
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+                fcntl.flock(descriptor.fd, fcntl.LOCK_UN)
+            descriptor.close()
 
     def write_text(self, text: str) -> None:
         """Put a note for others into the locked file. A full disk costs the note, not the lock."""
-        if self._descriptor is not None:
+        if self._descriptor is not None and self._descriptor.is_ours:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, text.encode(), 0)
+                os.ftruncate(self._descriptor.fd, 0)
+                os.pwrite(self._descriptor.fd, text.encode(), 0)
 
     def forget(self) -> None:
         """Close the file without unlocking: what a forked child does with its parent's lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            descriptor.close()
 
     def __enter__(self) -> Self:
         return self

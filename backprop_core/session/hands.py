@@ -15,6 +15,7 @@ from backprop_core.outcome import SaveReason
 from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.hang_guard import Guard
 from backprop_core.session.report_lines import Reporter
+from backprop_core.session.saver import NoRoomForCopyError
 
 
 class SessionHands:
@@ -55,8 +56,12 @@ class SessionHands:
     def save_behind(self, reason: SaveReason) -> bool:
         session = self._session
         self._guard.give_up_copy()
+        if session.saver.no_room:
+            return self.save_now(reason)
         try:
             begun = session.saver.save_behind(*self._state(reason))
+        except NoRoomForCopyError:
+            return self.save_now(reason)
         except CheckpointError as error:
             self._failed(error)
             return False
@@ -94,7 +99,9 @@ class SessionHands:
             elif not self._copy_on_all_ranks():
                 return None
         except CheckpointError as error:
-            session.messages.say_once(f"The hang guard has no copy of the state: {error}", "warning")
+            if not session.saver.no_room:  # else its own note says more
+                session.messages.say_once(f"The hang guard has no copy of the state: {error}", "warning")
+            session.pacer.survives = session.saver.survivor is not None
             return None
         session.pacer.survives = session.saver.survivor is not None
         return max(

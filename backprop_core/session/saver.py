@@ -32,6 +32,10 @@ _READ_BYTES_PER_S = 4e9
 """How fast memory is read, roughly."""
 
 
+class NoRoomForCopyError(CheckpointWriteError):
+    """There is no memory for a copy of the state; it can be saved from where it lies, and training waits."""
+
+
 class Saver:
     """Saves what it is given and tells the forecast what it cost.
 
@@ -42,6 +46,7 @@ class Saver:
         read_behind_s: seconds that the writer's thread spends on what the last one in the background left in place.
         notes: sentences for the user, to be taken out when they are told.
         survivor: where copies lie that survive this process; None where nobody else would hold them.
+        no_room: no memory was to be had for a copy, so none is made any more.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Saver:
         self._forecast = forecast
         self._translators = translators
         self.survivor = survivor
+        self.no_room = False
         self.notes: list[str] = [] if survivor is None else survivor.notes
         self._slots = [StagingBuffers(translators)] if survivor is None else survivor.halves
         self._copied_to = self._written_from = 0
@@ -101,7 +107,7 @@ class Saver:
     def may_copy(self) -> bool:
         """Whether there are buffers that nobody reads, and that need not be waited for."""
         reserving = self._reserving is not None and self._reserving.is_alive()
-        return not reserving and self._free_slot() is not None
+        return not reserving and not self.no_room and self._free_slot() is not None
 
     def _free_slot(self) -> int | None:
         """Buffers that nobody reads, and whose copy may go."""
@@ -123,6 +129,10 @@ class Saver:
 
         With `unchanged` what looks as in the last checkpoint is not copied, and the save may have to be repeated. With
         `keep` large arrays that show no change since they were copied for a survivor are not copied again.
+
+        Raises:
+            UnsavableStateError: a value that cannot be stored.
+            NoRoomForCopyError: there is no memory for it.
         """
         with self._lock:  # whoever still allocates the buffers is not part of what a copy costs
             slot = self._free_slot()
@@ -142,11 +152,7 @@ class Saver:
                     keep=keep and self.survivor is not None and self.survivor.may_keep(snapshot),
                 )
             except MemoryError as error:
-                if self.survivor is None or self.busy:
-                    raise
-                self._nothing_survives(error)
-                slot = 0
-                staged = snapshot.staged(self._slots[slot], unchanged=unchanged)
+                slot, staged = 0, self._staged_elsewhere(snapshot, unchanged, error)
             self._copied_to = slot
             if (
                 self.survivor is not None
@@ -156,6 +162,26 @@ class Saver:
                 self.survivor.seal(slot, staged, facts)
             self.copy_s = self._clock.monotonic() - start
         return staged
+
+    def _staged_elsewhere(
+        self, snapshot: Snapshot, unchanged: Unchanged | None, error: MemoryError
+    ) -> Snapshot:
+        """The copy in memory of this process's own, where `error` is that there was no other."""
+        if self.survivor is not None and self.busy:  # the writer reads the other half: later
+            raise NoRoomForCopyError(f"The state was not copied: {error}.") from error
+        if self.survivor is not None:
+            self._nothing_survives(error)
+            try:
+                return snapshot.staged(self._slots[0], unchanged=unchanged)
+            except MemoryError as again:
+                error = again
+        self._nothing_is_copied(error)
+        raise NoRoomForCopyError(f"The state was not copied: {error}.") from error
+
+    def _nothing_is_copied(self, error: MemoryError) -> None:
+        self.no_room = True
+        self.notes.append(f"{error}, so training waits for each checkpoint until it is written.")
+        self._slots = [StagingBuffers(self._translators)]
 
     def economize(self, let_go: Callable[[], None]) -> bool:
         """Where memory has become short, give the second copy up; whether it was given up now. `let_go`: see `Survivor`."""
@@ -176,7 +202,10 @@ class Saver:
                         return
                 except MemoryError as error:
                     self._nothing_survives(error)
-                snapshot.reserve(self._slots[0])
+                try:
+                    snapshot.reserve(self._slots[0])
+                except MemoryError as error:
+                    self._nothing_is_copied(error)
 
         self._reserving = in_background(allocate, "backprop-reserve")
 
@@ -190,7 +219,11 @@ class Saver:
         self._copied_to = self._written_from = 0
 
     def save_behind(self, states: Mapping[str, object], facts: CheckpointFacts) -> bool:
-        """Copy the states and let the writer thread save them; False if it is still busy with others."""
+        """Copy the states and let the writer thread save them; False if it is still busy with others.
+
+        Raises:
+            UnsavableStateError, NoRoomForCopyError: as `copied`.
+        """
         if self._writer.busy:
             return False
         if self.survivor is not None:

@@ -7,7 +7,6 @@ for a small state, on a thread of its own for a large one, because to read a gig
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from backprop_core.checkpoints.survivor_memory import Span, describe, of_ranks
 from backprop_core.checkpoints.unchanged import KeptApart
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
+from backprop_core.own_descriptor import OwnDescriptor
 from backprop_core.runs.handover import MemoryOwner, hand_over
 from backprop_core.session.spare_memory import SpareMemory
 
@@ -39,7 +39,7 @@ AT_ONCE_BYTES = 4 << 20
 _FILES, _DESCRIPTION = "files", "description"
 
 
-_lines: WeakSet[socket.socket] = WeakSet()
+_lines: WeakSet[OwnDescriptor] = WeakSet()
 
 
 def _let_go() -> None:
@@ -79,7 +79,7 @@ class Survivor:
     def __init__(
         self,
         memory: SharedMemory,
-        line: socket.socket,
+        line: OwnDescriptor,
         translators: Sequence[Translator],
         clock: Clock,
         spare: SpareMemory | None = None,
@@ -360,9 +360,10 @@ def join_survivor(
     except OSError:
         return None
     survivor_header.begin(memory.header)
-    line = hand_over(attempt, memory.fd, owner)
-    if line is None:
+    made = hand_over(attempt, memory.fd, owner)
+    if made is None:
         memory.close()
         return None
+    line = OwnDescriptor(made.detach())
     _lines.add(line)
     return Survivor(memory, line, translators, clock)

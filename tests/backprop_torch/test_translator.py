@@ -12,6 +12,7 @@ import torch
 from backprop_core.checkpoints import CheckpointStore, StagingBuffers, capture
 from backprop_core.errors import CheckpointDamagedError, UnsavableStateError
 from backprop_core.testing.clock import FakeClock
+from backprop_torch import translator as translator_module
 from backprop_torch.translator import TorchTranslator
 from tests.backprop_core.checkpoints.states import facts
 
@@ -225,3 +226,15 @@ def test_a_view_keeps_the_memory_that_it_shows() -> None:
     view = TorchTranslator().take_apart(torch.full((1000,), 7, dtype=torch.uint8)).arrays[""].view()
     torch.full((1000,), 9, dtype=torch.uint8)
     assert set(view) == {7}
+
+
+def test_memory_that_cannot_be_pinned_is_ordinary_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CUDA pins no more, copies go into memory that is not pinned; torch says so with a RuntimeError."""
+
+    def refuse(*_: object, **keywords: object) -> torch.Tensor:
+        assert keywords["pin_memory"]
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(translator_module, "cuda_in_use", lambda: True)
+    monkeypatch.setattr(torch, "empty", refuse)
+    assert len(TorchTranslator().allocate(1000)) == 1000

@@ -28,8 +28,9 @@ SCRIPT = """
     optimizer = torch.optim.AdamW(adapter.parameters(), 1e-2)
 
     def is_kept(box):
-        copy = box._inside().loops.session.guard._copy
-        return copy is not None and copy[0].kept != {}
+        session = box._inside().loops.session
+        copy = session.guard._copy
+        return copy is not None and copy[0].kept != {} and session.saver.survivor.sealed_step == copy[1].step
 
     dying = False
     with backprop.timebox(model=model, optimizer=optimizer) if ATTEMPT else contextlib.nullcontext() as box:

@@ -247,6 +247,10 @@ def test_a_change_in_what_has_long_been_frozen_is_found_within_a_round(
         assert survival is not None
         facts = json.loads((adapted.store.list()[0].path / "manifest.json").read_text())
         assert facts["extra"][READ_AT] < written_at
+        assert survival.compared_at in (
+            None,
+            facts["extra"][READ_AT],
+        )  # none where this one was committed before
         adapted.copy()
         assert adapted.step < written_at + 10
     assert adapted.survivor.sealed_step is None

@@ -7,7 +7,8 @@ import pytest
 
 from backprop_core.governor.observed import EndCause, Ending, SessionView
 from backprop_core.governor.stdout_messages import Heard
-from backprop_core.governor.verdict import judge, last_error_line
+from backprop_core.governor.survivor_commit import Survival
+from backprop_core.governor.verdict import judge, last_error_line, survived
 from backprop_core.outcome import Outcome
 
 
@@ -93,6 +94,10 @@ def test_reasons_name_what_happened() -> None:
             "The device ran out of memory",
         ),
         ("MemoryError", "The script ran out of memory"),
+        (
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 19.1 MiB",
+            "The script ran out of memory",
+        ),
         ("ValueError: no", "exit status 1: ValueError: no."),
     ],
 )
@@ -174,3 +179,22 @@ def test_a_script_that_was_ended_while_it_exited_has_completed(
     seen = ending(-15, cause, finished={"outcome": "completed"}, pid=7)
     seen.session.started = {"attached": True, "framework": framework, "pid": pid}
     assert judge(seen, resumable=True).outcome is (Outcome.COMPLETED if ran_to_its_end else cut)
+
+
+@pytest.mark.parametrize(
+    ("survival", "said"),
+    [
+        (Survival(died_at=8), ""),
+        (Survival("p", 8, died_at=8, exact=True), " Step 8, the last complete one, was saved."),
+        (Survival("p", 7, died_at=9, exact=False), " It had reached about step 9; step 7 was saved."),
+        (Survival("p", 8, died_at=8, compared_at=8), " Step 8, the last complete one, was saved."),
+        (
+            Survival("p", 8, died_at=8, compared_at=3),
+            " Step 8, the last complete one, was saved. Arrays that looked unchanged were last compared in full at step 3.",
+        ),
+    ],
+)
+def test_what_a_sudden_death_has_left_is_said(survival: Survival, said: str) -> None:
+    """The step that was saved, the one that was reached, and since when what was not copied again is not proven."""
+    verdict = judge(ending(-9), resumable=True)
+    assert survived(verdict, survival).reason == verdict.reason.rstrip(".") + "." + said

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from backprop_core.clock import SYSTEM
 from backprop_core.errors import BackpropError, StoreError
 from backprop_core.outcome import Outcome
 from backprop_core.resources.slots import Slots
+from backprop_core.runs.atomic import read_regular
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.control import Action, ControlReader, send_control
 from backprop_core.runs.events import EventTail, highlights, read_events
@@ -205,3 +207,15 @@ def _home_with_two(factory: pytest.TempPathFactory) -> tuple[RunStore, Path]:
 
     _ended(store, make, "good")
     return store, _ended(store, make, "bad")
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    """What a file may have at most is not allocated: under `ulimit -v` no run could be begun."""
+    path = tmp_path / "small"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_regular(path, 512 << 20) == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

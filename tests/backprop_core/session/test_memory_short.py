@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from backprop_core.checkpoints import numpy_arrays as arrays
 from backprop_core.checkpoints import survivor_header
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.survivor_commit import Remains, commit
+from backprop_core.outcome import Outcome
 from backprop_core.runs.handover import MemoryOwner
 from backprop_core.session import survivor as survivors
 from backprop_core.session.spare_memory import SpareMemory
@@ -20,6 +23,7 @@ from backprop_core.testing.clock import FakeClock
 from tests.backprop_core.session.test_session import Box
 
 GB = 1 << 30
+TRANSLATORS = (arrays.NumpyTranslator(),)
 COPY_S, STEP_S = 0.01, 0.1
 """So the share of the time allows a copy a second, every tenth step."""
 
@@ -37,9 +41,11 @@ class Surviving:
         survivor_header.begin(memory.header)
         self.fd, self.place = os.dup(memory.fd), home / "left"
         spare = SpareMemory(clock, lambda: (64 * GB, self.free))
-        self.survivor = survivors.Survivor(memory, _NoLine(), (), clock, spare)  # type: ignore[arg-type]
+        self.survivor = survivors.Survivor(memory, _NoLine(), TRANSLATORS, clock, spare)  # type: ignore[arg-type]
         monkeypatch.setattr(survivors, "join_survivor", lambda *_: self.survivor)
         self.box = Box(home, clock, governed_since=clock.monotonic())
+        monkeypatch.setattr(self.box.training_state, "translators", TRANSLATORS)
+        self.box.training_state.extra = np.zeros(1000)
         gather = self.box.training_state.states
 
         def states() -> Any:
@@ -88,3 +94,32 @@ def test_the_copy_that_is_left_is_not_renewed_at_once(surviving: Surviving, when
     for _ in range(5):
         surviving.train()
     assert (surviving.survivor.sealed_step or 0) > newest
+
+
+def _no_memory(self: object, nbytes: int) -> memoryview:
+    raise MemoryError(f"{nbytes} bytes of memory are not available")
+
+
+@pytest.mark.parametrize("governed", [False, True])
+def test_no_memory_for_a_copy_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], governed: bool
+) -> None:
+    """Periodic checkpoints are made from where the state lies, the box ends in time, and training is said to wait, once."""
+    monkeypatch.setattr(arrays.NumpyTranslator, "allocate", _no_memory)
+    monkeypatch.setattr(SharedMemory, "allocate", _no_memory)
+    if governed:
+        box = Surviving(tmp_path, monkeypatch).box
+    else:
+        box = Box(tmp_path, FakeClock(), checkpoint_every="5s")
+        monkeypatch.setattr(box.training_state, "translators", (arrays.NumpyTranslator(),))
+        box.training_state.extra = np.zeros(1000)
+        box.open()
+    assert box.train(10_000)
+    saved = [event["reason"] for event in box.events("checkpoint_saved")]
+    assert saved.count("periodic") >= (1 if governed else 5)
+    assert saved[-1] == "deadline"
+    box.session.close(Outcome.TIMEBOXED)
+    said = capsys.readouterr().err
+    assert said.count("so training waits for each checkpoint until it is written") == 1
+    assert said.count("so a sudden death costs everything") == int(governed)
+    assert "hang guard has no copy" not in said
