@@ -8,7 +8,8 @@ stands the ratio of the best rounds. What training waits for is also given by it
 on the machine changes less. The state is a model and Adam's two moments in float32, as a PyTorch script saves it. Before
 each measurement the disk is idle (`sync`), after it the files go.
 
-baselines   memcpy into reused and into fresh memory; raw write with fsync of the same bytes; raw read into fresh memory
+baselines   memcpy into reused and into fresh memory; raw write with fsync of the same bytes, and of these as
+            the files and flushes of a checkpoint; raw read into fresh memory
 ours        save: digests, fsync of files and folders; periodic: a copy into reused buffers, then the writer thread
 theirs      torch.save; Lightning's TorchCheckpointIO (what ModelCheckpoint calls) and AsyncCheckpointIO; DCP
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,6 +152,26 @@ class Bench:
         os.fsync(fd)
         os.close(fd)
 
+    def raw_commit(self) -> None:
+        """The files and flushes of a checkpoint of this state, and nothing else: the least that its promise costs."""
+        saving = self.folder / "saving"
+        saving.mkdir()
+        parts = (0, self.nbytes // 3, self.nbytes // 3 + 3_000, self.nbytes - 3_000, self.nbytes, self.nbytes)
+        opened = []
+        for number, (start, end) in enumerate(itertools.pairwise(parts)):
+            opened.append(os.open(saving / str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            view = self.source[start:end]
+            while view:
+                view = view[os.write(opened[-1], view[:PIECE]) :]
+        opened.append(os.open(saving, os.O_RDONLY))
+        with ThreadPoolExecutor(len(opened)) as pool:
+            list(pool.map(os.fsync, opened))
+        saving.rename(self.folder / "step")
+        opened.append(os.open(self.folder, os.O_RDONLY))
+        os.fsync(opened[-1])
+        for fd in opened:
+            os.close(fd)
+
     def ours(self) -> None:
         self.store.commit(capture(self.state, TRANSLATORS), FACTS, retain=False)
 
@@ -244,6 +267,7 @@ METHODS: dict[str, Callable[[Bench], Any]] = {
     "torch's copy, its threads": Bench.torch_copy,
     "clone, fresh memory": Bench.clone,
     "raw write + fsync": Bench.raw_write,
+    "raw commit, five files": Bench.raw_commit,
     "ours, save": Bench.ours,
     "ours, periodic": Bench.ours_periodic,
     "torch.save": Bench.torch_save,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backprop_core.background import in_background
@@ -159,7 +160,7 @@ class Saver:
                 and (staged.shards is None or is_copy_of_ranks)
                 and not any(one.in_place for one in staged.objects.values())
             ):
-                self.survivor.seal(slot, staged, facts)
+                self.survivor.seal(slot, staged, _with_cost(facts, self._clock.monotonic() - start))
             self.copy_s = self._clock.monotonic() - start
         return staged
 
@@ -317,3 +318,10 @@ class Saver:
         survivor.settle()
         step = survivor.sealed_step
         return step is not None and (self.newest is None or self.newest.step < step)
+
+
+def _with_cost(facts: CheckpointFacts, copy_s: float) -> CheckpointFacts:
+    """The facts of a copy that say what a copy costs: of the first one that is only known when it is made."""
+    if facts.extra.get("copy_s"):
+        return facts
+    return replace(facts, extra={**facts.extra, "copy_s": copy_s})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backprop_core.checkpoints import Snapshot, survivor_header
 from backprop_core.checkpoints import numpy_arrays as arrays
-from backprop_core.checkpoints import survivor_header
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.clock import SYSTEM
 from backprop_core.governor.survivor_commit import Remains, commit
@@ -123,3 +124,22 @@ def test_no_memory_for_a_copy_ends_no_training(
     assert said.count("so training waits for each checkpoint until it is written") == 1
     assert said.count("so a sudden death costs everything") == int(governed)
     assert "hang guard has no copy" not in said
+
+
+def test_the_first_copy_says_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much a death may cost is judged by what a copy takes: a death before the second copy knows that, too."""
+    surviving = Surviving(tmp_path, monkeypatch)
+    staged = Snapshot.staged
+
+    def slow(*arguments: Any, **keywords: Any) -> Snapshot:
+        surviving.box.clock.advance(0.5)
+        return staged(*arguments, **keywords)
+
+    monkeypatch.setattr(Snapshot, "staged", slow)
+    while surviving.survivor.sealed_step is None:
+        surviving.train()
+    assert surviving.left() == surviving.survivor.sealed_step
+    (manifest,) = surviving.place.glob("step-*/manifest.json")
+    assert json.loads(manifest.read_text())["extra"]["copy_s"] == pytest.approx(0.5)
+    surviving.box.session.guard.stop()
+    os.close(surviving.fd)
