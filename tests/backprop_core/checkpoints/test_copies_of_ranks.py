@@ -129,7 +129,7 @@ def test_a_rank_that_makes_no_copies_holds_the_others_to_the_last_common_one(bot
     """However often the others copy, the half of the newest copy of all is not the one that goes."""
     for rank in both.ranks:
         rank.copy(1, 10)
-    common = next(half for half, number in both.ranks[0].survivor._whole.items() if number == 1)
+    common = next(half for half, sealed in both.ranks[0].survivor._whole.items() if sealed.sequence == 1)
     for number in range(2, 7):
         assert both.ranks[0].copy(number, 10 * number, spared=1) != common
     both.commit()
