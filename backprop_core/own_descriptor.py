@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from weakref import WeakSet
 
 
 class OwnDescriptor:
@@ -40,6 +41,22 @@ class OwnDescriptor:
             with contextlib.suppress(OSError):
                 os.close(self.fd)
         self.fd = -1
+
+    def keep_from_children(self) -> None:
+        """Have it closed in forked processes, which inherit it otherwise."""
+        _not_for_children.add(self)
+
+
+_not_for_children: WeakSet[OwnDescriptor] = WeakSet()
+
+
+def _close_in_child() -> None:
+    for descriptor in _not_for_children:
+        descriptor.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _what(fd: int) -> tuple[int, int]:

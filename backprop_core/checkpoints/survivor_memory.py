@@ -68,6 +68,11 @@ def compared_at(facts: CheckpointFacts) -> int | None:
     return as_whole(facts.extra.get(READ_AT), least=0)
 
 
+def with_compared_at(facts: CheckpointFacts, step: int | None) -> CheckpointFacts:
+    """`facts` that say so, where that is known."""
+    return facts if step is None else replace(facts, extra={**facts.extra, READ_AT: step})
+
+
 def together(copies: Sequence[Half]) -> Half:
     """One checkpoint of the copies of all ranks, the first rank's first."""
     first = copies[0]

@@ -265,13 +265,15 @@ class Saver:
         start = self._clock.monotonic()
         with self._lock:
             if snapshot.kept:
-                from backprop_core.session.survivor import facts_of  # late: only where there is one
+                from backprop_core.checkpoints.survivor_memory import (
+                    with_compared_at,  # late: only where there is one
+                )
 
                 if self.survivor is not None and self.survivor.mixes(self._copied_to):
                     raise CheckpointWriteError(
                         f"The copy of step {facts.step} was not saved: an array that was taken for unchanged has changed."
                     )
-                facts = facts_of(snapshot, facts, self._slots[self._copied_to])
+                facts = with_compared_at(facts, self._slots[self._copied_to].held.read_since(snapshot.kept))
             info = self.store.commit(snapshot, facts, retain=False)
         self._observe(info, self._clock.monotonic() - start)
         self.newest = info

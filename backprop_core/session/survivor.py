@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-from weakref import WeakSet
 
 from backprop_core.background import in_background
 from backprop_core.checkpoints import survivor_header
@@ -26,7 +25,7 @@ from backprop_core.checkpoints.manifest import CheckpointFacts, Manifest
 from backprop_core.checkpoints.memory import address_of, address_of_any
 from backprop_core.checkpoints.shared_memory import SharedMemory
 from backprop_core.checkpoints.survivor_header import Record
-from backprop_core.checkpoints.survivor_memory import Span, describe, of_ranks
+from backprop_core.checkpoints.survivor_memory import Span, describe, of_ranks, with_compared_at
 from backprop_core.checkpoints.unchanged import KeptApart
 from backprop_core.clock import Clock
 from backprop_core.outcome import SaveReason
@@ -37,19 +36,6 @@ from backprop_core.session.spare_memory import SpareMemory
 AT_ONCE_BYTES = 4 << 20
 """Up to here the digests are taken where the copy is made: a thread would be later than that."""
 _FILES, _DESCRIPTION = "files", "description"
-
-
-_lines: WeakSet[OwnDescriptor] = WeakSet()
-
-
-def _let_go() -> None:
-    """A forked process, such as a loader's worker, keeps no line: it would hide the training's end from the governor."""
-    for line in _lines:
-        line.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
 
 
 class _Sealed(NamedTuple):
@@ -251,7 +237,7 @@ class Survivor:
         kept = snapshot.kept
         among = of_ranks(facts)
         plan = plan_folder(snapshot, KeptApart(kept) if kept else None, None if among is None else among.rank)
-        facts = facts_of(snapshot, facts, self.halves[half])
+        facts = with_compared_at(facts, self.halves[half].held.read_since(kept))
         made_of = {
             plan.objects[name].apart or plan.objects[name].arrays: tuple(numbers.values())
             for name, numbers in kept.items()
@@ -345,12 +331,6 @@ class Survivor:
         self._line.close()
 
 
-def facts_of(snapshot: Snapshot, facts: CheckpointFacts, buffers: StagingBuffers) -> CheckpointFacts:
-    """The facts of a copy in `buffers`, which tell since when earlier copies in it have been compared with the state."""
-    step = buffers.held.read_since(snapshot.kept)
-    return facts if step is None else replace(facts, extra={**facts.extra, survivor_header.READ_AT: step})
-
-
 def join_survivor(
     attempt: Path, owner: MemoryOwner, translators: Sequence[Translator], clock: Clock
 ) -> Survivor | None:
@@ -365,5 +345,5 @@ def join_survivor(
         memory.close()
         return None
     line = OwnDescriptor(made.detach())
-    _lines.add(line)
+    line.keep_from_children()  # a loader's worker would hide the training's end from the governor
     return Survivor(memory, line, translators, clock)
