@@ -71,11 +71,12 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
     """The last line: how it ended, why, and how to go on."""
     resume = f"Resume: backprop resume {record.id}"
     finished = ending.session.finished
-    if verdict.outcome is Outcome.TIMEBOXED and resumable and finished is not None and not ending.killed:
+    if verdict.outcome is Outcome.TIMEBOXED and resumable and finished is not None:
         step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
         stale = step is not None and saved is not None and saved < step  # a save failed, or was left out
         kept = f"The newest checkpoint is from step {saved}." if stale else "Checkpoint saved."
-        return f"{stopped_text(step, ending.unused_s)} {kept} {resume}"
+        killed = " The script did not exit in time and was killed." if ending.killed else ""
+        return f"{stopped_text(step, ending.unused_s)} {kept}{killed} {resume}"
     text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}."
     if verdict.reason != RAN_TO_ITS_END:
         text = f"{text} {_as_sentence(verdict.reason)}"

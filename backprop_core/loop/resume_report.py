@@ -65,12 +65,12 @@ def _place(given: Given) -> str:
 
 def _advice(given: Given) -> str:
     loops = (
-        "for step in box.steps(N):"
+        "'for step in box.steps(N):'"
         if given.place is ResumePoint.STEP
-        else "for epoch in box.epochs(N): and for batch in box.batches(loader):"
+        else "'for epoch in box.epochs(N):' and 'for batch in box.batches(loader):'"
     )
     lines = "One line makes" if given.place is ResumePoint.STEP else "Two lines make"
     if given.in_block:
         without = "Or start the script with 'backprop run', which counts such loops by itself."
-        return f"{lines} it exact, in place of the loop: {loops} {without}"
-    return f"{lines} it exact, inside of 'with backprop.timebox() as box:' and in place of the loop: {loops}"
+        return f"{lines} it exact, in place of the loop: {loops}. {without}"
+    return f"{lines} it exact, inside of 'with backprop.timebox() as box:' and in place of the loop: {loops}."

@@ -328,7 +328,8 @@ class Session:
             self.training_state.synchronize()
         if self.recorder is not None:
             self.prove(evaluates=not steps and phase is Phase.WITHIN_VALIDATION)
-        if self._began_at is None:
+        if self._began_at is None or (steps and not self.pacer.steps):
+            # A loop that is watched only after a second has made steps before; the first boundary with steps tells them.
             self._began_at = self.training_state.position().step - steps
         now = self.clock.monotonic()
         self.pacer.state_bytes = self.saver.state_bytes

@@ -70,6 +70,15 @@ def test_other_ends_say_why() -> None:
     assert empty.endswith("There is no checkpoint: 'backprop resume x' would start from scratch.")
 
 
+def test_a_script_that_was_killed_after_its_last_save_has_stopped_with_a_checkpoint() -> None:
+    """How long its exit took is not the reason, and neither is what was reckoned at the last step."""
+    ended = ending(returncode=-9, cause=EndCause.DEADLINE, finished=STOPPED, killed=True, unused_s=0.1)
+    assert last_line(ended) == (
+        "Stopped at step 139, 0.1 s before the deadline. Checkpoint saved. The script did not exit in time and was killed. "
+        + RESUME
+    )
+
+
 def test_a_completed_training_says_so_once() -> None:
     """Nothing behind `completed` says the same in other words; what else is known stays."""
     assert last_line(ending(finished={"outcome": "completed"})) == "completed after 10.0 s."

@@ -84,6 +84,29 @@ def test_a_death_leaves_the_last_steps(backprop: CommandLine, how: str) -> None:
     assert newest(backprop, run)["step"] >= left["step"]
 
 
+def test_the_step_that_is_named_is_one_that_training_reached(backprop: CommandLine) -> None:
+    """A loop of numpy is watched after a second only: the steps before that are counted once, not twice."""
+    backprop.script(
+        """
+        import os, time
+        import numpy as np
+        w = np.zeros(8)
+        for step in range(1, 1000):
+            w += np.random.default_rng(step).normal(size=8)
+            time.sleep(0.02)
+            if step == 150:
+                os.kill(os.getpid(), 9)
+        """
+    )
+    assert backprop("run", "train.py", "--run-id", "numpy").returncode == 137
+    [died] = [
+        event
+        for line in (backprop.attempt_dir("numpy") / "governor.jsonl").read_text().splitlines()
+        if (event := json.loads(line))["kind"] == "survivor"
+    ]
+    assert died["step"] <= died["died_at"] <= 150
+
+
 def test_a_governor_that_dies_with_its_script_has_keepers(backprop: CommandLine) -> None:
     """Governor and script are killed within a millisecond: a keeper commits what was left, once, and writes it down."""
     _, done = die(backprop, "both", "BOTH", 50, 0.01, 6e6, 0.02)

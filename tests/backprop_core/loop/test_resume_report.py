@@ -13,7 +13,7 @@ GIVEN = Given(["model", "optimizer", "scheduler"], late=False, place=ResumePoint
 
 
 IN_PASS = "the interrupted pass over the data continues after its first 12 batches"
-BATCHES = "for epoch in box.epochs(N): and for batch in box.batches(loader):"
+BATCHES = "'for epoch in box.epochs(N):' and 'for batch in box.batches(loader):'"
 ALL = f"The state of model, optimizer and scheduler was restored; {IN_PASS}; the script's own counters start over. "
 
 
@@ -34,12 +34,12 @@ ALL = f"The state of model, optimizer and scheduler was restored; {IN_PASS}; the
         (replace(GIVEN, place=ResumePoint.UNKNOWN), "its data starts over", "pass over the data"),
         (
             replace(GIVEN, place=ResumePoint.STEP),
-            "in place of the loop: for step in box.steps(N):",
+            "in place of the loop: 'for step in box.steps(N):'",
             "box.batches",
         ),
         (
             replace(GIVEN, in_block=True),
-            f"Two lines make it exact, in place of the loop: {BATCHES} Or start the script with 'backprop run'",
+            f"Two lines make it exact, in place of the loop: {BATCHES}. Or start the script with 'backprop run'",
             "with backprop",
         ),
         (replace(GIVEN, counters=True), "after its first 12 batches.", "counters"),
