@@ -28,8 +28,8 @@ from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
 
 _WORKER_CAVEAT = (
-    "The order of the batches is exact. Random numbers drawn inside the loader's workers (augmentation) are not, on resume "
-    "in the middle of an epoch: box.batches(loader, replay=True) makes them exact ('backprop docs pytorch')."
+    "The order of the batches is exact. Random numbers drawn inside the loader's workers (augmentation) are not, on a "
+    "resume in the middle of an epoch ('backprop docs pytorch')."
 )
 
 
@@ -99,6 +99,22 @@ _STAYING_CAVEAT = (
 )
 
 
+_WORKERS_STARTED = "_workers_started"
+"""An attribute of ours on a loader: it comes back with the script's variables."""
+
+
+def note_workers(loader: Any) -> None:
+    """A pass has begun. If its workers stay, the passes after it draw no seed for them, in a resumed process either."""
+    if getattr(loader, "persistent_workers", False) and loader.num_workers:
+        vars(loader)[_WORKERS_STARTED] = True
+
+
+def start_noted_workers(loader: Any) -> None:
+    """A pass is about to begin: start the workers that earlier ones had left running in another process."""
+    if vars(loader).get(_WORKERS_STARTED):
+        _make_workers_that_stay(loader)
+
+
 def _make_workers_that_stay(loader: Any) -> None:
     """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw."""
     if not loader.persistent_workers or loader._iterator is not None:
@@ -165,7 +181,9 @@ def _restore_premade(loader: Any, premade: Any) -> None:
 def _restore_workers(loader: Any, *, kept: bool) -> None:
     if kept:
         _make_workers_that_stay(loader)
-    elif getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
+        return
+    vars(loader).pop(_WORKERS_STARTED, None)
+    if getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
         loader._iterator._shutdown_workers()
         loader._iterator = None
 

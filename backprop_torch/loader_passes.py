@@ -18,7 +18,7 @@ from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import AcceleratedReading
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
-from backprop_torch.dataloader_state import generators_of, restore_start
+from backprop_torch.dataloader_state import generators_of, note_workers, restore_start, start_noted_workers
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import cycle_of
 
@@ -80,10 +80,12 @@ class TorchLoaderPasses:
             passes._inside = True
             try:
                 if plan is None:
+                    start_noted_workers(loader)
                     reading = passes._noted(loader, randomness)
                     iterator = original(loader)
                 else:
                     reading, iterator = passes._begun_as(loader, randomness, original, plan)
+                note_workers(loader)
             finally:
                 passes._inside = False
             if reading is not None:

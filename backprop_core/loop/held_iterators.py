@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from backprop_core.loop.running_loop import RunningLoop
+from backprop_core.ports.framework import Framework
 from backprop_core.ports.loaders import LoaderPasses, LoaderReading
 from backprop_core.script_state.attributes import attributes_of, set_attribute
 from backprop_core.script_state.namespace import Namespace
@@ -15,10 +17,21 @@ class HeldIterators:
 
     Args:
         passes: what the frameworks remember of the passes that a script has begun.
+        frameworks: those in use.
+        running: the loops that are running, the outermost first. One may go over an iterator that a variable holds, too.
     """
 
-    def __init__(self, passes: Sequence[LoaderPasses]) -> None:
+    def __init__(
+        self, passes: Sequence[LoaderPasses], frameworks: Sequence[Framework], running: Sequence[RunningLoop]
+    ) -> None:
         self._passes = passes
+        self._frameworks = frameworks
+        self._read = {
+            f"{depth} {number}": iterator
+            for depth, loop in enumerate(running)
+            for number, iterator in enumerate(loop.iterators)
+            if iterator is not None
+        }
 
     def capture(self, namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
         """Where each stands."""
@@ -30,7 +43,8 @@ class HeldIterators:
                 if made is not None and given is not None:
                     position = made[1].position(midway=False)
                     place = {"space": space.name, "name": name, "attribute": attribute}
-                    found.append({**place, "given": given, "position": position})
+                    read = next((key for key, one in self._read.items() if one is value), None)
+                    found.append({**place, "given": given, "position": position, "read": read})
         return found
 
     def restore(self, saved: Sequence[Mapping[str, Any]], namespaces: Sequence[Namespace]) -> list[str]:
@@ -42,7 +56,9 @@ class HeldIterators:
             made = None
             if there is not None:
                 made = next((m for p in self._passes if (m := p.made_by(there[1])) is not None), None)
-            iterator = None if made is None else self._begun(*made, one)
+            iterator = self._read.get(str(one.get("read")))
+            if iterator is None and made is not None:
+                iterator = self._begun(*made, one)
             if iterator is None or there is None:
                 missing.append(f"{one['space']}.{one['name']} (it is not an iterator over a loader here)")
             elif one["attribute"]:
@@ -61,6 +77,13 @@ class HeldIterators:
         for space in namespaces:
             for name, value in list(space.items()):
                 yield space, name, "", value
-                if type(value).__module__ not in ("builtins", "types"):
+                kind = type(value)
+                if kind.__module__ not in ("builtins", "types"):
+                    own = self._own_parts(kind)
                     for attribute, held in attributes_of(value):
-                        yield space, name, attribute, held
+                        if attribute not in own:
+                            yield space, name, attribute, held
+
+    def _own_parts(self, kind: type) -> frozenset[str]:
+        """What belongs to the object itself: the iterator of a loader whose workers stay is the one that a loop reads."""
+        return frozenset().union(*(framework.script_parts(kind) or () for framework in self._frameworks))

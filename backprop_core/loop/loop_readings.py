@@ -33,6 +33,7 @@ class LoopReadings:
         late: bool = False,
     ) -> None:
         self._late = late
+        self._replaced: list[tuple[Any, Iterable[Any]]] = []
         self._say = say
         self._asked_state = AskedState(passes, loop_state.translators)
         self._loop = loop
@@ -41,6 +42,7 @@ class LoopReadings:
         saved = loop.saved.opening if loop.saved is not None else None
         self._saved: list[Any] = list(saved["readings"]) if saved is not None else []
         self._sizes: list[Any] = list(saved.get("sizes", ())) if saved is not None else []
+        self._given: list[Any] = list(saved.get("given", ())) if saved is not None else []
         self._asked: list[Any] = list(saved.get("asked", [])) if saved is not None else []
 
     def begin(self, source: Any, skip: int) -> Iterable[Any] | None:
@@ -58,13 +60,26 @@ class LoopReadings:
                 break
         else:
             return None
+        twice = next((new for old, new in self._replaced if old is source), None)
+        if twice is not None:  # zip(batches, batches)
+            return twice
         saved = self._saved.pop(0) if self._saved else None
+        given = self._given.pop(0) if self._given else None
         if noted is not None and saved is None and not skip:
             self._loop.readings.append(noted)
+            self._loop.iterators.append(source)
+            self._replaced.append((source, source))
             return source  # type: ignore[no-any-return]
         if saved is None and skip:
             return None
-        return self._begun(loader, saved, skip)
+        if noted is not None and given is not None and self._loop.innermost and not self._late:
+            skip = given  # its body may have asked for further batches
+        iterator = self._begun(loader, saved, skip)
+        if iterator is not None:
+            self._loop.iterators.append(None if noted is None else iterator)
+            if noted is not None:
+                self._replaced.append((source, iterator))
+        return iterator
 
     def ask(self, source: Any, skip: int) -> Iterable[Any] | None:
         """`source`, if it can only be asked, counted from here on; asked until it has given what it had given."""
@@ -104,6 +119,8 @@ class LoopReadings:
                 self._check_size(reading.batch_size, skip)
                 self._loop.readings.append(reading)
                 iterator = reading.begin(saved, skip, None)
+                if skip and reading.caveat:
+                    self._say(reading.caveat)
                 for passes in self._passes:
                     passes.remember(iterator, loader, reading)
                 return iterator

@@ -57,6 +57,7 @@ class RunningLoop:
         ended: loops that have ended inside the running iteration.
         over_before: those that had when the checkpoint was made and have not come by yet.
         readings: the loaders that it goes over, in the order in which they were begun.
+        iterators: beside each reading the iterator that is read, where the script has made it: `batches = iter(loader)`.
         asked: the generators and other iterators that it asks.
         entry: small state as it was when the running iteration began; None where it was not worth taking.
         on_the_way: it was running around the innermost one when the checkpoint was made; stepped_over: its interrupted
@@ -78,6 +79,7 @@ class RunningLoop:
     over_before: list[EndedLoop] = field(default_factory=list)
     random: Any = field(default=None, repr=False)
     readings: list[Any] = field(default_factory=list, repr=False)
+    iterators: list[Any] = field(default_factory=list, repr=False)
     asked: list[Any] = field(default_factory=list, repr=False)
     saved: SavedLoop | None = None
     innermost: bool = False

@@ -8,11 +8,18 @@ from typing import Any
 from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop
 
 
-def loop_to_state(loop: RunningLoop, asked: Callable[[object], Any], *, innermost: bool) -> dict[str, Any]:
+def loop_to_state(
+    loop: RunningLoop,
+    asked: Callable[[object], Any],
+    given: Callable[[object], int | None],
+    *,
+    innermost: bool,
+) -> dict[str, Any]:
     """A running loop.
 
     Args:
         asked: the state of an iterator that it asks.
+        given: the batches that a loader's iterator has given; None where it does not count them.
         innermost: the checkpoint is made between two of its iterations.
     """
     opening = None
@@ -20,6 +27,7 @@ def loop_to_state(loop: RunningLoop, asked: Callable[[object], Any], *, innermos
         opening = {
             "random": loop.random,
             "readings": [reading.position(midway=not innermost) for reading in loop.readings],
+            "given": [None if one is None else given(one) for one in loop.iterators],
             "asked": [asked(one) for one in loop.asked],
             "sizes": [reading.batch_size for reading in loop.readings],
         }

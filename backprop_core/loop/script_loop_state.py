@@ -176,7 +176,7 @@ class ScriptLoopState(LoopState):
         part[COUNTED] = {
             "ended": [ended_to_state(one) for one in self._loops.root.ended],
             "loops": self._loops_to_state(),
-            "iterators": HeldIterators(self.passes).capture(self.namespaces()),
+            "iterators": self._held_iterators().capture(self.namespaces()),
             "asked": self._asked.capture(self.namespaces()),
         }
         if self.files is not None:
@@ -186,7 +186,14 @@ class ScriptLoopState(LoopState):
     def _loops_to_state(self) -> list[dict[str, Any]]:
         running, asked = self._running(), self._asked.state_of
         last = running[-1] if running and self.inside is None else None
-        return [loop_to_state(loop, asked, innermost=loop is last) for loop in running]
+        return [loop_to_state(loop, asked, self._given_by, innermost=loop is last) for loop in running]
+
+    def _given_by(self, iterator: object) -> int | None:
+        given = (passes.given_by(iterator) for passes in self.passes)
+        return next((number for number in given if number is not None), None)
+
+    def _held_iterators(self) -> HeldIterators:
+        return HeldIterators(self.passes, self.frameworks, self._running())
 
     def witness(self) -> Witness:
         witness = super().witness()
@@ -267,7 +274,7 @@ class ScriptLoopState(LoopState):
         with self._held(restores=True):
             self.restore_objects(states, source)
             gone = behind + [str(one) for one in self.restore_script(states)]
-            return gone + HeldIterators(self.passes).restore(states[COUNTED]["iterators"], self.namespaces())
+            return gone + self._held_iterators().restore(states[COUNTED]["iterators"], self.namespaces())
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""
@@ -319,7 +326,7 @@ class ScriptLoopState(LoopState):
         self._at = (None, frame)
         with self._held():
             variables = copied(self._state.changed(), self.translators)
-            iterators = copied(HeldIterators(self.passes).capture(self.namespaces()), self.translators)
+            iterators = copied(self._held_iterators().capture(self.namespaces()), self.translators)
         return StepBegun(running, number, variables, self.randomness(), iterators)
 
     def effect(self, frame: FrameType | None) -> Any:

@@ -47,7 +47,7 @@ def _begun_where_it_was(
 ) -> Iterable[Any]:
     def say(missing: str) -> None:
         if session is not None:
-            session.messages.say(missing, "warning")
+            session.messages.say_once(missing, "warning")
 
     loop.length = length_of(source)
     late = bool(loop.innermost and loop.saved and loop.index) and _must_make(loop_state, session, loops)

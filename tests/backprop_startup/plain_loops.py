@@ -235,6 +235,50 @@ def critic_first() -> None:
             note(both)
 
 
+def workers_that_stay() -> None:
+    """They draw one seed for all passes, also those of a loader that the cut loop does not read."""
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    loader = DataLoader(data(), batch_size=4, shuffle=True, num_workers=2, persistent_workers=True)
+    tests = {"test": DataLoader(data(), batch_size=40, num_workers=1, persistent_workers=True)}
+    for _ in range(EPOCHS):
+        for x, y in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            note(model)
+        with torch.no_grad():
+            for x, _ in tests["test"]:
+                model(x + torch.randn(6))
+
+
+def shared_iterators() -> None:
+    """The body of a loop asks for further batches what the loop goes over; an object holds another one."""
+
+    class Feeder:
+        def __init__(self) -> None:
+            self.batches, self.given = iter(LOADER), 0
+
+        def next(self) -> Any:
+            self.given += 1
+            try:
+                return next(self.batches)[0]
+            except StopIteration:
+                self.batches = iter(LOADER)
+                return next(self.batches)[0]
+
+    model, feeder = network(), Feeder()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(EPOCHS * 2):
+        both = iter(LOADER)
+        for x, y in both:
+            z, _ = next(both)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x + z * feeder.next()), y).backward()
+            optimizer.step()
+            note(model)
+
+
 torch.manual_seed(0)
 LOADER = batches()
 globals()[SHAPE]()
