@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import marshal
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import field
+from itertools import islice
 from typing import Any, Final
 
 import xxhash
@@ -16,12 +17,14 @@ from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.held_values import CannotSayError, cache_of, held
 from backprop_core.script_state.held_values import digest as digest_of_held
 from backprop_core.script_state.iterators import place_of
-from backprop_core.script_state.kinds import Kind, Kinds, Plan
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan
 from backprop_core.script_state.paths import CLASS, Path
 from backprop_core.script_state.state_dicts import digest_of_plain, storable
 from backprop_core.script_state.trackables import track
 
 FORMAT: Final = 1
+_MOST_MEMBERS: Final = 1000
+_MOST_PLAIN: Final = 500
 BY_SLOT: Final = (Kind.INSTANCE, Kind.NAMESPACE, Kind.CLOSURE, Kind.CLASS, Kind.BOUND)
 
 
@@ -34,6 +37,8 @@ class Known:
         mark: a digest of what it holds; None for what is compared slot by slot.
         slots: digests by name.
         ident, alive: which object it was.
+        member: one of those that a list or dictionary held, which cannot be referred to weakly itself.
+        kept: the list or dictionary, if it is small and plain: then no other one can lie at its address.
         of: for a large collection, a digest of which objects it held.
     """
 
@@ -43,6 +48,8 @@ class Known:
     text: str
     ident: int
     alive: Callable[[], object] | None
+    member: Callable[[], object] | None = None
+    kept: object = None
     mark: bytes | None = None
     slots: dict[str, bytes] | None = None
     of: int | None = None
@@ -51,10 +58,15 @@ class Known:
 
 @dataclass(slots=True, eq=False)
 class Baseline:
-    """What one walk found. It holds on to none of it."""
+    """What one walk found. It holds on to none of it but small lists and dictionaries of plain values.
+
+    Attributes:
+        is_held: somebody else keeps all of it alive, so that no other object can lie at the address of one.
+    """
 
     known: dict[str, Known] = field(default_factory=dict)
     cut_short: list[str] = field(default_factory=list)
+    is_held: bool = False
     _by_ident: dict[int, Known] = field(default_factory=dict)
 
     @classmethod
@@ -73,21 +85,30 @@ class Baseline:
                 self._remember(node, kinds, reader)
 
     def _remember(self, node: Node, kinds: Kinds, reader: Reader) -> None:
-        known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), _alive(node.value))
+        alive = _alive(node.value)
+        known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), alive)
+        if alive is None and isinstance(node.value, list | dict):
+            known.kept = node.value if _is_plain(node.value, _MOST_PLAIN) >= 0 else None
+            known.member = _member_of(node.value)
         Look(kinds, reader).at(node).into(known)
         self.known[node.name] = self._by_ident[known.ident] = known
 
-    def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
+    def name_of(self, value: object, plan: Plan, path: Path) -> tuple[str, Path] | None:
         """The name of the same object then.
 
-        Where that one is gone, whatever lies at its address now is another object, and has the name of its own place. What
-        cannot be referred to weakly, such as a list, is taken for the same.
+        Where that one is gone, whatever lies at its address now is another object, and has the name of its own place. A list
+        or dictionary of which nobody can tell is the same in the same place, and elsewhere if it still holds something that
+        it held: an optimizer's group may lie where the buffers of a layer lay that has been exchanged.
         """
         known = self._by_ident.get(id(value))
         if known is None or known.text.partition(" ")[0] != plan.text:
             return None
         if known.alive is not None and known.alive() is not value:
             return None
+        if known.alive is None and isinstance(value, list | dict):
+            is_certain = self.is_held or known.kept is value or known.path == path
+            if not is_certain and not _still_holds(value, known):
+                return None
         return known.name, known.path
 
     def is_as_it_was(self, name: str, value: object) -> bool:
@@ -120,6 +141,44 @@ def _alive(value: object) -> Callable[[], object] | None:
         return weakref.ref(value)
     except TypeError:
         return None
+
+
+def _member_of(value: object) -> Callable[[], object] | None:
+    """One of the first members of a list or dictionary, weakly."""
+    for member in _first(value, 3):
+        alive = None if isinstance(member, type) else _alive(member)
+        if alive is not None:
+            return alive
+    return None
+
+
+def _is_plain(value: object, most: int) -> int:
+    """How many of `most` objects are left behind the plain ones in `value`; below 0 where there are more, or others."""
+    most -= 1
+    if type(value) in MARSHALLED:
+        return most
+    if type(value) in (list, tuple):
+        members: Iterable[object] = value  # type: ignore[assignment]
+    elif type(value) is dict:
+        members = value.values()
+    else:
+        return -1
+    for member in members:
+        if most < 0:
+            break
+        most = _is_plain(member, most)
+    return most
+
+
+def _still_holds(value: object, known: Known) -> bool:
+    member = None if known.member is None else known.member()
+    return member is not None and any(one is member for one in _first(value, _MOST_MEMBERS))
+
+
+def _first(value: object, count: int) -> list[object]:
+    if isinstance(value, dict):
+        return list(islice(dict.values(value), count))
+    return list(islice(list.__iter__(value), count)) if isinstance(value, list) else []
 
 
 def digest(written: Any) -> bytes:

@@ -88,6 +88,7 @@ class ScriptState:
         """
         graph = self._walk(None)
         baseline = Baseline.of(graph, self._kinds, Reader())
+        baseline.is_held = hold
         if hold:
             self._held = {name: node.value for name, node in graph.nodes.items()}
         if self._baseline is None:
@@ -97,6 +98,8 @@ class ScriptState:
     def let_go(self) -> None:
         """All is restored: hold on to nothing any more."""
         self._held = {}
+        if self._baseline is not None:
+            self._baseline.is_held = False
 
     def begin_anew(self) -> None:
         """Take things as they are now for the baseline."""

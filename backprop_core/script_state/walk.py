@@ -29,8 +29,8 @@ MOST_OBJECTS: Final = 50_000
 class Earlier(Protocol):
     """What an earlier walk knew."""
 
-    def name_of(self, value: object, plan: Plan) -> tuple[str, Path] | None:
-        """The name and path under which the same object was found."""
+    def name_of(self, value: object, plan: Plan, path: Path) -> tuple[str, Path] | None:
+        """The name and path under which the same object was found, which lies at `path` now."""
         ...
 
     def is_as_it_was(self, name: str, value: object) -> bool:
@@ -171,7 +171,7 @@ class Walk:
         return self._earlier is None
 
     def _add(self, value: object, plan: Plan, name: str, path: Path) -> str:
-        known = None if self._earlier is None else self._earlier.name_of(value, plan)
+        known = None if self._earlier is None else self._earlier.name_of(value, plan, path)
         if known is not None and known[1][0][0] == ROOT and known[1][0][1] not in self._root_names:
             known = None  # a function that has returned: nothing leads there any more
         if known is not None:

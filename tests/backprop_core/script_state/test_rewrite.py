@@ -284,7 +284,7 @@ def test_the_live_variables_at_a_loop_are_those_that_are_read_later() -> None:
 
 
 def test_a_variable_of_a_module_is_not_read_by_an_attribute_of_the_same_name() -> None:
-    """`self.out` in a function reads no variable `out`, so what the loop leaves there is dead. What it reads is not."""
+    """`self.out` in a function reads no variable `out`: what a loop leaves in it is dead. What a function reads is not."""
     from backprop_core.script_state.liveness import live_names
 
     seen: list[frozenset[str]] = []
