@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from backprop_core.loop.running_loop import EndedLoop, RunningLoop, SavedLoop
+from backprop_core.ports.loaders import LoaderPasses
 
 
 def loop_to_state(
     loop: RunningLoop,
     asked: Callable[[object], Any],
-    given: Callable[[object], int | None],
+    passes: Sequence[LoaderPasses],
     *,
     innermost: bool,
 ) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def loop_to_state(
 
     Args:
         asked: the state of an iterator that it asks.
-        given: the batches that a loader's iterator has given; None where it does not count them.
+        passes: they know how many batches an iterator has given.
         innermost: the checkpoint is made between two of its iterations.
     """
     opening = None
@@ -27,7 +28,7 @@ def loop_to_state(
         opening = {
             "random": loop.random,
             "readings": [reading.position(midway=not innermost) for reading in loop.readings],
-            "given": [None if one is None else given(one) for one in loop.iterators],
+            "given": [_given_by(one, passes) for one in loop.iterators],
             "asked": [asked(one) for one in loop.asked],
             "sizes": [reading.batch_size for reading in loop.readings],
         }
@@ -40,6 +41,11 @@ def loop_to_state(
         "entry": None if innermost else loop.entry,
         "steps_before": loop.steps_before,
     }
+
+
+def _given_by(iterator: object, passes: Sequence[LoaderPasses]) -> int | None:
+    given = (one.given_by(iterator) for one in passes)
+    return next((number for number in given if number is not None), None)
 
 
 def ended_to_state(ended: EndedLoop) -> dict[str, Any]:

@@ -184,13 +184,9 @@ class ScriptLoopState(LoopState):
         return part if self.inside is None else self.inside.instead(part)
 
     def _loops_to_state(self) -> list[dict[str, Any]]:
-        running, asked = self._running(), self._asked.state_of
-        last = running[-1] if running and self.inside is None else None
-        return [loop_to_state(loop, asked, self._given_by, innermost=loop is last) for loop in running]
-
-    def _given_by(self, iterator: object) -> int | None:
-        given = (passes.given_by(iterator) for passes in self.passes)
-        return next((number for number in given if number is not None), None)
+        last = None if self.inside is not None else next(reversed(self._running()), None)
+        asked, passes = self._asked.state_of, self.passes
+        return [loop_to_state(one, asked, passes, innermost=one is last) for one in self._running()]
 
     def _held_iterators(self) -> HeldIterators:
         return HeldIterators(self.passes, self.frameworks, self._running())
@@ -310,13 +306,10 @@ class ScriptLoopState(LoopState):
     def _objects_so_far(self, states: Mapping[str, Any]) -> None:
         """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
         self.found_objects.find_again(self.saved_names(states), self._at[1])
-        with (
-            self._held(restores=True),
-            suppress(StateMismatchError),
-        ):  # one that is still to be changed fits when all have begun
-            self.restore_objects(
-                {n: states[n] for n in self.saved_names(states) if n in self.objects}, "The checkpoint"
-            )
+        # One that is still to be changed fits when all have begun.
+        with self._held(restores=True), suppress(StateMismatchError):
+            there = {n: states[n] for n in self.saved_names(states) if n in self.objects}
+            self.restore_objects(there, "The checkpoint")
 
     def step_begins(self, frame: FrameType, number: int) -> StepBegun | None:
         """How things are just before a step that may be saved inside; None where the loops around cannot be found again."""
