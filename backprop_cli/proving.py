@@ -20,10 +20,12 @@ from backprop_core.prove.verdict import (
     reproducible,
     rows_of,
     unkept_in,
+    unread,
     without_effect,
 )
 
 Say = Callable[[str], None]
+_MOST_NAMED = 8
 
 
 def prove(runs: ProofRuns, steps: int, cuts: int, say: Say, *, seed: str = "") -> Proof:
@@ -79,11 +81,11 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
 
 
 def _compared(first: Done, second: Done, cut: Done, without: frozenset[str], *, planned: int) -> Proof:
-    """The whole run and the cut one, without what belongs to an attempt."""
+    """The whole run and the cut one, without what belongs to an attempt, or cannot be read."""
     found = compare_cut(
         first.streams,
         cut.streams,
-        without=without,
+        without=without | unread(first.streams),
         files=first.files,
         files_again=second.files,
         files_cut=cut.files,
@@ -136,6 +138,8 @@ def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) 
     notes = []
     if not any(one.batches for one in first.first_rank.steps):
         notes.append("No batches were compared: backprop cannot see how the script reads its data.")
+    if names := sorted(unread(first.streams)):
+        notes.append(f"Not compared, because backprop cannot read such arrays: {_listed(names)}.")
     if len(cut.cuts) < planned:
         notes.append(
             f"{_count(planned - len(cut.cuts), 'cut')} did not happen: the training cannot be left there."
@@ -146,6 +150,11 @@ def _notes(found: Compared, first: Done, cut: Done, planned: int, proof: Proof) 
             for name in without_effect(found, first.first_rank)[:10]
         ]
     return notes
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(f"`{name}`" for name in names[:_MOST_NAMED]) + more
 
 
 def _not_reproducible(

@@ -155,6 +155,9 @@ class TorchFramework:
     def holds_spread(self, values: Iterable[object]) -> bool:
         return sharded.holds_spread(values)
 
+    def own_block(self, value: object) -> object:
+        return value.to_local().detach() if sharded.is_spread(value) else value  # type: ignore[attr-defined]
+
     def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
         return sharded.divided(states)
 

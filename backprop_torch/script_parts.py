@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -49,12 +50,19 @@ def script_parts(kind: type) -> frozenset[str] | None:
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
-        return _RECURRENT if issubclass(kind, nn.RNNBase) else _MODULE
+        return (_RECURRENT if issubclass(kind, nn.RNNBase) else _MODULE) | _keys_of_shards()
     if issubclass(kind, DataLoader):
         return LOADER
     if kind.__module__ == "accelerate.data_loader" and hasattr(kind, "adjust_state_dict_for_prefetch"):
         return _PREPARED
     return _READ_NOW if kind.__module__ == "accelerate.state" and kind.__name__ == "GradientState" else None
+
+
+def _keys_of_shards() -> frozenset[str]:
+    """Under which names `fully_shard` hangs what it knows on a module: each process draws them anew."""
+    contract = sys.modules.get("torch.distributed._composable.contract")
+    keys = (getattr(contract, name, None) for name in ("STATE_KEY", "REGISTRY_KEY"))
+    return frozenset(key for key in keys if isinstance(key, str))
 
 
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:

@@ -158,6 +158,10 @@ class Framework(Protocol):
         """Whether one of `values` trains arrays of which each of the processes holds a part."""
         ...
 
+    def own_block(self, value: object) -> object:
+        """What this process holds of an array that is spread over several; anything else as it is."""
+        ...
+
     def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
         """`states` with marks in the place of such arrays, and what this process holds of them.
 

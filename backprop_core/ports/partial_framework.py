@@ -93,6 +93,9 @@ class PartialFramework:
     def holds_spread(self, values: Iterable[object]) -> bool:
         return False
 
+    def own_block(self, value: object) -> object:
+        return value
+
     def divided(self, states: Mapping[str, object]) -> tuple[Mapping[str, object], Shards]:
         return states, {}
 

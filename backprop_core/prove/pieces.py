@@ -26,7 +26,10 @@ from backprop_core.script_state.trackables import NumpyGlobalRandomTracked, Pyth
 LARGE_BYTES = 16 << 20
 """Larger arrays that nobody trains and that carry no count of changes are compared by samples."""
 _BLOCKS, _BLOCK = 256, 4096
+UNREAD = "?"
+"""In place of the digest of an array that nobody can read; it is not compared."""
 _DEEPEST = 20
+_PARAMETER = re.compile(r"\._parameters\['[^']*'\]$")
 _IN_PARTS = frozenset({"torch"})
 """Frameworks with a generator for each device."""
 
@@ -112,7 +115,7 @@ class Digests:
                         yield f"{node.name}.{slot}", Group.VARIABLE, _plain(written)
             case Kind.ARRAY:
                 yield node.name, _group_of_array(node), self._array(node.value)
-                grad = getattr(node.value, "grad", None) if node.plan.text.endswith(".Parameter") else None
+                grad = getattr(node.value, "grad", None) if _is_parameter(node) else None
                 if grad is not None:
                     yield f"gradient of {node.name}", Group.GRADIENT, self._array(grad)
             case Kind.RANDOM:
@@ -164,19 +167,23 @@ class Digests:
             yield name, _plain(value, ordered=not isinstance(value, set))
 
     def _array(self, value: Any) -> str:
-        """All of its bytes; a large one that torch says has not changed is not read again."""
+        """All of its bytes, or of the block held here; a large one that torch says has not changed is not read again."""
+        whole = value
+        for framework in self._frameworks:
+            value = framework.own_block(value)
         translator = self._kinds.translator(value)
         if translator is None:
-            return "?"
+            return UNREAD
         version = version_of(value)
-        mark = (version, getattr(value, "data_ptr", lambda: 0)()) if version is not None else None
+        counts = version is not None and value is whole  # a block is another object each time
+        mark = (version, getattr(value, "data_ptr", lambda: 0)()) if counts else None
         known = self._known.get(id(value))
         if known is not None and mark is not None and known[0] == mark:
             return known[1]
         try:
             node = translator.take_apart(value)
         except TypeError:
-            return "?"
+            return UNREAD
         seen = xxhash.xxh3_128(f"{node.tag} {sorted(map(str, node.meta.items()))}".encode())
         large = 0
         for name, dense in sorted(node.arrays.items()):
@@ -229,8 +236,13 @@ def _plain(written: Any, *, ordered: bool = True) -> str:
     return str(xxhash.xxh3_128_hexdigest(text))
 
 
+def _is_parameter(node: Node) -> bool:
+    """Whether an array is a module's parameter; one that is spread over ranks is of another class."""
+    return node.plan.text.endswith(".Parameter") or _PARAMETER.search(node.name) is not None
+
+
 def _group_of_array(node: Node) -> Group:
-    if node.plan.text.endswith(".Parameter"):
+    if _is_parameter(node):
         return Group.PARAMETER
     return Group.BUFFER if "._buffers[" in node.name else Group.ARRAY
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from backprop_core.prove.causes import Cause, cause_of, decides, why_not_reproducible
 from backprop_core.prove.comparison import Compared, Difference, changing, compare
-from backprop_core.prove.pieces import Group, readable
+from backprop_core.prove.pieces import UNREAD, Group, readable
 from backprop_core.prove.scratch import differing_files, pattern_of
 from backprop_core.prove.stream import Stream
 from backprop_core.quick_dataclass import dataclass
@@ -100,6 +100,17 @@ def reproducible(
     compared = compare(first, second)
     moved = {name for stream in first for name in changing(stream)}
     return compared, why_not_reproducible(compared, moved, refused)
+
+
+def unread(streams: Sequence[Stream]) -> frozenset[str]:
+    """Arrays that nobody could read, such as those of a tensor class of the script's own."""
+    return frozenset(
+        name
+        for stream in streams
+        for moment in stream.steps
+        for name, (_, digest) in moment.pieces.items()
+        if digest == UNREAD
+    )
 
 
 def names_of_the_attempt(compared: Compared) -> frozenset[str]:

@@ -205,3 +205,43 @@ def test_several_processes_are_proven_over_a_kill(backprop: CommandLine, *, stat
     assert told["verdict"] == "identical", told
     assert any(text.startswith("by SIGKILL") for text in told["cuts"])
     assert {"parameters", "batches", "random generators"} <= {row["group"] for row in told["rows"]}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_processes_that_each_hold_a_part_of_the_model_are_proven(backprop: CommandLine) -> None:
+    """With FSDP2 each compares its own blocks of weights and moments, which were not read at all.
+
+    What torch hangs on a module under a name that each process draws anew was taken for the script's.
+    """
+    script = Path(__file__).parents[1] / "sudden_death" / "sharded_script.py"
+    copied = backprop.script(script.read_text())
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    words = ("--standalone", "--nproc-per-node", "2", copied.name, "fsdp")
+    told = proven(backprop, "--exec", torchrun, "--steps", "12", "--cuts", "2", "--", *words)
+    assert told["verdict"] == "identical", told
+    rows = {row["group"]: row["pieces"] for row in told["rows"]}
+    assert rows["parameters"] >= 4, told
+    assert rows["optimizer state"] >= 8, told
+    assert "cannot read" not in json.dumps(told), told
+
+
+def test_an_array_that_nobody_can_read_is_named_and_not_called_identical(backprop: CommandLine) -> None:
+    """A tensor class of the script's own counted as equal, whatever it held."""
+    script = backprop.script("""
+        import torch
+
+        class Own(torch.Tensor):
+            pass
+
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        own = torch.zeros(3).as_subclass(Own)
+        for step in range(12):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            own += 1
+    """)
+    told = proven(backprop, "--steps", "6", "--cuts", "1", script.name)
+    assert any("cannot read such arrays" in note and "own" in note for note in told["notes"]), told
