@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 import backprop
 from backprop_core.checkpoints.store import open_store
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import UsageError
 from backprop_core.export import export_checkpoint
+from backprop_core.prove.pieces import UNREAD, Digests
+from backprop_core.prove.witness import Witness
+from backprop_torch.framework import TorchFramework
+from backprop_torch.script_parts import script_parts
 from tests.backprop_torch.on_two_ranks import TORCHRUN, made, trained
 from tests.backprop_torch.sharded_ranks import STEPS
 
@@ -91,3 +97,39 @@ def test_one_flipped_bit_in_any_part_is_found(tmp_path: Path) -> None:
     assert "rank-00001/model.shards.safetensors is damaged" in store.verify(info)[0]
     path.unlink()
     assert "is missing" in store.verify(info)[0]
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of this process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_proof_reads_the_blocks_of_a_sharded_model() -> None:
+    """One changed number changes the digest: a spread parameter was not read, and so was equal whatever it held."""
+    model = torch.nn.Linear(4, 4)
+    fully_shard(model)
+    framework = TorchFramework()
+    digests = Digests([framework], [framework.translator])
+    values = {"model": {"weight": model.weight}}
+    before = digests.of(Witness(values=values))["model.weight"]
+    with torch.no_grad():
+        model.weight.to_local()[0, 0] += 1  # type: ignore[operator]
+    after = digests.of(Witness(values=values))["model.weight"]
+    assert UNREAD not in (before[1], after[1])
+    assert before != after
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_torch_hangs_on_a_sharded_module_is_not_the_scripts() -> None:
+    """Its names are drawn anew in each process, so a resume found them new and a proof named them as a difference."""
+    model = torch.nn.Linear(4, 4)
+    fully_shard(model)
+    drawn = [name for name in vars(model) if "composable_api_state" in name]
+    assert drawn
+    assert set(drawn) <= (script_parts(type(model)) or set())

@@ -7,9 +7,9 @@ from dataclasses import replace
 from backprop_core.prove.causes import Cause, cause_of
 from backprop_core.prove.comparison import compare
 from backprop_core.prove.cuts import CutKind, plan_cuts
-from backprop_core.prove.pieces import Group, Pieces
+from backprop_core.prove.pieces import UNREAD, Group, Pieces
 from backprop_core.prove.stream import Moment, Stream
-from backprop_core.prove.verdict import reproducible
+from backprop_core.prove.verdict import reproducible, unread
 
 _GROUPS = {
     "weight": Group.PARAMETER,
@@ -45,6 +45,13 @@ def test_the_same_is_the_same() -> None:
     assert not compared.differences
     assert cause_of(compared) is None
     assert compared.pieces[Group.PARAMETER] == 1
+
+
+def test_an_array_that_nobody_can_read_is_not_counted_as_equal() -> None:
+    """It has no digest: it is found by its name, and no piece of a comparison without it."""
+    whole = [Stream(moments=[_moment(step, weight=UNREAD) for step in range(11)])]
+    assert unread(whole) == {"weight"}
+    assert Group.PARAMETER not in compare(whole, whole, without=unread(whole)).pieces
 
 
 def test_what_a_resume_did_not_bring_back_is_the_cause() -> None:
