@@ -224,24 +224,3 @@ def test_processes_that_each_hold_a_part_of_the_model_are_proven(backprop: Comma
     assert rows["parameters"] >= 4, told
     assert rows["optimizer state"] >= 8, told
     assert "cannot read" not in json.dumps(told), told
-
-
-def test_an_array_that_nobody_can_read_is_named_and_not_called_identical(backprop: CommandLine) -> None:
-    """A tensor class of the script's own counted as equal, whatever it held."""
-    script = backprop.script("""
-        import torch
-
-        class Own(torch.Tensor):
-            pass
-
-        model = torch.nn.Linear(2, 2)
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        own = torch.zeros(3).as_subclass(Own)
-        for step in range(12):
-            optimizer.zero_grad()
-            model(torch.ones(1, 2)).sum().backward()
-            optimizer.step()
-            own += 1
-    """)
-    told = proven(backprop, "--steps", "6", "--cuts", "1", script.name)
-    assert any("cannot read such arrays" in note and "own" in note for note in told["notes"]), told
