@@ -38,7 +38,7 @@ from side_by_side import quantile, show, write
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 LEFT_S = 470.0
-BLOCKED_GOAL, ROUNDS, TENSORS = 1.5, 5, 24
+BLOCKED_GOAL, ROUNDS, TENSORS = 1.2, 5, 24
 
 
 def exact(place: Place) -> Iterator[Row]:
