@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
+from backprop_core.clock import SYSTEM
 from backprop_core.errors import StoreError, UsageError, shown
 from backprop_core.runs.atomic import replace_file
 from backprop_core.runs.home import backprop_home
 from backprop_core.session.settings import LONGEST_NAME
 
+_READER_COMES_S = 5.0
 _SHOWN = 120
 """Characters of a path that a message shows."""
 
@@ -86,11 +90,36 @@ def check_schedule(replay: str | None) -> None:
     if not replay:
         return
     named = Path(replay).expanduser()
-    if not named.exists() and not (backprop_home(os.environ, write=False) / "runs" / replay).is_dir():
+    if (
+        not named.is_file()
+        and not named.is_dir()
+        and not (backprop_home(os.environ, write=False) / "runs" / replay).is_dir()
+    ):
         raise UsageError(
             f"--replay-schedule {shortened(replay)} is neither a run nor a file.",
             "Name a run that has trained with a BudgetLR (see 'backprop list'), or the file of its schedule.",
         )
+
+
+def open_pipe(path: Path) -> BinaryIO:
+    """A named pipe, open to be written, if somebody reads it or soon does; to wait for ever would keep the command alive.
+
+    Raises:
+        OSError: nobody has come to read it within `_READER_COMES_S`.
+    """
+    end = SYSTEM.monotonic() + _READER_COMES_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if SYSTEM.monotonic() > end:
+                raise OSError(errno.ENXIO, "nobody reads this pipe", str(path)) from None
+            SYSTEM.sleep(0.05)
+        else:
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb")
 
 
 def write_output(path: Path, content: bytes) -> None:
@@ -103,7 +132,7 @@ def write_output(path: Path, content: bytes) -> None:
         replace_file(path.resolve(), content, lasting=False)  # a link stays one
         return
     try:
-        with path.open("wb") as file:
+        with open_pipe(path) if path.is_fifo() else path.open("wb") as file:
             file.write(content)
     except OSError as error:
         raise StoreError(f"Cannot write {path}: {error.strerror or error}.", path=path) from error

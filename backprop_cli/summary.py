@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from backprop_cli.opening import tell
+from backprop_cli.paths import open_pipe
 from backprop_core.errors import BackpropError
 from backprop_core.governor.verdict import Verdict
 from backprop_core.history.attempt_history import attempt_history
@@ -97,8 +98,9 @@ def _hand_over(result: Mapping[str, Any], to: str | None) -> None:
         show_object(**result)
         return
     try:
-        with open(to, "w", encoding="ascii") as file:  # noqa: PTH123 - it may be /dev/fd/3
-            file.write(encode(result) + "\n")
+        path = Path(to)  # it may be /dev/fd/3
+        with open_pipe(path) if path.is_fifo() else path.open("wb") as file:
+            file.write(f"{encode(result)}\n".encode("ascii"))
     except OSError as error:  # what the run has come to is said on standard error all the same
         tell(f"--json-to {to} could not be written: {error.strerror or error}.")
 

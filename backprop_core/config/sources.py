@@ -205,7 +205,7 @@ def _parse(path: Path, parser: Any) -> Any:
         return parser(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror or error}.", "Check its owner and mode, or --config."
+            f"{path} cannot be read: {error.strerror or error}.", "Check the path, its owner and its mode."
         ) from error
     except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"

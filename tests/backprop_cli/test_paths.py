@@ -162,3 +162,27 @@ def test_a_script_that_may_not_be_read_is_refused(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
     assert main(["run", "t.py"]) == 2
     assert "cannot be read (Permission denied)" in capsys.readouterr().err
+
+
+def test_a_pipe_that_nobody_reads_keeps_no_command_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that comes a little later gets everything; where none comes, that is an error in a while."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_output(pipe, b"all of it")
+    reader.join()
+    assert got == [b"all of it"]
+    monkeypatch.setattr("backprop_cli.paths._READER_COMES_S", 0.1)
+    with pytest.raises(StoreError, match="nobody reads this pipe"):
+        write_output(pipe, b"all of it")
+
+
+def test_a_schedule_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """It is neither a run nor a file, and would be waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="neither a run nor a file"):
+        check_schedule(str(tmp_path / "pipe"))
