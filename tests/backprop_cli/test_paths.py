@@ -28,7 +28,7 @@ AT_ONCE = [
     (["run", "t.py", "-r", LONG], "File name too long"),
     (["run", "t.py", "-r", ""], "'-r' / '--resume-from': the path is empty"),
     (["run", "t.py", "--config", ""], "'--config': the path is empty"),
-    (["run", "t.py", "--config", "."], "cannot be read"),
+    (["run", "t.py", "--config", "."], "is a folder, not a configuration file"),
     (["run", "t.py", "--json-to", ""], "'--json-to': the path is empty"),
     (["run", "t.py", "--json-to", "/nowhere/result.json"], "is in /nowhere, which is not a folder"),
     (["run", "t.py", "--replay-schedule", "nowhere"], "neither a run nor a file"),
