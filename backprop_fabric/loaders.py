@@ -64,6 +64,8 @@ class FabricPasses:
     None need be remembered: one that has begun is a pass over the loader inside, and one that has not begins when asked.
     """
 
+    threads = None
+
     def watch(self, randomness: RandomnessKeeper) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -141,6 +141,8 @@ class PipelinePasses:
         reading: how a pipeline is read with a position.
     """
 
+    threads = None
+
     def __init__(self, reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
         self._reading = reading
         self._begun: WeakIdentityMap[tuple[Any, LoaderReading]] = WeakIdentityMap()

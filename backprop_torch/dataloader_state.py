@@ -184,7 +184,8 @@ def _restore_workers(loader: Any, *, kept: bool) -> None:
         return
     vars(loader).pop(_WORKERS_STARTED, None)
     if getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
-        loader._iterator._shutdown_workers()
+        if loader.num_workers:  # torchdata's loader holds an iterator without workers, too
+            loader._iterator._shutdown_workers()
         loader._iterator = None
 
 
@@ -292,6 +293,10 @@ class StatefulReading:
     """One pass over a torchdata StatefulDataLoader, which keeps its position itself.
 
     Making its iterator draws from the global generator, so the randomness is set after it.
+
+    Attributes:
+        made: the batches that are fetched ahead of the loop, where something stands between it and the loader.
+        by_state: whether its own state tells its place; otherwise its batches are made again.
     """
 
     def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
@@ -300,6 +305,8 @@ class StatefulReading:
         self._state: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
         self.caveat = _STATEFUL_CAVEAT if loader.num_workers > 0 else ""
+        self.made: MadeAhead | None = None
+        self.by_state = True
         self._start: PassPosition | None = None
         self._generators = generators_of(loader)
 
@@ -326,11 +333,15 @@ class StatefulReading:
         """A pass begins now, whoever begins it."""
         self._start = pass_start(self._loader, self._randomness, self._generators)
 
+    def made_ahead(self) -> Any:
+        """The batches that are fetched and not given, in a checkpoint's form; None where there are none."""
+        return None if self.made is None else self.made.to_state()
+
     def position(self, *, midway: bool) -> Any:
         if self._start is None:
             return None
         # The loader counts the batch that is being worked on, which a loop inside it will want again.
-        state = None if midway else self._loader.state_dict()
+        state = None if midway or not self.by_state else self._loader.state_dict()
         return pass_position.stateful_to_state(replace(self._start, state=state))
 
 

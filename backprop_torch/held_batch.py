@@ -23,7 +23,7 @@ _MOST_AHEAD: Final = 16
 """Whoever has more in hand does not give a batch for each batch."""
 
 
-class _NotStoredError(Exception):
+class NotStoredError(Exception):
     """A batch holds something of a kind that has no form; its text is that kind."""
 
 
@@ -48,8 +48,8 @@ class HeldBatch:
         if self._batch is _NOTHING:
             return None
         try:
-            return _form(self._batch, 0)
-        except _NotStoredError as error:
+            return form_of(self._batch)
+        except NotStoredError as error:
             self._refused = str(error)
             return None
 
@@ -92,8 +92,8 @@ class MadeAhead:
         if not 0 < ahead <= len(self._held):
             return None
         try:
-            forms = [_form(batch, 0) for batch in list(self._held)[-ahead:]]
-        except _NotStoredError:
+            forms = [form_of(batch) for batch in list(self._held)[-ahead:]]
+        except NotStoredError:
             return None
         return {"first": self._fetched - ahead, "batches": forms}
 
@@ -109,29 +109,34 @@ def batch_from_state(state: Any) -> Any | None:
     return None if state is None else _value(state)
 
 
-def _form(value: Any, depth: int) -> dict[str, Any]:
+def form_of(value: Any, depth: int = 0) -> dict[str, Any]:
+    """The form of a batch.
+
+    Raises:
+        NotStoredError: it holds anything but tensors, arrays, plain values and collections.
+    """
     kind = type(value)
     if kind in _PLAIN or kind is torch.Tensor:
         if kind is torch.Tensor and value.layout is not torch.strided:
-            raise _NotStoredError(f"{value.layout} tensor")
+            raise NotStoredError(f"{value.layout} tensor")
         return {"is": value.detach() if kind is torch.Tensor else value}
     if depth > _DEEPEST:  # it holds itself
-        raise _NotStoredError(kind.__name__)
+        raise NotStoredError(kind.__name__)
     if kind is list or kind is tuple:
-        return {"tuple" if kind is tuple else "list": [_form(one, depth + 1) for one in value]}
+        return {"tuple" if kind is tuple else "list": [form_of(one, depth + 1) for one in value]}
     if kind is dict or _is_encoding(kind):
         members: Mapping[Any, Any] = value if kind is dict else value.data
         if kind is not dict and value.encodings is not None:
-            raise _NotStoredError(kind.__name__)
+            raise NotStoredError(kind.__name__)
         return {
             "dict" if kind is dict else "encoding": [
-                [_form(key, depth + 1), _form(one, depth + 1)] for key, one in members.items()
+                [form_of(key, depth + 1), form_of(one, depth + 1)] for key, one in members.items()
             ]
         }
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufc":
         return {"is": value}
-    raise _NotStoredError(kind.__name__)
+    raise NotStoredError(kind.__name__)
 
 
 def _value(form: Mapping[str, Any]) -> Any:

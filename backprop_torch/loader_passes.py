@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -17,12 +18,22 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import AcceleratedReading
+from backprop_torch.dataloader_state import (
+    StatefulReading,
+    generators_of,
+    note_workers,
+    restore_start,
+    start_noted_workers,
+)
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
-from backprop_torch.dataloader_state import generators_of, note_workers, restore_start, start_noted_workers
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import cycle_of
+from backprop_torch.patched_loader import put_back_init_subclass
+from backprop_torch.reader_threads import ReaderThreads
+from backprop_torch.threads_ahead import ThreadsAhead
 
-_PREPARED = "accelerate.data_loader"
+_TORCHDATA = "torchdata.stateful_dataloader.stateful_dataloader"
+_BEGIN_THEMSELVES = ("accelerate.data_loader", _TORCHDATA)
 
 
 class TorchLoaderPasses:
@@ -33,26 +44,40 @@ class TorchLoaderPasses:
     """
 
     def __init__(self, reading: Callable[[object, RandomnessKeeper], LoaderReading | None]) -> None:
-        self._reading = reading
+        self._reading = _replayed(reading)
         self._begun: WeakIdentityMap[tuple[Any, LoaderReading]] = WeakIdentityMap()
         self._owner = os.getpid()
-        self._inside = False
+        self._inside: set[int] = set()
         self._watched = False
+        self._threads = ReaderThreads(self.made_by)
+        self.threads: ThreadsAhead = ThreadsAhead(self._threads, self._reading, self.remember)
 
     @contextmanager
     def watch(self, randomness: RandomnessKeeper) -> Iterator[None]:
         """Inside, every pass that begins is remembered."""
+        self._threads.trains_here()
         if self._watched:
             yield
             return
         self._watched = True
-        kinds = [DataLoader, *_prepared_loaders()]
+        kinds = [DataLoader, *_loaders_of_packages()]
         originals = [(kind, vars(kind)["__iter__"]) for kind in kinds if "__iter__" in vars(kind)]
         replaced = []
         for kind, original in originals:
             mine = self._noting(original, randomness)
             setattr(kind, "__iter__", mine)  # noqa: B010 - not a method mypy may see assigned
             replaced.append(mine)
+        before = vars(DataLoader).get("__init_subclass__")
+
+        def init_subclass(kind: type[DataLoader[Any]], /, **kwargs: Any) -> None:
+            super(DataLoader, kind).__init_subclass__(**kwargs)
+            if kind.__module__ == _TORCHDATA and "__iter__" in vars(kind):  # most import it after torch
+                original = vars(kind)["__iter__"]
+                originals.append((kind, original))
+                replaced.append(self._noting(original, randomness))
+                setattr(kind, "__iter__", replaced[-1])  # noqa: B010
+
+        setattr(DataLoader, "__init_subclass__", classmethod(init_subclass))  # noqa: B010
         iterators = (
             _BaseDataLoaderIter  # a name of this frame: the interpreter takes the module's away at its end
         )
@@ -63,6 +88,8 @@ class TorchLoaderPasses:
             yield
         finally:
             self._watched = False
+            self._threads.close()
+            put_back_init_subclass(before)
             if iterators.__next__ is mine_next:
                 setattr(iterators, "__next__", next_batch)  # noqa: B010
             for (kind, original), mine in zip(originals, replaced, strict=True):
@@ -73,11 +100,14 @@ class TorchLoaderPasses:
         passes = self
 
         def begin_pass(loader: Any) -> Any:
-            if passes._inside or os.getpid() != passes._owner:
+            here = get_ident()
+            if here in passes._inside or os.getpid() != passes._owner:
                 return original(loader)
+            if passes._threads.is_elsewhere():
+                passes._threads.pass_begins()
             asking = asked_iterators().asking(sys._getframe(1))
             plan = planned(asking)
-            passes._inside = True
+            passes._inside.add(here)
             try:
                 if plan is None:
                     start_noted_workers(loader)
@@ -87,7 +117,7 @@ class TorchLoaderPasses:
                     reading, iterator = passes._begun_as(loader, randomness, original, plan)
                 note_workers(loader)
             finally:
-                passes._inside = False
+                passes._inside.discard(here)
             if reading is not None:
                 if isinstance(reading, StockReading):
                     reading.make = partial(original, loader)
@@ -96,7 +126,7 @@ class TorchLoaderPasses:
                 passes._begun[iterator] = (loader, reading)
                 passes.remember(iterator, loader, reading)
                 note_pass(asking, reading)
-                if asking and isinstance(reading, StockReading) and not loader.num_workers:
+                if asking and isinstance(reading, StockReading | StatefulReading) and not loader.num_workers:
                     reading.made = MadeAhead(partial(_asks_of, asking[-1]))
                     reading.made.restore(None if plan is None or plan[1] else plan[0].get("made"))
             return iterator
@@ -124,11 +154,14 @@ class TorchLoaderPasses:
 
     def _noting_first(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def next_batch(iterator: Any) -> Any:
+            if self._threads.is_elsewhere():
+                return self._threads.fetch(original, iterator)
             begun = self._begun.get(iterator)
-            if begun is not None and isinstance(begun[1], StockReading) and os.getpid() == self._owner:
+            if begun is not None and os.getpid() == self._owner:
                 reading = begun[1]
-                reading.note_batch(iterator._num_yielded)
-                if reading.made is not None:
+                if isinstance(reading, StockReading):
+                    reading.note_batch(iterator._num_yielded)
+                if isinstance(reading, StockReading | StatefulReading) and reading.made is not None:
                     return reading.made.fetched(original(iterator))
             return original(iterator)
 
@@ -156,6 +189,8 @@ class TorchLoaderPasses:
             type(iterator), _BaseDataLoaderIter
         ):  # nothing of the script's is asked for anything
             return None
+        if self._threads.reads(iterator):  # it is kept with what that thread has made ahead
+            return None
         given = getattr(iterator, "_num_yielded", None)
         if not isinstance(given, int):
             return None
@@ -171,7 +206,10 @@ class TorchLoaderPasses:
 
     def is_loader(self, source: object) -> bool:
         """Whether it is a loader whose passes are remembered, and not a subclass that begins them in a way of its own."""
-        return isinstance(source, DataLoader) and hasattr(type(source).__iter__, "__wrapped__")
+        known = isinstance(source, DataLoader) and hasattr(type(source).__iter__, "__wrapped__")
+        return known and not callable(
+            getattr(source, "load_state_dict", None)
+        )  # its word is not all: it is replayed
 
 
 def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
@@ -179,16 +217,30 @@ def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
     restore_start(loader, randomness, generators_of(loader), pass_position.start_from_state(position))
 
 
+def _replayed(
+    reading: Callable[[object, RandomnessKeeper], LoaderReading | None],
+) -> Callable[[object, RandomnessKeeper], LoaderReading | None]:
+    """Passes that a script begins by itself go on from their beginning: a loader's own word on its place is not all."""
+
+    def read(loader: object, randomness: RandomnessKeeper) -> LoaderReading | None:
+        found = reading(loader, randomness)
+        if isinstance(found, StatefulReading):
+            found.by_state = False
+        return found
+
+    return read
+
+
 def _asks_of(record: Asked) -> int:
     return record.asks
 
 
-def _prepared_loaders() -> list[type]:
-    module = sys.modules.get(_PREPARED)
-    if module is None:
-        return []
+def _loaders_of_packages() -> list[type]:
+    """Those that begin their passes without asking DataLoader to: accelerate's and torchdata's."""
+    modules = [module for name in _BEGIN_THEMSELVES if (module := sys.modules.get(name)) is not None]
     return [
         kind
+        for module in modules
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, DataLoader) and kind is not DataLoader
     ]

@@ -51,6 +51,7 @@ def patched_loader(watch: LoaderListener) -> Iterator[None]:
         super(DataLoader, kind).__init_subclass__(**kwargs)
         meet(kind)
 
+    before = vars(DataLoader).get("__init_subclass__")
     for kind in _loader_classes():
         meet(kind)
     replace(_BaseDataLoaderIter, "__next__", _gives(watch, _BaseDataLoaderIter.__next__))
@@ -59,9 +60,17 @@ def patched_loader(watch: LoaderListener) -> Iterator[None]:
     try:
         yield
     finally:
-        delattr(DataLoader, "__init_subclass__")
+        put_back_init_subclass(before)
         for kind, name, value in replaced:
             setattr(kind, name, value)
+
+
+def put_back_init_subclass(before: Any | None) -> None:
+    """What DataLoader itself had before, or nothing."""
+    if before is None:
+        delattr(DataLoader, "__init_subclass__")
+    else:
+        setattr(DataLoader, "__init_subclass__", before)  # noqa: B010
 
 
 def _begins(watch: LoaderListener, original: Original) -> Original:

@@ -47,24 +47,38 @@ class HeldIterators:
                     found.append({**place, "given": given, "position": position, "read": read})
         return found
 
-    def restore(self, saved: Sequence[Mapping[str, Any]], namespaces: Sequence[Namespace]) -> list[str]:
-        """Begin each again where it stood; the names of those that are not there."""
-        missing = []
+    def begin(
+        self, saved: Sequence[Mapping[str, Any]], namespaces: Sequence[Namespace]
+    ) -> list[tuple[Mapping[str, Any], Any]]:
+        """Begin each again where it stood; None for one that is not there.
+
+        What making it draws and changes is put back behind it, with the rest of the script.
+        """
+        begun = []
         for one in saved:
             place = (one["space"], one["name"], one["attribute"])
-            there = next(((s, v) for s, n, a, v in self._places(namespaces) if (s.name, n, a) == place), None)
-            made = None
-            if there is not None:
-                made = next((m for p in self._passes if (m := p.made_by(there[1])) is not None), None)
+            there = next((v for s, n, a, v in self._places(namespaces) if (s.name, n, a) == place), None)
+            made = next((m for p in self._passes if (m := p.made_by(there)) is not None), None)
             iterator = self._read.get(str(one.get("read")))
             if iterator is None and made is not None:
                 iterator = self._begun(*made, one)
-            if iterator is None or there is None:
+            begun.append((one, iterator))
+        return begun
+
+    def put(
+        self, begun: Sequence[tuple[Mapping[str, Any], Any]], namespaces: Sequence[Namespace]
+    ) -> list[str]:
+        """Put what `begin` gave into the script's variables; the names of those that are not there."""
+        missing = []
+        for one, iterator in begun:
+            space = next((space for space in namespaces if space.name == one["space"]), None)
+            variables = {} if space is None else dict(space.items())
+            if iterator is None or space is None or one["name"] not in variables:
                 missing.append(f"{one['space']}.{one['name']} (it is not an iterator over a loader here)")
             elif one["attribute"]:
-                set_attribute(dict(there[0].items())[one["name"]], one["attribute"], iterator)
+                set_attribute(variables[one["name"]], one["attribute"], iterator)
             else:
-                there[0].set(one["name"], iterator)
+                space.set(one["name"], iterator)
         return missing
 
     def _begun(self, loader: Any, reading: LoaderReading, saved: Mapping[str, Any]) -> Iterator[Any]:

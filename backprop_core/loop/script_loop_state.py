@@ -18,6 +18,7 @@ from backprop_core.loop.loop_state import SCRIPT, LoopState
 from backprop_core.loop.made_in_loops import MadeInLoops
 from backprop_core.loop.planned_steps import steps_at_end
 from backprop_core.loop.rank_places import check_places
+from backprop_core.loop.read_ahead import ReadAhead
 from backprop_core.loop.running_loop import RunningLoop, epoch_and_batch
 from backprop_core.loop.saved_loops import ended_from_state, ended_to_state, loop_from_state, loop_to_state
 from backprop_core.loop.script_frames import ScriptFrames
@@ -45,6 +46,7 @@ class ScriptLoopState(LoopState):
     Attributes:
         found_objects: the objects that train.
         passes: what they remember of passes over loaders.
+        ahead: the script's threads that read loaders.
         inside: the optimizer step that the script is in, while a checkpoint is made inside it.
     """
 
@@ -53,6 +55,7 @@ class ScriptLoopState(LoopState):
         self.found = True
         self.found_objects = FoundObjects(self)
         self.passes: list[LoaderPasses] = []
+        self.ahead = ReadAhead(self.passes)
         self.inside: StepBegun | None = None
         self._loops = loops
         self._frames = ScriptFrames(sorted({site.key.partition(":")[0] for site in loops.sites.values()}))
@@ -117,9 +120,7 @@ class ScriptLoopState(LoopState):
         return self._frames.namespaces(self._at[1])
 
     def _is_tracked(self, value: object) -> bool:
-        return any(stored(value) for stored in self._stored) or any(
-            one.made_by(value) is not None for one in self.passes
-        )
+        return any(stored(value) for stored in self._stored) or self.ahead.holds(value)
 
     @contextmanager
     def _held(self, *, restores: bool = False) -> Iterator[None]:
@@ -129,10 +130,10 @@ class ScriptLoopState(LoopState):
             if not restores:
                 self.found_objects.leave_behind(self._made, self._state.can_make)
             self.kept.all_dropped = False  # the next model of a fold may not have trained yet
-        objects, before = self.objects, self._stored
-        self._stored = stored_by(self.frameworks, objects)
+        before, self._stored = self._stored, stored_by(self.frameworks, self.objects)
         try:
-            yield
+            with self.ahead.still():
+                yield
         finally:
             self._stored = before
 
@@ -171,7 +172,7 @@ class ScriptLoopState(LoopState):
             return self._own_part()
 
     def _own_part(self) -> dict[str, object]:
-        part = super().own_part()
+        part = super().own_part() | self.ahead.part()
         self._graphs = self.found_objects.graphs_in(self._state, part[SCRIPT]) if SCRIPT in part else []
         part[COUNTED] = {
             "ended": [ended_to_state(one) for one in self._loops.root.ended],
@@ -192,17 +193,13 @@ class ScriptLoopState(LoopState):
         return HeldIterators(self.passes, self.frameworks, self._running())
 
     def witness(self) -> Witness:
-        witness = super().witness()
-        return replace(
-            witness,
-            belongs_to_attempt=lambda value: (
-                witness.belongs_to_attempt(value)
-                or any(one.made_by(value) is not None for one in self.passes)
-            ),
-        )
+        witness, holds = super().witness(), self.ahead.holds
+        own = witness.belongs_to_attempt
+        return replace(witness, belongs_to_attempt=lambda value: own(value) or holds(value))
 
     def unkept(self) -> Sequence[Unkept]:
-        return [*super().unkept(), *self._asked.unkept, *self._graphs, *unseen_models(self.namespaces())]
+        more = [*self._asked.unkept, *self._graphs, *self.ahead.unkept()]
+        return [*super().unkept(), *more, *unseen_models(self.namespaces())]
 
     def position(self) -> Position:
         running = self._running()
@@ -267,10 +264,13 @@ class ScriptLoopState(LoopState):
             )
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
         behind = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
+        behind += self.ahead.restore(states, self)
+        held = self._held_iterators()
         with self._held(restores=True):
+            begun = held.begin(states[COUNTED]["iterators"], self.namespaces())
             self.restore_objects(states, source)
             gone = behind + [str(one) for one in self.restore_script(states)]
-            return gone + self._held_iterators().restore(states[COUNTED]["iterators"], self.namespaces())
+            return gone + held.put(begun, self.namespaces())
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""

@@ -91,6 +91,7 @@ def put_back(
     loop_state.at(loop, frame)
     for missing in loop_state.arrive(states, f"Checkpoint {session.resumed_from}", frame):
         session.messages.say(f"Not restored: {missing}.", "warning")
+    loop_state.ahead.release()
     for sentence in loop_state.rewind_files(states):
         session.messages.say(sentence)
 

@@ -143,6 +143,7 @@ class ScriptSession:
                 self._step_aside()
                 attach_rules.loops_are_counted(yes=False)
                 return
+            loop_state.ahead.expect(session.restored.states)
             if other := loop_state.of_other_ranks(
                 session.restored.states, f"Checkpoint {session.resumed_from}"
             ):
@@ -207,6 +208,8 @@ class ScriptSession:
             self._stay()
         if (files := script_files.current()) is not None:
             files.starts_anew()
+        if self.loop_state is not None:
+            self.loop_state.ahead.release()
         self._hooks.close()
 
     def _hand_over(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -46,8 +46,48 @@ class LoaderReading(Protocol):
         ...
 
 
+class ReadsAhead(Protocol):
+    """Threads of the script's that read loaders ahead of training."""
+
+    def still(self) -> AbstractContextManager[None]:
+        """Inside, they make nothing, as far as they can be stopped."""
+        ...
+
+    def capture(self) -> list[dict[str, Any]]:
+        """Where each stands, and the batches that it has made and nobody has trained, for a checkpoint."""
+        ...
+
+    def unkept(self) -> Sequence[Any]:
+        """What of that is not in the last capture, as `Unkept`."""
+        ...
+
+    def holds(self, value: object) -> bool:
+        """Whether what `value` holds is kept with them."""
+        ...
+
+    def expect(self) -> None:
+        """Everything is going to be put back: what they make until then is thrown away."""
+        ...
+
+    def restore(self, saved: Sequence[Mapping[str, Any]], randomness: RandomnessKeeper) -> list[str]:
+        """Have them go on where they stood, as soon as they are released; what could not be put back, and why.
+
+        Random generators are to be set behind it.
+        """
+        ...
+
+    def release(self) -> None:
+        """Everything is in its place, or will not be: they go on."""
+        ...
+
+
 class LoaderPasses(Protocol):
     """The passes over loaders that a script begins by itself."""
+
+    @property
+    def threads(self) -> ReadsAhead | None:
+        """The script's threads that read such loaders; None where nothing is known of them."""
+        ...
 
     def watch(self, randomness: RandomnessKeeper) -> AbstractContextManager[None]:
         """Inside, every pass that begins is remembered."""

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import gc
 import io
+import sys
 import threading
 import types
 from collections.abc import Callable, Mapping
@@ -125,6 +126,14 @@ def threads_of_the_script(is_scripts: Callable[[object], bool]) -> bool:
     return False
 
 
+def wait_for_result(future: Any) -> None:
+    """What an executor makes ahead of training is complete before it is looked at, or replaced; what takes longer is not."""
+    if not future.done() and id(future) not in _SLOW:
+        sys.modules["concurrent.futures"].wait([future], _PATIENCE_S)
+        if not future.done():
+            _SLOW.add(id(future))
+
+
 def _text(value: Any) -> Any:
     if value.closed:
         return None
@@ -200,6 +209,11 @@ def _of_cache(value: Any) -> tuple[str, object]:
     return "it keeps results that only the script's code can compute again", value.cache_info().currsize
 
 
+FUTURE: Final = "concurrent.futures._base.Future"
+OF_FUTURES: Final = frozenset({"_condition", "_state", "_exception", "_waiters", "_done_callbacks"})
+"""Attributes of a future that belong to the process: all but its result."""
+_PATIENCE_S: Final = 1.0
+_SLOW: Final[set[int]] = set()
 _READ: Final[Mapping[type, Callable[[Any], Any]]] = {
     io.StringIO: _text,
     io.BytesIO: _text,

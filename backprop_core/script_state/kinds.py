@@ -10,6 +10,7 @@ import io
 import logging
 import random
 import sys
+import threading
 import types
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,13 @@ from backprop_core.ports.framework import Framework
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
 from backprop_core.script_state.functions import CACHED, has_state, is_script_file
-from backprop_core.script_state.held_values import holds_value, threads_of_the_script
+from backprop_core.script_state.held_values import (
+    FUTURE,
+    OF_FUTURES,
+    holds_value,
+    threads_of_the_script,
+    wait_for_result,
+)
 from backprop_core.script_state.iterators import GENERATORS, ITERATORS, is_of_a_loader
 from backprop_core.script_state.values import BASES, STANDARD
 
@@ -106,6 +113,7 @@ _STANDARD_OBJECTS: Final = frozenset(
         "collections.ChainMap",
         "collections.UserString",
         "_thread._local",
+        FUTURE,
         *_QUEUES,
     }
 )
@@ -157,6 +165,8 @@ class Kinds:
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = self._new(kind, value)
+        if plan.text == FUTURE:
+            wait_for_result(value)
         if plan.text in _QUEUES and threads_of_the_script(_is_of_the_script):
             return Plan(Kind.HANDLE, text=plan.text)
         if kind is CACHED and not has_state(getattr(value, "__wrapped__", None), cached=True):
@@ -263,6 +273,10 @@ class Kinds:
         is_array = hasattr(kind, "__dlpack__") and not is_the_scripts(kind)
         if is_array or (dictionary is None and not members):
             return Plan(Kind.OPAQUE, text=text)
+        if text == FUTURE:
+            skip = OF_FUTURES
+        if issubclass(kind, threading.Thread):
+            skip = (skip or frozenset()) | _of_threads()
         return Plan(Kind.INSTANCE, None, dictionary, members, text, skip or frozenset())
 
 
@@ -271,6 +285,12 @@ def _of_container(kind: type, base: type, container: Kind, text: str, skip: froz
     if kind in (defaultdict, Counter):
         dictionary = None  # torch hangs the versions of the modules onto the OrderedDict of a state_dict
     return Plan(container, base, dictionary, members, text, skip)
+
+
+@functools.cache
+def _of_threads() -> frozenset[str]:
+    """What a thread that runs keeps of itself: whether it has ended, say, which is another's fact in a new process."""
+    return frozenset(vars(threading.Thread(name="backprop")))
 
 
 _OF_RANDOM: Final = frozenset({"gauss_next"})

@@ -9,8 +9,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from backprop_core.script_state.attributes import class_reference, classes_of, own_names
-from backprop_core.script_state.held_values import MADE_EMPTY
+from backprop_core.script_state.attributes import class_reference, classes_of, own_names, type_text
+from backprop_core.script_state.held_values import FUTURE, MADE_EMPTY
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_the_scripts
 
 _EMPTY: Final[Mapping[str, Any]] = {
@@ -27,6 +27,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
 }
 """Collections by the names of their classes. Keras makes its own of those that are set on a model, to hear of layers."""
 _DATA: Final = "dataclass"
+_COMPLETE: Final = "complete future"
 _MORE: Final = frozenset({"collections.deque", "collections.defaultdict", "array.array"})
 
 
@@ -86,6 +87,8 @@ def recipe_of(value: object, kinds: Kinds) -> dict[str, Any] | None:
             return None
     except NotMadeError:
         return None
+    if type_text(kind) == FUTURE and value.done():  # type: ignore[attr-defined]
+        return {"by": _COMPLETE, "class": reference}
     for framework in kinds.frameworks:
         told = framework.recipe(value)
         if told is not None:
@@ -104,6 +107,10 @@ def made_by(recipe: Mapping[str, Any], kinds: Kinds) -> Any:
     kind = found_by_name(recipe["class"], kinds)
     if recipe["by"] == _DATA:
         return object.__new__(kind)
+    if recipe["by"] == _COMPLETE:
+        future = kind()
+        future.set_result(None)
+        return future
     for framework in kinds.frameworks:
         if framework.name == recipe["by"]:
             return framework.made(kind, recipe["told"])

@@ -177,6 +177,17 @@ def made_twice(kind: str) -> Unkept:
     )
 
 
+def read_by_thread(name: str, why: str) -> Unkept:
+    """A thread of the script's that reads a loader ahead of training, of which nobody knows how much was trained."""
+    return Unkept(
+        name,
+        "Thread",
+        f"it reads a loader ahead of training, and {why}",
+        "A resume repeats or leaves out batches. Have the thread do no more than put each batch into one queue.Queue, or "
+        "let the loader read ahead with workers (num_workers, prefetch_factor).",
+    )
+
+
 def part_of_a_graph(name: str, kind: str) -> Unkept:
     """A tensor that a backward pass may still go through."""
     return Unkept(

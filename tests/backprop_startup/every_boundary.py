@@ -29,6 +29,8 @@ from backprop_core.runs.store import RunStore
 from backprop_startup.local_code import LocalCode
 from backprop_startup.main_script import _MainFile
 from backprop_torch.attach import attach
+from backprop_torch.framework import TorchFramework
+from backprop_torch.loader_passes import watch_from_the_start
 
 SCRIPT, SHAPE, FOLDER, EVERY = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 
@@ -69,6 +71,7 @@ def _in_the_fork(place: Path, attempt: int, cut: int) -> NoReturn:
             _join(place, attempt)
             _cut_at(cut, place)
             attach()
+            watch_from_the_start(TorchFramework().reading)
             _MainFile(str(SCRIPT), LocalCode(str(SCRIPT))).run(vars(main))
         else:
             exec(compile(SCRIPT.read_bytes(), str(SCRIPT), "exec", dont_inherit=True), vars(main))

@@ -35,7 +35,30 @@ HERE = Path(__file__).parent
 )
 def test_a_cut_at_any_boundary_changes_nothing(tmp_path: Path, shape: str, every: int) -> None:
     """Before a pass's first batch, between gradients, inside an evaluation: what is printed and saved is as uncut."""
-    words = [HERE / "every_boundary.py", HERE / "boundary_shapes.py", shape, tmp_path, str(every)]
+    _check("boundary_shapes.py", shape, every, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "every"),
+    [
+        pytest.param("in_a_for_loop", 12, marks=pytest.mark.long),
+        pytest.param("in_a_method", 12, marks=pytest.mark.long),
+        *(
+            pytest.param(shape, 1, marks=pytest.mark.faults)
+            for shape in (
+                "in_a_for_loop", "asked_with_next", "in_a_method", "a_queue", "one_thread_for_all", "futures",
+                "futures_without_a_loader",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_cut_changes_nothing_where_a_thread_reads_ahead(tmp_path: Path, shape: str, every: int) -> None:
+    """Batches that a thread had made and nobody had trained come again as they were made, once, and in their order."""
+    _check("read_ahead_shapes.py", shape, every, tmp_path)
+
+
+def _check(program: str, shape: str, every: int, tmp_path: Path) -> None:
+    words = [HERE / "every_boundary.py", HERE / program, shape, tmp_path, str(every)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKPROP_")}
     environment["PYTHONPATH"] = str(HERE.parents[1])
     done = subprocess.run(

@@ -78,13 +78,14 @@ def test_an_endless_iterator_that_a_loader_holds_goes_on_in_its_second_epoch() -
         loader = _Endless(_DATA, batch_size=3, shuffle=True)
         _trained(loader, 4)
         _trained(loader, 2)
-        saved = HeldIterators([passes]).capture([DictNamespace({"loader": loader}, "main")])
+        saved = HeldIterators([passes], [], []).capture([DictNamespace({"loader": loader}, "main")])
         random = torch.get_rng_state()
         theirs = _trained(loader, 2) + _trained(loader, 4)
 
         torch.manual_seed(1)
         again = _Endless(_DATA, batch_size=3, shuffle=True)
-        assert HeldIterators([passes]).restore(saved, [DictNamespace({"loader": again}, "main")]) == []
+        held, spaces = HeldIterators([passes], [], []), [DictNamespace({"loader": again}, "main")]
+        assert held.put(held.begin(saved, spaces), spaces) == []
         torch.set_rng_state(random)
         assert _trained(again, 2) + _trained(again, 4) == theirs
 

@@ -6,6 +6,7 @@ import io
 import queue
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -106,6 +107,61 @@ def test_a_queue_that_a_thread_fills_is_the_attempts_own() -> None:
     finally:
         release.set()
         thread.join()
+
+
+def _promising(result: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+def test_the_result_of_a_future_comes_back() -> None:
+    """In one that is there, in one that takes its place, in one that did not exist before: each is complete again."""
+    here = SimpleNamespace(same=_promising([1]), other=_promising([1]), late=None)
+    state = ScriptState([("held", here)])
+    state.baseline()
+    here.same.result().append(2)
+    here.other, here.late = _promising(np.arange(3)), _promising("text")
+    saved = state.changed()
+    assert state.unkept() == []
+    there = SimpleNamespace(same=_promising([1]), other=_promising([1]), late=None)
+    again = ScriptState([("held", there)])
+    again.baseline()
+    assert again.restore(saved).missing == []
+    assert there.same.result(timeout=0) == [1, 2]
+    assert there.other.result(timeout=0).tolist() == [0, 1, 2]
+    assert there.late.result(timeout=0) == "text"
+
+
+class Counting(threading.Thread):
+    """A thread of the script's with a number of its own."""
+
+    def __init__(self, until: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.until, self.count = until, 0
+        self.start()
+
+    def run(self) -> None:
+        self.until.wait()
+
+
+def test_a_thread_that_ended_does_not_end_the_one_that_runs() -> None:
+    """What the script has given it comes back; that it is over is a fact of the earlier process."""
+    over, goes_on = threading.Event(), threading.Event()
+    here = SimpleNamespace(thread=Counting(over))
+    state = ScriptState([("held", here)])
+    state.baseline()
+    here.thread.count = 3
+    over.set()
+    here.thread.join()
+    saved = state.changed()
+    there = SimpleNamespace(thread=Counting(goes_on))
+    again = ScriptState([("held", there)])
+    again.baseline()
+    assert again.restore(saved).missing == []
+    assert there.thread.count == 3
+    assert there.thread.is_alive()
+    goes_on.set()
 
 
 def test_text_that_is_new_is_made_anew() -> None:
