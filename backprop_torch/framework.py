@@ -28,6 +28,7 @@ from backprop_torch.pruned import hook_again
 from backprop_torch.ranks import knows_ranks, ranks_of_process, stays_away
 from backprop_torch.raw_loop import RawTorchLoop
 from backprop_torch.script_parts import script_parts, stored_with
+from backprop_torch.stateful_reading import StatefulReading
 from backprop_torch.trained_objects import TorchTrainedObjects
 from backprop_torch.translator import TorchTranslator
 
@@ -109,7 +110,7 @@ class TorchFramework:
         if callable(getattr(loader, "state_dict", None)) and callable(
             getattr(loader, "load_state_dict", None)
         ):
-            return dataloader_state.StatefulReading(loader, randomness)
+            return StatefulReading(loader, randomness)
         return dataloader_state.StockLoaderReading(loader, randomness)
 
     def synchronize(self) -> None:

@@ -18,18 +18,18 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
 from backprop_torch.accelerated import AcceleratedReading
+from backprop_torch.dataloader_state import StockLoaderReading as StockReading
 from backprop_torch.dataloader_state import (
-    StatefulReading,
     generators_of,
     note_workers,
     restore_start,
     start_noted_workers,
 )
-from backprop_torch.dataloader_state import StockLoaderReading as StockReading
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import cycle_of
 from backprop_torch.patched_loader import put_back_init_subclass
 from backprop_torch.reader_threads import ReaderThreads
+from backprop_torch.stateful_reading import StatefulReading
 from backprop_torch.threads_ahead import ThreadsAhead
 
 _TORCHDATA = "torchdata.stateful_dataloader.stateful_dataloader"
