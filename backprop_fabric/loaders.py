@@ -29,7 +29,12 @@ class FabricReading:
         self._module = module
         self._inner = inner
         self._number: int | None = None
-        self.length, self.batch_size, self.caveat = inner.length, inner.batch_size, inner.caveat
+        self.length, self.batch_size = inner.length, inner.batch_size
+
+    @property
+    def caveat(self) -> str:
+        """Of the loader inside."""
+        return self._inner.caveat
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports import pass_position
@@ -26,9 +26,16 @@ from backprop_torch.loader_facts import loader_batch_size, loader_length
 from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.objects import GeneratorsTracked
+from backprop_torch.worker_states import (
+    PassWorkers,
+    saved_workers,
+    set_before_pass,
+    workers_between_passes,
+    workers_noted,
+)
 
 _WORKER_CAVEAT = (
-    "The order of the batches is exact. Random numbers drawn inside the loader's workers (augmentation) are not, on a "
+    "The order of the batches is exact. Random numbers drawn inside this loader's workers (augmentation) are not, on a "
     "resume in the middle of an epoch ('backprop docs pytorch')."
 )
 
@@ -100,29 +107,59 @@ _STAYING_CAVEAT = (
 
 
 _WORKERS_STARTED = "_workers_started"
-"""An attribute of ours on a loader: it comes back with the script's variables."""
+"""An attribute of ours on a loader, with the seed of its workers: it comes back with the script's variables."""
+
+_WORKERS_REST = "_workers_rest"
+"""The same, with the workers behind a pass that was read to its end."""
 
 
 def note_workers(loader: Any) -> None:
     """A pass has begun. If its workers stay, the passes after it draw no seed for them, in a resumed process either."""
     if getattr(loader, "persistent_workers", False) and loader.num_workers:
-        vars(loader)[_WORKERS_STARTED] = True
+        vars(loader)[_WORKERS_STARTED] = getattr(loader._iterator, "_base_seed", True)
+        vars(loader).pop(_WORKERS_REST, None)
+
+
+def note_end_of_pass(loader: Any) -> None:
+    """A pass has been read to its end: remember where its workers are, if they stay."""
+    rest = workers_between_passes(loader)
+    if rest is not None:
+        vars(loader)[_WORKERS_REST] = rest
 
 
 def start_noted_workers(loader: Any) -> None:
     """A pass is about to begin: start the workers that earlier ones had left running in another process."""
-    if vars(loader).get(_WORKERS_STARTED):
-        _make_workers_that_stay(loader)
+    seed = vars(loader).get(_WORKERS_STARTED)
+    if seed and loader._iterator is None:
+        _make_workers_that_stay(loader, None if seed is True else seed)
+        set_before_pass(loader, saved_workers(vars(loader).get(_WORKERS_REST), loader.num_workers))
 
 
-def _make_workers_that_stay(loader: Any) -> None:
-    """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw."""
-    if not loader.persistent_workers or loader._iterator is not None:
+def _make_workers_that_stay(loader: Any, seed: int | None = None) -> None:
+    """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw.
+
+    Args:
+        seed: what they drew in the process that first started them; those that run with another one are not the same.
+    """
+    if not loader.persistent_workers:
         return
+    staying = loader._iterator
+    if staying is not None:
+        if seed is None or (staying._base_seed == seed and not staying._send_idx):
+            return
+        _end_workers(loader)
     state = torch.get_rng_state()
-    with skipping(loader, None):
+    with workers_noted(loader, seed), skipping(loader, None):
         iter(loader)
     torch.set_rng_state(state)
+    if seed is not None and loader._iterator is not None:
+        loader._iterator._base_seed = seed
+
+
+def _end_workers(loader: Any) -> None:
+    if loader.num_workers:  # torchdata's loader holds an iterator without workers, too
+        loader._iterator._shutdown_workers()
+    loader._iterator = None
 
 
 class LoaderRest:
@@ -139,6 +176,7 @@ class LoaderRest:
             "stayed": stayed,
             "seed": _seed_of(self._loader),
             "iteration": getattr(self._loader, "iteration", None),
+            "workers": workers_between_passes(self._loader),
         }
 
     def mismatch(self, state: Any) -> str | None:
@@ -146,7 +184,9 @@ class LoaderRest:
 
     def restore(self, state: Any) -> None:
         if state["stayed"]:
-            _make_workers_that_stay(self._loader)
+            saved = saved_workers(state.get("workers"), self._loader.num_workers)
+            _make_workers_that_stay(self._loader, None if saved is None else saved.seed)
+            set_before_pass(self._loader, saved)
         _restore_seed(self._loader, state.get("seed"))
         if isinstance(state.get("iteration"), int):
             self._loader.iteration = state["iteration"]
@@ -178,15 +218,15 @@ def _restore_premade(loader: Any, premade: Any) -> None:
         loader.state_dict()
 
 
-def _restore_workers(loader: Any, *, kept: bool) -> None:
-    if kept:
-        _make_workers_that_stay(loader)
+def _restore_workers(loader: Any, start: PassPosition) -> None:
+    if start.workers_kept:
+        saved = saved_workers(start.workers, loader.num_workers)
+        _make_workers_that_stay(loader, None if saved is None else saved.seed)
+        set_before_pass(loader, saved)
         return
     vars(loader).pop(_WORKERS_STARTED, None)
     if getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
-        if loader.num_workers:  # torchdata's loader holds an iterator without workers, too
-            loader._iterator._shutdown_workers()
-        loader._iterator = None
+        _end_workers(loader)
 
 
 def restore_start(
@@ -195,7 +235,7 @@ def restore_start(
     """Make the next iterator of `loader` begin as the pass did whose position this is."""
     _restore_premade(loader, start.premade)
     if start.premade is None:
-        _restore_workers(loader, kept=start.workers_kept)
+        _restore_workers(loader, start)
     told = _told_of_epochs(loader)
     if isinstance(start.sampler_epoch, int) and told is not None:
         told.set_epoch(start.sampler_epoch)
@@ -230,12 +270,14 @@ class StockLoaderReading:
         self._start: PassPosition | None = None
         self._asked: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
-        indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
-        self.caveat = ""
-        if indexed and replay and loader.persistent_workers:
-            self.caveat = _STAYING_CAVEAT
-        elif indexed and not replay:
-            self.caveat = _WORKER_CAVEAT
+        self._workers = PassWorkers(loader, replay=replay)
+
+    @property
+    def caveat(self) -> str:
+        """What cannot come back: the workers' random generators, where they are not known."""
+        if self._workers.come_back:
+            return ""
+        return _STAYING_CAVEAT if self._replay else _WORKER_CAVEAT
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
@@ -248,8 +290,14 @@ class StockLoaderReading:
         self.behind = 0
         attributes = dict(vars(self._loader))
         iterator = iterator_behind(
-            self._loader, skip, replay=self._replay, made=self._as_when_asked, make=self.make
+            self._loader,
+            skip,
+            replay=self._replay,
+            made=self._as_when_asked,
+            make=self.make,
+            workers=self._workers.resumed(before, skip, self.length),
         )
+        self.follow(iterator)
         if saved is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             of_pass = set_by_pass(self._loader, attributes)
@@ -260,6 +308,10 @@ class StockLoaderReading:
     def note_start(self) -> None:
         """A pass begins now, whoever begins it."""
         self._start = pass_start(self._loader, self._randomness, self._generators)
+
+    def follow(self, iterator: Any) -> None:
+        """`iterator` is what goes over the loader."""
+        self._workers.follow(iterator)
 
     def note_asked(self) -> None:
         """The first batch is asked for: only now does a sampler that shuffles draw its seed."""
@@ -286,4 +338,5 @@ class StockLoaderReading:
         if self._start is None:
             return None
         first = None if self._asked is None else Draws(self._asked)
-        return pass_position.read_to_state(replace(self._start, first=first))
+        workers = self._workers.to_state(midway=midway)
+        return pass_position.read_to_state(replace(self._start, first=first, workers=workers))

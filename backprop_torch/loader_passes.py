@@ -21,6 +21,7 @@ from backprop_torch.accelerated import AcceleratedReading
 from backprop_torch.dataloader_state import StockLoaderReading as StockReading
 from backprop_torch.dataloader_state import (
     generators_of,
+    note_end_of_pass,
     note_workers,
     restore_start,
     start_noted_workers,
@@ -31,6 +32,7 @@ from backprop_torch.patched_loader import put_back_init_subclass
 from backprop_torch.reader_threads import ReaderThreads
 from backprop_torch.stateful_reading import StatefulReading
 from backprop_torch.threads_ahead import ThreadsAhead
+from backprop_torch.worker_states import made_noting
 
 _TORCHDATA = "torchdata.stateful_dataloader.stateful_dataloader"
 _BEGIN_THEMSELVES = ("accelerate.data_loader", _TORCHDATA)
@@ -107,20 +109,21 @@ class TorchLoaderPasses:
                 passes._threads.pass_begins()
             asking = asked_iterators().asking(sys._getframe(1))
             plan = planned(asking)
+            making = partial(made_noting, original)
             passes._inside.add(here)
             try:
                 if plan is None:
                     start_noted_workers(loader)
-                    reading = passes._noted(loader, randomness)
-                    iterator = original(loader)
+                    reading, iterator = passes._noted(loader, randomness), making(loader)
                 else:
-                    reading, iterator = passes._begun_as(loader, randomness, original, plan)
+                    reading, iterator = passes._begun_as(loader, randomness, making, plan)
                 note_workers(loader)
             finally:
                 passes._inside.discard(here)
             if reading is not None:
                 if isinstance(reading, StockReading):
-                    reading.make = partial(original, loader)
+                    reading.make = partial(making, loader)
+                    reading.follow(iterator)
                 elif isinstance(reading, AcceleratedReading):
                     reading.watch(iterator)
                 passes._begun[iterator] = (loader, reading)
@@ -163,6 +166,11 @@ class TorchLoaderPasses:
                     reading.note_batch(iterator._num_yielded)
                 if isinstance(reading, StockReading | StatefulReading) and reading.made is not None:
                     return reading.made.fetched(original(iterator))
+                try:
+                    return original(iterator)
+                except StopIteration:
+                    note_end_of_pass(begun[0])
+                    raise
             return original(iterator)
 
         return next_batch

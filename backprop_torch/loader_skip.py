@@ -12,6 +12,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from backprop_core.loop.index_position import PassedOver, pass_over
 from backprop_torch.delegating_loader import never_begun_again, reads_another
+from backprop_torch.worker_states import made_noting
 
 
 @contextmanager
@@ -49,6 +50,7 @@ def iterator_behind(
     made: Callable[[], None] = lambda: None,
     make: Callable[[], Any] | None = None,
     inner: Callable[[Any], Any] = lambda iterator: iterator,
+    workers: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
     """A new iterator of `loader` that stands behind `skip` batches, having drawn all that it drew for them.
 
@@ -57,12 +59,17 @@ def iterator_behind(
         made: called between the making of the iterator and its first batch, where these are two moments.
         make: makes an iterator; None: as everybody does.
         inner: torch's own iterator inside of what was made.
+        workers: called before the first batch is dealt to a worker, where there are workers.
     """
-    make = make or (lambda: never_begun_again(loader, iter(loader)))
+    make = make or (lambda: made_noting(lambda one: never_begun_again(one, iter(one)), loader))
     if skip and not replay and not isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 0 and not reads_another(loader):
-            with skipping(loader, skip):
-                return make()  # asks the sampler at once, to fill the workers' queues
+            with skipping(loader, skip, workers):
+                iterator: Iterator[Any] = make()  # asks the sampler at once, to fill the workers' queues
+            torchs = inner(iterator)
+            if isinstance(torchs, _BaseDataLoaderIter):
+                torchs._num_yielded = skip
+            return iterator
         iterator = make()
         made()
         torchs = inner(iterator)

@@ -16,8 +16,10 @@ class LoaderReading(Protocol):
     batch_size: int | None
     """Samples in each batch, the last perhaps fewer, where the loader knows."""
 
-    caveat: str
-    """One sentence on what of this loader cannot come back bit for bit, or empty."""
+    @property
+    def caveat(self) -> str:
+        """One sentence on what of this loader cannot come back bit for bit, or empty."""
+        ...
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None

@@ -48,6 +48,8 @@ class PassPosition:
         state: a stateful loader's own word on its place; None: its batches are made again.
         rest: what the loader's parts held at the boundary, or None.
         premade: what a stateful loader told of the iterator that it had made before the pass began; None: it had made none.
+        workers: the random generators of the loader's workers, in a form of the framework's; None: there are none, or they
+            are not known.
     """
 
     begun: Draws
@@ -63,6 +65,7 @@ class PassPosition:
     state: Any = None
     rest: Any = None
     premade: Any = None
+    workers: Any = None
 
 
 # -- how a pass begins: a part of most forms -----------------------------------------------------------------------
@@ -77,11 +80,12 @@ def start_to_state(position: PassPosition) -> dict[str, Any]:
         "epoch": position.sampler_epoch,
         "seed": position.sampler_seed,
     }
-    return state if position.premade is None else {**state, "premade": position.premade}
+    more = {"premade": position.premade, "workers": position.workers}
+    return {**state, **{name: value for name, value in more.items() if value is not None}}
 
 
 def start_from_state(saved: Mapping[str, Any]) -> PassPosition:
-    """A pass of which nothing has been given. Epoch, seed and `premade` are not in the oldest checkpoints."""
+    """A pass of which nothing has been given. What may be missing is not in the oldest checkpoints."""
     epoch, seed = saved.get("epoch"), saved.get("seed")
     return PassPosition(
         Draws(saved["global"], saved["own"]),
@@ -89,6 +93,7 @@ def start_from_state(saved: Mapping[str, Any]) -> PassPosition:
         sampler_epoch=epoch if isinstance(epoch, int) else None,
         sampler_seed=seed if isinstance(seed, int) else None,
         premade=saved.get("premade"),
+        workers=saved.get("workers"),
     )
 
 

@@ -57,6 +57,13 @@ def test_a_cut_changes_nothing_where_a_thread_reads_ahead(tmp_path: Path, shape:
     _check("read_ahead_shapes.py", shape, every, tmp_path)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["2,goes", "3,stays"])
+def test_random_numbers_drawn_in_workers_go_on(tmp_path: Path, workers: str) -> None:
+    """Whether the workers stay or go, in an epoch and between two: each batch has the bits of the uncut script."""
+    _check("augmented_workers.py", workers, 7, tmp_path)
+
+
 def _check(program: str, shape: str, every: int, tmp_path: Path) -> None:
     words = [HERE / "every_boundary.py", HERE / program, shape, tmp_path, str(every)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKPROP_")}
@@ -70,4 +77,5 @@ def _check(program: str, shape: str, every: int, tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    told = [line for line in done.stdout.splitlines() if line.startswith(("cut at", "backprop:"))]
+    assert told == []

@@ -68,7 +68,7 @@ class _Augmented(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         x, y = self.data[index]
-        return x + 0.1 * torch.randn(6) + 0.1 * float(np.random.rand()) + 0.1 * random.random(), y
+        return x + 0.1 * torch.randn(6) + 0.1 * float(np.random.randn()) + 0.1 * random.random(), y
 
 
 class _Dealing(Sampler[int]):
@@ -262,6 +262,40 @@ def stream_from_two_workers(cut: Cut) -> dict[str, Any]:
 
 def augmented(cut: Cut) -> dict[str, Any]:
     return fit(cut, DataLoader(_Augmented(), batch_size=5, shuffle=True))
+
+
+def _added_noise(items: list[Any]) -> Any:
+    x = torch.stack([item[0] for item in items])
+    return x + 0.1 * random.gauss(0, 1) + 0.1 * torch.randn(6), torch.stack([item[1] for item in items])
+
+
+def _seeded_by_itself(worker: int) -> None:
+    np.random.seed((torch.initial_seed() + worker) % 2**32)
+
+
+def _augmented_by(workers: int, *, stay: bool) -> DataLoader[Any]:
+    """Its workers draw from each global generator, numpy's normal ones in pairs: in items, in collating, when they begin."""
+    return DataLoader(
+        _Augmented(),
+        batch_size=5,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=stay,
+        collate_fn=_added_noise,
+        worker_init_fn=_seeded_by_itself,
+    )
+
+
+def augmented_in_two_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _augmented_by(2, stay=False))
+
+
+def augmented_in_three_workers_that_stay(cut: Cut) -> dict[str, Any]:
+    loader = _augmented_by(3, stay=True)
+    made = fit(cut, loader)
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()
+    return made
 
 
 def augmented_in_workers_replayed(cut: Cut) -> dict[str, Any]:
