@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
         pytest.param("made_models", 5, marks=pytest.mark.long),
         pytest.param("reordered", 7, marks=pytest.mark.long),
         pytest.param("stages", 5, marks=pytest.mark.long),
+        pytest.param("rearranged", 5, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (
@@ -29,6 +30,7 @@ HERE = Path(__file__).parent
                 "made_models",
                 "reordered",
                 "stages",
+                "rearranged",
             )
         ),
     ],

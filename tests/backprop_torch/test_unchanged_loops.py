@@ -157,6 +157,20 @@ def test_state_and_the_rest_of_the_epoch_come_back(
     assert capfd.readouterr().err.count("Two lines make it exact") == 1
 
 
+@pytest.mark.parametrize("train", [ordinary, workers, stateful, gan, state_in_the_loader])
+@pytest.mark.parametrize("cuts", [(1, 4), (4, 7)])
+def test_a_second_cut_loses_nothing_either(train: Train, cuts: tuple[int, int]) -> None:
+    """A piece that was itself resumed is cut in the same epoch: every further step is as uncut."""
+    whole = _whole(train)
+    record: Record = []
+    for piece, at in enumerate([*cuts, None]):
+        seed(70 * piece)
+        cut = _piece(train, Cut("cut", at, "sigterm", piece=piece), record)
+        if at is not None:
+            assert (len(record), str(cut.opened.outcome)) == (at, "preempted")  # type: ignore[union-attr]
+    assert record[: len(whole)] == whole, f"wrong from step {_first_wrong(record, whole)}"
+
+
 def _first_wrong(record: Record, whole: Record) -> int:
     return next(n for n, (mine, theirs) in enumerate(zip(record, whole, strict=False), 1) if mine != theirs)
 
