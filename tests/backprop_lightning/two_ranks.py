@@ -13,6 +13,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,32 +26,41 @@ from tests.backprop_lightning.recipes import Net, pl  # noqa: E402
 from tests.backprop_lightning.witness import WitnessLogger  # noqa: E402
 from tests.backprop_torch.cutting import digest, seed  # noqa: E402
 
+PROCESS = ModuleType("process")
+"""What belongs to this process: attributes of a callback would come back from the checkpoint."""
+
 
 class OneSigterm(pl.Callback):  # type: ignore[misc,name-defined]
     """One rank alone is told to go."""
 
     def __init__(self, at: int, rank: int, where: str) -> None:
         super().__init__()
-        self.at, self.rank, self.where, self.ticks, self.validated = at, rank, where, 0, 0
-        self.struck = False
+        self.at, self.rank, self.where = at, rank, where
+        vars(PROCESS).update(ticks=0, validated=0, struck=False)
+
+    @property
+    def validated(self) -> int:
+        return int(vars(PROCESS)["validated"])
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if self.where == "torchrun":
-            self.ticks = batch_idx  # early in an epoch, so that each loader's worker has work left
+            vars(PROCESS)["ticks"] = (
+                batch_idx  # early in an epoch, so that each loader's worker has work left
+            )
         if self.where != "validation":
             self.tick(trainer)
 
     def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
         if not trainer.sanity_checking:
-            self.validated += 1
+            vars(PROCESS)["validated"] += 1
             if self.where == "validation":
                 self.tick(trainer)
 
     def tick(self, trainer: Any) -> None:
-        self.ticks += 1
-        if self.ticks != self.at or trainer.global_rank != self.rank or self.struck:
+        vars(PROCESS)["ticks"] += 1
+        if vars(PROCESS)["ticks"] != self.at or trainer.global_rank != self.rank or vars(PROCESS)["struck"]:
             return
-        self.struck = True
+        vars(PROCESS)["struck"] = True
         if self.where == "torchrun":
             os.kill(os.getppid(), signal.SIGTERM)
             while trainer.callbacks[-1]._fit.signalled() is False:  # torchrun looks for signals now and then
