@@ -85,6 +85,7 @@ class TrainState:
         self._earlier_pass: Any = None
         self._frozen: dict[str, Any] | None = None
         self._late: dict[str, Any] = {}
+        self._late_source = ""
         self.script = TrainerScriptWatch(trainer, self.framework, self.translators)
         self.script.of_loader = lambda: () if self.loader is None else self.loader.reached()
         self.say: Callable[[str], None] = lambda text: None
@@ -264,7 +265,8 @@ class TrainState:
         unfit = {name for name, one in tracked.items() if name in states and one.mismatch(states[name])}
         if unfit or has_parts(own.get("script")):  # when every hook of the start has run it may fit
             self._late = {name: states[name] for name in tracked if name in states}
-            tracked = {name: one for name, one in tracked.items() if name not in unfit}
+            self._late_source = source
+            tracked = {} if unfit else tracked
         restore_all(tracked, states, source)
         return rest_of(states)
 
@@ -274,7 +276,7 @@ class TrainState:
         if self._late:
             self.script.restore(own.get("script"))
             late, self._late = self._late, {}
-            restore_all(self._tracked(), late, "The checkpoint")
+            restore_all(self._tracked(), late, self._late_source)
         restore_all(self._rests(), rest, "The checkpoint")
         trainer._tr_loss = loss["running"].to(trainer.args.device).clone()
         trainer._total_loss_scalar = loss["logged"]
