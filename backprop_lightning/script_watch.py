@@ -11,7 +11,6 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.loop.trainer_frames import TrainerFrames
-from backprop_core.ports.framework import groups_in
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
 from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
@@ -55,8 +54,7 @@ class LightningScriptWatch(ObjectWatch):
         if data is not None:
             roots.append((type(data).__name__, data))
         roots += callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
-        optimizers = {f"optimizer {n}": one for n, one in enumerate(trainer.optimizers)}
-        return [*roots, *_FIT.namespaces(), *groups_in([self._framework], optimizers)]
+        return [*roots, *_FIT.namespaces()]
 
     def _loaders(self) -> frozenset[int]:
         trainer = self._trainer

@@ -18,7 +18,7 @@ KINDS = {
     "lightning.pytorch": (
         "cycled_loaders cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_two_workers"
         " stateful_stream stream stream_two_workers sized_stream own_batches clipped_and_limited limited_stream overfit"
-        " by_steps barebones swa pruned pruned_by_hooks stopped_early kept_checkpoints"
+        " by_steps barebones swa pruned stopped_early kept_checkpoints"
         " found_rate"
     ),
 }

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 SHAPE = sys.argv[1]
@@ -260,81 +259,7 @@ def stages() -> None:
     print([value.sum().item() for value in fitter.model.state_dict().values()])
 
 
-class Growing(nn.Module):
-    """Gets layers while it trains."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.more, self.head = nn.Linear(6, 6), nn.ModuleList(), nn.Linear(6, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.body(x)
-        for layer in self.more:
-            x = x + layer(x)
-        return self.head(x)
-
-
-class Symmetric(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.triu() + x.triu(1).T
-
-
-def rearrange(model: Growing, optimizer: torch.optim.Optimizer, epoch: int) -> torch.optim.Optimizer:
-    prune.l1_unstructured(model.head, "weight", 0.2)
-    if epoch == 1:
-        model.more.append(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
-        optimizer.add_param_group({"params": model.more.parameters(), "lr": 0.003})
-    if epoch == 2:
-        nn.utils.parametrize.register_parametrization(model.body, "weight", Symmetric())
-        return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    if epoch == 3:
-        model.head = nn.Linear(6, 3)
-        optimizer.param_groups[0]["params"] = list(model.parameters())
-        optimizer.state.clear()
-    return optimizer
-
-
-def rearranged() -> None:
-    """Pruned, grown, parametrized, with a head and an optimizer of another kind in the place of the first."""
-    model = Growing()
-    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters())
-    for epoch in range(4):
-        if epoch:
-            optimizer = rearrange(model, optimizer, epoch)
-        for x, y in LOADER:
-            loss = nn.functional.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            print("step", epoch, loss.item(), len(optimizer.param_groups), list(model.state_dict()))
-    print([value.sum().item() for value in model.state_dict().values()])
-
-
-def population() -> None:
-    """Models in a list, each with an optimizer that every generation makes anew; the worst copies the best."""
-    models = [nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.1), nn.Linear(4, 3)) for _ in range(3)]
-    rates = [0.1, 0.01, 0.001]
-    for generation in range(2):
-        losses = []
-        for number, model in enumerate(models):
-            optimizer = torch.optim.Adam(model.parameters(), lr=rates[number])
-            for x, y in LOADER:
-                loss = nn.functional.cross_entropy(model(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                print("step", generation, number, loss.item())
-            losses.append(loss.item())
-        best, worst = losses.index(min(losses)), losses.index(max(losses))
-        models[worst].load_state_dict(models[best].state_dict())
-        rates[worst] = rates[best] * random.choice([0.8, 1.2])
-        print("generation", generation, losses, rates)
-    print([[p.sum().item() for p in model.parameters()] for model in models])
-
-
 {
-    "rearranged": rearranged,
-    "population": population,
     "evaluations": evaluations,
     "stages": stages,
     "reordered": reordered,

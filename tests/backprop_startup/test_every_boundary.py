@@ -19,7 +19,6 @@ HERE = Path(__file__).parent
         pytest.param("made_models", 5, marks=pytest.mark.long),
         pytest.param("reordered", 7, marks=pytest.mark.long),
         pytest.param("stages", 5, marks=pytest.mark.long),
-        pytest.param("rearranged", 5, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (
@@ -30,7 +29,6 @@ HERE = Path(__file__).parent
                 "made_models",
                 "reordered",
                 "stages",
-                "rearranged",
             )
         ),
     ],
