@@ -52,18 +52,12 @@ class FoundObjects:
         return f"Checkpointing: {', '.join(f'{name} ({type(there[name]).__name__})' for name in new)}."
 
     def find_again(self, names: Iterable[str], frame: FrameType | None) -> None:
-        """Track what may train and has one of these names, which are a checkpoint's.
-
-        What the script calls by such a name now counts, and not what it called so when an earlier loop began: the optimizer
-        of the stage before may linger.
-        """
-        saved, kept = set(names), self._loop_state.kept
-        for trained in self.trained if saved else ():
-            there = trained.candidates(frame, saved)
-            wanted = saved - set(self._loop_state.objects)
-            kept.rename({id(value): name for name, value in there.items() if name in wanted})
-            kept.give_way({name: value for name, value in there.items() if name in saved})
-            self._remember({name: value for name, value in self._unknown(there).items() if name in saved})
+        """Track what may train and has one of these names, which are a checkpoint's."""
+        wanted = set(names) - set(self._loop_state.objects)
+        for trained in self.trained if wanted else ():
+            there = trained.candidates(frame, wanted)
+            self._loop_state.kept.rename({id(value): name for name, value in there.items() if name in wanted})
+            self._remember({name: value for name, value in self._unknown(there).items() if name in wanted})
 
     def leave_behind(self, made: MadeInLoops, can_be_made: Callable[[object], bool]) -> None:
         """Stop tracking what earlier iterations have made and the script does not train any more, so that it is made anew.

@@ -99,16 +99,6 @@ class TrackedObjects:
                     del found[name]
                     self.all_dropped = not found and not self._named
 
-    def give_way(self, present: Mapping[str, object]) -> None:
-        """Forget what was found by a name that another thing of `present` has now, unless it has another name there."""
-        names = {id(value): name for name, value in present.items()}
-        for name, value in list(self._found.items()):
-            if present.get(name, value) is not value:
-                del self._found[name]
-                moved = names.get(id(value))
-                if moved is not None and moved not in self.objects:
-                    self._found[moved] = value
-
     def replace_found(self, present: Mapping[str, object]) -> None:
         """Forget what was found and is not among `present` any more, where another thing has its name now.
 

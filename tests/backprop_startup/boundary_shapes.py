@@ -207,61 +207,8 @@ def made_models() -> None:
         print(list(best.state_dict()))
 
 
-class Fitter:
-    """Trains its model in several calls, with the optimizer that each is given, and stops one early."""
-
-    def __init__(self) -> None:
-        self.model, self.history, self.taken = Net(4), [], 0
-
-    def fit(
-        self, opt: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, epochs: int
-    ) -> None:
-        worse = 0
-        for epoch in range(epochs):
-            for x, y in LOADER:
-                loss = nn.functional.cross_entropy(self.model(x), y)
-                opt.zero_grad()
-                loss.backward()
-                opt.step()
-                schedule.step()
-                self.taken += 1
-            self.history.append((epoch, loss.item(), schedule.get_last_lr()))
-            worse += len(self.history) > 1 and loss.item() > self.history[-2][1]
-            if worse == 2:
-                print("early")
-                break
-
-
-def stages() -> None:
-    """One model is trained in stages: the head, all of it, a new head. Each optimizer has the name of the one before."""
-    fitter = Fitter()
-    for parameter in fitter.model.inner.parameters():
-        parameter.requires_grad = False
-    opt = torch.optim.Adam([p for p in fitter.model.parameters() if p.requires_grad], 0.01)
-    fitter.fit(opt, torch.optim.lr_scheduler.StepLR(opt, 2, 0.5), 2)
-    print("head", fitter.history, fitter.taken)
-    opt = torch.optim.Adam([p for p in fitter.model.parameters() if p.requires_grad], 0.003)
-    fitter.fit(opt, torch.optim.lr_scheduler.StepLR(opt, 3, 0.7), 3)
-    print("slowly", fitter.history, fitter.taken)
-    for parameter in fitter.model.inner.parameters():
-        parameter.requires_grad = True
-    opt = torch.optim.AdamW(
-        [
-            {"params": fitter.model.inner.parameters(), "lr": 0.001},
-            {"params": fitter.model.outer.parameters()},
-        ]
-    )
-    fitter.fit(opt, torch.optim.lr_scheduler.OneCycleLR(opt, [0.01, 0.02], total_steps=6), 2)
-    fitter.model.outer = nn.Linear(4, 3)
-    opt = torch.optim.SGD(fitter.model.parameters(), 0.05, momentum=0.9)
-    fitter.fit(opt, torch.optim.lr_scheduler.CosineAnnealingLR(opt, 6), 2)
-    print("end", fitter.history, fitter.taken, fitter.model.calls, torch.rand(1).item())
-    print([value.sum().item() for value in fitter.model.state_dict().values()])
-
-
 {
     "evaluations": evaluations,
-    "stages": stages,
     "reordered": reordered,
     "made_models": made_models,
     "accumulation": accumulation,
