@@ -293,8 +293,19 @@ class ReaderThreads:
             self._turn.notify_all()
 
     def forget_dead(self) -> None:
-        """Those that have ended, and whose batches are all taken."""
-        self.readers = [one for one in self.readers if one.is_alive or is_filled(one)]
+        """Those that have ended, whose batches are all taken, and whose loader another thread has read since.
+
+        The last one of a loader tells a resume that the pass which begins there on the way back has come to its end.
+        """
+        self.readers = [
+            one for one in self.readers if one.is_alive or is_filled(one) or self._is_last_of_loader(one)
+        ]
+
+    def _is_last_of_loader(self, one: LoaderThread) -> bool:
+        ended_well = one.ended >= 0 and not one.trouble and one.queue() is not None
+        return ended_well and not any(
+            one.began < other.began and same_loader(one, other) for other in self.readers
+        )
 
     def matters(self) -> list[LoaderThread]:
         """Those whose batches are still to be trained, in the order in which their passes began.

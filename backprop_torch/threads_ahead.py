@@ -126,7 +126,7 @@ class ThreadsAhead:
 
         Random generators are to be set behind it.
         """
-        looks = [state["looks"] for state in saved]
+        looks = [state["looks"] for state in saved if _is_awaited(state)]
         self._threads.wait_for(lambda: all(len(self._with_looks(one)) >= looks.count(one) for one in looks))
         with self._threads.still():
             return self._put_all_back(saved, randomness)
@@ -143,6 +143,8 @@ class ThreadsAhead:
             rest = sum(one["looks"] == state["looks"] for one in saved[number:])
             fitting = [one for one in self._with_looks(state["looks"]) if all(one is not t for t in taken)]
             if not fitting:
+                if not _is_awaited(state):
+                    continue
                 missing.append("what a thread has read ahead (no thread reads such a loader here)")
                 continue
             reader = fitting[max(0, len(fitting) - rest)]
@@ -150,7 +152,20 @@ class ThreadsAhead:
             trouble = self._put_back(reader, state, randomness)
             if trouble:
                 missing.append(f"what a thread has read ahead ({trouble})")
+        if any(
+            one.given and one.is_alive and not self._is_known(one, saved) for one in self._threads.matters()
+        ):
+            missing.append(
+                "what a thread has read ahead (it had not begun to read when the checkpoint was made)"
+            )
         return missing
+
+    @staticmethod
+    def _is_known(one: LoaderThread, saved: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether it has nothing to be put back, or the checkpoint holds a thread that read such a loader."""
+        if one.ended >= 0 or one.trouble or one.loader is None or one.queue() is None:
+            return True
+        return any(state["looks"] == signature_of(one.loader) for state in saved)
 
     def _put_back(self, reader: LoaderThread, state: Mapping[str, Any], randomness: RandomnessKeeper) -> str:
         filled = reader.queue()
@@ -189,6 +204,11 @@ class ThreadsAhead:
         reader.reading = reading
         self._remember(source, reader.loader, reading)
         return source
+
+
+def _is_awaited(state: Mapping[str, Any]) -> bool:
+    """Whether something of it is still to be trained; else its pass may be over here, too, or not begun."""
+    return bool(state["queued"]) or not state["over"]
 
 
 def _position(one: LoaderThread, *, midway: bool) -> Any:

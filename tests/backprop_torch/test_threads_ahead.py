@@ -83,6 +83,35 @@ def test_another_thread_goes_on_behind_the_last_batch_that_was_taken(taken: int)
         assert rest_of(ready) == wanted
 
 
+def test_a_pass_that_had_ended_makes_nothing_more_here() -> None:
+    """The way back begins it, and would go on making batches, with random numbers that training is to have."""
+    with watched() as passes:
+        ready = reading(loader())
+        rest_of(ready)
+        with passes.threads.still():
+            saved = passes.threads.capture()
+    made: list[int] = []
+    with watched() as passes:
+        passes.threads.expect()
+        ready = reading(loader(collate_fn=lambda items: [made.append(len(items)), torch.tensor(items)][1]))
+        thread = threading.enumerate()[-1]
+        ready.get(timeout=PATIENCE_S)
+        assert passes.threads.restore(saved, LoopState([TorchFramework()])) == []
+        before = len(made)
+        passes.threads.release()
+        thread.join(PATIENCE_S)
+        assert (len(made), ready.qsize(), thread.is_alive()) == (before, 0, False)
+
+
+def test_a_thread_that_had_not_begun_to_read_is_named() -> None:
+    """Its order was drawn at another time."""
+    with watched() as passes:
+        ready = reading(loader())
+        ready.get(timeout=PATIENCE_S)
+        missing = passes.threads.restore([], LoopState([TorchFramework()]))
+        assert "had not begun to read" in " ".join(missing)
+
+
 def test_queues_are_as_they_were_behind_it() -> None:
     """Only while passes are watched, and a thread reads a loader, are their methods others."""
     before = queue.Queue.put, queue.Queue.get
