@@ -11,8 +11,9 @@ from backprop_core.errors import UsageError
 from backprop_core.events.kinds import Ended, SessionStarted, SessionWithdrawn
 from backprop_core.outcome import Outcome
 from backprop_core.runs.attempt import EVENTS_FILE
-from backprop_core.runs.control import Action, send_control
+from backprop_core.runs.control import Action, pause_asked, send_control
 from backprop_core.runs.events import read_kinds
+from backprop_core.runs.pauses import pauses_of
 from backprop_core.runs.process import ProcessIdentity
 from backprop_core.runs.record import RunRecord
 
@@ -48,6 +49,15 @@ def ask(
         raise UsageError(
             f"Run {record.id} cannot save now: backprop is not attached to its script, or not yet.",
             "Try again once it trains. --checkpoint-glob records files that a script saves itself.",
+        )
+    if action is Action.CONTINUE and not pause_asked(folder):
+        if pauses_of(folder).since_wall is not None:
+            raise UsageError(
+                f"Run {record.id} was suspended by Ctrl-Z.", "'fg' in its terminal continues it."
+            )
+        raise UsageError(
+            f"Run {record.id} is not paused, so there is nothing to continue.",
+            f"'backprop status {record.id}' shows how it stands.",
         )
     send_control(
         folder,

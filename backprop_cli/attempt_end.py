@@ -19,6 +19,9 @@ from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, Ses
 from backprop_core.runs.record import RunRecord
 from backprop_core.strict_json import as_float, as_number, as_object, as_text, as_whole
 
+_CUT_OFF = frozenset({Outcome.TIMEBOXED, Outcome.PREEMPTED, Outcome.STOPPED})
+"""Ends before which a session saves."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastKnown:
@@ -67,24 +70,57 @@ def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: LastKn
     )
 
 
-def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The last line of an attempt, in two parts: where another box follows at once, nobody has to resume.
+
+    Attributes:
+        text: how it ended, and why.
+        run_id: id of the run.
+        resumable: there is a checkpoint to go on from.
+        over: nothing is left to do.
+    """
+
+    text: str
+    run_id: str
+    resumable: bool
+    over: bool
+
+    def how_to_go_on(self, *, until_done: bool = False) -> str:
+        """The command that resumes, or that there is no checkpoint; empty where the training is over.
+
+        Args:
+            until_done: it was a chain of boxes, and would be one again.
+        """
+        if self.over:
+            return ""
+        resume = f"backprop resume {self.run_id}{' --until-done' if until_done else ''}"
+        if self.resumable:
+            return f"Resume: {resume}"
+        return f"There is no checkpoint: '{resume}' would start from scratch."
+
+
+def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: bool) -> Farewell:
     """The last line: how it ended, why, and how to go on."""
-    resume = f"Resume: backprop resume {record.id}"
-    finished = ending.session.finished
-    if verdict.outcome is Outcome.TIMEBOXED and resumable and finished is not None:
-        step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
-        stale = step is not None and saved is not None and saved < step  # a save failed, or was left out
-        kept = f"The newest checkpoint is from step {saved}." if stale else "Checkpoint saved."
+    over = verdict.outcome is Outcome.COMPLETED
+    return Farewell(_how_it_ended(verdict, ending, resumable), record.id, resumable, over)
+
+
+def _how_it_ended(verdict: Verdict, ending: Ending, resumable: bool) -> str:
+    finished = ending.session.finished or {}
+    step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
+    kept = ""
+    if resumable and saved is not None and verdict.outcome in _CUT_OFF:
+        stale = step is not None and saved < step  # a save failed, or was left out
+        kept = f" The newest checkpoint is from step {saved}." if stale else " Checkpoint saved."
+    if kept and verdict.outcome is Outcome.TIMEBOXED:
         killed = " The script did not exit in time and was killed." if ending.killed else ""
-        return f"{stopped_text(step, ending.unused_s)} {kept}{killed} {resume}"
-    text = f"{verdict.outcome.value} after {duration_text(ending.used_s)}."
+        return f"{stopped_text(step, ending.unused_s)}{kept}{killed}"
+    at = f" at step {step}" if step else ""
+    text = f"{verdict.outcome.value}{at} after {duration_text(ending.used_s)}."
     if verdict.reason != RAN_TO_ITS_END:
         text = f"{text} {_as_sentence(verdict.reason)}"
-    if verdict.outcome is Outcome.COMPLETED:
-        return text
-    if resumable:
-        return f"{text} {resume}"
-    return f"{text} There is no checkpoint: 'backprop resume {record.id}' would start from scratch."
+    return f"{text}{kept}"
 
 
 def _as_sentence(reason: str) -> str:

@@ -29,7 +29,6 @@ from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
 
 LOOK_EVERY_S = 0.1
-_ENDED = "The {} was ended. Resume: backprop resume {} --until-done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,13 @@ def run_chain(
     if chain.job is not None:
         now = store.load(record.id)
         gained = Gained.of(now).beyond(Gained.of(record))
-        return chain.job.after(verdict, gained=gained, in_vain=preempted_in_vain(now), observer=observer)
+        return chain.job.after(
+            verdict,
+            gained=gained,
+            in_vain=preempted_in_vain(now),
+            how_to_go_on=boxes.how_to_go_on(),
+            observer=observer,
+        )
     stated = settings.by_name["timeboxed-exit-code"].origin != "default"
     if not chain.until_done or verdict.outcome is Outcome.COMPLETED or verdict.exit_status or stated:
         return verdict
@@ -156,36 +161,61 @@ class _Boxes:
         if self.inbox.told_to_leave():
             raise NotAdmittedError("Not started: backprop was asked to stop.", "Start it again.", None)
         while True:
-            verdict = self.launch.attempt(
-                record, start, end=end, total_s=chain.total_s, missed=self.inbox.take
-            )
+            verdict = self._box(record, start, end)
             deaths = deaths + 1 if verdict.sudden else 0
-            if not chain.until_done or not (verdict.sudden or verdict.outcome is Outcome.TIMEBOXED):
-                return verdict
-            if self.launch.told_to_leave:
-                say(_ENDED.format("chain", record.id))
+            follows = chain.until_done and (verdict.sudden or verdict.outcome is Outcome.TIMEBOXED)
+            self._part(alone=not follows and not self._requeues(verdict))
+            if not follows:
                 return verdict
             try:
                 record = self.store.load(record.id)
-                why_not = self._too_many(deaths) or progress.after_box(record)
-                why_not = why_not or self._why_not(record, end, in_job)
-                if why_not or not self._rested():
-                    say(why_not or _ENDED.format("rest" if chain.rest_s else "chain", record.id))
-                    return verdict
-                start = resumed_start(self.store, record, self.settings, told=say)
+                why_not = "The chain was ended." if self.launch.told_to_leave else self._too_many(deaths)
+                why_not = why_not or progress.after_box(record) or self._why_not(record, end, in_job)
+                if not why_not and deaths:
+                    say("The script died suddenly; the chain continues from what was saved.")
+                if not why_not and not self._rested():
+                    why_not = f"The {'rest' if chain.rest_s else 'chain'} was ended."
+                if not why_not:
+                    start = resumed_start(self.store, record, self.settings, told=say)
             except BackpropError as error:
-                say(f"No further box starts: {error}")
+                why_not = f"No further box starts: {error}"
+            if why_not:
+                say(why_not if self._requeues(verdict) else f"{why_not} {self.how_to_go_on()}".rstrip())
                 return verdict
+
+    def how_to_go_on(self) -> str:
+        """What continues the training once nothing follows by itself; empty before the first box, and when all is done."""
+        last = self.launch.farewell
+        return "" if last is None else last.how_to_go_on(until_done=self.chain.until_done)
+
+    def _box(self, record: RunRecord, start: Start, end: float | None) -> Verdict:
+        try:
+            return self.launch.attempt(
+                record, start, end=end, total_s=self.chain.total_s, missed=self.inbox.take
+            )
+        except BackpropError:
+            if how := self.how_to_go_on():  # the box before has left it out, because this one was to follow
+                self.observer.say(how)
+            raise
+
+    def _part(self, *, alone: bool) -> None:
+        """The last line of a box; how to go on only where nothing follows by itself."""
+        assert self.launch.farewell is not None
+        how = self.how_to_go_on() if alone else ""
+        self.observer.say(f"{self.launch.farewell.text} {how}".rstrip())
+
+    def _requeues(self, verdict: Verdict) -> bool:
+        """Whether the job, once its boxes are over, goes on by itself, or says why not."""
+        return self.chain.job is not None and self.chain.job.wants_back(verdict)
 
     def _too_many(self, deaths: int) -> str:
         """A sentence if the script has died suddenly too often in a row: it would run into the same wall again."""
-        most = self.chain.deaths
-        if deaths > most:
-            often = "once" if deaths == 1 else "twice in a row" if deaths == 2 else f"{deaths} times in a row"
-            return f"The script died suddenly {often}, so no further box starts; --deaths {deaths} would start one."
-        if deaths:
-            self.observer.say("The script died suddenly; the chain continues from what was saved.")
-        return ""
+        if deaths <= self.chain.deaths:
+            return ""
+        often = "once" if deaths == 1 else "twice in a row" if deaths == 2 else f"{deaths} times in a row"
+        return (
+            f"The script died suddenly {often}, so no further box starts; --deaths {deaths} would start one."
+        )
 
     def _why_not(self, record: RunRecord, end: float | None, in_job: bool) -> str:
         if end is None and _counts_anew(record):
@@ -198,8 +228,7 @@ class _Boxes:
             return "The total time is used up."
         job = job_end(again=True) if in_job else None
         if job is not None and job.at(self.clock) - MARGIN_S - now < LEAST_BOX_S:
-            how = "" if self.chain.job else f" Resume: backprop resume {record.id} --until-done"
-            return f"No further box starts before {job.text}.{how}"
+            return f"No further box starts before {job.text}."
         return ""
 
     def _rested(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from backprop_cli.admission import Grant, admitted
 from backprop_cli.attempt_end import (
+    Farewell,
     attempt_ended,
     farewell,
     hint_at_interpreter,
@@ -94,6 +95,8 @@ class Launch:
         self._total: tuple[float, float] | None = None
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
+        self.farewell: Farewell | None = None
+        """The last line of the last attempt, which whoever knows what follows says."""
 
     def attempt(
         self,
@@ -312,7 +315,7 @@ class Launch:
         self._recorded(record, number, verdict, ending, known.last_checkpoint if resumable else None)
         if hint := hint_at_interpreter(record, verdict):
             self._observer.say(hint)
-        self._observer.say(farewell(known, verdict, ending, resumable))
+        self.farewell = farewell(known, verdict, ending, resumable)
         return verdict
 
     def _recorded(

@@ -53,16 +53,23 @@ class SlurmJob:
         number = slurm_task(environ) or number
         return SlurmJob(number, f"slurm-{number.replace('_', '-')}")
 
-    def after(self, verdict: Verdict, *, gained: bool, in_vain: int, observer: Observer) -> Verdict:
+    def wants_back(self, verdict: Verdict) -> bool:
+        """Whether a box that ended so is to be followed by another job."""
+        return verdict.outcome in _ENDS
+
+    def after(
+        self, verdict: Verdict, *, gained: bool, in_vain: int, how_to_go_on: str, observer: Observer
+    ) -> Verdict:
         """Requeue the job where the run is to go on; the verdict with the status that says what became of it.
 
         Args:
             verdict: how the last box ended.
             gained: this job has brought the training further.
             in_vain: so many of the run's last attempts, this one included, were preempted before their first step.
+            how_to_go_on: a sentence for where the job does not come back.
             observer: who is told.
         """
-        if verdict.outcome not in _ENDS:
+        if not self.wants_back(verdict):
             return verdict
         if not gained and not 0 < in_vain < _IN_VAIN_IN_A_ROW:
             why = "it made no progress, and the next would not either"
@@ -70,7 +77,7 @@ class SlurmJob:
                 why = f"{in_vain} times in a row it was preempted before its first step"
             elif verdict.exit_status == EXIT_NOTHING_TO_RESUME:
                 why = "it left nothing to resume from"
-            observer.say(f"Job {self.number} is not requeued: {why}.")
+            observer.say(f"Job {self.number} is not requeued: {why}. {how_to_go_on}".rstrip())
             return replace(verdict, exit_status=EXIT_UNFINISHED)
         verdict = replace(verdict, exit_status=EXIT_UNFINISHED)
         state = _said_by("squeue", "-h", "-j", self.number, "-o", "%T")

@@ -31,9 +31,14 @@ def hooks_in(argument: str) -> list[tuple[str, str]]:
     """Kinds and commands, one `KIND=COMMAND` a line.
 
     Raises:
-        UsageError: a line that is not of that form, or an unknown kind.
+        UsageError: no line, one that is not of that form, or an unknown kind.
     """
     hooks = []
+    if not argument.strip():
+        raise UsageError(
+            "The sink command has no command to run.",
+            "For example: --sink command:checkpoint_saved=./copy.sh",
+        )
     for line in filter(None, argument.splitlines()):
         kind, found, command = line.partition("=")
         kind, command = kind.strip(), command.strip()

@@ -110,6 +110,12 @@ class ControlReader:
         return fresh
 
 
+def pause_asked(attempt_dir: Path) -> bool:
+    """Whether an attempt is paused by a request, or will be as soon as it reads the request."""
+    asked = [request.action for request in _requests(attempt_dir / CONTROL_FILE)]
+    return next((a is Action.PAUSE for a in reversed(asked) if a in (Action.PAUSE, Action.CONTINUE)), False)
+
+
 def send_control(
     attempt_dir: Path,
     action: Action | str,

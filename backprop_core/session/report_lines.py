@@ -9,7 +9,8 @@ from typing import Any
 from backprop_core import contract
 from backprop_core.checkpoints.manifest import CheckpointInfo
 from backprop_core.clock import local_text
-from backprop_core.deadline.budget import duration_text, stopped_text
+from backprop_core.deadline.budget import GOVERNOR, duration_text, stopped_text
+from backprop_core.deadline.step_rate import StepRate
 from backprop_core.events.kinds import (
     CheckpointRestored,
     Ended,
@@ -32,7 +33,7 @@ LONG_START_SHARE = 0.25
 FORECAST_IS_FAR_OFF = 0.7
 """Fewer steps than this part of what was forecast are told in the last line."""
 FIT_AFTER_STEPS = 10
-"""How many steps fit is said once, after so many."""
+"""How many steps fit is said once, after so many, when the rate is known."""
 OFTEN = 3
 """So many periodic saves that had to wait for the one before are worth a word."""
 
@@ -54,7 +55,7 @@ class Reporter:
     def __init__(self, session: RunningAttempt) -> None:
         self._session = session
         self._last_progress = session.clock.monotonic()
-        self._trains_since: tuple[float, int] | None = None
+        self._rate = StepRate(session.deadlines.budget_s)
         self._told_fit: tuple[int, int] | None = None
         self._told_put_off = False
         self._trackers = TrackerRuns()
@@ -77,13 +78,19 @@ class Reporter:
             session.messages.event(CheckpointRestored(loaded.info.address, facts.step))
             self._compare(facts.environment)
         later = self._counts_from_the_first_step()
-        time = (
-            f"{duration_text(later)} from the first step"
-            if later is not None
-            else f"{duration_text(left_s)} until {local_text(deadline_wall)}"
-        )
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
-        text = f"run {session.run_id}, {attached}{where}: {time}, set by {limit.source}."
+        if session.enrolment.governed:  # whose command has named the run and its box
+            ends = (
+                f"ends by {local_text(deadline_wall)}"
+                if later is None
+                else "the box starts at the first step"
+            )
+            text = f"{attached}{where}; {ends}"
+        else:
+            text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {local_text(deadline_wall)}"
+        if not session.enrolment.governed or limit.source != GOVERNOR:
+            text += f", set by {limit.source}"
+        text += "."
         started = SessionStarted(
             pid=os.getpid(),
             child_of=parent_pid(),
@@ -158,8 +165,8 @@ class Reporter:
     def progress(self, now: float) -> None:
         """About once a second; reads logged tensors, so it is the only place that waits for a device."""
         session = self._session
-        if self._trains_since is None and session.steps:
-            self._trains_since = (now, session.steps)
+        if self._rate.began is None and session.steps:
+            self._rate.observe(now, session.steps)
             step, after_s = session.training_state.position().step, now - session.deadlines.start
             session.messages.event(TrainingStarted(step, after_s))
         if now - self._last_progress < PROGRESS_EVERY_S:
@@ -167,7 +174,8 @@ class Reporter:
         self._last_progress = now
         self._note_trackers()
         position = session.training_state.position()
-        rate = self._rate(now)
+        if self._rate.began is not None:
+            self._rate.observe(now, session.steps)
         values = self._values()
         progress = Progress(
             step=position.step,
@@ -176,12 +184,17 @@ class Reporter:
             loss=as_float(values.get("loss")),
             values=values,
             remaining_s=session.remaining_s(),
-            rate=rate,
+            rate=self._rate.per_s,
             next_save_s=session.pacer.next_save_s(now, session.remaining_s()),
         )
         session.messages.event(progress)
-        if self._told_fit is None and session.steps >= FIT_AFTER_STEPS and rate:
-            self._fit(position.step, rate)
+        if (
+            self._told_fit is None
+            and session.steps >= FIT_AFTER_STEPS
+            and self._rate.known
+            and self._rate.per_s
+        ):
+            self._fit(position.step, self._rate.per_s)
 
     def _values(self) -> Mapping[str, float | int | str]:
         """What was logged last, and the learning rate; waits for a device where a value lies there."""
@@ -192,22 +205,16 @@ class Reporter:
         for run in self._trackers.new():
             self._session.messages.event(run)
 
-    def _rate(self, now: float) -> float | None:
-        """Steps a second since the first was over; None before a second is."""
-        if self._trains_since is None:
-            return None
-        since, steps = self._trains_since
-        return (self._session.steps - steps) / (now - since) if now > since else None
-
     def _fit(self, step: int, rate: float) -> None:
         """How many steps fit into this box and how many boxes follow, start-up and reserve left out of each."""
         session = self._session
-        assert self._trains_since is not None
+        assert self._rate.since is not None
         rate *= session.forecast.came_share
         reserve_s = session.pacer.save_s() + session.pacer.exit_s()
-        start_s = self._trains_since[0] - session.deadlines.start
+        since, before = self._rate.since
+        start_s = since - session.deadlines.start
         fits = int(rate * max(0.0, session.remaining_s() - reserve_s))
-        in_a_box = int(rate * max(0.0, session.deadlines.budget_s - start_s - reserve_s))
+        in_a_box = before + int(rate * max(0.0, session.deadlines.budget_s - start_s - reserve_s))
         self._told_fit = (step, fits)
         total = session.training_state.total_steps()
         boxes = None

@@ -24,7 +24,8 @@ STOPPED = {
 
 def last_line(ended: Ending, *, resumable: bool = True) -> str:
     record = RunRecord("x", None, Outcome.RUNNING, 0.0, ("train.py",), "/", "python")
-    return farewell(record, judge(ended, resumable=resumable), ended, resumable)
+    said = farewell(record, judge(ended, resumable=resumable), ended, resumable)
+    return f"{said.text} {said.how_to_go_on()}".rstrip()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_other_ends_say_why() -> None:
     assert killed.startswith("timeboxed after 10.0 s. ")
     assert killed.endswith("was killed. Resume: backprop resume x")
     asked = last_line(ending(cause=EndCause.USER, finished={**STOPPED, "outcome": "stopped"}))
-    assert asked.startswith("stopped after 10.0 s. ")
+    assert asked.startswith("stopped at step 139 after 10.0 s. ")
     empty = last_line(ending(cause=EndCause.DEADLINE, finished=STOPPED), resumable=False)
     assert empty.endswith("There is no checkpoint: 'backprop resume x' would start from scratch.")
 
@@ -89,4 +90,29 @@ def test_a_completed_training_says_so_once() -> None:
 def test_a_reason_of_the_session_is_a_sentence() -> None:
     """A session tells why in half a sentence; the last line has a capital, a full stop, and our name as it is."""
     stopped = ending(finished=STOPPED | {"outcome": "stopped", "reason": "stopped by Ctrl-C"})
-    assert " Stopped by Ctrl-C. Resume:" in last_line(stopped)
+    assert " Stopped by Ctrl-C. Checkpoint saved. Resume:" in last_line(stopped)
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept"),
+    [(139, "Checkpoint saved. "), (120, "The newest checkpoint is from step 120. "), (None, "")],
+)
+def test_a_preempted_training_says_its_step(saved: int | None, kept: str) -> None:
+    """The last line has the step and what of it is kept, not only how long the attempt took."""
+    finished = STOPPED | {
+        "outcome": "preempted",
+        "reason": "SIGTERM was received",
+        "checkpoint_step": saved,
+    }
+    line = last_line(ending(cause=EndCause.TERMINATED, finished=finished))
+    assert line.startswith("preempted at step 139 after 10.0 s. ")
+    assert line.endswith(f". {kept}{RESUME}")
+
+
+def test_a_chain_is_resumed_as_one() -> None:
+    """What continues a chain of boxes is a chain again, with a checkpoint or without."""
+    record = RunRecord("x", None, Outcome.RUNNING, 0.0, ("train.py",), "/", "python")
+    ended = ending(cause=EndCause.DEADLINE, finished=STOPPED)
+    for resumable in (True, False):
+        said = farewell(record, judge(ended, resumable=resumable), ended, resumable)
+        assert "backprop resume x --until-done" in said.how_to_go_on(until_done=True)

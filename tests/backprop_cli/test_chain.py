@@ -24,6 +24,7 @@ def test_boxes_follow_each_other_until_the_script_is_done(backprop: CommandLine)
     )
     assert ran.returncode == 0, ran.stderr
     assert "resting" in ran.stderr
+    assert "Resume:" not in ran.stderr  # the next box follows at once
     record = backprop.record("chain")
     outcomes = [attempt["outcome"] for attempt in record["attempts"]]
     assert outcomes == ["timeboxed"] * (len(outcomes) - 1) + ["completed"]
@@ -39,7 +40,8 @@ def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
     chain = ("--until-done", "--total", f"{total_s:.2f}s", "--run-id", "total")
     ran = backprop("run", "train.py", "-m", backprop.box(3), *chain)
     assert ran.returncode == 124
-    assert "total time is used up" in ran.stderr
+    assert "The total time is used up. Resume: backprop resume total --until-done\n" in ran.stderr
+    assert ran.stderr.count("Resume:") == 1
     record = backprop.record("total")
     assert record["status"] == "timeboxed"
     assert len(record["attempts"]) >= 2

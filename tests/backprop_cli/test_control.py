@@ -86,8 +86,11 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     backprop: CommandLine, session: subprocess.Popen[str]
 ) -> None:
     """Between pause and continue no step is made and the process is not frozen; the deadline moves by as
-    much.
+    much. Before the pause there is nothing to continue, and that is said.
     """
+    refused = backprop("continue", "s")
+    assert refused.returncode == 2
+    assert "Run s is not paused, so there is nothing to continue." in refused.stderr
     assert backprop("pause", "s").returncode == 0
     wait_for(lambda: '"heard", ' in events(backprop))
     before = steps(backprop)

@@ -159,7 +159,8 @@ def test_a_ctrl_c_while_the_end_is_written_down_does_not_lose_it(backprop: Comma
         check=False,
     )
     assert ran.returncode == 124, ran.stderr
-    assert "The chain was ended" in ran.stderr
+    assert "The chain was ended. Resume: backprop resume late --until-done" in ran.stderr
+    assert ran.stderr.count("Resume:") == 1
     (attempt,) = backprop.record("late")["attempts"]
     assert attempt["outcome"] == "timeboxed"
 

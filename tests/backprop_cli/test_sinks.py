@@ -70,6 +70,7 @@ def test_what_no_sink_could_do_is_refused_before_the_start(backprop: CommandLine
     backprop.script("")
     for option, said in (
         (("--sink", "tensorbord"), "There is no sink 'tensorbord'. Installed sinks:"),
+        (("--sink=command",), "The sink command has no command to run."),
         (("--on-event", "ended=true"), "There is no event 'ended'. Events: attempt_ended"),
         (("--on-event", "checkpoint_saved"), "--on-event"),
         (("--on-end", " "), "--on-end"),

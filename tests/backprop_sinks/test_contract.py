@@ -141,9 +141,9 @@ def test_values_of_any_kind_are_variables(run: SinkRun, tmp_path: Path) -> None:
     assert 4000 < int((tmp_path / "length").read_text()) < 5000
 
 
-@pytest.mark.parametrize("written", ["nonsense", "checkpoint_saved=", "never_happens=echo"])
+@pytest.mark.parametrize("written", ["", "nonsense", "checkpoint_saved=", "never_happens=echo"])
 def test_a_hook_that_cannot_be_meant_is_refused(run: SinkRun, written: str) -> None:
-    """A line that is no KIND=COMMAND, or names no event, is a usage error with what is allowed."""
+    """No line, one that is no KIND=COMMAND, or one that names no event, is a usage error with what is allowed."""
     with pytest.raises(UsageError):
         _hook(run, written)
 
