@@ -95,8 +95,7 @@ class Launch:
         self._total: tuple[float, float] | None = None
         self.told_to_leave = False
         """Somebody asked the last attempt to end when its script had ended already: another is not wanted."""
-        self.farewell: Farewell | None = None
-        """The last line of the last attempt, which whoever knows what follows says."""
+        self.farewell: Farewell | None = None  # the last attempt's, for whoever knows what follows it
 
     def attempt(
         self,
@@ -202,7 +201,6 @@ class Launch:
             fixed_end=math.inf if job is None else job.at(self._clock) - MARGIN_S,
             warnings=warning_signals(self._settings["warning-signals"]),
         )
-
         if self._first is not None:
             told = {name: order.env[name] for name in OF_ONE_ATTEMPT if name in order.env}
             word = Word(record.id, attempt.number, str(attempt.directory), budget_s, budget_s, told)

@@ -80,11 +80,7 @@ class Reporter:
         later = self._counts_from_the_first_step()
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
         if session.enrolment.governed:  # whose command has named the run and its box
-            ends = (
-                f"ends by {local_text(deadline_wall)}"
-                if later is None
-                else "the box starts at the first step"
-            )
+            ends = "the box starts at the first step" if later else f"ends by {local_text(deadline_wall)}"
             text = f"{attached}{where}; {ends}"
         else:
             text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {local_text(deadline_wall)}"
@@ -105,21 +101,17 @@ class Reporter:
         )
         session.messages.event(started)
         session.messages.say(text)
-        if later is None:
+        if not later:
             self._long_start()
 
-    def _counts_from_the_first_step(self) -> float | None:
-        """Seconds of a box that counts from the first step, whenever that is; None for any other."""
+    def _counts_from_the_first_step(self) -> bool:
+        """Whether the box begins at the first step, whenever that is."""
         session = self._session
-        environ = session.settings.environ
         if session.deadlines.earliest.fixed or session.enrolment.box != 1:
-            return None
-        if not session.enrolment.governed or not environ.get(contract.BUDGET_FROM_TRAINING):
-            return None
-        try:
-            return float(environ.get(contract.BUDGET_S, ""))
-        except ValueError:
-            return None
+            return False
+        return session.enrolment.governed and bool(
+            session.settings.environ.get(contract.BUDGET_FROM_TRAINING)
+        )
 
     def _long_start(self) -> None:
         session = self._session
