@@ -67,23 +67,23 @@ class BoxedFit(PatchedFit):
         leave = session.talk(
             phase,
             then,
-            lambda talked_s: self._next_talk(session, began, talked_s, phase),
+            lambda talk_s: self._next_talk(session, began, talk_s, phase),
             steps=steps,
             meant=(BackpropError,),
         )
         self._countdown = session.boundaries_to_next_talk
         return leave
 
-    def _next_talk(self, session: LeadingSession, began: float, talked_s: float, phase: Phase) -> int:
+    def _next_talk(self, session: LeadingSession, began: float, talk_s: float, phase: Phase) -> int:
         if phase is not Phase.WITHIN_VALIDATION:
             self._validation_talked = None
             self._apart = 1
-            return batches_to_next_talk(session, talked_s, self.trainer.accumulate_grad_batches)
+            return batches_to_next_talk(session, talk_s, self.trainer.accumulate_grad_batches)
         before, self._validation_talked = self._validation_talked, self.clock.monotonic()
         if before is None:
             return 1
         batch_s = (began - before) / max(1, self._apart)
-        self._apart = min(2 * self._apart, batches_to_next_talk(session, talked_s, 1, step_s=batch_s))
+        self._apart = min(2 * self._apart, batches_to_next_talk(session, talk_s, 1, step_s=batch_s))
         return self._apart
 
     # -- the way out -------------------------------------------------------------------------------------------

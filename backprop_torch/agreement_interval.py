@@ -19,11 +19,11 @@ HEARD_WITHIN_S = 3.0
 ABOVE_MEAN = 1.25
 """Many steps take so much longer than the mean of those before them. What fits before the deadline goes by the longest."""
 TALK_S = 0.001
-"""Two collectives of a few numbers, before they were measured."""
+"""What a talk takes, before one was measured."""
 
 
 def batches_to_next_talk(
-    session: LeadingSession, talked_s: float, window: int, *, step_s: float | None = None
+    session: LeadingSession, talk_s: float, window: int, *, step_s: float | None = None
 ) -> int:
     """Batches until the next boundary at which the ranks talk.
 
@@ -32,7 +32,7 @@ def batches_to_next_talk(
 
     Args:
         session: knows the time left and how long steps and saves take.
-        talked_s: how long the last talk's first half took; waiting for a slower rank is in it, so it is an upper bound.
+        talk_s: how long a talk takes; waiting for a slower rank is in it, so it is an upper bound.
         window: batches that make one optimizer step.
         step_s: how long what is counted takes, where that is not a step.
     """
@@ -46,7 +46,7 @@ def batches_to_next_talk(
     pacer = session.pacer
     spare_s = session.remaining_s() - pacer.save_s() - pacer.exit_s()
     fit = spare_s / (1.1 * step_s) / 2
-    cost_s = min(2 * talked_s, 10 * TALK_S) if talked_s > 0 else TALK_S
+    cost_s = min(talk_s, 10 * TALK_S) if talk_s > 0 else TALK_S
     steps = max(ceil(cost_s / (TALK_SHARE * usual_s)), int(AT_LEAST_EVERY_S / usual_s))
     heard_s = max(AT_LEAST_EVERY_S, min(HEARD_WITHIN_S, GRACE_SHARE * session.settings.grace_s))
     return max(1, int(min(fit, steps, heard_s / usual_s))) * max(1, window)

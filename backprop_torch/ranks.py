@@ -2,8 +2,9 @@
 
 The first rank decides. All come to the same boundaries, and they talk only at those they have agreed on: a number of
 batches ahead, and every one that a validation or the end of an epoch follows. There the ranks first hear of each other's
-signals; then the others wait for the first, which may ask for their part of a checkpoint any number of times before it lets
-them go on, leave, or train on without a box. A rank on which something of ours fails takes no further part and trains on:
+signals. In that same word the first may already have let the others go on, which holds where nobody has received a signal.
+Else they wait for it; it may ask for their part of a checkpoint any number of times before it lets them go on, leave, or
+train on without a box. A rank on which something of ours fails takes no further part and trains on:
 a thread of it tells the others where they wait for it next. `rank_group.py` ends waits for ranks that are stopped or gone.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -89,6 +90,7 @@ class Together:
         self.asked = 0
         self.copies = False
         self.sealed_by_all = -1
+        self.settled: LastWord | None = None
         self._unheard = False  # the others give their parts, and nobody has gathered them yet
         self._apart = False  # all know that this rank takes no further part, or are about to hear it
 
@@ -103,10 +105,17 @@ class Together:
         """What the first rank gives, on every rank."""
         return pickle.loads(self._group.first_gives(pickle.dumps(opening)))
 
-    def hear(self, number: int, sealed: int = -1) -> int:
-        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last."""
-        heard = self._meet(_HEAR, number, -sealed)
+    def hear(self, number: int, sealed: int = -1, word: LastWord | None = None) -> int:
+        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last.
+
+        Args:
+            word: the first rank's, with which all go on if nobody has received a signal; see `settled`.
+        """
+        heard = self._meet(_HEAR, number, -sealed, () if word is None else _numbers_of(word))
         self.sealed_by_all = -heard.greatest
+        self.settled = None
+        if not heard.number and heard.said[0] == _GO_ON:
+            self.settled = _word_of(heard.said)
         return heard.number
 
     def least(self, number: int) -> int:
@@ -129,9 +138,13 @@ class Together:
         said = [text.decode() for text in self._group.all_give(why_not.encode())]
         return next((f"process {rank}: {text}" for rank, text in enumerate(said) if text), "")
 
-    def _meet(self, purpose: int, number: int = 0, greatest: int = _LEAST_OF_ALL) -> _Heard:
-        """All ranks come here, each with a number: the only word that they say together."""
-        return _Heard(*self._group.highest([purpose, number, greatest]))
+    def _meet(
+        self, purpose: int, number: int = 0, greatest: int = _LEAST_OF_ALL, said: Sequence[int] = ()
+    ) -> _Heard:
+        """All ranks come here, each with its numbers: the only word that they say together."""
+        own = [purpose, number, greatest, *(said or [_LEAST_OF_ALL] * _WORDS)]
+        purpose, number, greatest, *said = self._group.highest(own)
+        return _Heard(purpose, number, greatest, tuple(said))
 
     def _unless_apart(self, heard: _Heard) -> _Heard:
         if heard.number >= NOTICE:
@@ -190,10 +203,7 @@ class Together:
 
     def release(self, word: LastWord) -> None:
         """Let the others go on, or leave."""
-        remaining_ms = int(1000 * word.remaining_s)
-        self._say(
-            _LEAVE if word.leave else _GO_ON, word.boundaries, _OUTCOMES.index(word.outcome), remaining_ms
-        )
+        self._say(*_numbers_of(word))
 
     def step_aside(self, why: str) -> None:
         """Let the others train on without a box, as this rank is about to."""
@@ -207,9 +217,9 @@ class Together:
             self._group.given(b"")
         self._group.first_says([*words, *[0] * (_WORDS - len(words))])
 
-    def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
+    def boundaries_to_next_talk(self, session: Any, talk_s: float) -> int:
         """See `agreement_interval.py`; a boundary of a plain loop is an optimizer step."""
-        return batches_to_next_talk(session, talked_s, 1)
+        return batches_to_next_talk(session, talk_s, 1)
 
     # -- the others --------------------------------------------------------------------------------------------
 
@@ -223,12 +233,13 @@ class Together:
             RankError: the first rank goes on without a box, so this one does.
         """
         while True:
-            word, boundaries, outcome, remaining_ms = self._group.first_says([0] * _WORDS)
+            said = self._group.first_says([0] * _WORDS)
+            word = said[0]
             if word == _ASIDE:
                 self._apart = True
                 raise RankError(f"The first process continues without a box: {self.share(None)}")
             if word not in (_GIVE, _COPY):
-                return LastWord(word == _LEAVE, boundaries, _OUTCOMES[outcome], remaining_ms / 1000)
+                return _word_of(said)
             self._group.given(_packed(copy or give if word == _COPY else give))
 
 
@@ -240,11 +251,23 @@ class _Heard:
         purpose: what they came together for; a rank that takes no part says the lowest.
         number: of a signal; NOTICE where one takes no further part.
         greatest: of the numbers that were given for the purpose.
+        said: by the first rank at once, as in `first_says`; the lowest numbers where it says nothing yet.
     """
 
     purpose: int
     number: int
     greatest: int
+    said: tuple[int, ...]
+
+
+def _numbers_of(word: LastWord) -> tuple[int, int, int, int]:
+    leaves = _LEAVE if word.leave else _GO_ON
+    return leaves, word.boundaries, _OUTCOMES.index(word.outcome), int(1000 * word.remaining_s)
+
+
+def _word_of(numbers: Sequence[int]) -> LastWord:
+    leaves, boundaries, outcome, remaining_ms = numbers
+    return LastWord(leaves == _LEAVE, boundaries, _OUTCOMES[outcome], remaining_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Ranks(Protocol):
         asked: how often the first rank has asked the others for their states; known to the first alone.
         copies: what the first rank asks for is to be copied into memory that outlives its process, and is no save.
         sealed_by_all: after `hear`, the newest such copy that all have whole; 0: none is, -1: one of them cannot make any.
+        settled: after `hear`, the word with which the first rank has let all go on in it; None: the others wait for another.
     """
 
     count: int
@@ -43,6 +44,7 @@ class Ranks(Protocol):
     asked: int
     copies: bool
     sealed_by_all: int
+    settled: LastWord | None
 
     def wait_while(self, goes_on: Callable[[], bool]) -> None:
         """From now on this process waits for others as long as `goes_on` says so, when it is asked four times a second."""
@@ -56,8 +58,12 @@ class Ranks(Protocol):
         """What the first rank gives, on every rank."""
         ...
 
-    def hear(self, number: int, sealed: int = -1) -> int:
-        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last."""
+    def hear(self, number: int, sealed: int = -1, word: LastWord | None = None) -> int:
+        """The highest signal number that any rank has received, or 0. Each tells, too, which copy it has `sealed` last.
+
+        Args:
+            word: the first rank's, with which all go on if nobody has received a signal; see `settled`.
+        """
         ...
 
     def agree(self, why_not: str) -> str:
@@ -99,6 +105,6 @@ class Ranks(Protocol):
         """
         ...
 
-    def boundaries_to_next_talk(self, session: Any, talked_s: float) -> int:
+    def boundaries_to_next_talk(self, session: Any, talk_s: float) -> int:
         """How many boundaries may pass without a word."""
         ...

@@ -143,6 +143,13 @@ class Conduct:
         hands.arm(pacer.trigger_at(hands.deadline.at))
         pacer.goes_on(hands.now(), phase)
 
+    def is_quiet(self) -> bool:
+        """Whether a boundary now would do nothing: no stop, no save, no copy. Nothing is learnt."""
+        facts = self._facts(Phase.PLAIN, None)
+        if decide(facts).action is not BoundaryAction.CONTINUE:
+            return False
+        return self._pacer.copy_now(self._hands.now(), facts) is None or not self._hands.may_copy
+
     def save_now(self, reason: SaveReason) -> bool:
         """Save here and now; False if that failed."""
         saved = self._hands.save_now(reason)

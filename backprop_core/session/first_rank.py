@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,13 +20,25 @@ from backprop_core.ports.ranks import LastWord, Ranks
 from backprop_core.session.rank_parts import for_rank
 from backprop_core.session.rank_patience import Patience, until_it_opens
 from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState, pause_key
-from backprop_core.session.ranks_error import LateRankError, LostRankError, RankError, all_or_none, described
+from backprop_core.session.ranks_error import (
+    LateRankError,
+    LostRankError,
+    RankError,
+    ToldAsideError,
+    all_or_none,
+    described,
+)
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import parts_of_others
 
 _TALKS_TO_JOIN = 20
 """So often a rank may say that it has no memory for copies: it takes it when it first knows that arrays are spread."""
+_TALKS_JUDGED = 5
+_FAR_STEPS = 4
+"""With room for fewer steps before the deadline the others are waited for first, and the decision is taken after that."""
+_QUIET_AFTER_STEPS = 3
+"""By then memory for copies has been taken, which asks for the state."""
 _ALONE = "of_first_process_alone"
 """A fact of a checkpoint that lacks what is another in each process: of a script whose processes end one after the other."""
 _NO_COPIES = (
@@ -61,7 +74,9 @@ class LeadingSession(Session):
         self.mean_step_s = 0.0
         self._talked_at: float | None = None
         self._passed_at: float | None = None
-        self._longest_s = 0.0
+        self._longest_s = self._waited_s = 0.0
+        self._others_came = True  # they wait for this rank; false only in a talk, until they have come to it
+        self._talks_s: deque[float] = deque(maxlen=_TALKS_JUDGED)
         self.group = os.urandom(8).hex()
         self._cannot_copy = 0
 
@@ -134,7 +149,7 @@ class LeadingSession(Session):
             over or self.recorder is not None
         ):  # for a proof every boundary is one at which the ranks talk
             return False
-        return self.talk(phase, then, lambda talked_s: self._ranks.boundaries_to_next_talk(self, talked_s))
+        return self.talk(phase, then, lambda talk_s: self._ranks.boundaries_to_next_talk(self, talk_s))
 
     def talk(
         self,
@@ -148,7 +163,7 @@ class LeadingSession(Session):
         """A boundary at which the others wait for this rank. True: all leave the loop, everything is saved.
 
         Args:
-            apart: boundaries to the next talk, given the seconds that this one took.
+            apart: boundaries to the next talk, given the seconds that one takes.
             steps: boundaries since the last call, beside those that `boundary` was told of.
             meant: errors that end the training. All ranks leave it then; by another error they step aside.
         """
@@ -165,42 +180,100 @@ class LeadingSession(Session):
         apart: Callable[[float], int],
         meant: tuple[type[Exception], ...],
     ) -> bool:
-        ranks, began = self._ranks, self.clock.monotonic()
+        began = self.clock.monotonic()
         if self._talked_at is not None and self._waiting_steps:
             self.mean_step_s = (began - self._talked_at) / self._waiting_steps
-        survivor = self.saver.survivor
-        number = ranks.hear(int(self.requests.heard or 0), -1 if survivor is None else survivor.newest)
-        if survivor is not None:
-            survivor.spared = max(0, ranks.sealed_by_all)
-        talked_s = self.clock.monotonic() - began
-        if number >= NOTICE:
-            ranks.step_aside("another process cannot continue")
-            raise RankError("Another process cannot continue in the box.")
-        if number:
-            self.requests.hear_of(number)
-        if self._longest_s:
-            self.pacer.longest_between_s = self._longest_s + talked_s
+        self._others_came = False
         try:
+            if not self._is_quiet(phase, then):
+                self._come_together()
+            if self._longest_s:
+                self.pacer.longest_between_s = self._longest_s + self._waited_s
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
-        except LostRankError:
+                self._waited_s = 0.0
+                if not (leave or self._others_came):
+                    self._countdown.left = apart(self._talk_s())
+                    if self._come_together(self._last_word(leave=False)):
+                        self._talks_s.append(self.clock.monotonic() - began)
+                        return False
+                    leave = super().boundary(0, phase=phase, then=then)  # another rank has had a signal
+                elif not self._others_came:
+                    self._come_together()
+        except (LostRankError, ToldAsideError):
             raise
         except BaseException as error:
-            if isinstance(error, meant) or not isinstance(error, Exception):
-                ranks.release(LastWord(True, 0, Outcome.FAILED))
-            else:
-                ranks.step_aside(described(error))
+            with suppress(LostRankError, ToldAsideError):
+                if not self._others_came:
+                    self._come_together()
+                if isinstance(error, meant) or not isinstance(error, Exception):
+                    self._ranks.release(LastWord(True, 0, Outcome.FAILED))
+                else:
+                    self._ranks.step_aside(described(error))
             raise
         finally:
+            self._others_came = True
             self._waiting_steps = 0
-            self._longest_s, self._passed_at = 0.0, None
+            self._longest_s = 0.0
+            self._talked_at = self._passed_at = self.clock.monotonic()
             self.wake = 0.0  # every boundary counts
-        self._countdown.left = apart(talked_s)
-        outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
+        self._countdown.left = apart(self._talk_s())
         with suppress(*[LostRankError] * leave):  # all is saved, and this rank leaves, whoever hears it
-            ranks.release(LastWord(leave, self._countdown.left, outcome, self.remaining_s()))
+            self._ranks.release(self._last_word(leave=leave))
         self._talked_at = self._passed_at = self.clock.monotonic()
         return leave
+
+    def _is_quiet(self, phase: Phase, then: Phase | None) -> bool:
+        """Whether nothing is due at this boundary that the others have to wait for, and none will be for some steps."""
+        requests, pacer = self.requests, self.pacer
+        if phase is not Phase.PLAIN or then is not None or pacer.phase is not Phase.PLAIN:
+            return False
+        if requests.pending or requests.leave or self.leaving or self.recorder is not None:
+            return False
+        spare_s = self.remaining_s() - pacer.save_s() - pacer.exit_s()
+        far = spare_s >= _FAR_STEPS * max(self.forecast.longest_step_s(), self._longest_s)
+        return far and pacer.steps >= _QUIET_AFTER_STEPS and self.conduct.is_quiet()
+
+    def _take_in(self, now: float) -> float:
+        """As a session alone. What has come may be something that the others have to wait for."""
+        held_s = super()._take_in(now)
+        if not (self._others_came or self._is_quiet(Phase.PLAIN, None)):
+            self._come_together()
+            held_s += super()._take_in(self.clock.monotonic())
+        return held_s
+
+    def _come_together(self, word: LastWord | None = None) -> bool:
+        """Wait for the others at this boundary. True: `word` holds, and they have gone on; else they wait for this rank.
+
+        Raises:
+            ToldAsideError: one of them takes no further part.
+        """
+        ranks, survivor, began = self._ranks, self.saver.survivor, self.clock.monotonic()
+        newest = -1 if survivor is None else survivor.newest
+        number = ranks.hear(int(self.requests.heard or 0), newest, word)
+        self._others_came = True
+        if survivor is not None:
+            survivor.spared = max(0, ranks.sealed_by_all)
+        waited_s = self.clock.monotonic() - began
+        self._waited_s += waited_s
+        if ranks.settled is not None:
+            return True
+        self._talks_s.append(2 * waited_s)  # the last word takes as long
+        if number >= NOTICE:
+            ranks.step_aside("another process cannot continue")
+            raise ToldAsideError("Another process cannot continue in the box.")
+        if number:
+            self.requests.hear_of(number)
+        return False
+
+    def _talk_s(self) -> float:
+        """What a talk takes, seconds: the median of the last ones, since one of them may have waited for a slow rank."""
+        judged = sorted(self._talks_s)
+        return judged[len(judged) // 2] if judged else 0.0
+
+    def _last_word(self, *, leave: bool) -> LastWord:
+        outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
+        return LastWord(leave, self._countdown.left, outcome, self.remaining_s())
 
     def _leave_without(self, error: LateRankError) -> bool:
         """Time is over, and another rank is not here: nothing can be saved any more, and nobody waits for ever."""
@@ -245,6 +318,8 @@ class LeadingSession(Session):
                 self.messages.say_once(_NO_COPIES, "warning")
             yield False
             return
+        if not self._others_came:
+            self._come_together()
         self._ranks.copies = True
         try:
             yield True
@@ -270,6 +345,8 @@ class LeadingSession(Session):
         return False
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
+        if not self._others_came:
+            self._come_together()
         self._ranks.ask_for_states()
         return self._ranks.gather(own)
 

@@ -129,7 +129,7 @@ class FollowingSession(Session):
         """Take part in what the first rank does at this boundary, until it lets go. True: leave the loop."""
         try:
             self._ranks.hear(int(self.signals.received or 0), self._sealed())
-            word = self._ranks.follow(self._give, self._copy)
+            word = self._ranks.settled or self._ranks.follow(self._give, self._copy)
         except LateRankError as error:
             return self._leave_without(error)
         self._countdown.left = word.boundaries
@@ -220,7 +220,7 @@ class FollowingSession(Session):
     def complete(self, steps: int) -> None:
         with suppress(RankError):  # the first one says what it means for the last checkpoint
             self._ranks.hear(0)
-            if self._ranks.follow(self._give).leave:
+            if (self._ranks.settled or self._ranks.follow(self._give)).leave:
                 self._close_copies(leave=False)
             else:
                 self._ranks.withdraw("its training ended before that of the others")

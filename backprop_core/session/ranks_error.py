@@ -12,6 +12,10 @@ class RankError(BackpropError):
     """Another process of this training cannot go on in the box, so this one does not: all step aside, or none."""
 
 
+class ToldAsideError(RankError):
+    """Another process of this training has said that it cannot go on in the box, and all have been told."""
+
+
 class LostRankError(RankError):
     """Another process of this training is gone, or has never come; it can have told nobody."""
 

@@ -333,9 +333,7 @@ class Session:
             self._began_at = self.training_state.position().step - steps
         now = self.clock.monotonic()
         self.pacer.state_bytes = self.saver.state_bytes
-        self.guard.let_finish()
-        self.hands.collect()
-        held_s = self._obey(now)
+        held_s = self._take_in(now)
         facts = self.conduct.at_boundary(now, steps, phase, then, held_s=held_s)
         self.leaving = self.conduct.leaving
         if self.saver.survivor is not None:
@@ -372,6 +370,12 @@ class Session:
                 f"`{one.name}` ({one.type.rpartition('.')[2]}) changes during training and cannot be kept: {one.why}.",
                 f"{one.what_to_do} Without strict=True (--strict) this is a warning.",
             )
+
+    def _take_in(self, now: float) -> float:
+        """What has come since the last boundary, before anything is decided; returns what `_obey` does."""
+        self.guard.let_finish()
+        self.hands.collect()
+        return self._obey(now)
 
     def _obey(self, now: float) -> float:
         """Do what is asked; the seconds of the gap until `now` in which the process was held from outside."""

@@ -20,7 +20,7 @@ from backprop_core.testing.counting_state import CountingState
 class FirstRank:
     """Stands for the first of two processes."""
 
-    count, rank = 2, 1
+    count, rank, settled = 2, 1, None
 
     def __init__(self, *left_s: float) -> None:
         self._left_s = list(left_s)
