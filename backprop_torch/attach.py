@@ -27,6 +27,9 @@ def attach() -> None:
                 from backprop_core.session.launched_ranks import note_own_rank
 
                 note_own_rank()
+            from backprop_torch.rank_notes import note_ranks
+
+            note_ranks()
             from backprop_torch.own_saves import tell_of_saves
 
             tell_of_saves()

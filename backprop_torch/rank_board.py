@@ -11,9 +11,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from backprop_core.session.launched_ranks import has_ended
+from backprop_core.session import launched_ranks
 from backprop_core.session.rank_patience import LOOK_EVERY_S
 from backprop_core.session.ranks_error import LostRankError, RankError
+from backprop_torch import rank_notes
 
 ALL_COME_S = 600.0
 """Between the first and the last process that comes to a box. One that has not come by then trains without it.
@@ -56,8 +57,7 @@ class Board:
     def _store(self) -> Any:
         from torch.distributed import distributed_c10d
 
-        default = distributed_c10d._get_default_store()
-        return distributed_c10d.PrefixStore(f"backprop/{self._number}", default)
+        return distributed_c10d.PrefixStore(f"backprop/{self._number}", _default_store())
 
     # -- before the first word -----------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Board:
             while looks and not self._decided():
                 looks -= 1
                 missing = [one for one in range(count) if one != rank and not store.check([f"here/{one}"])]
-                ended = next((one for one in missing if has_ended(one)), None)
+                ended = next(filter(self._has_ended, missing), None)
                 if ended is not None:
                     why = f"lost Process {ended} has ended before it came to the box."
                     store.compare_set("verdict", "", why)
@@ -105,6 +105,11 @@ class Board:
                 store.compare_set("verdict", "", why)
         return str(store.get("verdict").decode())
 
+    @staticmethod
+    def _has_ended(rank: int) -> bool:
+        """Whether it is known to be gone, by its launcher's number or by what it noted when it joined the group."""
+        return launched_ranks.has_ended(rank) or rank_notes.has_ended(_default_store(), rank)
+
     def _decided(self) -> bool:
         """Whether there is a verdict, or comes one within a second."""
         with suppress(RuntimeError):
@@ -114,6 +119,12 @@ class Board:
     def stays_away(self, why: str) -> None:
         """This process will not come to the box: whoever waits for it steps aside as well."""
         _in_passing(lambda: self._store().compare_set("verdict", "", why)).join(_ANSWER_S)
+
+
+def _default_store() -> Any:
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
 
 
 def _in_passing(what: Callable[[], Any]) -> threading.Thread:

@@ -1,4 +1,7 @@
-"""Starts two ranks by hand, as a launcher does that ends nobody: ranks_early_death.py. The second dies before it trains."""
+"""Starts two ranks by hand, as a launcher does that ends nobody: ranks_early_death.py [unnumbered]. The second dies early.
+
+`unnumbered`: the environment tells them nothing, and they tell `init_process_group` themselves.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ def main() -> None:
         port = str(free.getsockname()[1])
     both = []
     for rank in ("0", "1"):
-        told = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        both.append(subprocess.Popen([sys.executable, __file__, rank], env={**os.environ, **told}))
+        words, told = [rank], {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        if sys.argv[1:] == ["unnumbered"]:
+            words, told = [rank, port], {}
+        both.append(subprocess.Popen([sys.executable, __file__, *words], env={**os.environ, **told}))
     sys.exit(max(one.wait() != 0 for one in both))
 
 
-def train() -> None:
+def train(rank: str, port: str = "") -> None:
     import torch
     import torch.distributed as dist
     from torch import nn
 
-    dist.init_process_group("gloo")
+    if port:
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=int(rank), world_size=2)
+    else:
+        dist.init_process_group("gloo")
     if dist.get_rank():
         os.kill(os.getpid(), signal.SIGKILL)
     model = nn.Linear(4, 2)
@@ -49,4 +52,4 @@ def train() -> None:
 
 
 if __name__ == "__main__":
-    train() if sys.argv[1:] else main()
+    train(*sys.argv[1:]) if sys.argv[1:2] in (["0"], ["1"]) else main()

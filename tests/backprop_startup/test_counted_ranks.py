@@ -83,10 +83,13 @@ def test_ranks_whose_boxes_are_over_again_and_again_end_as_the_uncut_ones(backpr
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-def test_a_rank_that_dies_before_the_box_is_not_waited_for(backprop: CommandLine) -> None:
+@pytest.mark.parametrize("words", [(), ("--", "unnumbered")], ids=["RANK", "unnumbered"])
+def test_a_rank_that_dies_before_the_box_is_not_waited_for(
+    backprop: CommandLine, words: tuple[str, ...]
+) -> None:
     """Under a launcher that ends nobody the other rank waited ten minutes; it trains on, and says who has ended."""
     with_environment(backprop, OMP_NUM_THREADS="1")
-    done = backprop("run", "-m", "8", str(SCRIPT.with_name("ranks_early_death.py")), timeout=240)
+    done = backprop("run", "-m", "8", str(SCRIPT.with_name("ranks_early_death.py")), *words, timeout=240)
     assert "Process 1 has ended before it came to the box" in done.stderr
     assert "trained 20 steps" in done.stdout
     (took_s,) = re.findall(r"the first step took ([\d.]+) s", done.stdout)
