@@ -96,5 +96,12 @@ class BoxedFit(PatchedFit):
         self.session.leave_at_once("a stop signal ended the loader's workers", save=save)
         return True
 
+    def mends(self, error: Exception) -> bool:
+        """As on every rank; whoever ended the workers has signalled the whole process group, and may not wait for long."""
+        mended = super().mends(error)
+        if mended:
+            self.session.requests.workers_ended()
+        return mended
+
     def signalled(self) -> bool:
         return self.session.requests.signalled

@@ -48,6 +48,7 @@ class Requests:
         self._held_since: float | None = None
         self._clock = clock
         self._next_poll = clock.monotonic()
+        self._wake = wake
         self._signals = SignalWatch(clock.monotonic, wake)
         self._signals.start()
         self._signal_obeyed = False
@@ -195,6 +196,11 @@ class Requests:
     def heard(self) -> signal.Signals | None:
         """The first signal that asked to leave, or None."""
         return self._signals.received
+
+    def workers_ended(self) -> None:
+        """A loader's workers have ended behind a stop signal: the next boundary is the last."""
+        self._signals.workers_died = True
+        self._wake()
 
     def hear_of(self, number: int) -> None:
         """Another process of the same training has received a signal."""

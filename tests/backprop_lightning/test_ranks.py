@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from backprop_lightning.training import BoxedFit
 from tests.backprop_torch.on_two_ranks import TORCHRUN, made, train
 
 SCRIPT = "tests.backprop_lightning.two_ranks"
@@ -57,3 +60,20 @@ def test_ranks_stop_after_the_same_step_and_resume_exactly(
         assert len(steps) == 1
         assert steps.pop() < 24
     assert len(list((tmp_path / "home/runs/cut/attempts").iterdir())) == len(cuts) + 1
+
+
+def test_new_workers_serve_until_the_next_boundary_alone() -> None:
+    """Where a signal ended the workers while a batch was waited for, the ranks trained on until the grace was over."""
+    ended: list[bool] = []
+    fit: Any = object.__new__(BoxedFit)
+    fit.ranks = SimpleNamespace(count=2)
+    fit.session = SimpleNamespace(
+        requests=SimpleNamespace(signalled=True, workers_ended=lambda: ended.append(True))
+    )
+    fit.training_state = SimpleNamespace(
+        framework=SimpleNamespace(is_stop_debris=lambda error: "worker" in str(error))
+    )
+    assert not fit.mends(RuntimeError("of the script's own"))
+    assert not ended
+    assert fit.mends(RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated."))
+    assert ended

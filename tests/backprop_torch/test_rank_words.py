@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.settings import make_settings
 from backprop_core.testing.clock import FakeClock
 from backprop_core.testing.counting_state import CountingState
+from backprop_torch import rank_group
 from backprop_torch.ranks import Together
 
 
@@ -197,3 +199,23 @@ def test_all_stop_at_the_same_step_whoever_hears_of_it(tmp_path: Path, turn: int
     [step] = steps
     assert step < 2000
     assert training.sessions[0].checkpoint.step == step
+
+
+def test_the_last_words_are_not_left_to_gloos_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word freed by a thread of gloo while the interpreter ended aborted the process: each is held by this one as well."""
+
+    class Word:
+        def wait(self, timeout: object) -> None: ...
+
+    said: list[weakref.ref[Word]] = []
+
+    def all_reduce(*arguments: object, **named: object) -> Word:
+        word = Word()
+        said.append(weakref.ref(word))
+        return word
+
+    monkeypatch.setattr(rank_group.dist, "new_group", lambda **named: None)
+    monkeypatch.setattr(rank_group.dist, "all_reduce", all_reduce)
+    for _ in range(3):  # in three boxes
+        rank_group.RankGroup().highest([1, 2])
+    assert all(word() is not None for word in said)

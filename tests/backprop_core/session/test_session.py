@@ -291,6 +291,19 @@ def test_a_signal_is_answered_with_a_commit_before_training_goes_on(
     box.session.close(Outcome.PREEMPTED)
 
 
+def test_workers_that_ended_behind_a_signal_make_the_next_boundary_the_last(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Whoever has signalled them with the whole process group may not wait for the grace."""
+    box = Box(tmp_path, clock, budget="1h").open()
+    assert not box.train(5)
+    box.session.requests.hear_of(signal.SIGTERM)
+    assert not box.train(1)
+    box.session.requests.workers_ended()
+    assert box.train(1)
+    box.session.close(Outcome.PREEMPTED)
+
+
 def test_a_signal_that_leaves_no_time_for_a_further_step_is_saved_once(
     tmp_path: Path, clock: FakeClock
 ) -> None:
