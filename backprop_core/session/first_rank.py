@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,9 +16,18 @@ from backprop_core.deadline.decision import Leave
 from backprop_core.deadline.forecast import Phase
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.ports.ranks import LastWord, Ranks
-from backprop_core.session.rank_parts import for_rank
+from backprop_core.session.quiet_talk import is_quiet
+from backprop_core.session.rank_copies import NO_COPIES, TALKS_TO_JOIN
+from backprop_core.session.rank_parts import ALONE, for_rank
 from backprop_core.session.rank_patience import Patience, until_it_opens
-from backprop_core.session.rank_talk import NOTICE, Countdown, Opening, SharedTrainingState, pause_key
+from backprop_core.session.rank_talk import (
+    NOTICE,
+    Countdown,
+    Opening,
+    SharedTrainingState,
+    opening_of,
+    pause_key,
+)
 from backprop_core.session.ranks_error import (
     LateRankError,
     LostRankError,
@@ -31,29 +39,11 @@ from backprop_core.session.ranks_error import (
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings
 from backprop_core.session.shard_writer import parts_of_others
-
-_TALKS_TO_JOIN = 20
-"""So often a rank may say that it has no memory for copies: it takes it when it first knows that arrays are spread."""
-_TALKS_JUDGED = 5
-_FAR_STEPS = 4
-"""With room for fewer steps before the deadline the others are waited for first, and the decision is taken after that."""
-_QUIET_AFTER_STEPS = 3
-"""By then memory for copies has been taken, which asks for the state."""
-_ALONE = "of_first_process_alone"
-"""A fact of a checkpoint that lacks what is another in each process: of a script whose processes end one after the other."""
-_NO_COPIES = (
-    "A process of this training has no memory that outlives it (it may run on another machine), so a sudden death costs "
-    "everything since the last checkpoint."
-)
+from backprop_core.session.talk_times import TalkTimes
 
 
 class LeadingSession(Session):
-    """The first rank's.
-
-    Attributes:
-        boundaries_to_next_talk: the same number on all ranks.
-        mean_step_s: of the steps between the last two talks; 0 while it is not known.
-    """
+    """The first rank's."""
 
     def __init__(
         self,
@@ -71,12 +61,8 @@ class LeadingSession(Session):
         self._countdown = Countdown()
         self._waiting_steps = 0
         self._waits_for_parts = True
-        self.mean_step_s = 0.0
-        self._talked_at: float | None = None
-        self._passed_at: float | None = None
-        self._longest_s = self._waited_s = 0.0
+        self._times = TalkTimes()
         self._others_came = True  # they wait for this rank; false only in a talk, until they have come to it
-        self._talks_s: deque[float] = deque(maxlen=_TALKS_JUDGED)
         self.group = os.urandom(8).hex()
         self._cannot_copy = 0
 
@@ -86,7 +72,13 @@ class LeadingSession(Session):
 
     @property
     def boundaries_to_next_talk(self) -> int:
+        """The same number on all ranks."""
         return self._countdown.left
+
+    @property
+    def mean_step_s(self) -> float:
+        """Of the steps between the last two talks; 0 while it is not known."""
+        return self._times.mean_step_s
 
     def open(self) -> None:
         self._ranks.wait_while(until_it_opens(self.settings, self.clock).lasts)
@@ -97,21 +89,8 @@ class LeadingSession(Session):
             raise
         self._ranks.wait_while(Patience(self._is_past).lasts)
         self.requests.tell_pause = self._tell_pause
-        directory = str(self.enrolment.checkpoints.directory)
-        opening = Opening(
-            "",
-            self.resumed_from,
-            self.run_id,
-            self.remaining_s(),
-            self.governed,
-            directory,
-            self.group,
-            self.deadlines.budget_s,
-            self.enrolment.attempt.number,
-            str(self.enrolment.attempt.directory),
-        )
         try:
-            self._ranks.share(opening)
+            self._ranks.share(opening_of(self))
             if why := self._ranks.agree(""):
                 raise RankError(f"The box was not opened. {why}")
         except RankError as error:
@@ -135,10 +114,7 @@ class LeadingSession(Session):
 
     def passes(self) -> None:
         """A boundary, whether the ranks talk at it or not: how long the step before it took is known here alone."""
-        now = self.clock.monotonic()
-        if self._passed_at is not None:
-            self._longest_s = max(self._longest_s, now - self._passed_at)
-        self._passed_at = now
+        self._times.passes(self.clock.monotonic())
 
     def boundary(self, steps: int, *, phase: Phase = Phase.PLAIN, then: Phase | None = None) -> bool:
         self.passes()
@@ -180,32 +156,31 @@ class LeadingSession(Session):
         apart: Callable[[float], int],
         meant: tuple[type[Exception], ...],
     ) -> bool:
-        began = self.clock.monotonic()
-        if self._talked_at is not None and self._waiting_steps:
-            self.mean_step_s = (began - self._talked_at) / self._waiting_steps
+        self._times.begins(self.clock.monotonic(), self._waiting_steps)
+        quiet = is_quiet(self, phase, then, self._times.longest_s)
         self._others_came = False
         try:
-            if not self._is_quiet(phase, then):
+            if not quiet:
                 self._come_together()
-            if self._longest_s:
-                self.pacer.longest_between_s = self._longest_s + self._waited_s
+            if self._times.longest_s:
+                self.pacer.longest_between_s = self._times.longest_s + self._times.waited_s
             with self._others_give():
                 leave = super().boundary(self._waiting_steps, phase=phase, then=then)
-                self._waited_s = 0.0
-                if not (leave or self._others_came):
-                    self._countdown.left = apart(self._talk_s())
-                    if self._come_together(self._last_word(leave=False)):
-                        self._talks_s.append(self.clock.monotonic() - began)
+                self._times.waited_s = 0.0
+                if quiet and not leave:
+                    late = not self._others_came
+                    self._countdown.left = apart(self._times.talk_s())
+                    if late and self._come_together(self._last_word(leave=False)):
+                        self._times.was_quiet(self.clock.monotonic())
                         return False
-                    leave = super().boundary(0, phase=phase, then=then)  # another rank has had a signal
-                elif not self._others_came:
-                    self._come_together()
+                    if late or self.requests.pending:  # another rank has had a signal
+                        leave = super().boundary(0, phase=phase, then=then)
+                self._wait_for_others()
         except (LostRankError, ToldAsideError):
             raise
         except BaseException as error:
             with suppress(LostRankError, ToldAsideError):
-                if not self._others_came:
-                    self._come_together()
+                self._wait_for_others()
                 if isinstance(error, meant) or not isinstance(error, Exception):
                     self._ranks.release(LastWord(True, 0, Outcome.FAILED))
                 else:
@@ -214,33 +189,25 @@ class LeadingSession(Session):
         finally:
             self._others_came = True
             self._waiting_steps = 0
-            self._longest_s = 0.0
-            self._talked_at = self._passed_at = self.clock.monotonic()
+            self._times.ends(self.clock.monotonic())
             self.wake = 0.0  # every boundary counts
-        self._countdown.left = apart(self._talk_s())
+        self._countdown.left = apart(self._times.talk_s())
         with suppress(*[LostRankError] * leave):  # all is saved, and this rank leaves, whoever hears it
             self._ranks.release(self._last_word(leave=leave))
-        self._talked_at = self._passed_at = self.clock.monotonic()
+        self._times.ends(self.clock.monotonic())
         return leave
-
-    def _is_quiet(self, phase: Phase, then: Phase | None) -> bool:
-        """Whether nothing is due at this boundary that the others have to wait for, and none will be for some steps."""
-        requests, pacer = self.requests, self.pacer
-        if phase is not Phase.PLAIN or then is not None or pacer.phase is not Phase.PLAIN:
-            return False
-        if requests.pending or requests.leave or self.leaving or self.recorder is not None:
-            return False
-        spare_s = self.remaining_s() - pacer.save_s() - pacer.exit_s()
-        far = spare_s >= _FAR_STEPS * max(self.forecast.longest_step_s(), self._longest_s)
-        return far and pacer.steps >= _QUIET_AFTER_STEPS and self.conduct.is_quiet()
 
     def _take_in(self, now: float) -> float:
         """As a session alone. What has come may be something that the others have to wait for."""
         held_s = super()._take_in(now)
-        if not (self._others_came or self._is_quiet(Phase.PLAIN, None)):
+        if not (self._others_came or is_quiet(self, Phase.PLAIN, None, self._times.longest_s)):
             self._come_together()
             held_s += super()._take_in(self.clock.monotonic())
         return held_s
+
+    def _wait_for_others(self) -> None:
+        if not self._others_came:
+            self._come_together()
 
     def _come_together(self, word: LastWord | None = None) -> bool:
         """Wait for the others at this boundary. True: `word` holds, and they have gone on; else they wait for this rank.
@@ -255,21 +222,16 @@ class LeadingSession(Session):
         if survivor is not None:
             survivor.spared = max(0, ranks.sealed_by_all)
         waited_s = self.clock.monotonic() - began
-        self._waited_s += waited_s
+        self._times.waited_s += waited_s
         if ranks.settled is not None:
             return True
-        self._talks_s.append(2 * waited_s)  # the last word takes as long
+        self._times.took(2 * waited_s)  # the last word takes as long
         if number >= NOTICE:
             ranks.step_aside("another process cannot continue")
             raise ToldAsideError("Another process cannot continue in the box.")
         if number:
             self.requests.hear_of(number)
         return False
-
-    def _talk_s(self) -> float:
-        """What a talk takes, seconds: the median of the last ones, since one of them may have waited for a slow rank."""
-        judged = sorted(self._talks_s)
-        return judged[len(judged) // 2] if judged else 0.0
 
     def _last_word(self, *, leave: bool) -> LastWord:
         outcome = Outcome.RUNNING if self.leaving is None else self.leaving.outcome
@@ -314,12 +276,11 @@ class LeadingSession(Session):
     def copies_of_all_ranks(self) -> Iterator[bool]:
         if self._ranks.sealed_by_all < 0:
             self._cannot_copy += 1
-            if self.governed and self._cannot_copy == _TALKS_TO_JOIN:
-                self.messages.say_once(_NO_COPIES, "warning")
+            if self.governed and self._cannot_copy == TALKS_TO_JOIN:
+                self.messages.say_once(NO_COPIES, "warning")
             yield False
             return
-        if not self._others_came:
-            self._come_together()
+        self._wait_for_others()
         self._ranks.copies = True
         try:
             yield True
@@ -331,12 +292,12 @@ class LeadingSession(Session):
         if self._ranks.copies:
             return CopyOfRanks(self.group, self._ranks.asked, 0, self._ranks.count).marked(facts)
         if self._training_state.other_ranks is None:
-            return replace(facts, extra={**facts.extra, _ALONE: True})
+            return replace(facts, extra={**facts.extra, ALONE: True})
         return facts
 
     def suits(self, facts: CheckpointFacts) -> bool:
         """What the first process saved when it ended, the others being gone or busy, is the end of its own alone."""
-        if facts.extra.get(_ALONE) is not True:
+        if facts.extra.get(ALONE) is not True:
             return True
         self.messages.say_once(
             f"The checkpoint of step {facts.step} holds the final state of the first process alone, so all of them continue "
@@ -345,8 +306,7 @@ class LeadingSession(Session):
         return False
 
     def _ask(self, own: Mapping[str, object]) -> list[Any]:
-        if not self._others_came:
-            self._come_together()
+        self._wait_for_others()
         self._ranks.ask_for_states()
         return self._ranks.gather(own)
 

@@ -22,6 +22,13 @@ from backprop_core.runs.handover import MemoryOwner
 from backprop_core.session.rank_talk import Opening
 from backprop_core.session.survivor import Survivor, join_survivor
 
+TALKS_TO_JOIN = 20
+"""So often a rank may say that it has no memory for copies: it takes it when it first knows that arrays are spread."""
+NO_COPIES = (
+    "A process of this training has no memory that outlives it (it may run on another machine), so a sudden death costs "
+    "everything since the last checkpoint."
+)
+
 
 class RankCopies:
     """The copies of one rank; none where no governor of this machine holds its memory."""

@@ -7,6 +7,8 @@ from typing import Any
 
 _OWN = "backprop."
 RANKS = _OWN + "ranks"
+ALONE = "of_first_process_alone"
+"""A fact of a checkpoint that lacks what is another in each process: of a script whose processes end one after the other."""
 """The state that holds a list: what each process has of its own, in the order of the ranks."""
 REST = _OWN + "rest"
 """The state that holds objects which are neither models nor optimizers, by name."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backprop_core.checkpoints.shards import OtherParts, Shards
 from backprop_core.deadline.forecast import Phase
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.session.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from backprop_core.session.session import Session
 
 NOTICE = 1 << 20
 """In place of the number of a signal: a rank cannot go on in the box."""
@@ -64,6 +67,22 @@ class Opening:
     budget_s: float = 0.0
     attempt: int = 0
     attempt_directory: str = ""
+
+
+def opening_of(session: Session) -> Opening:
+    """What the first rank's session, which is open now, tells the others."""
+    attempt = session.enrolment.attempt
+    return Opening(
+        resumed_from=session.resumed_from,
+        run_id=session.run_id,
+        left_s=session.remaining_s(),
+        governed=session.governed,
+        directory=str(session.enrolment.checkpoints.directory),
+        name=session.group,
+        budget_s=session.deadlines.budget_s,
+        attempt=attempt.number,
+        attempt_directory=str(attempt.directory),
+    )
 
 
 @dataclass(slots=True)
