@@ -12,7 +12,7 @@ from backprop_core.events.kinds import AttemptEnded
 from backprop_core.governor.monitor import Monitor
 from backprop_core.governor.observed import Ending
 from backprop_core.governor.stdout_messages import Heard
-from backprop_core.governor.verdict import RAN_TO_ITS_END, Verdict
+from backprop_core.governor.verdict import RAN_TO_ITS_END, Verdict, survival_text
 from backprop_core.outcome import Outcome
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.measured import GovernorFacts, Measured, PauseFacts, SessionFacts
@@ -40,15 +40,22 @@ def last_known(ending: Ending | None, checkpoint: str | None) -> LastKnown:
         return LastKnown(None, None, None, checkpoint, None)
     facts = ending.session.finished or {}
     step, loss = newest(ending.session.progress or {}, ending.heard)
-    died_at = None if ending.survival is None else ending.survival.died_at
     code = ending.returncode
     return LastKnown(
         exit_status=128 - code if code < 0 else code,
-        step=_first(as_whole(facts.get("step")), died_at, step),
+        step=_first(_last_step(ending), step),
         loss=_first(as_float(facts.get("loss")), loss),
         checkpoint=checkpoint,
         seconds=ending.used_s,
     )
+
+
+def _last_step(ending: Ending) -> int | None:
+    """That training came to, as its session has said last, or as what it left in memory shows."""
+    known = [as_whole((ending.session.finished or {}).get("step"))]
+    if ending.survival is not None:  # a session tells the last checkpoint's, where a step has hung
+        known += [ending.survival.died_at, ending.survival.step]
+    return max((step for step in known if step is not None), default=None)
 
 
 def attempt_ended(record: RunRecord, number: int, verdict: Verdict, last: LastKnown) -> AttemptEnded:
@@ -108,9 +115,12 @@ def farewell(record: RunRecord, verdict: Verdict, ending: Ending, resumable: boo
 
 def _how_it_ended(verdict: Verdict, ending: Ending, resumable: bool) -> str:
     finished = ending.session.finished or {}
-    step, saved = as_whole(finished.get("step")), as_whole(finished.get("checkpoint_step"))
-    kept = ""
-    if resumable and saved is not None and verdict.outcome in _CUT_OFF:
+    step, saved = _last_step(ending), as_whole(finished.get("checkpoint_step"))
+    kept, survived = "", survival_text(ending.survival)
+    if survived:
+        ends_in_time = resumable and saved is not None and verdict.outcome is Outcome.TIMEBOXED
+        kept = f" {survived}" if ends_in_time else ""  # the reason of other ends says so
+    elif resumable and saved is not None and verdict.outcome in _CUT_OFF:
         stale = step is not None and saved < step  # a save failed, or was left out
         kept = f" The newest checkpoint is from step {saved}." if stale else " Checkpoint saved."
     if kept and verdict.outcome is Outcome.TIMEBOXED:

@@ -93,8 +93,14 @@ def _died(ending: Ending) -> bool:
 
 def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
     """The verdict with what a sudden death has cost: the step that training had come to, and the one that is saved."""
+    text = survival_text(survival)
+    return replace(verdict, reason=f"{verdict.reason.rstrip('.')}. {text}") if text else verdict
+
+
+def survival_text(survival: Survival | None) -> str:
+    """What was saved of a training that ended without a word; empty where nothing was."""
     if survival is None or survival.step is None:
-        return verdict
+        return ""
     died_at = survival.died_at
     if died_at is None or died_at == survival.step:
         text = f"Step {survival.step}, the last complete one, was saved."
@@ -103,7 +109,7 @@ def survived(verdict: Verdict, survival: Survival | None) -> Verdict:
         text = f"It had reached {about}step {died_at}; step {survival.step} was saved."
     if survival.compared_at is not None and survival.compared_at < survival.step:
         text += f" Arrays that looked unchanged were last compared in full at step {survival.compared_at}."
-    return replace(verdict, reason=f"{verdict.reason.rstrip('.')}. {text}")
+    return text
 
 
 def _outcome(ending: Ending) -> tuple[Outcome, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from backprop_cli.attempt_end import farewell
+from backprop_cli.attempt_end import farewell, last_known
 from backprop_core.governor.observed import EndCause, Ending
+from backprop_core.governor.survivor_commit import Survival
 from backprop_core.governor.verdict import judge
 from backprop_core.outcome import Outcome
 from backprop_core.runs.record import RunRecord
@@ -78,6 +80,21 @@ def test_a_script_that_was_killed_after_its_last_save_has_stopped_with_a_checkpo
         "Stopped at step 139, 0.1 s before the deadline. Checkpoint saved. The script did not exit in time and was killed. "
         + RESUME
     )
+
+
+def test_what_survived_a_step_that_hung_is_what_was_saved() -> None:
+    """The session of such a step knows its last checkpoint alone; the line told that one's step, and `Checkpoint saved.`"""
+    hung = {**STOPPED, "step": 3, "checkpoint_step": 3, "reason": "a step did not finish in time"}
+    left = replace(
+        ending(returncode=-9, cause=EndCause.DEADLINE, finished=hung, killed=True, unused_s=0.1),
+        survival=Survival(path="/c/28", step=28, died_at=28),
+    )
+    assert last_line(left).startswith(
+        "Stopped at step 28, 0.1 s before the deadline. Step 28, the last complete one, was saved. The script did not exit "
+    )
+    assert last_known(left, "/c/28").step == 28
+    preempted = replace(left, cause=EndCause.TERMINATED, session=replace(left.session, finished=None))
+    assert "Checkpoint saved" not in last_line(preempted)
 
 
 def test_a_completed_training_says_so_once() -> None:
