@@ -59,6 +59,10 @@ def find_checkpoints(run_or_path: str) -> Found:
     except BackpropError:
         if path.is_dir():
             return _at(str(path.absolute()))
+        if path.is_file():
+            raise click.UsageError(
+                f"{run_or_path} is a file: name a run, a checkpoint (step-...), or a folder of checkpoints."
+            ) from None
         raise
     return _of_run(record, runs.checkpoints_dir(record))
 

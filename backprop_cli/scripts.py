@@ -32,6 +32,8 @@ class ScriptCommand(click.Command):
             if "--" in args:
                 raise
             hint = f"If it is meant for the script, put it after --: backprop {ctx.info_name} train.py -- --lr 0.1"
+            if ctx.info_name == "resume":
+                hint = "The script gets the arguments that it was started with."
             raise click.UsageError(f"{error.format_message()} {hint}", ctx=ctx) from error
 
 

@@ -12,6 +12,7 @@ from backprop_cli.parameters import WholeNumber, complete_runs_and_folders, json
 from backprop_cli.paths import given
 from backprop_cli.summary import show_object
 from backprop_core.checkpoints.manifest import address_of
+from backprop_core.errors import UsageError
 from backprop_core.export import export_checkpoint
 
 
@@ -38,8 +39,10 @@ def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -
       backprop export 20261123-154248-k3f9 --to exported
       backprop export ./checkpoints/step-000000001234 --to exported
     """
-    path = _chosen(find_checkpoints(run_or_path), step)
-    written = export_checkpoint(path, Path(directory).expanduser(), told=tell)
+    path, target = _chosen(find_checkpoints(run_or_path), step), Path(directory).expanduser()
+    if target.is_file():
+        raise UsageError(f"{directory} is a file.", "Give --to the name of a folder.")
+    written = export_checkpoint(path, target, told=tell)
     if as_json:
         show_object(checkpoint=address_of(path), written=[str(file) for file in written])
         return 0

@@ -127,7 +127,24 @@ def test_export_takes_the_newest_whole_checkpoint(backprop: CommandLine) -> None
 def test_an_unknown_run_or_folder_is_wrong_usage(backprop: CommandLine, command: str) -> None:
     """What names nothing ends with status 2 and one sentence."""
     a_run(backprop)
-    for target in ("r9", "./nothing-here", ""):
+    backprop.script("")
+    said = {
+        "r9": "There is no run 'r9'",
+        "./nothing-here": "no folder",
+        "": "is empty",
+        "train.py": "is a file",
+    }
+    for target, why in said.items():
         shown = backprop(command, target, *(["--to", "x"] if command == "export" else []))
         assert shown.returncode == 2, shown.stderr
+        assert why in shown.stderr
         assert "Traceback" not in shown.stderr
+
+
+def test_export_needs_a_folder(backprop: CommandLine) -> None:
+    """A file in its place is named with status 2, and stays."""
+    a_run(backprop)
+    script = backprop.script("mine")
+    shown = backprop("export", "r1", "--to", script.name)
+    assert (shown.returncode, script.read_text()) == (2, "mine")
+    assert "train.py is a file. Give --to the name of a folder." in shown.stderr

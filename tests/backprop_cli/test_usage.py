@@ -121,6 +121,7 @@ def test_good_options_are_taken_before_and_behind_the_script(
         (["list", "--newer-than", "7"], '"00:10:00".'),
         (["list", "--where", "9" * 5000], "999... cannot be read"),
         (["list", "--limit", "9x" * 5000], "9... is not a valid"),
+        (["resume", "r", "--lr", "0.1"], "The script gets the arguments that it was started with."),
     ],
 )
 def test_what_other_commands_cannot_use_gets_a_sentence(
