@@ -42,7 +42,7 @@ def most_at_once(log: Path) -> tuple[int, int]:
     return most, ended
 
 
-@pytest.mark.parametrize("killed", [0, 5])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.long), 5])
 def test_twenty_commands_at_once_never_run_more_than_two(backprop: CommandLine, killed: int) -> None:
     """With -p 2 no three scripts overlap, all finish that were not killed, and the store lists every one."""
     backprop.script(NOTES_ITSELF)

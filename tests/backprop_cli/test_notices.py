@@ -173,7 +173,7 @@ def _ends_in(path: Path, seconds: float) -> None:
     path.with_suffix(".new").replace(path)
 
 
-@pytest.mark.parametrize("limit", ["job", "box"])
+@pytest.mark.parametrize("limit", [pytest.param("job", marks=pytest.mark.long), "box"])
 def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: str) -> None:
     """The box goes on to the job's new end, or as long as it was to be, and its session trains until then."""
     end = _squeue(backprop)
@@ -192,7 +192,9 @@ def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: 
     assert took_s > first_s, err
 
 
-@pytest.mark.parametrize(("grace", "outcome"), [("5", "timeboxed"), ("40", "preempted")])
+@pytest.mark.parametrize(
+    ("grace", "outcome"), [("5", "timeboxed"), pytest.param("40", "preempted", marks=pytest.mark.long)]
+)
 def test_a_job_that_is_cut_short_ends_its_box_in_time(
     backprop: CommandLine, grace: str, outcome: str
 ) -> None:

@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.backprop_cli.commandline import CommandLine, end, wait_for
 
 TRAINS = """
@@ -60,6 +62,7 @@ def test_a_cut_run_ends_as_an_uncut_one(backprop: CommandLine) -> None:
     assert backprop.record("cut")["status"] == "completed"
 
 
+@pytest.mark.long
 def test_a_chain_of_boxes_ends_as_an_uncut_run(backprop: CommandLine) -> None:
     """--until-done reaches the end by itself, with the uncut run's weights."""
     backprop.script(TRAINS)
@@ -186,6 +189,7 @@ def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: Comm
     assert record["attempts"][0]["measured"]["governor"]["used_s"] > 6.0 - 1.0 + 7.0
 
 
+@pytest.mark.long
 def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) -> None:
     """A session that is held at its safe point past its first deadline goes on afterwards with the time it had left."""
     backprop.script(TRAINS)

@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.backprop_keras.cutting import ROOT, compiled_once, environment, process
-from tests.backprop_keras.test_exactness import ONE_SOON, names_in
+from tests.backprop_keras.test_exactness import names_in
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("backend", ONE_SOON)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "torch",
+        pytest.param("jax", marks=pytest.mark.long),
+        pytest.param("tensorflow", marks=pytest.mark.faults),
+    ],
+)
 def test_every_scenario_holds(backend: str, tmp_path: Path) -> None:
     """Each scenario of scenarios.py holds on this backend; what it proves stands in its own docstring."""
     ended = subprocess.run(

@@ -11,8 +11,6 @@ import pytest
 from tests.backprop_keras.cutting import CUTS, parts_that_differ, run_pieces
 
 BACKENDS = ("tensorflow", "torch", "jax")
-ONE_SOON = ["torch", *(pytest.param(name, marks=pytest.mark.long) for name in ("tensorflow", "jax"))]
-"""`make test` trains on one of them."""
 
 
 def names_in(file: str, decorator: str, backend: str = "") -> list[str]:
@@ -41,15 +39,18 @@ QUICK = {
     "arrays_shuffled",
     "stock_callbacks",
     "generator_that_draws_from_the_script",
-    "py_dataset_that_shuffles_itself",
     "cut_in_a_validation",
+    "own_loop",
+}
+"""Kinds that `make test` trains on one backend, cut once."""
+LONG = {
+    "py_dataset_that_shuffles_itself",
     "cut_behind_a_validation",
     "loop_of_the_backends_own",
-    "own_loop",
     "tensorboard_callback",
     "two_optimizers",
 }
-"""Kinds that every test run trains, cut once; `make test-faults` trains all of them and cuts each twice."""
+"""Kinds that `make test-long` trains on each; `make test-faults` trains all there are and cuts each twice."""
 
 
 def assert_exact(results: dict[str, Any], kinds: list[str], cuts: int = CUTS) -> None:
@@ -70,13 +71,20 @@ def assert_exact(results: dict[str, Any], kinds: list[str], cuts: int = CUTS) ->
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("backend", ONE_SOON)
-def test_cut_trainings_equal_whole_ones(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "wanted"),
+    [
+        ("torch", QUICK),
+        *(pytest.param(name, LONG, marks=pytest.mark.long) for name in BACKENDS),
+    ],
+    ids=["torch", *(f"{name}-long" for name in BACKENDS)],
+)
+def test_cut_trainings_equal_whole_ones(backend: str, wanted: set[str], tmp_path: Path) -> None:
     """Kinds of fit, cut at a random execution, each piece in a fresh process, end with the same weights, optimizer, metrics,
     History, callbacks and generators as a fit without BackpropCallback.
     """
-    kinds = [kind for kind in kinds_on(backend) if kind in QUICK]
-    assert {*QUICK} == {*kinds} | ({"two_optimizers"} if backend == "jax" else set())
+    kinds = [kind for kind in kinds_on(backend) if kind in wanted]
+    assert wanted == {*kinds} | ({"two_optimizers"} if backend == "jax" else set())
     assert_exact(run_pieces(backend, kinds, tmp_path, cuts=1, compile_once=True), kinds, cuts=1)
 
 

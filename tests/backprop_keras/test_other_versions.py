@@ -9,7 +9,7 @@ import pytest
 from tests.backprop_keras.cutting import environment
 from tests.other_versions import assert_left_alone, assert_stepped_aside, told_by
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

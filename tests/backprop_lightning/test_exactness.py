@@ -16,14 +16,14 @@ KINDS = {
         " hooks_that_draw@on_train_epoch_end"
     ),
     "lightning.pytorch": (
-        "cycled_loaders cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_two_workers"
-        " stateful_stream stream stream_two_workers sized_stream own_batches clipped_and_limited limited_stream overfit"
-        " by_steps barebones swa pruned stopped_early kept_checkpoints"
-        " found_rate"
+        "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
+        " clipped_and_limited limited_stream overfit barebones swa stopped_early kept_checkpoints found_rate"
     ),
 }
-CASES = [
-    pytest.param(package, name, marks=[pytest.mark.long] if package == "pytorch_lightning" else [])
+QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned"
+"""Of `lightning.pytorch`: what `make test` trains; `make test-long` all others."""
+CASES = [("lightning.pytorch", QUICK, name) for name in QUICK.split()] + [
+    pytest.param(package, names, name, marks=pytest.mark.long)
     for package, names in KINDS.items()
     for name in names.split()
 ]
@@ -36,17 +36,16 @@ _made: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 @pytest.fixture
-def trained(package: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every recipe of `package`, trained whole and in pieces, each piece in a fresh process."""
-    if package not in _made:
-        folder = tmp_path_factory.mktemp("exactness")
-        _made[package] = run_pieces(KINDS[package].split(), folder, package)
-    return _made[package]
+def trained(package: str, names: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The recipes `names` with `package`, trained whole and in pieces, each piece in a fresh process."""
+    if names not in _made:
+        _made[names] = run_pieces(names.split(), tmp_path_factory.mktemp("exactness"), package)
+    return _made[names]
 
 
-@pytest.mark.parametrize(("package", "name"), CASES)
+@pytest.mark.parametrize(("package", "names", "name"), CASES, ids=lambda word: word.split()[0])
 def test_pieces_are_the_same_as_the_whole(
-    trained: dict[str, dict[str, Any]], package: str, name: str
+    trained: dict[str, dict[str, Any]], package: str, names: str, name: str
 ) -> None:
     """Weights, optimizers, every logged value with its step, the last metrics and the order of samples are the same."""
     whole, cut = trained[name]["whole"], trained[name]["cut"]

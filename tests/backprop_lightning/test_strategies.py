@@ -31,6 +31,7 @@ def test_a_strategy_with_a_state_of_its_own_on_each_rank_is_refused_in_one_sente
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_a_fit_with_a_sharding_strategy_is_saved_and_exported(tmp_path: Path) -> None:
     """Each rank writes a part; put together, it is what the module's own state dict names."""
     trained = subprocess.run(

@@ -142,6 +142,7 @@ def test_the_deadline_ends_a_training_in_a_child(backprop: CommandLine) -> None:
     assert record["last_checkpoint"]
 
 
+@pytest.mark.long
 def test_workers_of_a_loader_in_a_child_do_no_harm(backprop: CommandLine) -> None:
     """A child with loader workers of its own completes; only it has a session, which ends with its training."""
     done = backprop(

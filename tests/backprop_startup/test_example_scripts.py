@@ -58,8 +58,8 @@ def _lines_in(log: Path) -> int:
     "name",
     [
         pytest.param("gan_torch.py", marks=pytest.mark.long),
-        pytest.param("adam_jax.py", marks=pytest.mark.long),
-        "mlp_numpy.py",
+        pytest.param("adam_jax.py", marks=pytest.mark.faults),
+        pytest.param("mlp_numpy.py", marks=pytest.mark.long),
         *(
             pytest.param(name, marks=pytest.mark.faults)
             for name in SHORT

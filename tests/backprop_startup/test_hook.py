@@ -47,8 +47,8 @@ def test_an_existing_sitecustomize_still_runs_and_the_path_is_as_without_us(back
     "place",
     [
         "backprop_core.loop.script_training.ScriptTraining._begin",
-        "backprop_core.loop.unmodified_loop.AttachedBox.watch",
-        "backprop_torch.training_watch.wait_for_training",
+        pytest.param("backprop_core.loop.unmodified_loop.AttachedBox.watch", marks=pytest.mark.long),
+        pytest.param("backprop_torch.training_watch.wait_for_training", marks=pytest.mark.long),
     ],
 )
 def test_a_broken_hook_never_fails_a_script(backprop: CommandLine, place: str) -> None:
@@ -117,6 +117,7 @@ def test_a_script_with_its_own_box_is_not_given_a_second_one(backprop: CommandLi
     assert "the script imports backprop, so it has its own time box" in done.stderr
 
 
+@pytest.mark.long
 def test_loader_workers_and_children_that_do_not_train_stay_alone(backprop: CommandLine) -> None:
     """Workers and a child that only computes open no session; the one that trains has it."""
     backprop.script(
@@ -159,6 +160,7 @@ def test_an_interpreter_without_backprop_is_governed_from_outside(
     assert "pip install backprop-timebox" in done.stderr
 
 
+@pytest.mark.long
 def test_another_model_than_the_saved_one_is_refused_in_one_sentence(backprop: CommandLine) -> None:
     """A resume that does not fit ends with status 1 and no traceback; nothing is restored, nothing trained."""
     text = (EXAMPLES / "digits_torch.py").read_text()

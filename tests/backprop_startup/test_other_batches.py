@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.backprop_cli.commandline import CommandLine, end, wait_for
 
 SCRIPT = """
@@ -22,6 +24,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.long
 def test_another_batch_size_is_refused(backprop: CommandLine) -> None:
     """A place is a number of batches: with batches of another size it would be another place, and nothing is trained."""
     backprop.script(SCRIPT)

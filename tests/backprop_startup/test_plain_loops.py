@@ -21,7 +21,7 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 @pytest.mark.parametrize(
     "shape",
     [
-        "critic_first",
+        pytest.param("critic_first", marks=pytest.mark.long),
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (

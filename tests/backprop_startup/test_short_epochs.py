@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.backprop_cli.commandline import CommandLine
 
 SCRIPT = """
@@ -20,6 +22,7 @@ for epoch in range(1000):
 """
 
 
+@pytest.mark.long
 def test_a_box_that_ends_inside_a_short_epoch_saves_its_last_step(backprop: CommandLine) -> None:
     """The deadline was taken for a step that hangs: nothing behind the last boundary between two epochs was saved."""
     backprop.script(SCRIPT)

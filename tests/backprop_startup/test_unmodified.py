@@ -113,6 +113,7 @@ def _last_words(stdout: str) -> list[str]:
     return [line for line in stdout.splitlines() if " steps, loss " in line]
 
 
+@pytest.mark.long
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
     """The session joined by itself and ended the process before the deadline."""
     script = EXAMPLES / "digits_torch.py"
@@ -161,6 +162,7 @@ def test_a_script_behaves_as_without_us(backprop: CommandLine, text: str, status
         assert line in boxed.stderr
 
 
+@pytest.mark.long
 def test_a_training_that_ends_within_its_box_prints_what_it_prints_alone(backprop: CommandLine) -> None:
     """The script's standard output under `backprop run` is byte for byte what it is without it."""
     script = EXAMPLES / "digits_torch.py"

@@ -85,6 +85,7 @@ def test_fsdp1_is_refused_in_one_sentence() -> None:
         raise AssertionError("not reached")
 
 
+@pytest.mark.long
 def test_one_flipped_bit_in_any_part_is_found(tmp_path: Path) -> None:
     """Each rank's file has its digest in the manifest, and the part of a rank that is missing is damage, too."""
     piece(tmp_path, "fsdp", 2, "cut", 3, "fresh")

@@ -133,10 +133,16 @@ def _whole(train: Train) -> Record:
     return record
 
 
-@pytest.mark.parametrize(
-    "train", [ordinary, workers, stateful, gan, accumulation, scaled, state_in_the_loader]
-)
-@pytest.mark.parametrize("at", [1, 4, 8, 9, 13])
+TRAINS = (ordinary, workers, stateful, gan, accumulation, scaled, state_in_the_loader)
+CUT_AT = [
+    pytest.param(train, at, marks=[] if train is ordinary or at == 9 else [pytest.mark.long])
+    for train in TRAINS
+    for at in (1, 4, 8, 9, 13)
+]
+"""The first batch of the second epoch for each kind; the ends of an epoch and its middle for one."""
+
+
+@pytest.mark.parametrize(("train", "at"), CUT_AT)
 def test_state_and_the_rest_of_the_epoch_come_back(
     train: Train, at: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +164,7 @@ def test_state_and_the_rest_of_the_epoch_come_back(
 
 
 @pytest.mark.parametrize("train", [ordinary, workers, stateful, gan, state_in_the_loader])
-@pytest.mark.parametrize("cuts", [(1, 4), (4, 6)])
+@pytest.mark.parametrize("cuts", [pytest.param((1, 4), marks=pytest.mark.long), (4, 6)])
 def test_a_second_cut_loses_nothing_either(train: Train, cuts: tuple[int, int]) -> None:
     """A piece that was itself resumed is cut inside the same epoch: every further step is as uncut."""
     whole = _whole(train)

@@ -8,11 +8,13 @@ import pytest
 
 from tests.backprop_transformers.cutting import run_pieces
 
-EACH_RUN = (
-    "plain own_state two_workers by_length noise_in_data accumulation bf16 evaluation_in_epoch by_steps stream own_optimizer"
-    " stopped_early many_evaluations derived sequences ordinary_module accumulation@on_evaluate"
-    " evaluation_in_epoch@on_epoch_end plain@on_epoch_begin"
+QUICK = "own_state two_workers accumulation evaluation_in_epoch sequences plain@on_epoch_begin"
+"""What `make test` trains; `make test-long` all others."""
+LONG = (
+    "plain by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived ordinary_module"
+    " accumulation@on_evaluate evaluation_in_epoch@on_epoch_end"
 )
+EACH_RUN = f"{QUICK} {LONG}"
 WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
 PARTS = ("seen", "logged", "step", "epoch", "weights", "optimizer", "scheduler", "counted", "loss")
 
@@ -23,11 +25,11 @@ _made: dict[str, dict[str, Any]] = {}
 
 
 @pytest.fixture
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every recipe, trained whole and in pieces, each piece in a fresh process."""
-    if not _made:
-        _made.update(run_pieces(EACH_RUN.split(), tmp_path_factory.mktemp("exactness")))
-    return _made
+def trained(names: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The recipes `names`, trained whole and in pieces, each piece in a fresh process."""
+    if names not in _made:
+        _made[names] = run_pieces(names.split(), tmp_path_factory.mktemp("exactness"))
+    return _made[names]
 
 
 def check(made: dict[str, Any]) -> None:
@@ -40,8 +42,15 @@ def check(made: dict[str, Any]) -> None:
         assert cut[part] == whole[part], f"{part} after cuts at {made['at']}"
 
 
-@pytest.mark.parametrize("name", EACH_RUN.split())
-def test_pieces_are_the_same_as_the_whole(trained: dict[str, dict[str, Any]], name: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        *((QUICK, name) for name in QUICK.split()),
+        *(pytest.param(LONG, name, marks=pytest.mark.long) for name in LONG.split()),
+    ],
+    ids=lambda word: word.split()[0],
+)
+def test_pieces_are_the_same_as_the_whole(trained: dict[str, dict[str, Any]], names: str, name: str) -> None:
     """Weights, optimizer, scheduler, all that is logged, the mean loss and the order of samples are the same."""
     check(trained[name])
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).parent / "hanging_script.py"
-TRAINS_S = 12.0
+TRAINS_S = 8.0
 """Of the box, beside the start of the script."""
-HANGS_AT = 60
+HANGS_AT = 50
 STEP_S = 0.05
 """Of the script."""
-UNGOVERNED_S = 15.0
+UNGOVERNED_S = 10.0
 """The box that the script opens itself."""
 BEFORE_S = 3
 """So long before its end a slow step begins there."""
@@ -103,7 +103,10 @@ def _begun(output: str) -> int:
     return int(re.findall(r"^step (\d+)\s*$", output, re.MULTILINE)[-1])
 
 
-@pytest.mark.parametrize("how", ["lock", "system call", "python loop"])
+@pytest.mark.parametrize(
+    "how",
+    ["lock", *(pytest.param(how, marks=pytest.mark.long) for how in ("system call", "python loop"))],
+)
 def test_a_hang_leaves_the_last_boundary(tmp_path: Path, box_s: float, start_s: float, how: str) -> None:
     """A step stuck in this way leaves a checkpoint of its beginning, the stacks of all threads, and no process."""
     done = _run(tmp_path, how, box_s)

@@ -189,7 +189,7 @@ _REPLACED = """
 @pytest.mark.parametrize(
     ("scale", "name", "mend"),
     [
-        ("Noted", "main.model.scale", "Create it before training begins"),
+        pytest.param("Noted", "main.model.scale", "Create it before training begins", marks=pytest.mark.long),
         ("Plain", "main.model.weights", "First fix what is not kept (below)"),
     ],
 )

@@ -74,6 +74,7 @@ def test_a_script_that_is_not_reproducible_is_told_so(
     assert (failed.value.proof.verdict, failed.value.proof.exit_status) == (ProofVerdict.NOT_REPRODUCIBLE, 3)
 
 
+@pytest.mark.long
 def test_a_script_elsewhere_with_arguments_and_a_configuration_is_proven(
     backprop: CommandLine, tmp_path: Path, prove: Callable[..., Proof]
 ) -> None:

@@ -93,18 +93,23 @@ def unused_allowed_s(ending: SimulatedEnding) -> float:
     return allowed_s
 
 
+SEEDS = [range(250), pytest.param(range(250, 1250), marks=pytest.mark.long)]
+"""`make test` plays a part of the ten thousand boxes, `make test-long` the rest."""
+
+
+@pytest.mark.parametrize("seeds", SEEDS, ids=["first", "rest"])
 @pytest.mark.parametrize("steps", SMOOTH, ids=lambda steps: steps.__name__)
-def test_smooth_boxes_are_on_time_and_use_it(steps: Steps) -> None:
+def test_smooth_boxes_are_on_time_and_use_it(steps: Steps, seeds: range) -> None:
     """Of 1,250 boxes none is late, none leaves more unused than the design allows, all steps but one are saved, and
     no save is cut off."""
     lost = 0
-    for seed in range(1250):
+    for seed in seeds:
         ending = box(steps, seed)
         assert not ending.late, (seed, ending)
         assert ending.unused_s <= unused_allowed_s(ending), (seed, ending)
         assert ending.cut_off != "save", (seed, ending)
         lost += ending.steps - ending.saved_step > 1
-    assert lost <= 6
+    assert lost <= len(seeds) / 200
 
 
 @pytest.mark.parametrize("steps", SMOOTH, ids=lambda steps: steps.__name__)
@@ -129,18 +134,19 @@ def test_the_simulation_plays_the_code_that_ships(monkeypatch: pytest.MonkeyPatc
         simulate(world, 10.0, governed=False)
 
 
+@pytest.mark.parametrize("seeds", SEEDS, ids=["first", "rest"])
 @pytest.mark.parametrize("steps", ROUGH, ids=lambda steps: steps.__name__)
-def test_spikes_and_hangs_make_no_box_late(steps: Steps) -> None:
+def test_spikes_and_hangs_make_no_box_late(steps: Steps, seeds: range) -> None:
     """Of 1,250 boxes with spikes of 20 times a step, unannounced validations or hangs none is late, and in no more than 3% a
     save is still being written when the process has to be gone: then the one before is what there is.
     """
     cut_off = 0
-    for seed in range(1250):
+    for seed in seeds:
         ending = box(steps, seed)
         assert not ending.late, (seed, ending)
         assert ending.saved_at is not None or ending.steps < 10, (seed, ending)
         cut_off += ending.cut_off == "save"
-    assert cut_off <= 38
+    assert cut_off <= 0.03 * len(seeds)
 
 
 def test_a_hang_costs_little_near_the_deadline() -> None:
