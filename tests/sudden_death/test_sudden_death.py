@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
 import shutil
 import signal
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +176,52 @@ def test_a_death_at_any_moment_leaves_a_whole_checkpoint(backprop: CommandLine, 
         died_in = begun(done.stdout)
         copy_s = json.loads((Path(left["path"]) / "manifest.json").read_text())["extra"]["copy_s"]
         assert died_in - left["step"] <= 5 + math.ceil(2 * 100 * copy_s / 0.02)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("turn", range(30))
+def test_governor_and_script_killed_together_at_any_moment_lose_a_step(
+    backprop: CommandLine, turn: int
+) -> None:
+    """SIGKILL to both process groups, as a scheduler sends it: a keeper commits the newest copy, and a resume goes on."""
+    chance = random.Random(f"both {turn}")
+    shutil.copy(SCRIPT, backprop.folder / SCRIPT.name)
+    box = backprop.box(6.0) if turn % 2 else "10"  # the end zone, or the middle of a long box
+    words = ("none", "0", "0", str(chance.choice((40_000, 4e6, 40e6))), "0.02")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    command = ("run", SCRIPT.name, "-m", box, "-c", "0.5s", "--run-id", "both", "--", *words)
+    governor = backprop.start(*command, **quiet)
+    attempt, after = backprop.attempt_dir("both"), chance.randrange(5, 300)
+    wait_for(lambda: governor.poll() is not None or len(_steps(attempt)) >= after)
+    time.sleep(chance.random() * 0.05)
+    script = json.loads((attempt / "events.jsonl").read_text().partition("\n")[0])["pid"]
+    for group in chance.sample((governor.pid, script), 2):
+        with suppress(ProcessLookupError):  # the box was over before
+            os.killpg(group, signal.SIGKILL)
+    governor.wait()
+    wait_for(lambda: not _processes_of(backprop))
+    left, died_in = newest(backprop, "both"), _steps(attempt)[-1]
+    assert store_of(backprop, "both").verify(store_of(backprop, "both").list()[0]) == []
+    copy_s = json.loads((Path(left["path"]) / "manifest.json").read_text())["extra"]["copy_s"]
+    assert died_in - left["step"] <= 5 + math.ceil(2 * 100 * copy_s / 0.02), left
+    resumed = backprop("resume", "both", "-m", backprop.box(1.0))
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed from step {left['step']}" in resumed.stderr
+    assert newest(backprop, "both")["step"] > left["step"]
+
+
+def _steps(attempt: Path) -> list[int]:
+    """The steps that the script said it began."""
+    log = attempt / "output.log"
+    text = log.read_text() if log.exists() else ""
+    return [int(step) for step in re.findall(r"^step (\d+)\s*$", text, re.MULTILINE)]
+
+
+def _processes_of(backprop: CommandLine) -> list[int]:
+    """Those that have its home in their environment: governor, keepers and script."""
+    told, found = f"BACKPROP_HOME={backprop.home}\0".encode(), list[int]()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if told in (process / "environ").read_bytes() + b"\0":
+                found.append(int(process.name))
+    return found
