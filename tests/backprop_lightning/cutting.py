@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import traceback
 import warnings
@@ -18,6 +17,7 @@ import torch
 
 from backprop_core.runs.control import Action, send_control
 from tests.backprop_torch.cutting import LeapingClock, digest, environment, seed
+from tests.forked import Forks
 
 CUTS = 2
 
@@ -105,29 +105,27 @@ def _kept(path: Path) -> str:
     return digest([loaded[part] for part in ("state_dict", "optimizer_states", "global_step", "epoch")])
 
 
-def run_process(folder: Path, orders: dict[str, Any], piece: int, package: str) -> dict[str, Any]:
+def warm() -> None:
+    """What every process needs that trains."""
+    from backprop_lightning import BackpropCallback  # noqa: F401
+    from tests.backprop_lightning import recipes, state_recipes, witness  # noqa: F401
+
+
+def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, Any]:
     """One fresh process that trains a piece of each recipe in `orders`."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.backprop_lightning.cutting", str(piece)],
-        input=json.dumps(orders),
-        env=environment(folder) | {"LIGHTNING_PACKAGE": package},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    sys.stderr.write(ended.stderr[-20000:])
-    assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-6000:]}"
-    made: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    made: dict[str, Any] = json.loads(forks([str(piece)], json.dumps(orders)).splitlines()[-1])
     return made
 
 
 def run_pieces(names: list[str], folder: Path, package: str, cuts: int = CUTS) -> dict[str, dict[str, Any]]:
     """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
-    whole = run_process(
-        folder, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0, package
-    )
+    own = environment(folder) | {"LIGHTNING_PACKAGE": package}
+    with Forks("tests.backprop_lightning.cutting", own, folder) as forks:
+        return _run_pieces(names, forks, cuts)
+
+
+def _run_pieces(names: list[str], forks: Forks, cuts: int) -> dict[str, dict[str, Any]]:
+    whole = run_process(forks, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
     draw = random.Random(f"lightning cuts of {len(names)}")
     at = {name: sorted(draw.sample(_places(whole[name]), cuts)) for name in names}
     pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -141,7 +139,7 @@ def run_pieces(names: list[str], folder: Path, package: str, cuts: int = CUTS) -
             }
             if piece < cuts:
                 orders[name]["at"] = max(1, at[name][piece] - done)
-        for name, made in run_process(folder, orders, piece, package).items():
+        for name, made in run_process(forks, orders, piece).items():
             pieces[name].append(made)
     return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
 

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import traceback
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 
 from backprop_core.runs.control import Action, send_control
 from tests.backprop_torch.cutting import LeapingClock, digest, environment
+from tests.forked import Forks
 
 CUTS = 2
 _TIMES = ("runtime", "per_second")
@@ -79,21 +79,15 @@ def without_times(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if not key.endswith(_TIMES)}
 
 
-def run_process(folder: Path, orders: dict[str, Any], piece: int) -> dict[str, Any]:
+def warm() -> None:
+    """What every process needs that trains."""
+    from backprop_transformers import BackpropCallback  # noqa: F401
+    from tests.backprop_transformers import recipes, state_recipes, witness  # noqa: F401
+
+
+def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, Any]:
     """One fresh process that trains a piece of each recipe in `orders`."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.backprop_transformers.cutting", str(piece)],
-        input=json.dumps(orders),
-        env=environment(folder),
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    sys.stderr.write(ended.stderr[-20000:])
-    assert ended.returncode == 0, f"status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-6000:]}"
-    made: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    made: dict[str, Any] = json.loads(forks([str(piece)], json.dumps(orders)).splitlines()[-1])
     return made
 
 
@@ -101,7 +95,12 @@ def run_pieces(
     names: list[str], folder: Path, cuts: int = CUTS, draws: str = ""
 ) -> dict[str, dict[str, Any]]:
     """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
-    whole = run_process(folder, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
+    with Forks("tests.backprop_transformers.cutting", environment(folder), folder) as forks:
+        return _run_pieces(names, forks, cuts, draws)
+
+
+def _run_pieces(names: list[str], forks: Forks, cuts: int, draws: str) -> dict[str, dict[str, Any]]:
+    whole = run_process(forks, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
     draw = random.Random(f"trainer cuts of {len(names)}{draws}")
     at = {}
     for name in names:
@@ -122,7 +121,7 @@ def run_pieces(
                 del orders[name]
             elif piece < len(at[name]):
                 orders[name]["at"] = max(1, at[name][piece] - done)
-        for name, made in run_process(folder, orders, piece).items():
+        for name, made in run_process(forks, orders, piece).items():
             pieces[name].append(made)
     return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
 
