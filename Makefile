@@ -52,11 +52,11 @@ WHAT_NEXT = { status=$$?; echo; echo "To run what failed once more, alone on the
 test-failed: $(VENV)/.quick-ready
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --timeout 1800
 
-# Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone, whose quick ones `make test` runs as well.
+# Long fault and soak suites; FAULTS=tests/faults for the checkpoint store's alone, without the quick ones that `make test` runs.
 FAULTS ?= tests
 test-faults: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults --timeout 1800 $(FAULTS)
-	$(if $(filter tests tests/faults,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
+	$(if $(filter tests,$(FAULTS)),$(BIN)/python -m pytest -n 2 --dist worksteal -m "not faults" --timeout 1800 tests/faults)
 
 # The first hour of five people, each from a fresh clone: a student, Kaggle, a lab, a cluster, an agent. What is committed is tried.
 # PEOPLE="student lab" tries some of them.

@@ -80,7 +80,7 @@ class Reporter:
         later = self._counts_from_the_first_step()
         attached = _ATTACHED_TO.get(session.settings.framework, "") if session.settings.attached else ""
         if session.enrolment.governed:  # whose command has named the run and its box
-            ends = "the box starts at the first step" if later else f"ends by {local_text(deadline_wall)}"
+            ends = "the box counts from the first step" if later else f"ends by {local_text(deadline_wall)}"
             text = f"{attached}{where}; {ends}"
         else:
             text = f"run {session.run_id}, {attached}{where}: {duration_text(left_s)} until {local_text(deadline_wall)}"

@@ -117,6 +117,7 @@ def test_a_probe_that_fails_makes_unknown_not_dead(
     assert shown["may_start"]
 
 
+@pytest.mark.long
 def test_a_probe_that_hangs_costs_its_value_and_no_more(backprop: CommandLine, smi: FakeGpuTools) -> None:
     """A run starts after some seconds although nvidia-smi never answers, is watched meanwhile, and ends in time."""
     smi.say(gpu(0), mode="hang")

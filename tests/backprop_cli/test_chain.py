@@ -52,6 +52,7 @@ def test_the_total_ends_a_chain(backprop: CommandLine) -> None:
     assert backprop.record("total")["status"] == "completed"
 
 
+@pytest.mark.long
 def test_waiting_for_resources_counts_in_the_total(backprop: CommandLine) -> None:
     """The first box is cut by what the wait before it took, and a wait ends with the total."""
     backprop.script(STANDIN)
@@ -154,7 +155,9 @@ def test_ctrl_c_during_a_rest_ends_the_chain(backprop: CommandLine) -> None:
     assert len(backprop.record("r")["attempts"]) == 1
 
 
-@pytest.mark.parametrize("how", ["stop", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "how", ["stop", *(pytest.param(how, marks=pytest.mark.long) for how in ("SIGTERM", "SIGUSR1"))]
+)
 def test_a_rest_is_ended_from_outside(backprop: CommandLine, how: str) -> None:
     """'backprop stop' from another terminal, or a scheduler's signal, ends the chain; nothing else can be asked of it
     then, and its story says that it waits.

@@ -42,7 +42,7 @@ def most_at_once(log: Path) -> tuple[int, int]:
     return most, ended
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.long), 5])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.faults), 5])
 def test_twenty_commands_at_once_never_run_more_than_two(backprop: CommandLine, killed: int) -> None:
     """With -p 2 no three scripts overlap, all finish that were not killed, and the store lists every one."""
     backprop.script(NOTES_ITSELF)
@@ -125,6 +125,7 @@ def assert_consistent(backprop: CommandLine) -> dict[str, str]:
     return rows
 
 
+@pytest.mark.long
 def test_kills_at_random_moments_leave_a_consistent_store(backprop: CommandLine) -> None:
     """Ten times governor, script or both are killed with -9, or asked to stop, somewhere between start and end."""
     chaos(backprop, rounds=10, seed=1)

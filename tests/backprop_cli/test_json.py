@@ -111,7 +111,7 @@ def test_a_box_may_count_from_the_first_step(backprop: CommandLine) -> None:
         "result.json",
     )
     assert ran.returncode == 0, ran.stderr
-    assert "starting from scratch; the box starts at the first step." in ran.stderr
+    assert "starting from scratch; the box counts from the first step." in ran.stderr
     assert "the first step came after " in ran.stderr
     assert "went to start-up" not in ran.stderr
     result = json.loads((backprop.folder / "result.json").read_text())

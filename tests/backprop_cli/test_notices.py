@@ -173,7 +173,7 @@ def _ends_in(path: Path, seconds: float) -> None:
     path.with_suffix(".new").replace(path)
 
 
-@pytest.mark.parametrize("limit", [pytest.param("job", marks=pytest.mark.long), "box"])
+@pytest.mark.parametrize("limit", [pytest.param("job", marks=pytest.mark.faults), "box"])
 def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: str) -> None:
     """The box goes on to the job's new end, or as long as it was to be, and its session trains until then."""
     end = _squeue(backprop)
@@ -193,7 +193,11 @@ def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: 
 
 
 @pytest.mark.parametrize(
-    ("grace", "outcome"), [("5", "timeboxed"), pytest.param("40", "preempted", marks=pytest.mark.long)]
+    ("grace", "outcome"),
+    [
+        pytest.param("5", "timeboxed", marks=pytest.mark.long),
+        pytest.param("40", "preempted", marks=pytest.mark.faults),
+    ],
 )
 def test_a_job_that_is_cut_short_ends_its_box_in_time(
     backprop: CommandLine, grace: str, outcome: str

@@ -62,7 +62,7 @@ def test_a_cut_run_ends_as_an_uncut_one(backprop: CommandLine) -> None:
     assert backprop.record("cut")["status"] == "completed"
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_a_chain_of_boxes_ends_as_an_uncut_run(backprop: CommandLine) -> None:
     """--until-done reaches the end by itself, with the uncut run's weights."""
     backprop.script(TRAINS)
@@ -167,6 +167,7 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.long
 def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: CommandLine) -> None:
     """Ctrl-Z for longer than the time box: after waking, the session trains on for what was left of it."""
     backprop.script(TRAINS)
@@ -189,7 +190,7 @@ def test_a_session_that_slept_past_its_deadline_has_its_time_back(backprop: Comm
     assert record["attempts"][0]["measured"]["governor"]["used_s"] > 6.0 - 1.0 + 7.0
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_a_pause_longer_than_the_time_box_ends_nothing(backprop: CommandLine) -> None:
     """A session that is held at its safe point past its first deadline goes on afterwards with the time it had left."""
     backprop.script(TRAINS)

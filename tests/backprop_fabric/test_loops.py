@@ -21,7 +21,7 @@ def backprop(tmp_path: Path) -> CommandLine:
 @pytest.mark.parametrize(
     "shape",
     [
-        "epochs",
+        pytest.param("epochs", marks=pytest.mark.long),
         *(pytest.param(shape, marks=pytest.mark.faults) for shape in ("accumulation", "epochs-2")),
     ],
 )

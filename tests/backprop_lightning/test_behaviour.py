@@ -17,7 +17,11 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param("pytorch_lightning", marks=pytest.mark.long), "lightning.pytorch"]
+    scope="module",
+    params=[
+        pytest.param("pytorch_lightning", marks=pytest.mark.faults),
+        pytest.param("lightning.pytorch", marks=pytest.mark.long),
+    ],
 )
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All cases of `behaviour.py`, from one process."""

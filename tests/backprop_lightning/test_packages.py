@@ -22,7 +22,11 @@ pl.Trainer(callbacks=ours, logger=False, enable_checkpointing=False)
 
 
 @pytest.mark.parametrize(
-    "name", ["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.long)]
+    "name",
+    [
+        pytest.param("lightning.pytorch", marks=pytest.mark.long),
+        pytest.param("pytorch_lightning", marks=pytest.mark.faults),
+    ],
 )
 def test_the_callback_may_be_imported_before_lightning(name: str, tmp_path: Path) -> None:
     """A Trainer of either name takes it, whatever was imported first."""

@@ -84,7 +84,10 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "how",
-    ["fork", *(pytest.param(how, marks=pytest.mark.faults) for how in ("spawn", "forkserver", "torch"))],
+    [
+        pytest.param("fork", marks=pytest.mark.long),
+        *(pytest.param(how, marks=pytest.mark.faults) for how in ("spawn", "forkserver", "torch")),
+    ],
 )
 def test_a_training_in_a_child_is_cut_and_goes_on_with_the_same_bits(backprop: CommandLine, how: str) -> None:
     """The parent is ended with it, and does not go on as if the training were over; the resumed steps are the uncut ones."""
@@ -142,7 +145,7 @@ def test_the_deadline_ends_a_training_in_a_child(backprop: CommandLine) -> None:
     assert record["last_checkpoint"]
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_workers_of_a_loader_in_a_child_do_no_harm(backprop: CommandLine) -> None:
     """A child with loader workers of its own completes; only it has a session, which ends with its training."""
     done = backprop(

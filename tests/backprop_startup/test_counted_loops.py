@@ -106,7 +106,7 @@ def test_boxes_follow_each_other_until_a_plain_script_is_done(backprop: CommandL
     [
         pytest.param("teacher_and_student", marks=pytest.mark.long),
         pytest.param("workers_that_stay", marks=pytest.mark.long),
-        pytest.param("shared_iterators", marks=pytest.mark.long),
+        pytest.param("shared_iterators", marks=pytest.mark.faults),
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (

@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
     [
         pytest.param("evaluations", 4, marks=pytest.mark.long),
         pytest.param("made_models", 5, marks=pytest.mark.long),
-        pytest.param("reordered", 7, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (

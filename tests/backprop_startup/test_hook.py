@@ -47,8 +47,8 @@ def test_an_existing_sitecustomize_still_runs_and_the_path_is_as_without_us(back
     "place",
     [
         "backprop_core.loop.script_training.ScriptTraining._begin",
-        pytest.param("backprop_core.loop.unmodified_loop.AttachedBox.watch", marks=pytest.mark.long),
-        pytest.param("backprop_torch.training_watch.wait_for_training", marks=pytest.mark.long),
+        pytest.param("backprop_core.loop.unmodified_loop.AttachedBox.watch", marks=pytest.mark.faults),
+        pytest.param("backprop_torch.training_watch.wait_for_training", marks=pytest.mark.faults),
     ],
 )
 def test_a_broken_hook_never_fails_a_script(backprop: CommandLine, place: str) -> None:
@@ -74,6 +74,7 @@ def test_a_broken_hook_never_fails_a_script(backprop: CommandLine, place: str) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_missing_adapter_never_fails_a_script(backprop: CommandLine) -> None:
     """A package of ours that cannot be imported leaves the script governed from outside."""
     own = _module(
@@ -96,6 +97,7 @@ def test_framework_none_leaves_the_script_alone(backprop: CommandLine) -> None:
     assert events(backprop, "none") == []
 
 
+@pytest.mark.long
 def test_another_framework_by_force_is_not_attached_to_this_one(backprop: CommandLine) -> None:
     """`-f keras` on a plain PyTorch script attaches nothing to PyTorch."""
     backprop.script(TRAINS)

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("odd_ranks.py")
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        pytest.param("unsavable", "cannot be stored without pickle", marks=pytest.mark.long),
+        pytest.param("unsavable", "cannot be stored without pickle", marks=pytest.mark.faults),
         pytest.param(
             "part_of_one_rank", "Process 1 cannot give its part of the state", marks=pytest.mark.faults
         ),

@@ -21,7 +21,7 @@ def _trace(backprop: CommandLine, name: str) -> list[str]:
 @pytest.mark.parametrize(
     "shape",
     [
-        pytest.param("critic_first", marks=pytest.mark.long),
+        pytest.param("critic_first", marks=pytest.mark.faults),
         *(
             pytest.param(shape, marks=pytest.mark.faults)
             for shape in (
@@ -55,6 +55,7 @@ def test_every_shape_goes_on_with_the_same_bits(backprop: CommandLine, shape: st
     assert ours[:common] == theirs[:common]
 
 
+@pytest.mark.long
 def test_a_script_that_restores_itself_is_not_restored_a_second_time(backprop: CommandLine) -> None:
     """With --resume-flag the script gets its own announced checkpoint, and the session that we attach restores nothing."""
     backprop.script(

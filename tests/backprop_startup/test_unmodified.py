@@ -113,7 +113,7 @@ def _last_words(stdout: str) -> list[str]:
     return [line for line in stdout.splitlines() if " steps, loss " in line]
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_a_time_box_ends_an_unchanged_script_in_time_and_the_rest_follows(backprop: CommandLine) -> None:
     """The session joined by itself and ended the process before the deadline."""
     script = EXAMPLES / "digits_torch.py"

@@ -39,7 +39,7 @@ def piece(folder: Path, layout: str, count: int, run: str, stop: int, *fresh: st
 @pytest.mark.parametrize(
     "pieces",
     [
-        [("fsdp", 2), ("plain", 1)],
+        pytest.param([("fsdp", 2), ("plain", 1)], marks=pytest.mark.long),
         pytest.param([("fsdp", 4), ("fsdp", 2), ("plain", 1), ("fsdp", 3)], marks=pytest.mark.faults),
         pytest.param(
             [("tensor_parallel", 2), ("both", 4), ("hsdp", 4), ("plain", 1)], marks=pytest.mark.faults
@@ -85,7 +85,7 @@ def test_fsdp1_is_refused_in_one_sentence() -> None:
         raise AssertionError("not reached")
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_one_flipped_bit_in_any_part_is_found(tmp_path: Path) -> None:
     """Each rank's file has its digest in the manifest, and the part of a rank that is missing is damage, too."""
     piece(tmp_path, "fsdp", 2, "cut", 3, "fresh")

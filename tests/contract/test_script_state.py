@@ -65,8 +65,7 @@ def _check(verdict: Judged, *more: str) -> None:
     assert len(verdict.same) >= len(KINDS) - len(NAMED)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("form", ["explicit", "run"])
+@pytest.mark.parametrize("form", [pytest.param("explicit", marks=_FAULTS), pytest.param("run", marks=_LONG)])
 def test_plain_loops(form: str, tmp_path: Path) -> None:
     """Globals, locals, objects and data of a loop in a box that is told its objects, and under `backprop run`."""
     _check(_judged("plain.py", form, tmp_path))
@@ -109,9 +108,9 @@ def test_what_reads_ahead_gives_again_what_was_not_trained(how: str, form: str, 
     ("how", "form"),
     [
         pytest.param("transformers", "callback", marks=_LONG),
-        pytest.param("lightning+iterable", "callback", marks=_LONG),
+        pytest.param("lightning+iterable", "callback", marks=_FAULTS),
         pytest.param("accelerate", "run", marks=_LONG),
-        pytest.param("ahead", "run", marks=_LONG),
+        pytest.param("ahead", "run", marks=_FAULTS),
         *(
             pytest.param(how, form, marks=_FAULTS)
             for how, form in [
@@ -138,7 +137,7 @@ def test_what_making_a_batch_changes(how: str, form: str, tmp_path: Path) -> Non
     ("how", "form"),
     [
         pytest.param("seldom", "run", marks=_LONG),
-        pytest.param("lightning seldom", "callback", marks=_LONG),
+        pytest.param("lightning seldom", "callback", marks=_FAULTS),
         *(
             pytest.param(how, form, marks=_FAULTS)
             for how in ("never", "seldom", "by hand", "kept zeros", "clipped")
@@ -155,8 +154,13 @@ def test_gradients_that_outlive_a_step(how: str, form: str, tmp_path: Path) -> N
     assert not verdict.named
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("program", ["plain", "lightning", "transformers"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param("plain", marks=_LONG),
+        *(pytest.param(program, marks=_FAULTS) for program in ("lightning", "transformers")),
+    ],
+)
 def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Path) -> None:
     """A training that was to have two epochs has four when it is resumed with that argument, as if it always had."""
     form = _form("longer.py", "explicit", tmp_path)
@@ -203,8 +207,8 @@ def test_keras(backend: str, tmp_path: Path) -> None:
         pytest.param("fit.py", "callback", marks=_FAULTS),
         pytest.param("fit.py", "run", marks=_LONG),
         pytest.param("trainer.py", "callback", marks=_LONG),
-        pytest.param("trainer.py", "run", marks=_LONG),
-        pytest.param("keras_fit.py", "callback", marks=_LONG),
+        pytest.param("trainer.py", "run", marks=_FAULTS),
+        pytest.param("keras_fit.py", "callback", marks=_FAULTS),
         pytest.param("keras_fit.py", "run", marks=_FAULTS),
     ],
 )

@@ -105,7 +105,7 @@ def _begun(output: str) -> int:
 
 @pytest.mark.parametrize(
     "how",
-    ["lock", *(pytest.param(how, marks=pytest.mark.long) for how in ("system call", "python loop"))],
+    ["lock", *(pytest.param(how, marks=pytest.mark.faults) for how in ("system call", "python loop"))],
 )
 def test_a_hang_leaves_the_last_boundary(tmp_path: Path, box_s: float, start_s: float, how: str) -> None:
     """A step stuck in this way leaves a checkpoint of its beginning, the stacks of all threads, and no process."""
@@ -121,6 +121,7 @@ def test_a_hang_leaves_the_last_boundary(tmp_path: Path, box_s: float, start_s: 
     _copied(done.stderr, _manifests(tmp_path)[-1], HANGS_AT * STEP_S)
 
 
+@pytest.mark.long
 def test_a_loop_that_keeps_the_interpreter_leaves_the_periodic_checkpoint(
     tmp_path: Path, box_s: float, start_s: float
 ) -> None:
