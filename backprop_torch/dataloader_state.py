@@ -21,11 +21,11 @@ from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_torch.delegating_loader import set_by_pass
+from backprop_torch.generators import GeneratorsTracked
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import loader_batch_size, loader_length
 from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
-from backprop_torch.objects import GeneratorsTracked
 from backprop_torch.worker_states import (
     PassWorkers,
     saved_workers,

@@ -20,10 +20,10 @@ from backprop_core.ports.ranks import Ranks
 from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
+from backprop_torch.generators import GeneratorTracked, TorchRandomness, cuda_in_use
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.made_objects import made, point_at_weights, recipe_of
 from backprop_torch.needs import check_needs
-from backprop_torch.objects import cuda_in_use
 from backprop_torch.pruned import hook_again
 from backprop_torch.ranks import knows_ranks, ranks_of_process, stays_away
 from backprop_torch.raw_loop import RawTorchLoop
@@ -48,7 +48,7 @@ class TorchFramework:
         if isinstance(value, Optimizer):
             return objects.OptimizerTracked(value)
         if isinstance(value, torch.Generator):
-            return objects.GeneratorTracked(value)
+            return GeneratorTracked(value)
         if isinstance(value, torch.Tensor):
             return objects.TensorTracked(value)
         return None
@@ -80,7 +80,7 @@ class TorchFramework:
         return stored_with(tracked)
 
     def randomness(self) -> Tracked:
-        return objects.TorchRandomness()
+        return TorchRandomness()
 
     def environment(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {

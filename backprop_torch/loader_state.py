@@ -19,7 +19,7 @@ from backprop_core.script_state.namespace import InstanceNamespace
 from backprop_core.script_state.state import Root, ScriptState
 from backprop_core.script_state.trackables import track
 from backprop_core.script_state.unkept import Unkept
-from backprop_torch.objects import GeneratorsTracked
+from backprop_torch.generators import GeneratorsTracked
 from backprop_torch.script_parts import LOADER, stored_with
 
 _LOOKS = 4

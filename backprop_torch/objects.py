@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from backprop_core.ports.framework import Tracked
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.script_state.trackables import NumpyGeneratorTracked, PythonRandomTracked, copied
-
-
-def cuda_in_use() -> bool:
-    """Whether this process has begun to use a CUDA device; asking does not begin it."""
-    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+from backprop_core.script_state.trackables import copied
+from backprop_torch.overridden import (
+    buffers_beside,
+    keeps_its_state,
+    load_into,
+    parameters_beside,
+    set_exactly,
+)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -68,7 +68,7 @@ class ModuleTracked:
         return None
 
     def restore(self, state: Any) -> None:
-        unwrapped(self.module).load_state_dict(state)
+        load_into(unwrapped(self.module), state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,27 @@ class ModuleRest:
 
     def capture(self) -> object:
         module = unwrapped(self.module)
-        persistent = set(module.state_dict(keep_vars=True))
+        persistent = module.state_dict()
+        beside = parameters_beside(module, persistent)
         return {
+            **({"beside": beside} if beside else {}),
             "evaluating": [name for name, child in module.named_modules() if not child.training],
             "parameters": [name for name, _ in module.named_parameters()],
             "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
-            "buffers": {name: b for name, b in module.named_buffers() if name not in persistent},
+            "buffers": buffers_beside(module, persistent),
             "gradients": {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
         }
 
     def mismatch(self, state: object) -> str | None:
-        return None if isinstance(state, Mapping) else "is not what belongs to a module"
+        if not isinstance(state, Mapping):
+            return "is not what belongs to a module"
+        here = dict(unwrapped(self.module).named_parameters())
+        for name, saved in state.get("beside", {}).items():
+            if name not in here:
+                return f"has {name}, which is not here"
+            if (saved.shape, saved.dtype) != (here[name].shape, here[name].dtype):
+                return f"has {name} as {_kind(saved)}, but here it is {_kind(here[name])}"
+        return None
 
     def restore(self, state: Any) -> None:
         module = unwrapped(self.module)
@@ -105,6 +115,8 @@ class ModuleRest:
                 set_gradient(parameter, state["gradients"].get(saved_name))
         buffers = dict(module.named_buffers())
         with torch.no_grad():
+            for name, saved in state.get("beside", {}).items():
+                parameters[name].copy_(saved)
             for name, saved in state["buffers"].items():
                 if name in buffers and buffers[name].shape == saved.shape:
                     buffers[name].copy_(saved)
@@ -117,6 +129,8 @@ class OptimizerTracked:
     optimizer: Optimizer
 
     def capture(self) -> object:
+        if keeps_its_state(self.optimizer):
+            return Optimizer.state_dict(self.optimizer)
         return self.optimizer.state_dict()
 
     def mismatch(self, state: Any) -> str | None:
@@ -139,7 +153,13 @@ class OptimizerTracked:
     def restore(self, state: Any) -> None:
         state = copied(state)  # torch keeps the tensors it is given and changes them in place
         before = [dict(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
+        own = keeps_its_state(self.optimizer)
+        try:
+            self.optimizer.load_state_dict(state)
+        except Exception:
+            if not own:
+                raise
+            Optimizer.load_state_dict(self.optimizer, state)
         _share_again(self.optimizer, before)
         parameters = list(_parameters(self.optimizer))
         for index, values in state["state"].items():
@@ -152,6 +172,8 @@ class OptimizerTracked:
                     and here.dtype != saved.dtype
                 ):
                     mine[key] = saved.to(here.device)
+        if own:
+            set_exactly(self.optimizer, copied(state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,75 +232,6 @@ class TensorTracked:
     def restore(self, state: Any) -> None:
         with torch.no_grad():
             self.tensor.copy_(state)
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorTracked:
-    """A `torch.Generator`."""
-
-    generator: torch.Generator
-
-    def capture(self) -> object:
-        return self.generator.get_state()
-
-    def mismatch(self, state: object) -> str | None:
-        return None if isinstance(state, torch.Tensor) else "is not the state of a torch.Generator"
-
-    def restore(self, state: Any) -> None:
-        self.generator.set_state(state.clone())
-
-
-class GeneratorsTracked:
-    """The generators that a loader, its samplers and its dataset draw from: torch's, numpy's and python's."""
-
-    def __init__(self, generators: Sequence[Any]) -> None:
-        self.generators = [_holder(generator) for generator in generators]
-
-    def capture(self) -> object:
-        return [holder.capture() for holder in self.generators]
-
-    def mismatch(self, state: Any) -> str | None:
-        if len(state) != len(self.generators):
-            return f"has {len(state)} generators, not {len(self.generators)}"
-        reasons = (holder.mismatch(saved) for holder, saved in zip(self.generators, state, strict=True))
-        return next((why for why in reasons if why is not None), None)
-
-    def restore(self, state: Any) -> None:
-        for holder, saved in zip(self.generators, state, strict=True):
-            holder.restore(saved)
-
-
-def _holder(generator: Any) -> Tracked:
-    if isinstance(generator, torch.Generator):
-        return GeneratorTracked(generator)
-    return (
-        PythonRandomTracked(generator)
-        if isinstance(generator, random.Random)
-        else NumpyGeneratorTracked(generator)
-    )
-
-
-class TorchRandomness:
-    """The global generators of the CPU and of every accelerator in use."""
-
-    def capture(self) -> object:
-        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-        if cuda_in_use():
-            state["cuda"] = list(torch.cuda.get_rng_state_all())
-        if torch.backends.mps.is_available():
-            state["mps"] = torch.mps.get_rng_state()
-        return state
-
-    def mismatch(self, state: object) -> str | None:
-        return None if isinstance(state, Mapping) else "is not a state of torch's generators"
-
-    def restore(self, state: Any) -> None:
-        torch.set_rng_state(state["cpu"].clone())
-        cuda = state.get("cuda")
-        if cuda is not None and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([saved.clone() for saved in cuda])
-        if state.get("mps") is not None and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(state["mps"].clone())
 
 
 def set_gradient(parameter: torch.Tensor, saved: torch.Tensor | None) -> None:

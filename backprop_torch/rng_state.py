@@ -8,7 +8,7 @@ from typing import Any
 
 from backprop_core.ports.framework import Tracked
 from backprop_core.script_state.trackables import NumpyGlobalRandomTracked, PythonRandomTracked
-from backprop_torch.objects import TorchRandomness
+from backprop_torch.generators import TorchRandomness
 
 
 class Randomness:

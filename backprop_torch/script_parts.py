@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
@@ -45,8 +46,19 @@ _READ_NOW: Final = frozenset({"_dataloader_references_ref"})
 """Which loaders are being read, as accelerate's GradientState has it: a pass that goes on enters itself."""
 
 
+_OPTIMIZER: Final = frozenset(
+    {"step", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks",
+     "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks",
+     "_optimizer_load_state_dict_post_hooks", "_zero_grad_profile_name", "_warned_capturable_if_run_uncaptured"}
+)  # fmt: skip
+_PLAIN: Final = ("torch.", "transformers.", "pytorch_lightning.", "lightning.", "accelerate.")
+"""Their optimizers and schedules have everything in their `state_dict`, or they wrap others."""
+
+
 def script_parts(kind: type) -> frozenset[str] | None:
     """Modules are looked into without their hooks, loaders without their running iterators."""
+    if issubclass(kind, Optimizer):
+        return _OPTIMIZER
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
@@ -68,17 +80,19 @@ def _keys_of_shards() -> frozenset[str]:
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
     """Tensors of tracked modules and optimizers, all other tracked objects, iterators of loaders, and process groups.
 
-    A tracked module itself is looked into: attributes that are no tensors of its own are in no `state_dict`.
+    A tracked module itself is looked into, and so are optimizers and schedules of the script's: attributes that are no
+    tensors of its own are in no `state_dict`, or not in the one that the class has written.
     """
     known: set[int] = set()
     for value in tracked.values():
         if isinstance(value, nn.Module):
             module = unwrapped(value)
             known |= {id(one) for one in module.parameters()} | {id(one) for one in module.buffers()}
-        else:
+        elif not isinstance(value, Optimizer | LRScheduler) or type(value).__module__.startswith(_PLAIN):
             known.add(id(value))
         if isinstance(value, Optimizer):
             known |= {id(one) for group in value.param_groups for one in group["params"]}
+            known |= {id(value.state), id(value.param_groups), id(value.defaults)}
 
     def stored(value: object) -> bool:
         if id(value) in known:

@@ -12,7 +12,7 @@ import torch
 
 from backprop_core.checkpoints.arrays import JSON, ArrayNode, Dense, allocate_ram, unpinned
 from backprop_core.checkpoints.memory import address_of, view_at
-from backprop_torch.objects import cuda_in_use
+from backprop_torch.generators import cuda_in_use
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -207,7 +207,79 @@ def made_models() -> None:
         print(list(best.state_dict()))
 
 
+class Partly(nn.Linear):
+    """What was trained before is left out of files, and not loaded with another task's weights."""
+
+    def state_dict(self, *args: object, **kwargs: object) -> dict:
+        return {name: v for name, v in super().state_dict(*args, **kwargs).items() if "bias" not in name}
+
+    def load_state_dict(self, state: dict, strict: bool = True) -> None:
+        super().load_state_dict({}, strict=False)
+
+
+class LookAhead(torch.optim.SGD):
+    """Goes back to slow weights every third step, and gives a state of its own form."""
+
+    def __init__(self, parameters: list) -> None:
+        super().__init__(parameters, 0.05, momentum=0.9)
+        self.slow, self.count = None, 0
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        super().step(closure)
+        self.count += 1
+        parameters = self.param_groups[0]["params"]
+        self.slow = self.slow or [one.clone() for one in parameters]
+        if self.count % 3 == 0:
+            for one, slow in zip(parameters, self.slow, strict=True):
+                one.copy_(slow.lerp_(one, 0.5))
+
+    def state_dict(self) -> dict:
+        return {"fast": super().state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state["fast"])
+
+
+class OnPlateau(torch.optim.lr_scheduler.LRScheduler):
+    """Halves the rate where the loss does not fall. Its class has forgotten what it counts."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.best, self.bad = 9.0, 0
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list:
+        return [rate / 2**self.bad for rate in self.base_lrs]
+
+    def see(self, loss: float) -> None:
+        self.bad += loss > self.best
+        self.best = min(self.best, loss)
+        self.step()
+
+    def state_dict(self) -> dict:
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.last_epoch = state["last_epoch"]
+
+
+def own_methods() -> None:
+    """A module, an optimizer and a schedule whose own `state_dict` and `load_state_dict` lose something."""
+    model = nn.Sequential(Partly(6, 8), nn.ReLU(), Partly(8, 3))
+    optimizer = LookAhead(list(model.parameters()))
+    schedule = OnPlateau(optimizer)
+    for epoch in range(4):
+        for x, y in LOADER:
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.see(loss.item())
+            print("step", epoch, loss.item(), optimizer.param_groups[0]["lr"])
+
+
 {
+    "own_methods": own_methods,
     "evaluations": evaluations,
     "reordered": reordered,
     "made_models": made_models,

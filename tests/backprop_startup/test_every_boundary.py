@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
     [
         pytest.param("evaluations", 4, marks=pytest.mark.long),
         pytest.param("made_models", 5, marks=pytest.mark.long),
+        pytest.param("own_methods", 9, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (
@@ -26,6 +27,7 @@ HERE = Path(__file__).parent
                 "episodes",
                 "made_models",
                 "reordered",
+                "own_methods",
             )
         ),
     ],
