@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backprop_core.clock import Clock, local_text
+from backprop_core.deadline.budget import duration_text
 from backprop_core.deadline.scheduler import JobEnd
 from backprop_core.errors import StoreError
 from backprop_core.events.kinds import Continued, Event, Paused
@@ -201,7 +202,7 @@ class Steering:
             by_s = self._move_deadline(request.extend_s)
             if request.why not in (SLEPT, STARTED_UP):
                 end = "" if by_s == request.extend_s else ", to the end of the scheduler's job"
-                self._say(f"The time box was extended by {by_s:g} s{end}.")
+                self._say(f"The time box was extended by {duration_text(by_s)}{end}.")
         elif action is Action.STOP and self.asked_at is None:
             self.cause, self.detail = EndCause.REQUEST, request.why
             self._say("A stop was requested.")

@@ -32,6 +32,7 @@ class Requests:
         slept_s: seconds since the last `applied` in which the process was held from outside (SIGSTOP), in the middle of a
             step: the budget was extended by as much.
         notes: sentences about signals that are not heard.
+        governed: the governor tells people of pauses and extensions, once.
         tell_pause: called when a pause begins, with True, and when it is over.
     """
 
@@ -53,6 +54,7 @@ class Requests:
         self._signals.start()
         self._signal_obeyed = False
         self.notes = self._signals.notes
+        self.governed = False
         self.tell_pause: Callable[[bool], None] = lambda paused: None
 
     @property
@@ -138,7 +140,7 @@ class Requests:
                     self._move_job_end(request, deadlines)
                 case Action.PAUSE:
                     paused = True
-                    messages.say(f"Paused{': ' + request.why if request.why else ''}.")
+                    self._say(messages, f"Paused{': ' + request.why if request.why else ''}.")
                 case Action.CONTINUE:
                     paused = False
         if not paused:
@@ -154,10 +156,15 @@ class Requests:
         messages.event(Extended(extended_s, slept))
         if request.why == STARTED_UP:
             return extended_s  # the governor tells it, once
-        messages.say(
-            f"Paused for {text}: the budget waited." if slept else f"The budget was extended by {text}."
-        )
+        if slept:
+            messages.say(f"Paused for {text}: the budget waited.")
+        else:
+            self._say(messages, f"The budget was extended by {text}.")
         return extended_s
+
+    def _say(self, messages: Messages, text: str) -> None:
+        if not self.governed:
+            messages.say(text)
 
     def _move_job_end(self, request: ControlRequest, deadlines: Deadlines) -> None:
         """The governor has told it, once."""
@@ -189,7 +196,7 @@ class Requests:
         self.tell_pause(False)
         paused_s = self._clock.monotonic() - began
         messages.event(Continued(paused_s=paused_s))
-        messages.say(f"Continuing after a pause of {duration_text(paused_s)}.")
+        self._say(messages, f"Continuing after a pause of {duration_text(paused_s)}.")
         return paused_s, extended_s
 
     @property

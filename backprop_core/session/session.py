@@ -149,6 +149,7 @@ class Session:
         translators = self.training_state.translators
         self.saver = Saver(enrolment.checkpoints, clock, self.forecast, translators, survivor)
         self.requests = Requests(enrolment.attempt.control(), self.settings.grace_s, clock, self._wake_up)
+        self.requests.governed = enrolment.governed
         self.reporter = Reporter(self)
         self.guard = Guard(self, self.reporter)
         for note in (*self.deadlines.notes, *enrolment.notes, *self.requests.notes):
