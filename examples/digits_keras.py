@@ -1,6 +1,6 @@
 """Handwritten digits with Keras 3 inside a time box, exact on resume, on the backend that KERAS_BACKEND names.
 
-    KERAS_BACKEND=jax backprop run -m 0.5 examples/digits_keras.py
+    KERAS_BACKEND=jax backprop run -m 5s --budget-from training examples/digits_keras.py -- --pause 0.02
     backprop resume RUN
 
 Real data: the 1,797 digits that scikit-learn ships. The last line is a digest of all weights and of the History, so that an

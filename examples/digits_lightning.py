@@ -1,6 +1,6 @@
 """Handwritten digits with Lightning inside a time box, exact on resume.
 
-    backprop run -m 0.5 examples/digits_lightning.py
+    backprop run -m 5s --budget-from training examples/digits_lightning.py -- --pause 0.02
     backprop resume RUN
 
 Nothing but the callback is backprop's. Real data: the 1,797 digits that scikit-learn ships. The last line is a digest of the

@@ -1,6 +1,6 @@
 """Handwritten digits with PyTorch inside a time box, exact on resume.
 
-    backprop run -m 0.1 examples/digits_pytorch.py
+    backprop run -m 5s --budget-from training examples/digits_pytorch.py -- --pause 0.02
     backprop resume RUN
 
 Real data: the 1,797 digits that scikit-learn ships. The last line is a digest of everything that training made, so that an

@@ -1,6 +1,6 @@
 """Handwritten digits with PyTorch: an ordinary training loop with one line around it.
 
-    backprop run -m 0.1 examples/digits_unchanged.py
+    backprop run -m 5s --budget-from training examples/digits_unchanged.py -- --pause 0.02
     backprop resume RUN
 
 The same data and model as digits_pytorch.py. backprop finds model, optimizer and scheduler and restores them, and the

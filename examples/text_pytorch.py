@@ -1,6 +1,6 @@
 """A small character transformer that learns to write Python's own help texts, inside a time box, exact on resume.
 
-    backprop run -m 0.5 examples/text_pytorch.py
+    backprop run -m 5s --budget-from training examples/text_pytorch.py -- --pause 0.05
     backprop resume RUN
 
 Real data: `pydoc_data/topics.py`, which comes with Python. There are no epochs: every step draws random pieces of the text,
