@@ -14,6 +14,7 @@ from backprop_core.loop.trainer_frames import TrainerFrames
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
 from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
+from backprop_torch.script_parts import is_looked_into
 
 _PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")
 _CALLS_FUNCTIONS = "LambdaCallback"
@@ -54,6 +55,7 @@ class LightningScriptWatch(ObjectWatch):
         if data is not None:
             roots.append((type(data).__name__, data))
         roots += callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
+        roots += [(name, one) for name, one in self._optimizing().items() if is_looked_into(one)]
         return [*roots, *_FIT.namespaces()]
 
     def _loaders(self) -> frozenset[int]:
@@ -64,12 +66,16 @@ class LightningScriptWatch(ObjectWatch):
         )
 
     def _look_again(self) -> None:
+        self._stored = self._framework.stored_with(
+            {"module": self._trainer.lightning_module, **self._optimizing()}
+        )
+
+    def _optimizing(self) -> dict[str, Any]:
         trainer = self._trainer
         optimizers = {f"optimizer {n}": one for n, one in enumerate(trainer.optimizers)}
-        schedulers = {f"scheduler {n}": one.scheduler for n, one in enumerate(trainer.lr_scheduler_configs)}
-        self._stored = self._framework.stored_with(
-            {"module": trainer.lightning_module, **optimizers, **schedulers}
-        )
+        return optimizers | {
+            f"scheduler {n}": one.scheduler for n, one in enumerate(trainer.lr_scheduler_configs)
+        }
 
     def _is_stored(self, value: object) -> bool:
         """Whether Lightning's own checkpoint has it, or it is Lightning's: the Trainer, its loops, its loggers."""

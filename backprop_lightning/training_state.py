@@ -18,7 +18,7 @@ from backprop_core.script_state.trackables import copied
 from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
 from backprop_core.session.session import Position
-from backprop_lightning import checkpoint_file, logging_state, strategies, version_folder
+from backprop_lightning import checkpoint_file, left_out, logging_state, strategies, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.package import version_of
@@ -55,6 +55,7 @@ class LightningState:
         self.pending = False
         self.warn: Callable[[str], None] = lambda text: None
         self._read_once = False
+        self._weights: Mapping[str, Any] = {}
         self._hard: dict[str, set[str]] = {}
         self._clock = clock
         self._file = CheckpointFile()
@@ -170,6 +171,7 @@ class LightningState:
         if self.sharded is not None:
             return self.sharded.dumped()
         checkpoint: dict[str, Any] = self.trainer._checkpoint_connector.dump_checkpoint(False)
+        self._weights = checkpoint.get("state_dict", {})
         return checkpoint
 
     def _ours(self, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +202,8 @@ class LightningState:
         module = trainer.lightning_module
         fetcher = trainer.fit_loop._data_fetcher
         rest: dict[str, Any] = dict(ModuleRest(module).capture())  # type: ignore[call-overload]
+        if self.sharded is None:
+            rest |= left_out.of_module(module, lambda: self._weights or self._dumped().get("state_dict", {}))
         if _drops_gradients(module) and not trainer.fit_loop.epoch_loop._should_accumulate():
             rest["gradients"] = {}  # the next step begins with that
         loaders = None
@@ -209,6 +213,7 @@ class LightningState:
             "random": self.randomness.randomness(),
             "loaders": loaders,
             "module": rest,
+            "optimizers": left_out.of_optimizers(trainer.optimizers),
             "pruned": pruned_in(
                 module
             ),  # Lightning's `ModelPruning` saves pruned weights as if that were for good
@@ -278,6 +283,7 @@ class LightningState:
         pruned = saved.get("pruned", {})
         prune_again(trainer.lightning_module, pruned)
         ModuleRest(trainer.lightning_module).restore(saved["module"])
+        left_out.set_optimizers(trainer.optimizers, saved.get("optimizers", {}))
         for loader, had in zip(_flattened(val_loop._combined_loader), ends["val_kept_workers"], strict=False):
             if had and not _has_workers(loader):
                 iter(loader)  # making workers draws from the generators, and then it had been done already

@@ -51,14 +51,20 @@ _OPTIMIZER: Final = frozenset(
      "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks",
      "_optimizer_load_state_dict_post_hooks", "_zero_grad_profile_name", "_warned_capturable_if_run_uncaptured"}
 )  # fmt: skip
+_ACCELERATED: Final = frozenset(
+    {"scaler", "accelerator_state", "gradient_state", "device_placement", "_is_overflow", "_accelerate_step_called",
+     "_optimizer_original_step_method", "_optimizer_patched_step_method", "split_batches", "step_with_optimizer"}
+)  # fmt: skip
+"""What accelerate keeps around an optimizer or a schedule."""
+_WRAPPERS: Final = ("accelerate.optimizer", "accelerate.scheduler")
 _PLAIN: Final = ("torch.", "transformers.", "pytorch_lightning.", "lightning.", "accelerate.")
 """Their optimizers and schedules have everything in their `state_dict`, or they wrap others."""
 
 
 def script_parts(kind: type) -> frozenset[str] | None:
     """Modules are looked into without their hooks, loaders without their running iterators."""
-    if issubclass(kind, Optimizer):
-        return _OPTIMIZER
+    if issubclass(kind, Optimizer) or kind.__module__ in _WRAPPERS:
+        return _OPTIMIZER | _ACCELERATED
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
@@ -77,6 +83,13 @@ def _keys_of_shards() -> frozenset[str]:
     return frozenset(key for key in keys if isinstance(key, str))
 
 
+def is_looked_into(value: object) -> bool:
+    """Whether it is an optimizer or a schedule, or accelerate's wrapper of one, that may have state nobody else knows of."""
+    while type(value).__module__ in _WRAPPERS:
+        value = getattr(value, "optimizer", None) or getattr(value, "scheduler", None)
+    return isinstance(value, Optimizer | LRScheduler) and not type(value).__module__.startswith(_PLAIN)
+
+
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
     """Tensors of tracked modules and optimizers, all other tracked objects, iterators of loaders, and process groups.
 
@@ -88,7 +101,7 @@ def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
         if isinstance(value, nn.Module):
             module = unwrapped(value)
             known |= {id(one) for one in module.parameters()} | {id(one) for one in module.buffers()}
-        elif not isinstance(value, Optimizer | LRScheduler) or type(value).__module__.startswith(_PLAIN):
+        elif not is_looked_into(value):
             known.add(id(value))
         if isinstance(value, Optimizer):
             known |= {id(one) for group in value.param_groups for one in group["params"]}

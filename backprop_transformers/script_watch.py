@@ -19,6 +19,7 @@ from backprop_core.script_state.namespace import InstanceNamespace
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
 from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
+from backprop_torch.script_parts import is_looked_into
 
 _PACKAGES = frozenset({"transformers", "accelerate", "tokenizers"})
 _TRAIN = TrainerFrames(("transformers.trainer",), "train")
@@ -56,6 +57,7 @@ class TrainerScriptWatch(ObjectWatch):
             InstanceNamespace(trainer, "trainer", skip=_STORED | gathers),
             ("model", trainer.model),
             *callbacks_by_name(trainer.callback_handler.callbacks, lambda one: not is_theirs(one)),
+            *((name, one) for name, one in self._optimizing().items() if is_looked_into(one)),
             InstanceNamespace(accelerator, "accelerator", skip=others),
             *_TRAIN.namespaces(),
         ]
@@ -63,9 +65,15 @@ class TrainerScriptWatch(ObjectWatch):
     def _look_again(self) -> None:
         trainer = self._trainer
         self._parts = frozenset(self.of_loader())
-        self._stored = self._framework.stored_with(
-            {"model": trainer.model, "optimizer": trainer.optimizer, "scheduler": trainer.lr_scheduler}
-        )
+        self._stored = self._framework.stored_with({"model": trainer.model, **self._optimizing()})
+
+    def _optimizing(self) -> dict[str, Any]:
+        """The optimizer and the schedule, out of accelerate's wrappers."""
+        optimizer, schedule = self._trainer.optimizer, self._trainer.lr_scheduler
+        return {
+            "optimizer": getattr(optimizer, "optimizer", optimizer),
+            "scheduler": getattr(schedule, "scheduler", schedule),
+        }
 
     def _is_stored(self, value: object) -> bool:
         """Whether the checkpoint has it in other ways, or it is a part of transformers and no state of the script's."""

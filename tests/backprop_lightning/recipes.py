@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from tests.looking_ahead import LookAhead, Slower
 from tests.noted import Noted
 
 PACKAGE = os.environ.get("LIGHTNING_PACKAGE", "pytorch_lightning")
@@ -438,6 +439,24 @@ def two_optimizers() -> Any:
             self.log("train_loss", loss)
 
     return basic(Gan())
+
+
+@recipe
+def own_methods() -> Any:
+    """What is trained is left out of Lightning's checkpoint, and the optimizer has attributes that are in none."""
+
+    class LeftOut(Net):
+        strict_loading = False
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: weights[name] for name in weights if "net.0" not in name}
+
+        def configure_optimizers(self) -> Any:
+            optimizer = LookAhead(self.parameters())
+            return [optimizer], [{"scheduler": Slower(optimizer), "interval": "step"}]
+
+    return basic(LeftOut())
 
 
 @recipe

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
+from tests.looking_ahead import LookAhead, Slower
 from tests.noted import Noted
 
 Recipe = Callable[[], Trainer]
@@ -108,11 +109,11 @@ class Model(GPT2LMHeadModel):
         return super().forward(input_ids=input_ids, labels=labels, **keywords)
 
 
-def model(width: int = 16) -> Model:
+def model(width: int = 16, kind: type[Model] = Model) -> Model:
     """The same weights in every process, whatever it was seeded with."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        return Model(width)
+        return kind(width)
 
 
 def arguments(kind: type = TrainingArguments, **keywords: Any) -> Any:
@@ -215,6 +216,23 @@ def own_optimizer() -> Any:
     optimizer = torch.optim.SGD(made.parameters(), lr=0.05, momentum=0.9, nesterov=True)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=40)
     return trainer(model=made, optimizers=(optimizer, scheduler), max_grad_norm=0.5)
+
+
+@recipe
+def own_methods() -> Any:
+    """A model that leaves a part out of its files, and an optimizer and a schedule with attributes of their own."""
+
+    class LeftOut(Model):
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return {
+                name: value
+                for name, value in super().state_dict(*args, **kwargs).items()
+                if "wte" not in name
+            }
+
+    made = model(kind=LeftOut)
+    optimizer = LookAhead(made.parameters(), 0.01)
+    return trainer(model=made, optimizers=(optimizer, Slower(optimizer)))
 
 
 class CountingCallback(TrainerCallback, ExportableState):

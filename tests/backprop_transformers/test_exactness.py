@@ -12,7 +12,7 @@ QUICK = "own_state two_workers accumulation evaluation_in_epoch sequences plain@
 """What `make test` trains; `make test-long` all others."""
 LONG = (
     "plain by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived ordinary_module"
-    " accumulation@on_evaluate evaluation_in_epoch@on_epoch_end"
+    " own_methods accumulation@on_evaluate evaluation_in_epoch@on_epoch_end"
 )
 EACH_RUN = f"{QUICK} {LONG}"
 WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
