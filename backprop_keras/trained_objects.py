@@ -54,6 +54,10 @@ class KerasTrainedObjects:
         """Nobody sees what steps."""
         return False
 
+    def steers(self, value: object) -> bool:
+        """Nobody sees what another has replaced."""
+        return False
+
     def awaits_backward(self, value: object) -> bool:
         """Keras keeps no graph from one step to the next."""
         return False

@@ -28,6 +28,7 @@ from backprop_core.session.scripts_checkpoint import ours_is_taken
 from backprop_core.session.settings import SessionSettings
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
+from backprop_lightning.late_weights import LateWeights
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.sharded_state import ShardedState, is_sharded, joined
 from backprop_lightning.strategies import data_replicas
@@ -189,6 +190,8 @@ class PatchedFit(ABC):
         connector._loaded_checkpoint = migrated(self.trainer, checkpoint, source)
         if sharded is not None:
             self._load_where_lightning_would_not(sharded, connector._loaded_checkpoint)
+        elif not is_sharded(loaded.states):
+            self._load_late(connector._loaded_checkpoint)
         connector._ckpt_path = f"{source}/{checkpoint_file.NAME}"
         self._outlive_finders(connector)
         loaded.states.clear()  # twice the model's memory otherwise, for as long as the fit lasts
@@ -218,6 +221,30 @@ class PatchedFit(ABC):
 
         self.patches.replace(strategy, "load_model_state_dict", load_model_state_dict)
 
+    def _load_late(self, ours: dict[str, Any]) -> None:
+        """Weights and optimizers of a module that hooks have changed, or will change before its first batch."""
+        parts = self._ours["ranks"]
+        part = parts[self.ranks.rank] if len(parts) == self.ranks.count else parts[0]
+        self.training_state.late = late = LateWeights(self.trainer, ours, part)
+        strategy = self.trainer.strategy
+
+        def load_model_state_dict(checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+            if checkpoint is ours:
+                self.patches.give_back(strategy, "load_model_state_dict")
+                late.load_weights(strict)
+            else:  # a finder's own
+                type(strategy).load_model_state_dict(strategy, checkpoint, strict=strict)
+
+        def load_optimizer_state_dict(checkpoint: Mapping[str, Any]) -> None:
+            if checkpoint is ours:
+                self.patches.give_back(strategy, "load_optimizer_state_dict")
+                late.load_optimizers()
+            else:
+                type(strategy).load_optimizer_state_dict(strategy, checkpoint)
+
+        self.patches.replace(strategy, "load_model_state_dict", load_model_state_dict)
+        self.patches.replace(strategy, "load_optimizer_state_dict", load_optimizer_state_dict)
+
     def _register_signal_handlers(self) -> None:
         """Lightning's handlers first, ours on top: one of the two saves."""
         connector = self.trainer._signal_connector
@@ -236,6 +263,7 @@ class PatchedFit(ABC):
         finally:
             if self.loop is not None:
                 self.loop.uninstall()
+        self.faults.run(self.training_state.load_late)  # of a fit that was complete, and came to no batch
         self.faults.run(self.box.completed)
         return result
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.loop.trainer_frames import TrainerFrames
+from backprop_core.ports.framework import groups_in
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
 from backprop_core.script_state.state import Root
 from backprop_torch.framework import TorchFramework
@@ -55,8 +56,9 @@ class LightningScriptWatch(ObjectWatch):
         if data is not None:
             roots.append((type(data).__name__, data))
         roots += callbacks_by_name(trainer.callbacks, lambda one: not is_lightnings(one))
-        roots += [(name, one) for name, one in self._optimizing().items() if is_looked_into(one)]
-        return [*roots, *_FIT.namespaces()]
+        optimizing = self._optimizing()
+        roots += [(name, one) for name, one in optimizing.items() if is_looked_into(one)]
+        return [*roots, *_FIT.namespaces(), *groups_in([self._framework], optimizing)]
 
     def _loaders(self) -> frozenset[int]:
         trainer = self._trainer

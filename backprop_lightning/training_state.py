@@ -21,6 +21,7 @@ from backprop_core.session.session import Position
 from backprop_lightning import checkpoint_file, left_out, logging_state, strategies, version_folder
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
+from backprop_lightning.late_weights import LateWeights
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.sharded_state import ShardedState
@@ -41,6 +42,7 @@ class LightningState:
         loaders: the training loaders, once Lightning has made them.
         warn: tells the user.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
+        late: weights and optimizers that are put back when every hook of the start has run.
         sharded: where the strategy spreads model and optimizers over ranks; None: each has them whole.
     """
 
@@ -53,6 +55,7 @@ class LightningState:
         self.randomness = Randomness()
         self.loaders: CombinedLoaderWatch | None = None
         self.pending = False
+        self.late: LateWeights | None = None
         self.warn: Callable[[str], None] = lambda text: None
         self._read_once = False
         self._weights: Mapping[str, Any] = {}
@@ -281,6 +284,7 @@ class LightningState:
         val_loop = trainer.fit_loop.epoch_loop.val_loop
         arrange_again(trainer)
         pruned = saved.get("pruned", {})
+        self.load_late()
         prune_again(trainer.lightning_module, pruned)
         ModuleRest(trainer.lightning_module).restore(saved["module"])
         left_out.set_optimizers(trainer.optimizers, saved.get("optimizers", {}))
@@ -302,6 +306,16 @@ class LightningState:
             self.loaders.put_rest(saved["loaders"])
         if saved["random"] is not None:
             self.randomness.set_randomness(saved["random"])
+
+    def load_late(self) -> None:
+        """Weights and optimizers that did not fit when Lightning loaded them; nothing where they did.
+
+        Raises:
+            StateMismatchError: they do not fit now either.
+        """
+        late, self.late = self.late, None
+        if late is not None and late.is_needed:
+            late.load(self.script)
 
     def _without_pruned(self, script: Any, pruned: Mapping[str, Any]) -> Any:
         """The script's state without the parameters and buffers of pruned parts, which have come back already."""

@@ -24,6 +24,7 @@ from backprop_torch.generators import GeneratorTracked, TorchRandomness, cuda_in
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.made_objects import made, point_at_weights, recipe_of
 from backprop_torch.needs import check_needs
+from backprop_torch.parameter_groups import ParameterGroups
 from backprop_torch.pruned import hook_again
 from backprop_torch.ranks import knows_ranks, ranks_of_process, stays_away
 from backprop_torch.raw_loop import RawTorchLoop
@@ -75,6 +76,10 @@ class TorchFramework:
         hook_again(value)
         if isinstance(value, nn.RNNBase):
             point_at_weights(value)
+
+    def groups(self, name: str, value: object) -> ParameterGroups | None:
+        plain = isinstance(value, Optimizer) and "param_groups" in vars(value)
+        return ParameterGroups(value, name) if plain else None  # type: ignore[arg-type]
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return stored_with(tracked)

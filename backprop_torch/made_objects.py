@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from backprop_torch.parametrized import parametrize_again, parametrized_facts, reads_old_names
+
 _BEHAVIOUR: Final = (
     "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks",
     "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_compiled_call_impl",
@@ -32,7 +34,9 @@ def recipe_of(value: object) -> Mapping[str, Any] | None:
     Of the attributes in `without` the new object has its own.
     """
     if isinstance(value, nn.Module):
-        return _of_module(value) if all(_of_module(one) is not None for one in value.modules()) else None
+        if any(_of_module(one) is None for one in value.modules()):
+            return None
+        return {**(_of_module(value) or {}), **parametrized_facts(value)}
     if _is_made_in_its_own_way(type(value)):
         return None
     if isinstance(value, Optimizer) and "param_groups" in vars(value):
@@ -48,6 +52,7 @@ def made(kind: type, recipe: Mapping[str, Any]) -> object:
     if issubclass(kind, nn.Module):
         nn.Module.__init__(new)
         new.__dict__[_NOT_PERSISTENT].update(recipe["non_persistent"])
+        parametrize_again(new, recipe.get("derived", ()))
     elif issubclass(kind, Optimizer):
         Optimizer.__setstate__(new, {"defaults": {}, "state": {}, "param_groups": []})
     return new
@@ -63,9 +68,15 @@ def _of_module(module: nn.Module) -> Mapping[str, Any] | None:
     kind, own = type(module), vars(module)
     if issubclass(kind, _BOUND_TO_A_PROCESS) or _is_made_in_its_own_way(kind):
         return None
-    if any(own.get(name) for name in _BEHAVIOUR):
+    if any(not reads_old_names(hook) for name in _BEHAVIOUR for hook in _hooks(own.get(name))):
         return None
     return {"non_persistent": sorted(own.get(_NOT_PERSISTENT, ()))}
+
+
+def _hooks(held: Any) -> list[Any]:
+    if isinstance(held, Mapping):
+        return list(held.values())
+    return [held] if held else []
 
 
 def _is_made_in_its_own_way(kind: type) -> bool:

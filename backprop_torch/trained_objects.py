@@ -131,6 +131,10 @@ class TorchTrainedObjects:
         trained = {id(p) for one in busy for group in one.param_groups for p in group["params"]}
         return not any(id(p) in trained for p in value.parameters())
 
+    def steers(self, value: object) -> bool:
+        """Optimizers and schedulers."""
+        return isinstance(value, Optimizer | LRScheduler)
+
     def awaits_backward(self, value: object) -> bool:
         """Whether a backward pass may still go through the graph that `value` ends."""
         return awaits_backward(value)
@@ -155,4 +159,24 @@ class TorchTrainedObjects:
             ]
             inside = {id(child) for module in trained for child in module.children()}
             found = [module for module in trained if id(module) not in inside]
-        return named(found, script_names(frame or sys._getframe(1), outermost_wins=True, preferred=wanted))
+        given = script_names(frame or sys._getframe(1), outermost_wins=True, preferred=wanted)
+        return named(_without_leftovers(found, given), given)
+
+
+def _without_leftovers(found: list[object], given: Mapping[int, str]) -> list[object]:
+    """Without modules that the script has no name for and whose parameters are all of one that it has: a layer that another
+    has replaced, which torch itself keeps alive in a cycle.
+    """
+    owned = {
+        id(p)
+        for value in found
+        if isinstance(value, nn.Module) and id(value) in given
+        for p in value.parameters()
+    }
+    return [
+        value
+        for value in found
+        if not isinstance(value, nn.Module)
+        or id(value) in given
+        or not owned.issuperset(map(id, value.parameters()))
+    ]

@@ -10,10 +10,12 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.loop.trainer_frames import TrainerFrames
+from backprop_core.ports.framework import groups_in
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.namespace import InstanceNamespace
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
@@ -60,6 +62,7 @@ class TrainerScriptWatch(ObjectWatch):
             *((name, one) for name, one in self._optimizing().items() if is_looked_into(one)),
             InstanceNamespace(accelerator, "accelerator", skip=others),
             *_TRAIN.namespaces(),
+            *groups_in([self._framework], {"optimizer": plain(trainer.optimizer)}),
         ]
 
     def _look_again(self) -> None:
@@ -87,6 +90,11 @@ class TrainerScriptWatch(ObjectWatch):
         if id(value) in self._parts:
             return True
         return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
+
+
+def plain(optimizer: Any) -> Any:
+    """torch's own optimizer, out of accelerate's."""
+    return optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
 
 
 def gathers_as_evaluated(trainer: Any) -> bool | None:

@@ -12,7 +12,6 @@ import accelerate
 import numpy as np
 import torch
 import transformers
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,6 +21,7 @@ from backprop_core.checkpoints.shards import SHARDS, OtherParts, Shards
 from backprop_core.loop.spread_arrays import SpreadArrays
 from backprop_core.ports.framework import Tracked
 from backprop_core.prove.witness import Witness
+from backprop_core.script_state.state import has_parts
 from backprop_core.script_state.trackables import StateDictTracked, restore_all
 from backprop_core.script_state.unkept import Unkept, together
 from backprop_core.session.learning_rate import rate_of
@@ -32,7 +32,7 @@ from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, Opt
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.dataloader_state import TrainLoaderWatch
-from backprop_transformers.script_watch import TrainerScriptWatch, gathers_as_evaluated, is_theirs
+from backprop_transformers.script_watch import TrainerScriptWatch, gathers_as_evaluated, is_theirs, plain
 
 OURS = "backprop.transformers"
 _REST = "backprop.rest"
@@ -84,6 +84,8 @@ class TrainState:
         self.elapsed_s = elapsed_s
         self._earlier_pass: Any = None
         self._frozen: dict[str, Any] | None = None
+        self._late: dict[str, Any] = {}
+        self._late_source = ""
         self.script = TrainerScriptWatch(trainer, self.framework, self.translators)
         self.script.of_loader = lambda: () if self.loader is None else self.loader.reached()
         self.say: Callable[[str], None] = lambda text: None
@@ -202,8 +204,7 @@ class TrainState:
         return rests
 
     def _optimizer(self) -> Any:
-        optimizer = self.trainer.optimizer
-        return optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
+        return plain(self.trainer.optimizer)
 
     def _place(self) -> tuple[int, int, Stage]:
         """The same for the end of one epoch and the beginning of the next."""
@@ -259,12 +260,23 @@ class TrainState:
         """
         if SHARDS in states or self.is_spread():
             states = self._spread.united(states, self._of_all(), {"optimizer": self._optimizer()})
-        restore_all(self._tracked(), states, source)
+        tracked = self._tracked()
+        own: Any = states[OURS]
+        unfit = {name for name, one in tracked.items() if name in states and one.mismatch(states[name])}
+        if unfit or has_parts(own.get("script")):  # when every hook of the start has run it may fit
+            self._late = {name: states[name] for name in tracked if name in states}
+            self._late_source = source
+            tracked = {} if unfit else tracked
+        restore_all(tracked, states, source)
         return rest_of(states)
 
     def put_back(self, own: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
         """What Trainer keeps outside of them, when its own preparations and `on_train_begin` are over."""
         trainer, loss = self.trainer, own["loss"]
+        if self._late:
+            self.script.restore(own.get("script"))
+            late, self._late = self._late, {}
+            restore_all(self._tracked(), late, self._late_source)
         restore_all(self._rests(), rest, "The checkpoint")
         trainer._tr_loss = loss["running"].to(trainer.args.device).clone()
         trainer._total_loss_scalar = loss["logged"]

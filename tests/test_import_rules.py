@@ -393,6 +393,10 @@ def test_no_two_classes_share_a_name() -> None:
 
 
 LONG_FILES = {
+    "backprop_core/loop/loop_state.py": "wants a split: what is tracked, taken and given back",
+    "backprop_core/loop/script_loop_state.py": "wants a split: what is taken, and the way back",
+    "backprop_lightning/patches.py": "wants a split: the way in, and the way out",
+    "backprop_lightning/training_state.py": "wants a split: what is taken, and what is put back",
     "backprop_core/events/kinds.py": "one table: every event and its fields, from which docs/events.md is made",
     "backprop_core/session/session.py": "the one port that adapters call; its parts are in files of their own",
     "backprop_core/script_state/restore.py": "wants a split: what is looked at, made and written; values in places",

@@ -63,6 +63,8 @@ class FoundObjects:
         """Stop tracking what earlier iterations have made and the script does not train any more, so that it is made anew.
 
         Of the innermost loop's only what can be made: it may also be what the first iteration makes for all the others.
+        An optimizer that an earlier iteration of a loop around has put in the place of another is made anew, too, and with
+        it what belongs to it; a model keeps its file, and what it consists of is in the script's state.
         """
         kept = self._loop_state.kept
         busy: dict[str, object] = {}
@@ -73,6 +75,8 @@ class FoundObjects:
             if not any(trained.is_idle(value, since) for trained in self.trained):
                 if innermost:
                     busy[name] = value
+                elif any(trained.steers(value) for trained in self.trained):
+                    kept.forget(name)
             elif not innermost or can_be_made(value):
                 kept.forget(name)
         if busy and made.trained_inside() and all(map(can_be_made, busy.values())):

@@ -21,7 +21,7 @@ from backprop_core.loop.tracked_objects import TrackedObjects
 from backprop_core.ports.framework import Framework, Tracked
 from backprop_core.ports.unmodified_loop import RawLoop
 from backprop_core.prove.witness import Witness
-from backprop_core.script_state.state import Missing, Unkept
+from backprop_core.script_state.state import Missing, Unkept, has_parts
 from backprop_core.script_state.trackables import (
     NumpyGlobalRandomTracked,
     PythonRandomTracked,
@@ -333,6 +333,17 @@ class LoopState:
             companions = {**self.kept.companions(), **self.kept.loader_companions()}
             restore_all(companions, {name: rest[name] for name in rest}, source)
         return [name for name in tracked if name not in states]
+
+    def is_rearranged(self, states: Mapping[str, object]) -> bool:
+        """Whether training had exchanged, added or removed arrays, so that the script's state has to come back before the
+        objects that hold them.
+        """
+        if has_parts(states.get(SCRIPT)):
+            return True
+        if SHARDS in states or self.is_spread():
+            return False
+        tracked = self.kept.tracked()
+        return any(name in states and one.mismatch(states[name]) is not None for name, one in tracked.items())
 
     def restore_randomness(self, states: Mapping[str, object]) -> None:
         """Set every random generator to where it was when the checkpoint was made."""

@@ -82,6 +82,8 @@ class LoopRestorer:
         if session.restored is None:
             return []
         states = session.restored.states
+        if loop_state.is_rearranged(states):
+            loop_state.restore_script(states)
         missing = loop_state.restore_objects(states, self.source)
         loop_state.restore_randomness(states)
         return missing

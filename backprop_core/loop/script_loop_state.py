@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,13 +26,13 @@ from backprop_core.loop.script_frames import ScriptFrames
 from backprop_core.loop.script_steps import COUNTED, StepBegun, step_from_state
 from backprop_core.loop.script_watch import CountedScriptWatch
 from backprop_core.loop.seen_objects import SeenObjects
-from backprop_core.ports.framework import Framework, stored_by
+from backprop_core.ports.framework import Framework, groups_in, stored_by
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.large_arrays import without_large
 from backprop_core.script_state.namespace import Namespace
-from backprop_core.script_state.state import ScriptState
+from backprop_core.script_state.state import ScriptState, has_parts
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.script_state.unseen_models import unseen_models
 from backprop_core.session.rank_parts import RANKS
@@ -64,7 +65,7 @@ class ScriptLoopState(LoopState):
         self._enters = False
         self._made = MadeInLoops(self._running, lambda: self._at[0] is not None or self._enters)
         self._state = ScriptState(
-            self.namespaces,
+            lambda: [*self.namespaces(), *groups_in(self.frameworks, self.objects)],
             tracked_elsewhere=self._is_tracked,
             frameworks=self.frameworks,
             translators=self.translators,
@@ -256,20 +257,29 @@ class ScriptLoopState(LoopState):
 
     def _restore_objects(self, states: Mapping[str, Any], source: str) -> list[str]:
         missing = self.missing(states)
-        if missing:
-            raise StateMismatchError(
-                f"{source} does not fit this script: it holds {', '.join(sorted(missing))}, which does not exist when the "
-                "interrupted loop begins. Nothing was restored.",
-                "Run the script as it was, or start a new run.",
-            )
+        script_first = self.is_rearranged(states)
+        if script_first:  # another optimizer may go by the name of one by now
+            self.found_objects.may_train(self._at[1])
+        if missing and not script_first:
+            raise _not_here(missing, source)
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
-        behind = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
-        behind += self.ahead.restore(states, self)
+        gone = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
+        gone += self.ahead.restore(states, self)
         held = self._held_iterators()
         with self._held(restores=True):
             begun = held.begin(states[COUNTED]["iterators"], self.namespaces())
+            if script_first:
+                gone += [str(one) for one in self.restore_script(states)]
+        if script_first:
+            self._state.let_go()
+            gc.collect()  # what was exchanged would still be taken for what trains
+            self.found_objects.may_train(self._at[1])
+            if missing := self.missing(states):
+                raise _not_here(missing, source)
+        with self._held(restores=True):
             self.restore_objects(states, source)
-            gone = behind + [str(one) for one in self.restore_script(states)]
+            if not script_first:
+                gone += [str(one) for one in self.restore_script(states)]
             return gone + held.put(begun, self.namespaces())
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
@@ -297,11 +307,20 @@ class ScriptLoopState(LoopState):
     def restore_entry(self, entry: Any, states: Mapping[str, Any], frame: FrameType) -> None:
         """An iteration that was interrupted begins again; the objects are as at the boundary, which is in `states`."""
         self._at = (None, frame)
-        self._objects_so_far(states)
-        self._asked.restore(entry.get("asked", []), self.namespaces(), partly=True)
-        with self._held(restores=True):
-            self._state.restore(entry["variables"])
+        self._restore_so_far(entry, states)
         self.set_randomness(entry["random"])
+
+    def _restore_so_far(self, earlier: Any, states: Mapping[str, Any]) -> None:
+        """The variables as they were earlier, and the objects as they are in `states`, as far as they are there."""
+        variables_first = has_parts(earlier["variables"])
+        if not variables_first:
+            self._objects_so_far(states)
+        self._asked.restore(earlier.get("asked", []), self.namespaces(), partly=True)
+        with self._held(restores=True):
+            self._state.restore(earlier["variables"])
+        if variables_first:
+            self.found_objects.may_train(self._at[1])
+            self._objects_so_far(states)
 
     def _objects_so_far(self, states: Mapping[str, Any]) -> None:
         """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
@@ -341,10 +360,16 @@ class ScriptLoopState(LoopState):
         """
         self._at = (None, frame)
         there = states if effect is None else effect.get("states", states)
-        self._objects_so_far(there)
         if effect is None:
+            self._objects_so_far(there)
             return
-        self._asked.restore(effect.get("asked", []), self.namespaces(), partly=True)
-        with self._held(restores=True):
-            self._state.restore(effect["variables"])
+        self._restore_so_far(effect, there)
         self.set_randomness(effect["random"])
+
+
+def _not_here(missing: set[str], source: str) -> StateMismatchError:
+    return StateMismatchError(
+        f"{source} does not fit this script: it holds {', '.join(sorted(missing))}, which does not exist when the "
+        "interrupted loop begins. Nothing was restored.",
+        "Run the script as it was, or start a new run.",
+    )

@@ -12,7 +12,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
-from backprop_core.ports.framework import Framework, stored_by
+from backprop_core.ports.framework import Framework, groups_in, stored_by
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.baseline import FORMAT
 from backprop_core.script_state.functions import is_script_file
@@ -48,7 +48,7 @@ class ScriptWatch:
         self.settled = False
         self._beginning: Any = None
         self.state = ScriptState(
-            lambda: script_namespaces(sys._getframe(1)),
+            lambda: [*script_namespaces(sys._getframe(1)), *groups_in(frameworks, objects())],
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
             frameworks=frameworks,
             translators=translators,

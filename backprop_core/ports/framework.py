@@ -42,6 +42,21 @@ class Tracked(Protocol):
         ...
 
 
+class Groups(Protocol):
+    """Which arrays an optimizer trains, as a variable that can be set: a `Namespace` of the script's state."""
+
+    loops_counted: bool
+
+    @property
+    def name(self) -> str: ...
+
+    def items(self) -> Iterable[tuple[str, object]]: ...
+
+    def set(self, name: str, value: object) -> None: ...
+
+    def delete(self, name: str) -> None: ...
+
+
 class Framework(Protocol):
     """One framework's knowledge: its arrays, objects, randomness and loops."""
 
@@ -74,7 +89,8 @@ class Framework(Protocol):
     def recipe(self, value: object) -> Mapping[str, Any] | None:
         """What `made` needs for an object like `value`, as plain JSON; None: only the script's code can make one.
 
-        Of the attributes that it names in a list `without`, the new object has its own.
+        Of the attributes that it names in a list `without`, the new object has its own. If it has an entry `derived`, the
+        object's class was made while the script ran, and `made` is given the one that it derives from.
         """
         ...
 
@@ -84,6 +100,13 @@ class Framework(Protocol):
 
     def settle(self, value: object) -> None:
         """Something of `value` was put back past its own methods: what these would have done besides is done now."""
+        ...
+
+    def groups(self, name: str, value: object) -> Groups | None:
+        """Which arrays an optimizer that is tracked as `name` trains, as names that can be set; None: it is none.
+
+        What it trains is a part of the script's state, as it may change; all else of it is in its own file.
+        """
         ...
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
@@ -251,6 +274,13 @@ def stored_by(
         }
         found.append(framework.stored_with(told))
     return found
+
+
+def groups_in(frameworks: Iterable[Framework], tracked: Mapping[str, object]) -> list[Groups]:
+    """Which arrays the optimizers among `tracked` train."""
+    frameworks = list(frameworks)
+    told = (framework.groups(name, value) for name, value in tracked.items() for framework in frameworks)
+    return [one for one in told if one is not None]
 
 
 def ranks_stay_away(frameworks: Iterable[Framework], why: str) -> None:

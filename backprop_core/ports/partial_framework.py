@@ -9,7 +9,7 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.framework import Tracked
+from backprop_core.ports.framework import Groups, Tracked
 from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
 from backprop_core.ports.ranks import Ranks
 from backprop_core.ports.trained_objects import TrainedObjects
@@ -44,6 +44,9 @@ class PartialFramework:
 
     def settle(self, value: object) -> None:
         """Its objects do nothing besides."""
+
+    def groups(self, name: str, value: object) -> Groups | None:
+        return None
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return lambda value: False

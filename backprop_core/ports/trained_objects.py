@@ -63,6 +63,10 @@ class TrainedObjects(Protocol):
         """Whether `value` belongs to no optimizer that has stepped since there were `since` steps."""
         ...
 
+    def steers(self, value: object) -> bool:
+        """Whether `value` holds none of what trains, but changes it, as an optimizer does, or decides how."""
+        ...
+
     def awaits_backward(self, value: object) -> bool:
         """Whether `value` is an array at the end of a graph that gradients may still be taken through."""
         ...

@@ -20,6 +20,7 @@ READ_WHOLE: Final = 1 << 20
 READ_AT_ONCE: Final = 256 << 20
 """Bytes of larger arrays that carry no count of changes and are compared whole in one walk, first come first served."""
 _SAMPLES: Final = 4096
+_PLAIN_TENSORS: Final = ("Tensor", "Parameter")
 _BLOCKS, _BLOCK = 64, 4096
 _SHORT: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 
@@ -45,7 +46,7 @@ class Reader:
         node = translator.take_apart(value)
         seen = xxhash.xxh3_128()
         for name, dense in node.arrays.items():
-            seen.update(f"{name} {dense.dtype}{dense.shape} {sorted(map(str, node.meta.items()))}".encode())
+            seen.update(f"{name} {dense.dtype}{dense.shape} {node.meta}".encode())
             if dense.nbytes <= READ_WHOLE:
                 seen.update(dense.view())
             else:
@@ -131,6 +132,38 @@ def facts(value: Any) -> dict[str, Any]:
         if type(value).__name__ == "Parameter":
             found["parameter"] = True
     return found
+
+
+def can_be_hollow(value: Any) -> bool:
+    """Whether `hollow` makes an array like this one: a plain tensor or parameter of torch's."""
+    kind = type(value)
+    if kind.__name__ not in _PLAIN_TENSORS or kind.__module__ not in ("torch", "torch.nn.parameter"):
+        return False
+    return str(value.layout) == "torch.strided"
+
+
+def hollow_facts(value: Any) -> dict[str, Any]:
+    """What `hollow` has to be told: how the array looks, and no element of it."""
+    dtype = str(value.dtype).rpartition(".")[2]
+    return {**facts(value), "dtype": dtype, "shape": list(value.shape)}
+
+
+def is_like(value: Any, told: Any) -> bool:
+    """Whether a tensor that is here looks as `hollow_facts` told."""
+    return (
+        value.device.type == str(told["device"]).partition(":")[0]
+        and str(value.dtype).rpartition(".")[2] == told["dtype"]
+        and list(value.shape) == list(told["shape"])
+    )
+
+
+def hollow(told: Any) -> Any:
+    """A new tensor of zeros, which looks as `hollow_facts` told: its elements come from elsewhere."""
+    torch = sys.modules["torch"]
+    fresh = torch.zeros(told["shape"], dtype=getattr(torch, told["dtype"]), device=told["device"])
+    if told.get("parameter"):
+        return torch.nn.Parameter(fresh, requires_grad=bool(told.get("grad")))
+    return fresh.requires_grad_() if told.get("grad") else fresh
 
 
 def memory_of(value: Any) -> int | None:

@@ -111,6 +111,11 @@ class Baseline:
                 return None
         return known.name, known.path
 
+    def is_same(self, name: str, value: object) -> bool:
+        """Whether `value` is the very object that had this name then."""
+        known = self.known.get(name)
+        return known is not None and known.ident == id(value)
+
     def is_as_it_was(self, name: str, value: object) -> bool:
         """Whether a large collection holds the same objects."""
         known = self.known.get(name)
@@ -119,7 +124,7 @@ class Baseline:
 
 def text_of(node: Node) -> str:
     """What has to be the same for an object to be changed in place."""
-    if node.kind is Kind.ARRAY:
+    if node.kind in (Kind.ARRAY, Kind.PART):
         return f"{node.plan.text} {looks(node.value)}"
     if node.kind is Kind.DEQUE:
         return f"{node.plan.text} {node.value.maxlen}"
@@ -130,6 +135,11 @@ def members_of(value: Any) -> int:
     """Which objects a collection holds, as one number."""
     members = dict.values(value) if isinstance(value, dict) else value
     return hash((len(value), tuple(map(id, members))))
+
+
+def can_be_told_apart(value: object) -> bool:
+    """Whether a baseline knows for certain that it is the same object, and not another at its address."""
+    return _alive(value) is not None
 
 
 def _alive(value: object) -> Callable[[], object] | None:

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.script_state.arrays import Reader, is_mutable, memory_of, view_of
+from backprop_core.script_state.arrays import Reader, hollow_facts, is_mutable, memory_of, view_of
 from backprop_core.script_state.baseline import BY_SLOT, Baseline, Known, Look, text_of
 from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.held_values import MADE_EMPTY
@@ -123,6 +123,8 @@ class Comparison:
         known = self._baseline.known.get(node.name)
         if known is not None and node.kind is Kind.ELSEWHERE:
             return False
+        if known is not None and node.kind is Kind.PART:
+            return known.kind not in (Kind.ARRAY, Kind.PART) or known.ident != id(node.value)
         if known is None or known.kind is not node.kind or known.text != text_of(node):
             return True
         if node.kind in (Kind.OPAQUE, Kind.ITERATOR):
@@ -137,6 +139,9 @@ class Comparison:
         known = self._baseline.known.get(node.name)
         another = node.name in made
         if node.kind in (Kind.ELSEWHERE, Kind.HANDLE) or (node.cold and not another):
+            return
+        if node.kind is Kind.PART:
+            self._part(node, known, another)
             return
         if node.kind is Kind.OPAQUE:
             arguments = arguments_of(node.value) if another or node.name in self._sticky else None
@@ -158,6 +163,16 @@ class Comparison:
         if same and not wanted and (not another or node.kind is Kind.ARRAY):
             return
         self._store(node, node.data, another)
+
+    def _part(self, node: Node, known: Known | None, another: bool) -> None:
+        """An array whose elements are in another file: a new process may have to make it first, or give it another shape."""
+        looks_otherwise = known is not None and known.text != text_of(node)
+        if not (another or looks_otherwise or node.name in self._sticky):
+            return
+        if known is None and node.name not in self._sticky and self._is_made_again(node):
+            return
+        told = {**hollow_facts(node.value), "number": self._number_of(node.value)}
+        self._append(node, told, new=another)
 
     def _iterator(self, node: Node, now: Look, known: Known | None, another: bool) -> None:
         if known is None and len(node.path) == _VARIABLE and node.path[:1] not in self._around_trainer:
@@ -267,13 +282,17 @@ class Comparison:
                 why = "its default_factory is a function that cannot be found by name"
                 self._found.unkept.append(cannot_store(node.name, node.plan.text, why))
                 return
+        new = anew or (another and node.kind not in _NEVER_MADE and not self._is_part_of_made(node))
+        self._append(node, data, new=new)
+
+    def _append(self, node: Node, data: Any, *, new: bool) -> None:
         self._found.nodes.append(
             {
                 "name": node.name,
                 "path": [list(step) for step in node.path],
                 "kind": node.kind.value,
                 "type": node.plan.text,
-                "new": anew or (another and node.kind not in _NEVER_MADE and not self._is_part_of_made(node)),
+                "new": new,
                 "data": data,
             }
         )
@@ -287,7 +306,7 @@ def _note_sharing(graph: Graph, made: set[str]) -> None:
         return
     owners: dict[int | None, Node] = {}
     for name, node in graph.nodes.items():
-        if name not in made and node.kind in (Kind.ARRAY, Kind.ELSEWHERE):
+        if name not in made and node.kind in (Kind.ARRAY, Kind.ELSEWHERE, Kind.PART):
             owners.setdefault(memory_of(node.value), node)
     for node in views:
         owner, view = owners.get(memory_of(node.value)), view_of(node.value)

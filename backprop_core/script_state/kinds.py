@@ -70,6 +70,8 @@ class Kind(StrEnum):
     """Holds a value where no attribute shows it: text in memory, a shared number, a buffer."""
     ELSEWHERE = "elsewhere"
     """The checkpoint has it already."""
+    PART = "part"
+    """An array whose elements the checkpoint has already: only which one it is and how it looks may change."""
 
 
 MARSHALLED: Final = frozenset({type(None), bool, int, float, complex, str, bytes})

@@ -81,21 +81,30 @@ def recipe_of(value: object, kinds: Kinds) -> dict[str, Any] | None:
     other classes of the script's nothing is made: what else their `__init__` does nobody knows.
     """
     kind = type(value)
-    reference = class_reference(kind)
-    try:
-        if found_by_name(reference, kinds) is not kind:
-            return None
-    except NotMadeError:
-        return None
-    if type_text(kind) == FUTURE and value.done():  # type: ignore[attr-defined]
-        return {"by": _COMPLETE, "class": reference}
+    if type_text(kind) == FUTURE and value.done() and _is_found(kind, kinds):  # type: ignore[attr-defined]
+        return {"by": _COMPLETE, "class": class_reference(kind)}
     for framework in kinds.frameworks:
         told = framework.recipe(value)
         if told is not None:
-            return {"by": framework.name, "class": reference, "told": dict(told)}
+            base = kind if told.get("derived") is None else classes_of(kind)[1]
+            known = _is_found(base, kinds)
+            return (
+                {"by": framework.name, "class": class_reference(base), "told": dict(told)} if known else None
+            )
+    reference = class_reference(kind)
+    if not _is_found(kind, kinds):
+        return None
     if "__dataclass_fields__" in own_names(kind) and is_the_scripts(kind) and _is_made_by_object(kind):
         return {"by": _DATA, "class": reference}
     return None
+
+
+def _is_found(kind: Any, kinds: Kinds) -> bool:
+    """Whether another process finds the class by its name."""
+    try:
+        return found_by_name(class_reference(kind), kinds) is kind
+    except NotMadeError:
+        return False
 
 
 def made_by(recipe: Mapping[str, Any], kinds: Kinds) -> Any:

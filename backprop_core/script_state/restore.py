@@ -6,13 +6,15 @@ of the script's classes never are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 from backprop_core.errors import StateMismatchError
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state import arrays, held_values, values
+from backprop_core.script_state.baseline import can_be_told_apart
 from backprop_core.script_state.iterators import bring_to
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import (
@@ -62,6 +64,7 @@ class Restoring:
     Args:
         here: what was here at the first boundary, by name; nothing where that is not known for certain.
         made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
+        before: objects of this process by the names under which an earlier difference was put back.
     """
 
     def __init__(
@@ -71,15 +74,19 @@ class Restoring:
         kinds: Kinds,
         here: Mapping[str, object],
         made: NumberedObjects,
+        before: Mapping[str, Callable[[], object]],
     ) -> None:
+        self._before = before
         self._here = here
         self._called = {id(value): name for name, value in here.items()}
         self._made = made
         self._anew: dict[Path, object] = {}
+        self._called_anew: set[str] = set()
         self._state = state
         self._roots = roots
         self._kinds = kinds
         self._entries: list[_Entry] = []
+        self._to_look: list[tuple[Any, Mapping[str, Any]]] = []
         self._objects: dict[str, Any] = {}
         self._result = Restored()
 
@@ -98,6 +105,9 @@ class Restoring:
             ) from error
         for entry in self._entries:
             self._provide(entry)
+        for target, told in self._to_look:
+            target.data = arrays.hollow({**told, "parameter": False, "grad": False})
+            target.grad = None
         self._load_state_dicts()
         for entry in self._entries:
             if entry.name in self._objects and entry.kind is not Kind.ITERATOR:
@@ -137,12 +147,15 @@ class Restoring:
                 self._prepare(node)
         for name, path in self._state["paths"].items():
             with suppress(NotThereError):
-                self._objects[name] = self._found(name, _path(path))
+                self._objects[name] = self._untouched(name, _path(path))
         for node in self._state["nodes"]:
             name, kind, path = node["name"], Kind(node["kind"]), _path(node["path"])
             target = None
             with suppress(NotThereError):
                 target = self._found(name, path)
+            if kind is Kind.PART:
+                self._part(node, target)
+                continue
             if target is None:  # or it is None until somebody asks for it the first time
                 target = self._made_plainly(kind, node)
             there = target is not None
@@ -157,6 +170,25 @@ class Restoring:
                     continue
             self._entries.append(entry)
 
+    def _part(self, node: Mapping[str, Any], target: Any) -> None:
+        """An array whose elements come from another file: the one that is here, as it looked then, or a new one."""
+        name, told = node["name"], node["data"]
+        there = self._made.get(told["number"])
+        fits = target is not None and self._kinds.plan(target).text == node["type"]
+        if (
+            fits and node["new"]
+        ):  # not what lay there at the first boundary, but what the script has made since
+            fits = id(target) not in self._called and arrays.is_like(target, told)
+        if there is not None:
+            target = there
+        elif not fits:
+            target = arrays.hollow(told)
+            self._made.restored(told["number"], target)
+        if not arrays.is_like(target, told):
+            self._to_look.append((target, told))
+        self._objects[name] = target
+        self._put(name)
+
     def _prepare(self, node: Mapping[str, Any]) -> None:
         """An object that is made anew, or was for an earlier difference: what lies in it is found from there."""
         path, recipe = _path(node["path"]), node["data"]["recipe"]
@@ -170,6 +202,35 @@ class Restoring:
                 there = made_by(recipe, self._kinds) if there is None else there
                 self._made.restored(recipe["number"], there)
                 self._anew[path] = there
+                self._called_anew.add(node["name"])
+
+    def _untouched(self, name: str, path: Path) -> object:
+        """An object that is referred to and not stored: where it was, though what it lay in may be made anew.
+
+        Raises:
+            NotThereError: it is not here.
+        """
+        others = self._state.get("others", ())  # of the same name as one at the first boundary
+        if name in self._here and name not in others and can_be_told_apart(self._here[name]):
+            return self._here[name]
+        with suppress(NotThereError):
+            return self._followed(name, path)
+        there = self._before.get(
+            name, _gone
+        )()  # what it lay in was exchanged by the difference before this one
+        return self._found(name, path) if there is None else there
+
+    def objects(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """All that could be referred to, by name, and held weakly."""
+        for name, value in self._objects.items():
+            with suppress(TypeError):
+                yield name, ref(value)
+
+    def _followed(self, name: str, path: Path) -> object:
+        there = self._roots.follow(path)
+        if self._called.get(id(there), name) == name and not self._leads_through_made(path):
+            return there
+        raise NotThereError(name)
 
     def _found(self, name: str, path: Path) -> object:
         """The object of this name. What its path leads to is another one of them, once a list has been sorted.
@@ -181,9 +242,7 @@ class Restoring:
         if owner is not None:
             return self._roots.behind(self._anew[owner], path[len(owner) :])
         with suppress(NotThereError):
-            there = self._roots.follow(path)
-            if self._called.get(id(there), name) == name and not self._leads_through_made(path):
-                return there
+            return self._followed(name, path)
         if name not in self._here:
             raise NotThereError(name)
         return self._here[name]
@@ -196,7 +255,7 @@ class Restoring:
 
     def _owner(self, name: str, path: Path) -> Path | None:
         """The way to the innermost object that is made anew and that `path` leads into."""
-        if name in self._here:  # that lay there at the first boundary
+        if name in self._here and name not in self._called_anew:  # that lay there at the first boundary
             return None
         ways = (path[:length] for length in range(len(path), 0, -1))
         return next((way for way in ways if way in self._anew), None) if self._anew else None
@@ -413,6 +472,10 @@ class Restoring:
             told = any(one.name == name for one in self._result.missing)
             raise _Unresolved(f"{name} is not here", quietly=told)
         return self._objects[name]
+
+
+def _gone() -> None:
+    """Stands for an object of which nothing is known."""
 
 
 def _path(path: Any) -> Path:

@@ -8,8 +8,9 @@ saved = state.changed()           # at each checkpoint; what cannot be kept is i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from backprop_core.checkpoints.arrays import Translator
@@ -75,6 +76,7 @@ class ScriptState:
         self._unkept: list[Unkept] = []
         self._made = NumberedObjects()
         self._held: dict[str, object] = {}
+        self._before: dict[str, Callable[[], object]] = {}
 
     def baseline(self, *, hold: bool = False) -> Baseline:
         """Remember how things are now. What differs from it later is what a checkpoint holds.
@@ -86,8 +88,9 @@ class ScriptState:
         Returns:
             The baseline, for `changed(since=...)`: what a loop changed from its beginning to its end, say.
         """
-        graph = self._walk(None)
-        baseline = Baseline.of(graph, self._kinds, Reader())
+        with _uncollected():
+            graph = self._walk(None)
+            baseline = Baseline.of(graph, self._kinds, Reader())
         baseline.is_held = hold
         if hold:
             self._held = {name: node.value for name, node in graph.nodes.items()}
@@ -126,7 +129,7 @@ class ScriptState:
     def reached(self) -> frozenset[int]:
         """All objects that are looked into now, by identity."""
         found = self._walk(self._baseline).nodes.values()
-        return frozenset(id(node.value) for node in found if node.kind is not Kind.ELSEWHERE)
+        return frozenset(id(node.value) for node in found if node.kind not in (Kind.ELSEWHERE, Kind.PART))
 
     def names_of(self, objects: Collection[int]) -> frozenset[str]:
         """The names of those of `objects`, given by identity, that are looked into now."""
@@ -164,8 +167,12 @@ class ScriptState:
         baseline = since or self._baseline
         if baseline is None:
             baseline = self.baseline()
+        with _uncollected():
+            return self._changed(baseline, most_bytes, first=since is None)
+
+    def _changed(self, baseline: Baseline, most_bytes: int, *, first: bool) -> dict[str, Any]:
         graph = self._walk(baseline)
-        sticky = self._sticky if since is None else {}
+        sticky = self._sticky if first else {}
         found = Comparison(
             baseline,
             self._kinds,
@@ -177,7 +184,7 @@ class ScriptState:
             read_by_loops=self._read_by_loops(),
         ).of(graph)
         self._unkept = in_short(found.unkept)
-        if since is None:
+        if first:
             self._remember(found.nodes)
         nodes = [{**node, "data": packed(node["data"])} for node in found.nodes]
         stored = {node["name"] for node in nodes}
@@ -187,7 +194,8 @@ class ScriptState:
             for name in _references(node["data"])
             if name not in stored and name in graph.nodes
         }
-        return {"format": FORMAT, "nodes": nodes, "paths": paths}
+        others = [name for name in paths if not baseline.is_same(name, graph.nodes[name].value)]
+        return {"format": FORMAT, "nodes": nodes, "paths": paths, "others": others}
 
     def restore(self, state: Mapping[str, Any]) -> Restored:
         """Put a difference back, in place and by name.
@@ -195,7 +203,9 @@ class ScriptState:
         Raises:
             StateMismatchError: it cannot be read, or an object refuses its own; nothing was changed.
         """
-        restored = self._restoring(state).run()
+        restoring = self._restoring(state)
+        restored = restoring.run()
+        self._before.update(restoring.objects())
         for name, slots in restored.slots.items():
             self._sticky[name] = self._sticky.get(name, frozenset()) | slots
         return restored
@@ -207,7 +217,7 @@ class ScriptState:
     def _restoring(self, state: Mapping[str, Any]) -> Restoring:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
-        return Restoring(state, self._reachable(), self._kinds, self._held, self._made)
+        return Restoring(state, self._reachable(), self._kinds, self._held, self._made, self._before)
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
@@ -261,8 +271,25 @@ class ScriptState:
             taken |= walk.taken  # a new object stands where one stood that comes later: it needs another name
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Inside, the garbage collector waits: a walk makes many objects at once, and none of them in a cycle."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _name_of(root: Root) -> str:
     return root[0] if isinstance(root, tuple) else root.name
+
+
+def has_parts(state: object) -> bool:
+    """Whether a stored difference tells of arrays that are to be there before their elements are put back."""
+    return isinstance(state, Mapping) and any(node["kind"] == Kind.PART for node in state["nodes"])
 
 
 def names_in(state: Mapping[str, Any]) -> list[str]:
@@ -288,4 +315,4 @@ def _references(data: Any) -> Iterable[str]:
         yield from references_in(written)
 
 
-__all__ = ["Baseline", "Missing", "Restored", "Root", "ScriptState", "Unkept", "names_in"]
+__all__ = ["Baseline", "Missing", "Restored", "Root", "ScriptState", "Unkept", "has_parts", "names_in"]

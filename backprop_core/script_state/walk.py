@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from backprop_core.script_state.arrays import can_be_hollow
 from backprop_core.script_state.attributes import class_reference, classes_of, type_text
 from backprop_core.script_state.contents import Contents
 from backprop_core.script_state.graph import Graph, Holder, Node
@@ -76,6 +77,15 @@ class Walk:
         """Walk from these roots."""
         roots = list(roots)
         self._root_names = {root[0] if isinstance(root, tuple) else root.name for root in roots}
+        last = [root for root in roots if getattr(root, "comes_last", False)]
+        contents = Contents(self)
+        self._from([root for root in roots if all(root is not one for one in last)], contents)
+        self._from(last, contents)
+        contents.close()
+        self._kept.clear()  # nothing is held by a walk that is over, not even until the garbage collector runs
+        return self.graph
+
+    def _from(self, roots: Iterable[Namespace | tuple[str, object]], contents: Contents) -> None:
         for root in roots:
             if isinstance(root, tuple):
                 name, value = root
@@ -83,21 +93,13 @@ class Walk:
                 self._add(value, plan, name, ((ROOT, name),))
             else:
                 self._enqueue(Node(root.name, ((ROOT, root.name),), root, _NAMESPACE))
-        contents = Contents(self)
         while self._queue:
             node = self._queue.popleft()
-            if len(self.graph.nodes) > self._most and node.kind not in (
-                Kind.ARRAY,
-                Kind.ELSEWHERE,
-                Kind.OPAQUE,
-            ):
+            if len(self.graph.nodes) > self._most and node.kind is not Kind.ARRAY:
                 self.graph.cut_short.append(node.name)
                 node.cold = True
                 continue
             contents.fill(node)
-        contents.close()
-        self._kept.clear()  # nothing is held by a walk that is over, not even until the garbage collector runs
-        return self.graph
 
     # -- values in their places --------------------------------------------------------------------------------
 
@@ -182,7 +184,8 @@ class Walk:
         while name in self.graph.nodes or (known is None and name in self._reserved):
             name, count = f"{plain}~{count}", count + 1
         if plan.kind not in (Kind.OPAQUE, Kind.VALUE, Kind.ITERATOR) and self._elsewhere(value):
-            plan = Plan(Kind.ELSEWHERE, text=plan.text)
+            is_part = plan.kind is Kind.ARRAY and can_be_hollow(value)
+            plan = Plan(Kind.PART if is_part else Kind.ELSEWHERE, text=plan.text)
         if known is None and not self.is_first:
             plan = self.kinds.plan_to_make(value, plan)
         if type(value) not in self._met:
@@ -215,7 +218,7 @@ class Walk:
 
     def _enqueue(self, node: Node) -> None:
         self.graph.nodes[node.name] = node
-        if node.kind not in (Kind.OPAQUE, Kind.ELSEWHERE):
+        if node.kind not in _NOT_LOOKED_INTO:
             self._queue.append(node)
 
 
@@ -231,6 +234,7 @@ class _Inner:
 _NAMESPACE = Plan(Kind.NAMESPACE)
 _WRITTEN: Final = (Kind.VALUE, Kind.FROZENSET, Kind.ENUM, Kind.HANDLE)
 """Kinds of which there is no node: they never change themselves, or belong to the process."""
+_NOT_LOOKED_INTO: Final = (Kind.OPAQUE, Kind.ELSEWHERE, Kind.PART)
 _NONE: Final = object()
 
 

@@ -464,6 +464,24 @@ def averaged() -> Any:
     return basic(callbacks=[callbacks.EMAWeightAveraging(decay=0.8)])
 
 
+class PrunedByHooks(Net):
+    """Prunes in hooks of its own: one that runs again on a resume, one that does not; then it grows by a layer."""
+
+    def on_fit_start(self) -> None:
+        torch.nn.utils.prune.l1_unstructured(self.net[0], "weight", 0.2)
+
+    def on_train_epoch_start(self) -> None:
+        torch.nn.utils.prune.l1_unstructured(self.net[4], "weight", 0.2)
+        if self.current_epoch == 1:
+            self.net.append(nn.Linear(2, 2))
+            self.optimizers().optimizer.add_param_group({"params": self.net[5].parameters()})
+
+
+@recipe
+def pruned_by_hooks() -> Any:
+    return basic(PrunedByHooks())
+
+
 @recipe
 def pruned() -> Any:
     """More is pruned at the end of each epoch; the checkpoint of Lightning has it as weights that are pruned for good."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 SHAPE = sys.argv[1]
@@ -278,11 +279,138 @@ def own_methods() -> None:
             print("step", epoch, loss.item(), optimizer.param_groups[0]["lr"])
 
 
+class Fitter:
+    """Trains its model in several calls, with the optimizer that each is given, and stops one early."""
+
+    def __init__(self) -> None:
+        self.model, self.history, self.taken = Net(4), [], 0
+
+    def fit(
+        self, opt: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, epochs: int
+    ) -> None:
+        worse = 0
+        for epoch in range(epochs):
+            for x, y in LOADER:
+                loss = nn.functional.cross_entropy(self.model(x), y)
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
+                schedule.step()
+                self.taken += 1
+            self.history.append((epoch, loss.item(), schedule.get_last_lr()))
+            worse += len(self.history) > 1 and loss.item() > self.history[-2][1]
+            if worse == 2:
+                print("early")
+                break
+
+
+def stages() -> None:
+    """One model is trained in stages: the head, all of it, a new head. Each optimizer has the name of the one before."""
+    fitter = Fitter()
+    for parameter in fitter.model.inner.parameters():
+        parameter.requires_grad = False
+    opt = torch.optim.Adam([p for p in fitter.model.parameters() if p.requires_grad], 0.01)
+    fitter.fit(opt, torch.optim.lr_scheduler.StepLR(opt, 2, 0.5), 2)
+    print("head", fitter.history, fitter.taken)
+    opt = torch.optim.Adam([p for p in fitter.model.parameters() if p.requires_grad], 0.003)
+    fitter.fit(opt, torch.optim.lr_scheduler.StepLR(opt, 3, 0.7), 3)
+    print("slowly", fitter.history, fitter.taken)
+    for parameter in fitter.model.inner.parameters():
+        parameter.requires_grad = True
+    opt = torch.optim.AdamW(
+        [
+            {"params": fitter.model.inner.parameters(), "lr": 0.001},
+            {"params": fitter.model.outer.parameters()},
+        ]
+    )
+    fitter.fit(opt, torch.optim.lr_scheduler.OneCycleLR(opt, [0.01, 0.02], total_steps=6), 2)
+    fitter.model.outer = nn.Linear(4, 3)
+    opt = torch.optim.SGD(fitter.model.parameters(), 0.05, momentum=0.9)
+    fitter.fit(opt, torch.optim.lr_scheduler.CosineAnnealingLR(opt, 6), 2)
+    print("end", fitter.history, fitter.taken, fitter.model.calls, torch.rand(1).item())
+    print([value.sum().item() for value in fitter.model.state_dict().values()])
+
+
+class Growing(nn.Module):
+    """Gets layers while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.more, self.head = nn.Linear(6, 6), nn.ModuleList(), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        for layer in self.more:
+            x = x + layer(x)
+        return self.head(x)
+
+
+class Symmetric(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.triu() + x.triu(1).T
+
+
+def rearrange(model: Growing, optimizer: torch.optim.Optimizer, epoch: int) -> torch.optim.Optimizer:
+    prune.l1_unstructured(model.head, "weight", 0.2)
+    if epoch == 1:
+        model.more.append(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
+        optimizer.add_param_group({"params": model.more.parameters(), "lr": 0.003})
+    if epoch == 2:
+        nn.utils.parametrize.register_parametrization(model.body, "weight", Symmetric())
+        return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    if epoch == 3:
+        model.head = nn.Linear(6, 3)
+        optimizer.param_groups[0]["params"] = list(model.parameters())
+        optimizer.state.clear()
+    return optimizer
+
+
+def rearranged() -> None:
+    """Pruned, grown, parametrized, with a head and an optimizer of another kind in the place of the first."""
+    model = Growing()
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters())
+    for epoch in range(4):
+        if epoch:
+            optimizer = rearrange(model, optimizer, epoch)
+        for x, y in LOADER:
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            print("step", epoch, loss.item(), len(optimizer.param_groups), list(model.state_dict()))
+    print([value.sum().item() for value in model.state_dict().values()])
+
+
+def population() -> None:
+    """Models in a list, each with an optimizer that every generation makes anew; the worst copies the best."""
+    models = [nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.1), nn.Linear(4, 3)) for _ in range(3)]
+    rates = [0.1, 0.01, 0.001]
+    for generation in range(2):
+        losses = []
+        for number, model in enumerate(models):
+            optimizer = torch.optim.Adam(model.parameters(), lr=rates[number])
+            for x, y in LOADER:
+                loss = nn.functional.cross_entropy(model(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                print("step", generation, number, loss.item())
+            losses.append(loss.item())
+        best, worst = losses.index(min(losses)), losses.index(max(losses))
+        models[worst].load_state_dict(models[best].state_dict())
+        rates[worst] = rates[best] * random.choice([0.8, 1.2])
+        print("generation", generation, losses, rates)
+    print([[p.sum().item() for p in model.parameters()] for model in models])
+
+
 {
     "own_methods": own_methods,
     "evaluations": evaluations,
     "reordered": reordered,
     "made_models": made_models,
+    "stages": stages,
+    "rearranged": rearranged,
+    "population": population,
     "accumulation": accumulation,
     "kept_weights": kept_weights,
     "episodes": episodes,

@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
         pytest.param("evaluations", 4, marks=pytest.mark.long),
         pytest.param("made_models", 5, marks=pytest.mark.long),
         pytest.param("own_methods", 9, marks=pytest.mark.long),
+        pytest.param("stages", 5, marks=pytest.mark.long),
+        pytest.param("rearranged", 5, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (
@@ -28,6 +30,8 @@ HERE = Path(__file__).parent
                 "made_models",
                 "reordered",
                 "own_methods",
+                "stages",
+                "rearranged",
             )
         ),
     ],
