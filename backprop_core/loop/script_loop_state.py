@@ -72,6 +72,7 @@ class ScriptLoopState(LoopState):
             made_again=True,
             made_lately=self._made.has,
             iterators=False,
+            tracked=lambda: self.kept.found,
         )
         self.script = CountedScriptWatch(self._state)
         self._stored: list[Callable[[object], bool]] = []
@@ -271,11 +272,11 @@ class ScriptLoopState(LoopState):
             if script_first:
                 gone += [str(one) for one in self.restore_script(states)]
         if script_first:
-            self._state.let_go()
-            gc.collect()  # what was exchanged would still be taken for what trains
             self.found_objects.may_train(self._at[1])
             if missing := self.missing(states):
                 raise _not_here(missing, source)
+            self._state.let_go()
+            gc.collect()  # what was exchanged would still be taken for what trains
         with self._held(restores=True):
             self.restore_objects(states, source)
             if not script_first:
@@ -284,8 +285,16 @@ class ScriptLoopState(LoopState):
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""
-        self.found_objects.find_again(self.saved_names(states), self._at[1])
+        self._find_again(states, states.get(SCRIPT))
         return set(self.saved_names(states)) - set(self.objects)
+
+    def _find_again(self, states: Mapping[str, Any], variables: Any) -> None:
+        """Track the objects that `states` has, as they were called and lay when `variables` were stored with them."""
+        saved = self.saved_names(states)
+        self.found_objects.find_again(saved, self._at[1])
+        if isinstance(variables, Mapping):
+            lie = self._state.objects_in(variables)
+            self.kept.place({name: lie[name] for name in saved if name in lie})
 
     def lacks(self, states: Mapping[str, Any]) -> bool:
         """Whether something is to be restored that is not there yet, such as what the first step makes."""
@@ -313,18 +322,19 @@ class ScriptLoopState(LoopState):
     def _restore_so_far(self, earlier: Any, states: Mapping[str, Any]) -> None:
         """The variables as they were earlier, and the objects as they are in `states`, as far as they are there."""
         variables_first = has_parts(earlier["variables"])
+        stored_with = earlier["variables"] if "states" in earlier else states.get(SCRIPT)
         if not variables_first:
-            self._objects_so_far(states)
+            self._objects_so_far(states, stored_with)
         self._asked.restore(earlier.get("asked", []), self.namespaces(), partly=True)
         with self._held(restores=True):
             self._state.restore(earlier["variables"])
         if variables_first:
             self.found_objects.may_train(self._at[1])
-            self._objects_so_far(states)
+            self._objects_so_far(states, stored_with)
 
-    def _objects_so_far(self, states: Mapping[str, Any]) -> None:
+    def _objects_so_far(self, states: Mapping[str, Any], variables: Any) -> None:
         """Those of a checkpoint's objects that are there on the way back: code between the loops may look at them."""
-        self.found_objects.find_again(self.saved_names(states), self._at[1])
+        self._find_again(states, variables)
         # One that is still to be changed fits when all have begun.
         with self._held(restores=True), suppress(StateMismatchError):
             there = {n: states[n] for n in self.saved_names(states) if n in self.objects}
@@ -361,7 +371,7 @@ class ScriptLoopState(LoopState):
         self._at = (None, frame)
         there = states if effect is None else effect.get("states", states)
         if effect is None:
-            self._objects_so_far(there)
+            self._objects_so_far(there, states.get(SCRIPT))
             return
         self._restore_so_far(effect, there)
         self.set_randomness(effect["random"])

@@ -16,6 +16,7 @@ from types import MethodType
 from typing import Any
 from weakref import ref
 
+from backprop_core.errors import UsageError
 from backprop_core.ports.framework import Framework, Tracked
 from backprop_core.script_state.trackables import restore_all, track
 
@@ -112,6 +113,23 @@ class TrackedObjects:
             there = {id(value) for value in present.values()}
             self._found = {name: value for name, value in self._found.items() if id(value) not in there}
             self._found |= {name: value for name, value in present.items() if name not in self._named}
+
+    def place(self, there: Mapping[str, object]) -> None:
+        """Keep these by these names, and nothing else that was found by one of them; none goes by two names."""
+        placed = {
+            name: value
+            for name, value in there.items()
+            if name not in self._named and self._can_be_kept(value)
+        }
+        ids = {id(value) for value in placed.values()}
+        rest = {name: value for name, value in self._found.items() if id(value) not in ids}
+        self._found = rest | placed
+
+    def _can_be_kept(self, value: object) -> bool:
+        with suppress(UsageError):
+            track("", value, self._frameworks)
+            return True
+        return False
 
     def displaced_by(self, present: Mapping[str, object]) -> bool:
         """Whether something new among `present` has the name of another thing that was found."""

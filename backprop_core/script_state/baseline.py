@@ -114,7 +114,9 @@ class Baseline:
     def is_same(self, name: str, value: object) -> bool:
         """Whether `value` is the very object that had this name then."""
         known = self.known.get(name)
-        return known is not None and known.ident == id(value)
+        if known is None or known.ident != id(value):
+            return False
+        return known.alive is None or known.alive() is value
 
     def is_as_it_was(self, name: str, value: object) -> bool:
         """Whether a large collection holds the same objects."""

@@ -17,6 +17,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
+from backprop_core.script_state.attributes import type_text
 from backprop_core.script_state.baseline import FORMAT, Baseline
 from backprop_core.script_state.comparison import Comparison, references_in
 from backprop_core.script_state.graph import Graph
@@ -50,6 +51,7 @@ class ScriptState:
         made_lately: whether a value in a variable (then None) or a holder is one that it has not made by then.
         iterators: whether iterators are looked at; else somebody else keeps their places.
         read_by_loops: tells what the training loops read from, by identity; None where that is not known.
+        tracked: the objects that the checkpoint has as files of their own, by name: it is stored where each of them lies.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class ScriptState:
         made_lately: Callable[[object, object], bool] = lambda value, holder: False,
         iterators: bool = True,
         read_by_loops: Callable[[], Collection[int] | None] = tuple,
+        tracked: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
+        self._tracked = tracked
         self._read_by_loops = read_by_loops
         self._given = roots
         self._made_lately = made_lately
@@ -195,7 +199,8 @@ class ScriptState:
             if name not in stored and name in graph.nodes
         }
         others = [name for name in paths if not baseline.is_same(name, graph.nodes[name].value)]
-        return {"format": FORMAT, "nodes": nodes, "paths": paths, "others": others}
+        lie = _where_they_lie(graph, baseline, self._tracked())
+        return {"format": FORMAT, "nodes": nodes, "paths": paths, "others": others, "objects": lie}
 
     def restore(self, state: Mapping[str, Any]) -> Restored:
         """Put a difference back, in place and by name.
@@ -209,6 +214,25 @@ class ScriptState:
         for name, slots in restored.slots.items():
             self._sticky[name] = self._sticky.get(name, frozenset()) | slots
         return restored
+
+    def objects_in(self, state: Mapping[str, Any]) -> dict[str, object]:
+        """What was tracked by each name when `state` was stored, as far as it is here now.
+
+        The script's own names for it may be others by now: `best = copy.deepcopy(model)`, or one more stage with an `opt`.
+        """
+        found: dict[str, object] = {}
+        roots, called = self._reachable(), {id(value): name for name, value in self._held.items()}
+        for name, (node, path, kind, was_there) in state.get("objects", {}).items():
+            if was_there:
+                if node in self._held:
+                    found[name] = self._held[node]
+                continue
+            with suppress(NotThereError):
+                value = roots.follow(tuple((str(how), which) for how, which in path))
+                # one that was there at the first boundary is another: the one that is meant is still to be made
+                if id(value) not in called and type_text(type(value)) == kind:
+                    found[name] = value
+        return found
 
     def lacks(self, state: Mapping[str, Any]) -> bool:
         """Whether `restore` would miss an object, which the script may be about to make. Changes nothing."""
@@ -281,6 +305,20 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def _where_they_lie(graph: Graph, baseline: Baseline, tracked: Mapping[str, object]) -> dict[str, list[Any]]:
+    """The name, path and type of each tracked object that a variable leads to; whether it was there at the baseline."""
+    if not tracked:
+        return {}
+    wanted = set(map(id, tracked.values()))
+    lie = {ident: node for node in graph.nodes.values() if (ident := id(node.value)) in wanted}
+    there = {name: lie[id(value)] for name, value in tracked.items() if id(value) in lie}
+    found: dict[str, list[Any]] = {}
+    for name, node in there.items():
+        was_there = baseline.is_same(node.name, node.value)
+        found[name] = [node.name, [list(step) for step in node.path], type_text(type(node.value)), was_there]
+    return found
 
 
 def _name_of(root: Root) -> str:

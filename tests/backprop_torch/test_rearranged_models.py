@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 from collections.abc import Callable
 from typing import Any
@@ -195,3 +196,39 @@ def test_a_group_is_arranged_in_place() -> None:
     assert [len(group["params"]) for group in names["optimizer"].param_groups] == [1, 3]
     groups[0].set("tensors", (tuple(before),))
     assert [len(group["params"]) for group in names["optimizer"].param_groups] == [4]
+
+
+def test_what_has_a_file_is_found_where_it_lay_and_not_by_a_name_that_another_has_by_now() -> None:
+    """`best` was a second name of the model, and `optimizer` is another one by now: neither is taken for what it was."""
+    names = _names() | {"best": None}
+    names["best"] = model = names["model"]
+    tracked = {"best": model}
+    state = ScriptState(lambda: [DictNamespace(names, "main")], frameworks=[TORCH], tracked=lambda: tracked)
+    state.baseline(hold=True)
+    names["best"], names["optimizer"] = copy.deepcopy(model), torch.optim.SGD(model.parameters(), 0.1)
+    tracked["optimizer"] = names["optimizer"]
+    saved = through_a_file(state.changed(), TorchTranslator())
+
+    first = names = _names() | {"best": None}
+    names["best"] = names["model"]
+    resumed = ScriptState(lambda: [DictNamespace(names, "main")], frameworks=[TORCH])
+    resumed.baseline(hold=True)
+    assert resumed.objects_in(saved) == {"best": names["model"]}  # the first optimizer is another one
+    first["best"], first["optimizer"] = (
+        copy.deepcopy(names["model"]),
+        torch.optim.SGD(names["model"].parameters(), 0.1),
+    )
+    assert resumed.objects_in(saved) == {"best": names["model"], "optimizer": first["optimizer"]}
+    assert resumed.objects_in({"nodes": [], "paths": {}}) == {}  # as earlier checkpoints are
+
+
+def test_an_optimizer_at_the_address_of_one_that_is_gone_was_not_there_at_the_beginning() -> None:
+    """A baseline knows an object by its address only as long as that object lives."""
+    names = _names()
+    state = ScriptState(lambda: [DictNamespace(names, "main")], frameworks=[TORCH])
+    baseline = state.baseline()
+    old = baseline.known["main.optimizer"]
+    names["optimizer"] = torch.optim.Adam(names["model"].parameters())
+    old.ident = id(names["optimizer"])  # as if it lay there
+    assert baseline.is_same("main.model", names["model"])
+    assert not baseline.is_same("main.optimizer", names["optimizer"])

@@ -34,3 +34,13 @@ def test_names_that_only_swap_stay_as_they_were() -> None:
     assert not kept.displaced_by(swapped)
     kept.replace_found(swapped)
     assert kept.objects == {"one": first, "two": second}
+
+
+def test_what_a_checkpoint_has_is_kept_by_its_name_there() -> None:
+    """What lay where the checkpoint says takes the name; what was found by that name before does not keep it."""
+    kept, first, second, third = TrackedObjects([]), _Model(), _Model(), _Model()
+    kept.find("opt", first)
+    kept.find("one", second)
+    kept.find("other", third)
+    kept.place({"opt": second, "other": third, "none": object()})
+    assert kept.objects == {"opt": second, "other": third}
