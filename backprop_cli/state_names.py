@@ -36,7 +36,7 @@ def _differences(tree: Any) -> Iterator[dict[str, Any]]:
         for member in tree:
             yield from _differences(member)
     elif isinstance(tree, dict):
-        if tree.keys() - {"others", "objects"} == {"format", "nodes", "paths"}:
+        if tree.keys() - {"others", "objects", "numbers"} == {"format", "nodes", "paths"}:
             yield tree
         else:
             for member in tree.values():

@@ -27,7 +27,9 @@ def hook_again(value: object) -> None:
         module._parameters.pop(name, None)
         method: Any = prune.CustomFromMask(mask)
         method._tensor_name = name
-        setattr(module, name, method.apply_mask(module))
+        # What has come back is what the last forward pass computed: the next pruning chooses by it; the mask comes later.
+        if name not in vars(module):
+            setattr(module, name, method.apply_mask(module))
         module.register_forward_pre_hook(method)
 
 

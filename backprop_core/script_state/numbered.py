@@ -25,6 +25,10 @@ class NumberedObjects(MutableMapping[int, object]):
             self[number] = value
         return number
 
+    def known_number(self, value: object) -> int | None:
+        """The number of `value`, if it has one."""
+        return self._numbers.get(value)
+
     def restored(self, number: int, value: object) -> None:
         """`value` was made for a difference, and by no code of the script's."""
         self[number] = value

@@ -210,14 +210,16 @@ class Restoring:
         Raises:
             NotThereError: it is not here.
         """
+        there = self._made.get(self._state.get("numbers", {}).get(name, 0))
+        if there is not None:  # a list had grown by it, and the difference before this one has put it there
+            return there
         others = self._state.get("others", ())  # of the same name as one at the first boundary
         if name in self._here and name not in others and can_be_told_apart(self._here[name]):
             return self._here[name]
         with suppress(NotThereError):
             return self._followed(name, path)
-        there = self._before.get(
-            name, _gone
-        )()  # what it lay in was exchanged by the difference before this one
+        # What it lay in was exchanged by the difference before this one.
+        there = self._before.get(name, _gone)()
         return self._found(name, path) if there is None else there
 
     def objects(self) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -200,7 +200,18 @@ class ScriptState:
         }
         others = [name for name in paths if not baseline.is_same(name, graph.nodes[name].value)]
         lie = _where_they_lie(graph, baseline, self._tracked())
-        return {"format": FORMAT, "nodes": nodes, "paths": paths, "others": others, "objects": lie}
+        named = [*paths, *(node for node, *_ in lie.values())]
+        numbers = {
+            name: number for name in named if (number := self._made.known_number(graph.nodes[name].value))
+        }
+        return {
+            "format": FORMAT,
+            "nodes": nodes,
+            "paths": paths,
+            "others": others,
+            "objects": lie,
+            "numbers": numbers,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> Restored:
         """Put a difference back, in place and by name.
@@ -221,11 +232,16 @@ class ScriptState:
         The script's own names for it may be others by now: `best = copy.deepcopy(model)`, or one more stage with an `opt`.
         """
         found: dict[str, object] = {}
-        roots, called = self._reachable(), {id(value): name for name, value in self._held.items()}
+        roots, called, numbers = (
+            self._reachable(),
+            set(map(id, self._held.values())),
+            state.get("numbers", {}),
+        )
         for name, (node, path, kind, was_there) in state.get("objects", {}).items():
-            if was_there:
-                if node in self._held:
-                    found[name] = self._held[node]
+            there = self._held.get(node) if was_there else self._made.get(numbers.get(node, 0))
+            if was_there or there is not None:
+                if there is not None:
+                    found[name] = there
                 continue
             with suppress(NotThereError):
                 value = roots.follow(tuple((str(how), which) for how, which in path))

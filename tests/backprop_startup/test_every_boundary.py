@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
                 "own_methods",
                 "stages",
                 "rearranged",
+                "population",
             )
         ),
     ],

@@ -232,3 +232,47 @@ def test_an_optimizer_at_the_address_of_one_that_is_gone_was_not_there_at_the_be
     old.ident = id(names["optimizer"])  # as if it lay there
     assert baseline.is_same("main.model", names["model"])
     assert not baseline.is_same("main.optimizer", names["optimizer"])
+
+
+def test_an_optimizer_that_a_list_has_grown_by_is_the_one_that_an_earlier_difference_has_put_there() -> None:
+    """Found again behind a name that it got later, and by the name of its file; before, it was said not to be here."""
+
+    def begun() -> tuple[Names, dict[str, object], ScriptState]:
+        names, tracked = _names() | {"opts": [], "inner": None}, dict[str, object]()
+        state = ScriptState(
+            lambda: [DictNamespace(names, "main")],
+            tracked_elsewhere=lambda value: any(one(value) for one in [TORCH.stored_with(tracked)]),
+            frameworks=[TORCH],
+            made_again=True,
+            tracked=lambda: tracked,
+        )
+        state.baseline(hold=True)
+        names["opts"].append(torch.optim.Adam(names["model"].parameters()))
+        return names, tracked, state
+
+    names, tracked, state = begun()
+    entry = through_a_file(state.changed(), TorchTranslator())
+    tracked["Adam"] = names["inner"] = names["opts"][0]
+    saved = through_a_file(state.changed(), TorchTranslator())
+
+    names, tracked, state = begun()
+    assert not state.restore(entry).missing
+    names["inner"] = names["opts"][0]
+    assert state.objects_in(saved) == {"Adam": names["inner"]}
+    assert not state.restore(saved).missing
+    assert names["inner"] is names["opts"][0]
+    assert len(names["opts"]) == 1
+
+
+def test_the_next_pruning_chooses_by_the_weights_of_the_last_forward_pass() -> None:
+    """What the mask had made of them comes back, and is not computed from a mask that is still to be filled."""
+    names = _names()
+    state = _state(names)
+    prune.l1_unstructured(names["model"][0], "weight", 0.3)
+    names["model"](torch.ones(1, 3))
+    _train(names)
+    weight = names["model"][0].weight.detach().clone()
+    saved = through_a_file(state.changed(), TorchTranslator())
+    names = _names()
+    _state(names).restore(saved)
+    assert torch.equal(names["model"][0].weight, weight)
