@@ -261,6 +261,7 @@ class ScriptLoopState(LoopState):
         script_first = self.is_rearranged(states)
         if script_first:  # another optimizer may go by the name of one by now
             self.found_objects.may_train(self._at[1])
+            self._find_again(states, states.get(SCRIPT))
         if missing and not script_first:
             raise _not_here(missing, source)
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
@@ -281,7 +282,18 @@ class ScriptLoopState(LoopState):
             self.restore_objects(states, source)
             if not script_first:
                 gone += [str(one) for one in self.restore_script(states)]
+            self._check_places(states, source)
             return gone + held.put(begun, self.namespaces())
+
+    def _check_places(self, states: Mapping[str, Any], source: str) -> None:
+        """Where the script has another object than the one that was restored, it would train on with that, silently."""
+        lies, objects = self._state.objects_at(states.get(SCRIPT) or {}), self.objects
+        others = sorted(name for name, value in lies.items() if objects.get(name, value) is not value)
+        if others:
+            raise StateMismatchError(
+                f"{source} does not fit this script: where {', '.join(others)} was, another object is now.",
+                "Run the script as it was, or start a new run.",
+            )
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
         """Names of objects in a checkpoint that do not exist now."""

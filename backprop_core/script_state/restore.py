@@ -192,14 +192,13 @@ class Restoring:
     def _prepare(self, node: Mapping[str, Any]) -> None:
         """An object that is made anew, or was for an earlier difference: what lies in it is found from there."""
         path, recipe = _path(node["path"]), node["data"]["recipe"]
-        there = None
-        if not node["new"]:
+        made, there = self._made.get(recipe["number"]), None
+        if not node["new"] and made is None:
             with suppress(NotThereError):
                 there = self._found(node["name"], path)
         if there is None:
             with suppress(NotMadeError):
-                there = self._made.get(recipe["number"])
-                there = made_by(recipe, self._kinds) if there is None else there
+                there = made_by(recipe, self._kinds) if made is None else made
                 self._made.restored(recipe["number"], there)
                 self._anew[path] = there
                 self._called_anew.add(node["name"])

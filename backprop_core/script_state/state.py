@@ -250,6 +250,16 @@ class ScriptState:
                     found[name] = value
         return found
 
+    def objects_at(self, state: Mapping[str, Any]) -> dict[str, object]:
+        """What lies now where the variables led to what was tracked; not of what was there at the first boundary."""
+        found: dict[str, object] = {}
+        roots = self._reachable()
+        for name, (_, path, _, was_there) in state.get("objects", {}).items():
+            with suppress(NotThereError):
+                if not was_there:
+                    found[name] = roots.follow(tuple((str(how), which) for how, which in path))
+        return found
+
     def lacks(self, state: Mapping[str, Any]) -> bool:
         """Whether `restore` would miss an object, which the script may be about to make. Changes nothing."""
         return self._restoring(state).lacks()

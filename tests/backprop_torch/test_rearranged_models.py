@@ -219,6 +219,7 @@ def test_what_has_a_file_is_found_where_it_lay_and_not_by_a_name_that_another_ha
         torch.optim.SGD(names["model"].parameters(), 0.1),
     )
     assert resumed.objects_in(saved) == {"best": names["model"], "optimizer": first["optimizer"]}
+    assert resumed.objects_at(saved) == {"optimizer": first["optimizer"]}
     assert resumed.objects_in({"nodes": [], "paths": {}}) == {}  # as earlier checkpoints are
 
 
