@@ -17,7 +17,6 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
-from backprop_core.script_state.attributes import type_text
 from backprop_core.script_state.baseline import FORMAT, Baseline
 from backprop_core.script_state.comparison import Comparison, references_in
 from backprop_core.script_state.graph import Graph
@@ -28,6 +27,7 @@ from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restored import Missing, Restored
+from backprop_core.script_state.tracked_places import objects_at, objects_in, where_they_lie
 from backprop_core.script_state.unkept import Unkept, in_short
 from backprop_core.script_state.walk import MOST_OBJECTS, Walk
 
@@ -199,7 +199,7 @@ class ScriptState:
             if name not in stored and name in graph.nodes
         }
         others = [name for name in paths if not baseline.is_same(name, graph.nodes[name].value)]
-        lie = _where_they_lie(graph, baseline, self._tracked())
+        lie = where_they_lie(graph, baseline, self._tracked())
         named = [*paths, *(node for node, *_ in lie.values())]
         numbers = {
             name: number for name in named if (number := self._made.known_number(graph.nodes[name].value))
@@ -227,38 +227,12 @@ class ScriptState:
         return restored
 
     def objects_in(self, state: Mapping[str, Any]) -> dict[str, object]:
-        """What was tracked by each name when `state` was stored, as far as it is here now.
-
-        The script's own names for it may be others by now: `best = copy.deepcopy(model)`, or one more stage with an `opt`.
-        """
-        found: dict[str, object] = {}
-        roots, called, numbers = (
-            self._reachable(),
-            set(map(id, self._held.values())),
-            state.get("numbers", {}),
-        )
-        for name, (node, path, kind, was_there) in state.get("objects", {}).items():
-            there = self._held.get(node) if was_there else self._made.get(numbers.get(node, 0))
-            if was_there or there is not None:
-                if there is not None:
-                    found[name] = there
-                continue
-            with suppress(NotThereError):
-                value = roots.follow(tuple((str(how), which) for how, which in path))
-                # one that was there at the first boundary is another: the one that is meant is still to be made
-                if id(value) not in called and type_text(type(value)) == kind:
-                    found[name] = value
-        return found
+        """What was tracked by each name when `state` was stored, as far as it is here now."""
+        return objects_in(state, self._reachable(), self._held, self._made)
 
     def objects_at(self, state: Mapping[str, Any]) -> dict[str, object]:
         """What lies now where the variables led to what was tracked; not of what was there at the first boundary."""
-        found: dict[str, object] = {}
-        roots = self._reachable()
-        for name, (_, path, _, was_there) in state.get("objects", {}).items():
-            with suppress(NotThereError):
-                if not was_there:
-                    found[name] = roots.follow(tuple((str(how), which) for how, which in path))
-        return found
+        return objects_at(state, self._reachable())
 
     def lacks(self, state: Mapping[str, Any]) -> bool:
         """Whether `restore` would miss an object, which the script may be about to make. Changes nothing."""
@@ -331,20 +305,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _where_they_lie(graph: Graph, baseline: Baseline, tracked: Mapping[str, object]) -> dict[str, list[Any]]:
-    """The name, path and type of each tracked object that a variable leads to; whether it was there at the baseline."""
-    if not tracked:
-        return {}
-    wanted = set(map(id, tracked.values()))
-    lie = {ident: node for node in graph.nodes.values() if (ident := id(node.value)) in wanted}
-    there = {name: lie[id(value)] for name, value in tracked.items() if id(value) in lie}
-    found: dict[str, list[Any]] = {}
-    for name, node in there.items():
-        was_there = baseline.is_same(node.name, node.value)
-        found[name] = [node.name, [list(step) for step in node.path], type_text(type(node.value)), was_there]
-    return found
 
 
 def _name_of(root: Root) -> str:
