@@ -17,7 +17,8 @@ KINDS = {
     ),
     "lightning.pytorch": (
         "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
-        " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early kept_checkpoints found_rate"
+        " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early"
+        " kept_checkpoints found_rate"
     ),
 }
 QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned"
