@@ -22,6 +22,7 @@ READ_AT_ONCE: Final = 256 << 20
 _SAMPLES: Final = 4096
 _PLAIN_TENSORS: Final = ("Tensor", "Parameter")
 _BLOCKS, _BLOCK = 64, 4096
+_DEPTH: Final = 3
 _SHORT: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -61,7 +62,7 @@ class Reader:
         if type(value).__module__.partition(".")[0] == "numpy" and value.size <= READ_WHOLE // 8:
             if value.dtype.hasobject:
                 members = value.ravel().tolist()
-                seen.update(repr([one if type(one) in _SHORT else id(one) for one in members]).encode())
+                seen.update(repr([_seen_in(one, _DEPTH) for one in members]).encode())
             else:
                 seen.update(value.tobytes())
         return bytes(seen.digest())
@@ -81,6 +82,18 @@ class Reader:
                 seen.update(ctypes.string_at(dense.address + start, min(_BLOCK, dense.nbytes - start)))
         else:
             seen.update(f"id {id(value)}".encode())
+
+
+def _seen_in(member: Any, depth: int) -> Any:
+    """A member of an array of objects: which one it is, and what it holds if it is a list or a dict."""
+    kind = type(member)
+    if kind in _SHORT:
+        return member
+    if depth and kind in (list, tuple) and len(member) <= READ_WHOLE // 8:
+        return id(member), [_seen_in(one, depth - 1) for one in member]
+    if depth and kind is dict and len(member) <= READ_WHOLE // 8:
+        return id(member), [(_seen_in(k, 0), _seen_in(one, depth - 1)) for k, one in member.items()]
+    return id(member)
 
 
 def _lies_in_a_file_that_is_read(value: Any) -> bool:

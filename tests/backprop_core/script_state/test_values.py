@@ -10,8 +10,10 @@ import uuid
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
+from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.script_state import values
 from backprop_core.script_state.namespace import DictNamespace
 from backprop_core.script_state.state import ScriptState
@@ -94,3 +96,19 @@ def test_what_has_no_form_is_named() -> None:
     names["word"].note = "of its own"
     state.changed()
     assert [one.name for one in state.unkept()] == ["main.word"]
+
+
+@pytest.mark.parametrize("member", [[1], {"seen": [1]}, ([],)])
+def test_a_change_inside_an_array_of_objects_is_named(member: Any) -> None:
+    """Of a list in it, however deep; scipy's sparse matrices are made of such arrays."""
+    array = np.empty(2, object)
+    array[0] = member
+    state = ScriptState(lambda: [DictNamespace({"array": array}, "main")], translators=[NumpyTranslator()])
+    state.begin_anew()
+    assert state.changed() == {} or not state.unkept()
+    inner: Any = (
+        member["seen"] if isinstance(member, dict) else member if isinstance(member, list) else member[0]
+    )
+    inner.append(2)
+    state.changed()
+    assert [named.name for named in state.unkept()] == ["main.array"]
