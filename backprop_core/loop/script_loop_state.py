@@ -264,6 +264,7 @@ class ScriptLoopState(LoopState):
             self._find_again(states, states.get(SCRIPT))
         if missing and not script_first:
             raise _not_here(missing, source)
+        self._check_places(states, source)  # the script would go on with what it has made there itself
         # Asking them runs code of the script's, so it comes before everything else is put in its place.
         gone = self._asked.restore(states[COUNTED].get("asked", []), self.namespaces())
         gone += self.ahead.restore(states, self)
