@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backprop_core.script_files.scope import Scope
 
-_EVENTS = frozenset({"open", "os.rename", "os.remove", "os.truncate", "os.mkdir"})
+_EVENTS = frozenset({"open", "os.rename", "os.remove", "os.truncate", "os.mkdir", "sqlite3.connect"})
 _MOST_PATHS = 20_000
 _SMALL_BYTES = 1 << 26
 """A larger file that is opened to be changed in place, such as a memory map, is not taken for one that will be."""
@@ -37,6 +37,7 @@ class OpenedFiles:
     Attributes:
         opens: by path, how often it was opened for writing.
         appended: the paths that were opened for appending.
+        databases: the SQLite databases that were connected to. What is written into them goes through C.
         fault: the first thing that went wrong in here.
     """
 
@@ -53,6 +54,7 @@ class OpenedFiles:
         self._inside: set[int] = set()
         self.opens: dict[str, int] = {}
         self.appended: dict[str, None] = {}
+        self.databases: dict[str, None] = {}
 
     def listen(self) -> None:
         """Hear of files from now on; a hook of Python's cannot be taken out again."""
@@ -89,6 +91,8 @@ class OpenedFiles:
             self._renames(*args)
         elif event == "os.remove":
             self._loses(_absolute(args[0], args[1]), in_place=False)
+        elif event == "sqlite3.connect":
+            self._connects(args[0])
         elif event == "os.truncate":
             self._loses(_path_of(args[0]), in_place=True)
         else:
@@ -104,6 +108,14 @@ class OpenedFiles:
             self._before_append(path, _is_small(path))
             self.appended[path] = None
         self.opens[path] = self.opens.get(path, 0) + 1
+
+    def _connects(self, name: Any) -> None:
+        if (
+            name
+            and not os.fsdecode(name).startswith((":memory:", "file:"))
+            and self._scope.holds(_absolute(name))
+        ):
+            self.databases[_absolute(name)] = None
 
     def _renames(self, source: Any, target: Any, source_folder: int, target_folder: int) -> None:
         for name, folder in ((source, source_folder), (target, target_folder)):

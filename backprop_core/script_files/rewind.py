@@ -53,6 +53,7 @@ class ScriptFiles:
         self._here = os.path.realpath(os.getcwd())
         self.going_back = resuming
         self._when_back: list[Callable[[], None]] = []
+        self._named_databases: set[str] = set()
         self.counted = False
         self._journal = Journal(os.path.join(folder, "appended.jsonl"))
         self._before = self._journal.read() if continues else {}
@@ -98,6 +99,7 @@ class ScriptFiles:
     def capture(self) -> dict[str, Any]:
         """How long the files are now that the script appends to, or holds open and writes from end to end."""
         handles, opened = self._found_handles(), self._opened
+        self._name_databases()
         handles.flush_event_writers(opened.appended)
         paths = dict(opened.appended)
         for fd, path in handles.writing_into(opened.opens).items():
@@ -105,6 +107,16 @@ class ScriptFiles:
                 paths[path] = None
         files = [one for path in paths if (one := self._description(path)) is not None]
         return {"files": files}
+
+    def _name_databases(self) -> None:
+        """Once, while what the script writes there can still be seen to."""
+        for path in [path for path in self._opened.databases if path not in self._named_databases]:
+            self._named_databases.add(path)
+            print_line(
+                f"{self._named(path)} is an SQLite database, which is not rewound: a resume writes the rows behind the "
+                "checkpoint once more, and set-up code that empties it loses the earlier ones. Give each row a key, write "
+                "with INSERT OR REPLACE, and empty it only in a first attempt ('backprop docs unmodified')."
+            )
 
     def _found_handles(self) -> Handles:
         if self._handles is None:

@@ -209,3 +209,17 @@ def test_with_keep_files_no_file_is_followed(tmp_path: Path) -> None:
             cwd=tmp_path,
         )
         assert done.stdout == f"{followed}\n"
+
+
+def test_a_database_is_named_once(tmp_path: Path) -> None:
+    """What SQLite writes is neither heard of nor rewound."""
+    said = Runs(tmp_path).attempt(
+        """
+        import sqlite3
+        held = [sqlite3.connect("runs.db"), sqlite3.connect(":memory:"), sqlite3.connect("/dev/null")]
+        checkpoint()
+        checkpoint()
+        """
+    )
+    assert said.count("runs.db is an SQLite database") == 1
+    assert said.count("SQLite") == 1
