@@ -160,6 +160,7 @@ class OptimizerTracked:
             if not own:
                 raise
             Optimizer.load_state_dict(self.optimizer, state)
+        _order_again(self.optimizer, before)
         _share_again(self.optimizer, before)
         parameters = list(_parameters(self.optimizer))
         for index, values in state["state"].items():
@@ -232,6 +233,14 @@ class TensorTracked:
     def restore(self, state: Any) -> None:
         with torch.no_grad():
             self.tensor.copy_(state)
+
+
+def _order_again(optimizer: Optimizer, before: list[dict[str, Any]]) -> None:
+    """The settings of each group in the order in which the script has made them: torch puts the tensors last."""
+    for group, was in zip(optimizer.param_groups, before, strict=True):
+        ordered = {name: group[name] for name in [*was, *group] if name in group}
+        group.clear()
+        group.update(ordered)
 
 
 def set_gradient(parameter: torch.Tensor, saved: torch.Tensor | None) -> None:

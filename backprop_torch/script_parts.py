@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from backprop_core.script_state.kinds import is_the_scripts
 from backprop_torch.objects import unwrapped
 
 _MODULE: Final = frozenset(
@@ -52,19 +53,22 @@ _OPTIMIZER: Final = frozenset(
      "_optimizer_load_state_dict_post_hooks", "_zero_grad_profile_name", "_warned_capturable_if_run_uncaptured"}
 )  # fmt: skip
 _ACCELERATED: Final = frozenset(
-    {"scaler", "accelerator_state", "gradient_state", "device_placement", "_is_overflow", "_accelerate_step_called",
+    {"_strategy", "_callbacks", "scaler", "accelerator_state", "gradient_state", "device_placement", "_is_overflow",
+     "_accelerate_step_called",
      "_optimizer_original_step_method", "_optimizer_patched_step_method", "split_batches", "step_with_optimizer"}
 )  # fmt: skip
-"""What accelerate keeps around an optimizer or a schedule."""
-_WRAPPERS: Final = ("accelerate.optimizer", "accelerate.scheduler")
-_PLAIN: Final = ("torch.", "transformers.", "pytorch_lightning.", "lightning.", "accelerate.")
-"""Their optimizers and schedules have everything in their `state_dict`, or they wrap others."""
+"""What accelerate and Fabric keep around an optimizer or a schedule."""
+_WRAPPERS: Final = (
+    "accelerate.optimizer", "accelerate.scheduler", "lightning.fabric.wrappers", "lightning_fabric.wrappers",
+)  # fmt: skip
+_SCHEDULES: Final = "AcceleratedScheduler"
 
 
 def script_parts(kind: type) -> frozenset[str] | None:
     """Modules are looked into without their hooks, loaders without their running iterators."""
-    if issubclass(kind, Optimizer) or kind.__module__ in _WRAPPERS:
-        return _OPTIMIZER | _ACCELERATED
+    wraps = kind.__module__ in _WRAPPERS
+    if (issubclass(kind, Optimizer) and (wraps or is_the_scripts(kind))) or kind.__name__ == _SCHEDULES:
+        return _OPTIMIZER | _ACCELERATED  # all others are told by their `state_dict`
     if issubclass(kind, nn.parallel.DistributedDataParallel):
         return _DDP
     if issubclass(kind, nn.Module):
@@ -84,10 +88,10 @@ def _keys_of_shards() -> frozenset[str]:
 
 
 def is_looked_into(value: object) -> bool:
-    """Whether it is an optimizer or a schedule, or accelerate's wrapper of one, that may have state nobody else knows of."""
+    """Whether it is an optimizer or a schedule of the script's, or wraps one: it may have state nobody else knows of."""
     while type(value).__module__ in _WRAPPERS:
-        value = getattr(value, "optimizer", None) or getattr(value, "scheduler", None)
-    return isinstance(value, Optimizer | LRScheduler) and not type(value).__module__.startswith(_PLAIN)
+        value = vars(value).get("optimizer", vars(value).get("_optimizer", vars(value).get("scheduler")))
+    return isinstance(value, Optimizer | LRScheduler) and is_the_scripts(type(value))
 
 
 def stored_with(tracked: Mapping[str, object]) -> Callable[[object], bool]:
