@@ -87,7 +87,7 @@ def test_a_person_watches_stops_and_resumes(backprop: CommandLine, shell: Shell)
     shell.see("0 >")
     step = backprop.record("me")["last_step"]
     shell.type(f"clear; export STANDIN_STEPS={step + 60}; backprop resume me")
-    shell.see("completed after")
+    shell.see("completed at step")
     shell.see("argv")
     shell.see("0 >")
     shell.type("clear; backprop list")
@@ -109,7 +109,7 @@ def test_ctrl_z_puts_both_to_sleep_and_fg_wakes_both(backprop: CommandLine, shel
     assert events.read_text().count('"progress"') == count
     shell.type("fg")
     wait_for(lambda: events.read_text().count('"progress"') > count)
-    shell.see("before the deadline. Checkpoint saved.")
+    shell.see("timeboxed at step")
     governor = backprop.record("z")["attempts"][0]["measured"]["governor"]
     assert governor["used_s"] > 9.0 - 0.7 + 2.0
     assert [pause["why"] for pause in governor["pauses"]] == ["You suspended it (Ctrl-Z)."]
