@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from backprop_core.script_state.kinds import Kind, Kinds
+from backprop_torch.framework import TorchFramework
 from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerTracked
 from backprop_torch.overridden import has_own_methods
 
@@ -158,3 +160,19 @@ def test_an_optimizer_goes_on_with_the_same_bits(kind: type[torch.optim.SGD]) ->
     other.data.copy_(parameter.detach())
     assert torch.equal(step(other, again), step(parameter, optimizer))
     assert torch.equal(step(other, again), step(parameter, optimizer))
+
+
+def test_torch_s_own_optimizers_are_told_by_their_state() -> None:
+    """A proof compares their moments by name; only those of the script's classes are looked into."""
+    parameter = nn.Parameter(torch.ones(1))
+    kinds = Kinds([TorchFramework()], [])
+    assert kinds.plan(torch.optim.SGD([parameter], 0.1)).kind is Kind.STATE_DICT
+    assert kinds.plan(OwnFormat([parameter], 0.1)).kind is Kind.INSTANCE
+
+
+def test_a_resume_keeps_the_order_of_a_group_s_settings() -> None:
+    """Torch would put the tensors last, and a proof would see another group."""
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))])
+    before = list(optimizer.param_groups[0])
+    OptimizerTracked(optimizer).restore(copy.deepcopy(OptimizerTracked(optimizer).capture()))
+    assert list(optimizer.param_groups[0]) == before
