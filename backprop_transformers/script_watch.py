@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.scheduler import AcceleratedScheduler
 from torch import nn
 
 from backprop_core.checkpoints.arrays import Translator
@@ -71,12 +72,7 @@ class TrainerScriptWatch(ObjectWatch):
         self._stored = self._framework.stored_with({"model": trainer.model, **self._optimizing()})
 
     def _optimizing(self) -> dict[str, Any]:
-        """The optimizer and the schedule, out of accelerate's wrappers."""
-        optimizer, schedule = self._trainer.optimizer, self._trainer.lr_scheduler
-        return {
-            "optimizer": getattr(optimizer, "optimizer", optimizer),
-            "scheduler": getattr(schedule, "scheduler", schedule),
-        }
+        return {"optimizer": plain(self._trainer.optimizer), "scheduler": plain(self._trainer.lr_scheduler)}
 
     def _is_stored(self, value: object) -> bool:
         """Whether the checkpoint has it in other ways, or it is a part of transformers and no state of the script's."""
@@ -92,9 +88,11 @@ class TrainerScriptWatch(ObjectWatch):
         return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
 
 
-def plain(optimizer: Any) -> Any:
-    """torch's own optimizer, out of accelerate's."""
-    return optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
+def plain(value: Any) -> Any:
+    """An optimizer or a schedule, out of accelerate's wrapper; the script's own may have such attributes, too."""
+    if isinstance(value, AcceleratedOptimizer):
+        return value.optimizer
+    return value.scheduler if isinstance(value, AcceleratedScheduler) else value
 
 
 def gathers_as_evaluated(trainer: Any) -> bool | None:
