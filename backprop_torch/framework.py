@@ -18,6 +18,7 @@ from backprop_core.ports.framework import Tracked
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.ports.ranks import Ranks
 from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
+from backprop_core.true_class import is_a
 from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
 from backprop_torch.generators import GeneratorTracked, TorchRandomness, cuda_in_use
@@ -43,23 +44,23 @@ class TorchFramework:
         self.translator = TorchTranslator()
 
     def adopt(self, value: object) -> Tracked | None:
-        if isinstance(value, nn.Module):
+        if is_a(value, nn.Module):
             sharded.refuse_flattened(value)
             return objects.ModuleTracked(value)
-        if isinstance(value, Optimizer):
+        if is_a(value, Optimizer):
             return objects.OptimizerTracked(value)
-        if isinstance(value, torch.Generator):
+        if is_a(value, torch.Generator):
             return GeneratorTracked(value)
-        if isinstance(value, torch.Tensor):
+        if is_a(value, torch.Tensor):
             return objects.TensorTracked(value)
         return None
 
     def companion(self, value: object, tracked: Mapping[str, object]) -> Tracked | None:
-        if isinstance(value, nn.Module):
+        if is_a(value, nn.Module):
             return objects.ModuleRest(value)
-        if isinstance(value, Optimizer):
+        if is_a(value, Optimizer):
             return objects.OptimizerRest(value, tracked)
-        if isinstance(value, DataLoader):
+        if is_a(value, DataLoader):
             return dataloader_state.LoaderRest(value)
         return None
 
@@ -74,11 +75,11 @@ class TorchFramework:
 
     def settle(self, value: object) -> None:
         hook_again(value)
-        if isinstance(value, nn.RNNBase):
+        if is_a(value, nn.RNNBase):
             point_at_weights(value)
 
     def groups(self, name: str, value: object) -> ParameterGroups | None:
-        plain = isinstance(value, Optimizer) and "param_groups" in vars(value)
+        plain = is_a(value, Optimizer) and "param_groups" in vars(value)
         return ParameterGroups(value, name) if plain else None  # type: ignore[arg-type]
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from backprop_core.true_class import is_a
 from backprop_torch.parametrized import parametrize_again, parametrized_facts, reads_old_names
 
 _BEHAVIOUR: Final = (
@@ -33,15 +34,15 @@ def recipe_of(value: object) -> Mapping[str, Any] | None:
 
     Of the attributes in `without` the new object has its own.
     """
-    if isinstance(value, nn.Module):
+    if is_a(value, nn.Module):
         if any(_of_module(one) is None for one in value.modules()):
             return None
         return {**(_of_module(value) or {}), **parametrized_facts(value)}
     if _is_made_in_its_own_way(type(value)):
         return None
-    if isinstance(value, Optimizer) and "param_groups" in vars(value):
+    if is_a(value, Optimizer) and "param_groups" in vars(value):
         return None if any(vars(value).get(name) for name in _HOOKS) else {"without": _SET_ANEW}
-    if isinstance(value, lr_scheduler.LRScheduler) and not isinstance(value, _OF_FUNCTIONS):
+    if is_a(value, lr_scheduler.LRScheduler) and not isinstance(value, _OF_FUNCTIONS):
         return {}
     return None
 

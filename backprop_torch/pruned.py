@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from backprop_core.true_class import is_a
+
 
 def hook_again(value: object) -> None:
     """Give a module whose pruned weights have just come back the hooks that recompute them."""
-    if not issubclass(type(value), nn.Module) or not value._buffers:  # type: ignore[attr-defined]
+    if not is_a(value, nn.Module) or not value._buffers:
         return
-    module: nn.Module = value  # type: ignore[assignment]
+    module: nn.Module = value
     known = {
         hook._tensor_name
         for hook in module._forward_pre_hooks.values()

@@ -27,6 +27,7 @@ from backprop_core.script_state.kinds import Kinds
 from backprop_core.script_state.liveness import live_names
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.unkept import Unkept
+from backprop_core.true_class import is_a
 
 _NOT_LOOKED_INTO = frozenset(
     {"torch", "numpy", "jax", "tensorflow", "keras", "accelerate", "transformers", "torchvision", "_io"}
@@ -269,7 +270,7 @@ class AskedState:
         if self._asked.is_one_shot(value):
             seen.add(id(value))
             yield name, value
-        elif not deep or isinstance(value, type):
+        elif not deep or is_a(value, type):
             return
         elif kind in (list, tuple) and len(value) <= _MOST:
             for number, one in enumerate(value):

@@ -21,6 +21,7 @@ from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan
 from backprop_core.script_state.paths import CLASS, Path
 from backprop_core.script_state.state_dicts import digest_of_plain, storable
 from backprop_core.script_state.trackables import track
+from backprop_core.true_class import is_a
 
 FORMAT: Final = 1
 _MOST_MEMBERS: Final = 1000
@@ -87,7 +88,7 @@ class Baseline:
     def _remember(self, node: Node, kinds: Kinds, reader: Reader) -> None:
         alive = _alive(node.value)
         known = Known(node.name, node.path, node.kind, text_of(node), id(node.value), alive)
-        if alive is None and isinstance(node.value, list | dict):
+        if alive is None and (is_a(node.value, list) or is_a(node.value, dict)):
             known.kept = node.value if _is_plain(node.value, _MOST_PLAIN) >= 0 else None
             known.member = _member_of(node.value)
         Look(kinds, reader).at(node).into(known)
@@ -105,7 +106,7 @@ class Baseline:
             return None
         if known.alive is not None and known.alive() is not value:
             return None
-        if known.alive is None and isinstance(value, list | dict):
+        if known.alive is None and (is_a(value, list) or is_a(value, dict)):
             is_certain = self.is_held or known.kept is value or known.path == path
             if not is_certain and not _still_holds(value, known):
                 return None
@@ -135,7 +136,7 @@ def text_of(node: Node) -> str:
 
 def members_of(value: Any) -> int:
     """Which objects a collection holds, as one number."""
-    members = dict.values(value) if isinstance(value, dict) else value
+    members = dict.values(value) if is_a(value, dict) else value
     return hash((len(value), tuple(map(id, members))))
 
 
@@ -158,7 +159,7 @@ def _alive(value: object) -> Callable[[], object] | None:
 def _member_of(value: object) -> Callable[[], object] | None:
     """One of the first members of a list or dictionary, weakly."""
     for member in _first(value, 3):
-        alive = None if isinstance(member, type) else _alive(member)
+        alive = None if is_a(member, type) else _alive(member)
         if alive is not None:
             return alive
     return None
@@ -187,10 +188,10 @@ def _still_holds(value: object, known: Known) -> bool:
     return member is not None and any(one is member for one in _first(value, _MOST_MEMBERS))
 
 
-def _first(value: object, count: int) -> list[object]:
-    if isinstance(value, dict):
+def _first(value: Any, count: int) -> list[object]:
+    if is_a(value, dict):
         return list(islice(dict.values(value), count))
-    return list(islice(list.__iter__(value), count)) if isinstance(value, list) else []
+    return list(islice(list.__iter__(value), count)) if is_a(value, list) else []
 
 
 def digest(written: Any) -> bytes:

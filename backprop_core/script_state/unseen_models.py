@@ -13,6 +13,7 @@ from backprop_core.script_state.attributes import attributes_of, classes_of, lay
 from backprop_core.script_state.kinds import is_the_scripts
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.unkept import Unkept, unseen_model
+from backprop_core.true_class import is_a
 
 _POINTERS = frozenset({"ctypes", "_ctypes"})
 _DEEP = 3
@@ -52,7 +53,7 @@ def _members(value: Any) -> Iterable[tuple[str, Any]]:
 def is_unseen_model(value: object, deep: int = 2) -> bool:
     """Whether `value` is a model that lies, itself or in an attribute of an installed package's, where nobody can look."""
     kind = type(value)
-    if isinstance(value, type) or not any("predict" in own_names(one) for one in classes_of(kind)):
+    if is_a(value, type) or not any("predict" in own_names(one) for one in classes_of(kind)):
         return False
     dictionary, members = layout_of(kind)
     if dictionary is None and not members:

@@ -35,6 +35,7 @@ from .things import (
     OwnDict,
     OwnList,
     Pair,
+    Proxy,
     Slotted,
     Speaking,
     Thing,
@@ -258,6 +259,11 @@ KINDS: dict[str, StateKind] = {
     "class_attribute": StateKind(Thing, in_place(_count_on_class), lambda some: type(some).made),
     "speaking": StateKind(Speaking, in_place(_one_step), lambda some: some.steps),
     "lazy": StateKind(Lazy, in_place(_one_step), lambda some: (some.steps, Lazy.asked)),
+    "proxies": StateKind(
+        lambda: {"more": [Proxy(), Proxy()]},
+        in_place(lambda some: _one_step(some["more"][-1])),
+        lambda some: (some["more"][-1].steps, Proxy.loaded),
+    ),
     "count_iterator": StateKind(lambda: itertools.count(3, 5), in_place(peeked), repr),
     "list_iterator": StateKind(lambda: iter(range(999)), in_place(peeked), lambda some: some.__reduce__()[-1]),
     "cycled_iterator": StateKind(

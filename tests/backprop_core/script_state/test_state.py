@@ -88,6 +88,7 @@ def _names() -> dict[str, Any]:
         "table": np.zeros(5),
         "random": random.Random(1),
         "hostile": Hostile(),
+        "hostiles": [Hostile(), Hostile()],
         "lock": threading.Lock(),
         "log": sys.stdout,
         "argument": "--epochs 10",
