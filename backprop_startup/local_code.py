@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backprop_core.script_state.program import Program
 
-_NEVER_LOCAL = frozenset(
+NEVER_LOCAL = frozenset(
     {"torch", "accelerate", "deepspeed", "lightning", "pytorch_lightning", "transformers", "keras", "tensorflow", "jax",
      "horovod", "ray", "coverage", "debugpy", "numpy", "sklearn"}
 )  # fmt: skip
@@ -33,7 +33,7 @@ class LocalCode:
     def __init__(self, script: str, module: str | None = None) -> None:
         self._named = {
             name for name in os.environ.get(contract.REWRITE_PACKAGES, "").split(",") if name
-        } - _NEVER_LOCAL
+        } - NEVER_LOCAL
         roots = {os.path.realpath(os.getcwd())} | ({os.path.dirname(script)} if script else set())
         self._roots = [os.path.join(root, "") for root in roots]
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"

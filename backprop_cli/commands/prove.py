@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from backprop_cli.interpreter import find_interpreter
 from backprop_cli.opening import box_text, is_terminal, one_line, settings_for, tell
 from backprop_cli.parameters import complete_files, config_options, json_option, raw_settings, working_folder
 from backprop_cli.paths import given
 from backprop_cli.proof_settings import NO_MEANING, check_meaning, environment_of_runs, write_settings
+from backprop_cli.rewritten_packages import check_rewritten
 from backprop_cli.scripts import ScriptCommand, ScriptKind, check_script
 from backprop_core.config.sources import Settings
 from backprop_core.errors import UsageError
@@ -66,6 +68,8 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     settings = settings_for(raw, cwd=cwd, config=parameters["config"])
     check_meaning(raw)
     check_script(kind, script, cwd)
+    interpreter = find_interpreter(settings["python"]).path
+    check_rewritten(settings, kind, [script, *script_args], interpreter, cwd)
     for name, least in (("steps", 2), ("cuts", 1)):
         if parameters[name] < least:
             raise UsageError(f"--{name} is {parameters[name]}. It must be at least {least}.")

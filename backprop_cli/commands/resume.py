@@ -38,6 +38,7 @@ from backprop_cli.parameters import (
     result_options,
 )
 from backprop_cli.paths import check_can_write, check_schedule, given
+from backprop_cli.rewritten_packages import check_rewritten
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
 from backprop_cli.summary import show_nothing_done, show_object, show_outcome
@@ -121,6 +122,7 @@ def continue_run(store: RunStore, record: RunRecord, raw: dict[str, Any], parame
     if kind_of(record) is not ScriptKind.PROGRAM:
         interpreter = find_interpreter(raw["python"] or record.interpreter or None)
         record = replace(record, interpreter=interpreter.path)
+    check_rewritten(settings, kind_of(record), record.command, record.interpreter, cwd)
     start = resumed_start(store, record, settings, asked, told=tell)
     _warn_of_changes(record, cwd)
     if other := namesake():

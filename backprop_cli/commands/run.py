@@ -33,6 +33,7 @@ from backprop_cli.parameters import (
     working_folder,
 )
 from backprop_cli.paths import check_can_write, check_name, check_schedule, given
+from backprop_cli.rewritten_packages import check_rewritten
 from backprop_cli.scripts import ScriptCommand, ScriptKind, argv_of, check_script
 from backprop_cli.sinks import check_sinks
 from backprop_core.config.sources import Settings
@@ -114,6 +115,7 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
     check_schedule(settings["replay-schedule"])
     check_can_write("--json-to", parameters["json_to"])
     interpreter = find_interpreter(settings["python"])
+    check_rewritten(settings, kind, command_line, interpreter.path, cwd)
     resume_from = asked_for(parameters["resume_from"], cwd, settings)
     argv = argv_of(kind, interpreter.path, command_line)
     if resume_from and settings["resume-flag"]:

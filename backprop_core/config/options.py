@@ -291,7 +291,8 @@ OPTIONS: tuple[Option, ...] = (
            "Watch for the cloud's notice that it will reclaim this spot machine, then save and stop.",
            metavar="CLOUD"),
     Option("python", "python", optional(program), "an interpreter's path or name", None,
-           "Interpreter for the script [default: that of the active environment, else backprop's own].",
+           "Interpreter for the script [default: backprop's own, or the active environment's if backprop is installed "
+           "apart].",
            metavar="PROGRAM"),
     Option("rewrite", "rewrite", optional(packages), 'names of packages, separated by commas, or "none"', None,
            "Installed packages whose loops are counted like the script's own, so that training in them resumes exactly.",

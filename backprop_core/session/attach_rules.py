@@ -35,7 +35,7 @@ _HELPERS_BY_CODE = (
 _HELPERS_BY_MODULE = (".popen_loky_posix", ".resource_tracker", "torch._inductor.compile_worker")
 """What helpers of multiprocessing, loky and torch are started with. A fork server is none: what it forks may train."""
 
-_COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
+COUNTS_LOOPS = {"auto": None, "pytorch": "torch", "keras": "keras", "tensorflow": "keras"}
 """Where loops are counted, and which module the script has to have imported then."""
 _standing_by: Callable[[], None] | None = None
 _sessions = 0
@@ -94,7 +94,7 @@ def may_rewrite(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the loops of the script that this process runs may be counted: under `backprop run`, in no helper."""
     if not environ.get(contract.RUN_DIR) or not environ.get(contract.ATTEMPT):
         return False
-    return environ.get(contract.ATTACH) in _COUNTS_LOOPS and not is_helper(sys.orig_argv)
+    return environ.get(contract.ATTACH) in COUNTS_LOOPS and not is_helper(sys.orig_argv)
 
 
 def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
@@ -105,7 +105,7 @@ def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
 
 def wants_this_loop(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a loop that trains is one of the framework that was asked for, as far as modules tell."""
-    module = _COUNTS_LOOPS.get(environ.get(contract.ATTACH, ""))
+    module = COUNTS_LOOPS.get(environ.get(contract.ATTACH, ""))
     return module is None or module in sys.modules
 
 
