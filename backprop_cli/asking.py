@@ -50,6 +50,14 @@ def ask(
             f"Run {record.id} cannot save now: backprop is not attached to its script, or not yet.",
             "Try again once it trains. --checkpoint-glob records files that a script saves itself.",
         )
+    if action is Action.PAUSE and pause_asked(folder):
+        paused = pauses_of(folder).since_wall is not None
+        raise UsageError(
+            f"Run {record.id} is paused already."
+            if paused
+            else f"Run {record.id} was asked to pause already.",
+            f"'backprop continue {record.id}' continues it.",
+        )
     if action is Action.CONTINUE and not pause_asked(folder):
         if pauses_of(folder).since_wall is not None:
             raise UsageError(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backprop_core.deadline.budget import Duration, parse_duration
-from backprop_core.errors import BackpropError, UsageError
+from backprop_core.errors import BackpropError, UsageError, shown
 from backprop_core.prove.verdict import Proof, ProofVerdict
 
 
@@ -61,12 +61,8 @@ def prove(
         *(_text("arguments", argument) for argument in arguments),
     ]
     if cwd is not None:
-        folder = Path(_text("cwd", cwd)).expanduser().absolute()
-        if not folder.is_dir():
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise UsageError(f"cwd={str(folder)!r} {what}.", "Give the folder in which the script runs.")
-        env["PWD"] = str(folder)
-        cwd = folder
+        cwd = _folder(_text("cwd", cwd))
+        env["PWD"] = str(cwd)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "backprop_cli", *words],
@@ -76,11 +72,7 @@ def prove(
             text=True,
             check=False,
         )
-    except (
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:  # a folder that cannot be entered, options or variables that are no text
+    except (OSError, TypeError, ValueError) as error:  # options or variables that are no text
         raise UsageError(
             f"'backprop prove' could not be started: {error}.", "Check cwd, options and environ."
         ) from error
@@ -91,6 +83,22 @@ def prove(
     if check and proof.verdict is not ProofVerdict.IDENTICAL:
         raise ProofFailedError(proof)
     return proof
+
+
+def _folder(cwd: str) -> Path:
+    """`cwd` as an absolute path; UsageError where no process can work in it."""
+    what = ""
+    try:
+        folder = Path(cwd).expanduser().absolute()
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "does not exist"
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            what = "cannot be read (Permission denied)"
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user that does not exist
+        what = f"cannot be used ({getattr(error, 'strerror', None) or error})"
+    if what:
+        raise UsageError(f"cwd={shown(cwd)} {what}.", "Give the folder in which the script runs.")
+    return folder
 
 
 def _text(name: str, value: object) -> str:

@@ -86,7 +86,7 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     backprop: CommandLine, session: subprocess.Popen[str]
 ) -> None:
     """Between pause and continue no step is made and the process is not frozen; the deadline moves by as
-    much. Before the pause there is nothing to continue, and that is said.
+    much. Before the pause there is nothing to continue, in it nothing to pause, and that is said.
     """
     refused = backprop("continue", "s")
     assert refused.returncode == 2
@@ -101,6 +101,9 @@ def test_pause_holds_a_session_at_its_safe_point_and_the_time_box_waits(
     assert backprop.runs()[0]["paused"]
     assert "paused" in backprop("list").stdout
     assert steps(backprop) <= before + 1
+    again = backprop("pause", "s")
+    assert again.returncode == 2
+    assert "Run s is paused already. 'backprop continue s' continues it." in again.stderr
     assert backprop("continue", "s").returncode == 0
     wait_for(lambda: steps(backprop) > before + 1)
     shown = wait_for(lambda: (ran := backprop("status", "s").stdout).startswith("run s: running") and ran)

@@ -17,6 +17,9 @@ SCRIPT = "train.py"
     [
         ({"cwd": "/nowhere/at/all"}, "does not exist"),
         ({"cwd": __file__}, "is not a folder"),
+        ({"cwd": "a" * 300}, "cannot be used"),
+        ({"cwd": f"{__file__}/below"}, "does not exist"),
+        ({"cwd": "~nobody-of-this-name"}, "cannot be used"),
         ({"cwd": "a\0b"}, "cwd="),
         ({"cwd": 7}, "cwd=7"),
         ({"script": ""}, "script=''"),
