@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.backprop_cli.commandline import CommandLine
+from tests.programs import program
 
 
 def test_bash_takes_the_script_and_completes_a_command_with_it(backprop: CommandLine) -> None:
@@ -26,7 +24,6 @@ def test_bash_takes_the_script_and_completes_a_command_with_it(backprop: Command
     assert "_backprop_completion" in done.stdout
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_proposes_commands_options_values_and_runs(backprop: CommandLine) -> None:
     """A real fish sources what is printed, and proposes what fits at each place."""
     (backprop.folder / "b.fish").write_text(backprop("completion", "fish").stdout)
@@ -47,7 +44,7 @@ def test_fish_proposes_commands_options_values_and_runs(backprop: CommandLine) -
 
 def _fish(backprop: CommandLine, line: str) -> list[str]:
     done = subprocess.run(
-        ["fish", "--no-config", "-c", f"source b.fish; complete -C '{line}'"],
+        [program("fish"), "--no-config", "-c", f"source b.fish; complete -C '{line}'"],
         cwd=backprop.folder,
         env=backprop.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
@@ -57,7 +54,6 @@ def _fish(backprop: CommandLine, line: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 def test_zsh_proposes_values(backprop: CommandLine) -> None:
     """A real zsh on a terminal of its own evaluates what is printed, and Tab shows what an option takes."""
     typed = r"""
@@ -70,7 +66,7 @@ zpty -r z proposed '*lost*' && print -r -- $proposed
 zpty -d z
 """
     done = subprocess.run(
-        ["zsh", "-f", "-c", typed],
+        [program("zsh"), "-f", "-c", typed],
         cwd=backprop.folder,
         env=backprop.environment
         | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm"},

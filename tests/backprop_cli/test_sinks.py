@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +17,7 @@ import pytest
 from tests.backprop_cli.commandline import DEADLINE_S, CommandLine, gone, wait_for
 from tests.backprop_cli.sessions import STANDIN
 from tests.backprop_sinks import faulty, readers
+from tests.programs import program
 
 
 def test_hooks_are_told_of_every_box_of_a_run(backprop: CommandLine) -> None:
@@ -149,11 +149,9 @@ class _Webhook(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.skipif(
-    shutil.which("curl") is None, reason="curl, which the recipes call, is not installed; .ci/run installs it"
-)
 def test_the_recipes_for_webhooks_post_what_they_say(backprop: CommandLine) -> None:
     """The script for Slack and the line for any webhook, as docs/sinks.md has them, post valid JSON of a run's end."""
+    program("curl")
     page = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text(encoding="utf-8")
     (notify,) = re.findall(r"^```bash\n(#!/bin/sh\n# notify.sh:.*?)```$", page, re.M | re.S)
     (posted,) = re.findall(r"^backprop run train.py --on-end '(curl .*-d @- )https://\S+'$", page, re.M)

@@ -11,6 +11,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from backprop_core.clock import SYSTEM
 from tests.backprop_cli.commandline import wait_for
 
@@ -48,12 +50,12 @@ PartitionName=high Nodes=n1,n2 MaxTime=60 State=UP PriorityTier=10 PreemptMode=O
 """
 
 
-def missing() -> str:
+def _missing() -> str:
     """Why no cluster can be started here, or the empty string."""
     tools = [name for name in TOOLS if shutil.which(name) is None]
     if tools:
-        return f"{', '.join(tools)} not installed (Debian: slurm-wlm munge)"
-    return "" if os.geteuid() == 0 else "not root"
+        return f"{', '.join(tools)} not installed. Debian: apt-get install slurm-wlm munge"
+    return "" if os.geteuid() == 0 else "a cluster can only be started by root"
 
 
 class Cluster:
@@ -69,7 +71,9 @@ class Cluster:
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self) -> None:
-        """Return when both nodes take jobs."""
+        """Return when both nodes take jobs. The test fails where no cluster can be started, and says what to do."""
+        if why := _missing():
+            pytest.fail(why, pytrace=False)
         folder = self._folder
         for name in ("munge", "state"):
             (folder / name).mkdir(parents=True)

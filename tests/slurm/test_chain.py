@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from tests.backprop_cli.commandline import CommandLine, wait_for
-from tests.slurm.cluster import Cluster, missing
+from tests.slurm.cluster import Cluster
 
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(missing()), reason=missing() or "all is there"),
 ]
 
 STEPS, STEP_S = 1100, 0.1

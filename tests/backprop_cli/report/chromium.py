@@ -6,15 +6,13 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PROGRAM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+from tests.programs import program
+
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -116,13 +114,13 @@ class Page:
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Page]:
     """A browser with a profile in `folder`, ended afterwards."""
-    assert PROGRAM is not None
+    browser = program("chromium", "chromium-browser", "google-chrome")
     to_browser, requests = os.pipe()
     answers, from_browser = os.pipe()
 
     pipes = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
     process = subprocess.Popen(
-        ["bash", "-c", pipes, PROGRAM, *_FLAGS, *_SWITCHED_OFF, f"--user-data-dir={folder}"],
+        ["bash", "-c", pipes, browser, *_FLAGS, *_SWITCHED_OFF, f"--user-data-dir={folder}"],
         pass_fds=(to_browser, from_browser),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

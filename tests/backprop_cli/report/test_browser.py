@@ -10,8 +10,6 @@ import sys
 import zlib
 from pathlib import Path
 
-import pytest
-
 from tests.backprop_cli.report import chromium
 from tests.backprop_cli.report.made_up_run import make_run
 
@@ -39,7 +37,6 @@ def _colours(png: bytes) -> set[bytes]:
     return set(zlib.decompress(data)[:100].split(b"\0"))
 
 
-@pytest.mark.skipif(chromium.PROGRAM is None, reason="Chromium is not installed; .ci/run installs it")
 def test_a_browser_shows_the_page_without_a_complaint_and_without_asking_for_anything(tmp_path: Path) -> None:
     """Text and curves are there, names are only text, Tab reaches the curves, keys move along one and say the values, text
     has contrast in light and dark, print opens everything, nothing is fetched, and the console stays empty.
