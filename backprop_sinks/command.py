@@ -51,8 +51,8 @@ def hooks_in(argument: str) -> list[tuple[str, str]]:
 
 
 class CommandSink:
-    """Runs commands in the run's folder by `/bin/sh`, one after another. The event is JSON on their standard input
-    and stands in variables.
+    """Runs commands by `/bin/sh` in the folder where the run was started, one after another. The event is JSON on their
+    standard input and stands in variables.
     """
 
     def __init__(self, run: SinkRun, *, patience_s: float = PATIENCE_S) -> None:
