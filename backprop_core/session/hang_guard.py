@@ -30,6 +30,8 @@ TURN_S = 0.0002
 """How long the running step may keep the interpreter while the guard saves."""
 LISTEN_S = 1.0
 """How often the thread looks whether a signal has come that no boundary has dealt with."""
+_STEP, _SAVE = "a step", "the last save"
+"""What may not finish in time."""
 
 
 @contextlib.contextmanager
@@ -62,6 +64,7 @@ class Guard:
         self._copy: tuple[Snapshot, CheckpointFacts] | None = None
         self._thread: threading.Thread | None = None
         self.committed = self.saved_copy = False
+        self._late = _STEP
 
     # -- called by the main thread -----------------------------------------------------------------------------
 
@@ -88,6 +91,7 @@ class Guard:
     def arm(self, alarm_at: float) -> None:
         """A boundary has been passed; the next must come before `alarm_at` on the monotonic clock."""
         self.committed = self.saved_copy = False
+        self._late = _STEP
         sooner = alarm_at < self._alarm_at
         self._alarm_at = alarm_at
         if self._thread is None:
@@ -105,6 +109,7 @@ class Guard:
         """The main thread is at a boundary and takes over; waits for a commit that is under way."""
         with self._lock:
             self._alarm_at = float("inf")
+            self._late = _SAVE
 
     def stop(self) -> None:
         """End the thread."""
@@ -198,13 +203,15 @@ class Guard:
         newest = session.checkpoint
         ended = self._reporter.ended(
             Outcome.TIMEBOXED,
-            "a step did not finish in time, so the process was ended",
+            f"{self._late} did not finish in time, so the process was ended",
             steps=session.steps,
             step=None if newest is None else newest.step,
         )
         session.messages.event(ended)
         kept = f"the last checkpoint is{self._reporter.age(newest)}" if newest else "there is no checkpoint"
-        session.messages.say(f"The step did not finish in time, so the process exits now; {kept}.", "warning")
+        session.messages.say(
+            f"{self._late.capitalize()} did not finish in time, so the process exits now; {kept}.", "warning"
+        )
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

@@ -31,8 +31,24 @@ def test_a_checkpoint_that_was_committed_meanwhile_is_told(
     monkeypatch.setattr(os, "_exit", exits)
     with pytest.raises(SystemExit):
         box.session.guard._end_process()
-    assert "the last checkpoint is of step 3" in capsys.readouterr().err
+    assert "A step did not finish in time, so the process exits now; the last checkpoint is of step 3" in (
+        capsys.readouterr().err
+    )
     assert box.events("session_finished")[-1]["step"] == 3
+
+
+def test_a_last_save_that_does_not_end_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where training has stopped and the disk is slow, no step is to blame."""
+    monkeypatch.setattr(os, "_exit", lambda status: (_ for _ in ()).throw(SystemExit(status)))
+    box = Box(tmp_path, FakeClock(), checkpoint_every="1h").open()
+    box.train(1)
+    box.session.guard.stand_down()
+    with pytest.raises(SystemExit):
+        box.session.guard._end_process()
+    assert "The last save did not finish in time, so the process exits now" in capsys.readouterr().err
+    assert box.events("session_finished")[-1]["reason"].startswith("the last save did not finish in time")
 
 
 def test_a_deadline_that_is_put_off_at_the_same_moment_ends_nothing(
