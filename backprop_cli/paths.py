@@ -77,6 +77,20 @@ def check_can_write(option: str, path: str | None) -> None:
         raise UsageError(f"{option} {shortened(path)} cannot be written to.", "Give another file.")
 
 
+def check_can_make(option: str, folder: Path) -> None:
+    """Raise UsageError where files could not be written into a folder that may have to be made first.
+
+    Args:
+        option: that it was given with, such as `--to`.
+    """
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not place.is_dir():
+        what = "is a file" if place == folder.absolute() else f"is in {place}, which is not a folder"
+        raise UsageError(f"{option} {shortened(str(folder))} {what}.", "Give the name of a folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{option}: {place} cannot be written to.", "Give another folder.")
+
+
 def check_name(name: str | None) -> None:
     """Raise UsageError for a label that would fill every table."""
     if name is not None and len(name) > LONGEST_NAME:

@@ -9,10 +9,9 @@ import click
 from backprop_cli.finding import Found, find_checkpoints
 from backprop_cli.opening import tell
 from backprop_cli.parameters import WholeNumber, complete_runs_and_folders, json_option
-from backprop_cli.paths import given
+from backprop_cli.paths import check_can_make, given
 from backprop_cli.summary import show_object
 from backprop_core.checkpoints.manifest import address_of
-from backprop_core.errors import UsageError
 from backprop_core.export import export_checkpoint
 
 
@@ -40,8 +39,7 @@ def command(run_or_path: str, directory: str, step: int | None, as_json: bool) -
       backprop export ./checkpoints/step-000000001234 --to exported
     """
     path, target = _chosen(find_checkpoints(run_or_path), step), Path(directory).expanduser()
-    if target.is_file():
-        raise UsageError(f"{directory} is a file.", "Give --to the name of a folder.")
+    check_can_make("--to", target)
     written = export_checkpoint(path, target, told=tell)
     if as_json:
         show_object(checkpoint=address_of(path), written=[str(file) for file in written])

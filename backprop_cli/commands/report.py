@@ -8,7 +8,7 @@ import click
 
 from backprop_cli.opening import open_store, tell, tell_warnings
 from backprop_cli.parameters import complete_files, complete_runs
-from backprop_cli.paths import given, write_output
+from backprop_cli.paths import check_can_write, given, write_output
 from backprop_core.clock import SYSTEM
 from backprop_core.errors import StoreError, UsageError
 from backprop_core.history.run_history import run_history
@@ -74,6 +74,7 @@ def command(run: str, output: str | None, as_text: bool, opens: bool, verify: bo
         click.echo(content, nl=False)
         return 0
     path = Path(output or f"backprop-{record.id}.html").expanduser().absolute()
+    check_can_write("--output", str(path))
     _write(path, content)
     click.echo(str(path))
     if opens:
@@ -82,8 +83,6 @@ def command(run: str, output: str | None, as_text: bool, opens: bool, verify: bo
 
 
 def _write(path: Path, content: str) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", "Give --output the name of a file.")
     try:
         write_output(path, content.encode("utf-8"))
     except StoreError as error:

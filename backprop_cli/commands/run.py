@@ -128,6 +128,8 @@ def command(script: str, script_args: tuple[str, ...], **parameters: Any) -> int
         tell("settings and their sources:")
         show_settings(settings)
     if parameters["dry_run"]:
+        if parameters["run_id"] is not None:
+            open_store(write=False).check_new(parameters["run_id"])
         _show_dry(argv, cwd, settings, parameters)
         return 0
     status = follow_first_task(argv, str(cwd), settings, parameters["run_id"])

@@ -85,6 +85,14 @@ class RunStore(RunFinder):
                 return self._create_as(replace(record, id=new_run_id(self._clock)))
         raise StoreError(f"Could not generate a free run id in {self.home}.", "Give one with --run-id.")
 
+    def check_new(self, run_id: str) -> None:
+        """Raise UsageError where no run of this id could be made."""
+        if is_run_folder(self.run_dir(valid_run_id(run_id))):
+            raise UsageError(
+                f"Run {run_id} already exists.",
+                f"Continue it with 'backprop resume {run_id}', or choose another --run-id.",
+            )
+
     def adopt(self, record: RunRecord) -> RunRecord:
         """Make a run of our own from one of the npm tool, so that it can be held and resumed.
 
@@ -246,11 +254,7 @@ class RunStore(RunFinder):
         except OSError as error:
             raise write_error(folder, error) from error
         with RunHold.take(record.id, folder, self._clock):
-            if is_run_folder(folder):
-                raise UsageError(
-                    f"Run {record.id} already exists.",
-                    f"Continue it with 'backprop resume {record.id}', or choose another --run-id.",
-                )
+            self.check_new(record.id)
             return self._write(record)
 
     def _write(self, record: RunRecord, before: RunRecord | None = None) -> RunRecord:

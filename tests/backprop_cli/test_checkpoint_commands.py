@@ -147,4 +147,7 @@ def test_export_needs_a_folder(backprop: CommandLine) -> None:
     script = backprop.script("mine")
     shown = backprop("export", "r1", "--to", script.name)
     assert (shown.returncode, script.read_text()) == (2, "mine")
-    assert "train.py is a file. Give --to the name of a folder." in shown.stderr
+    assert "--to train.py is a file. Give the name of a folder." in shown.stderr
+    shown = backprop("export", "r1", "--to", f"{script.name}/below")
+    assert shown.returncode == 2
+    assert "train.py, which is not a folder" in shown.stderr

@@ -51,6 +51,8 @@ from tests.backprop_cli.commandline import CommandLine
         (["train.py", "--resume-or-start", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", "../x"], "../x"),
         (["train.py", "--run-id", ""], "run id"),
+        (["train.py", "--run-id", "../x", "--dry-run"], "../x"),
+        (["train.py", "--run-id", "", "--dry-run"], "run id"),
         (["train.py", "--config", "nowhere.json"], "nowhere.json"),
         (["train.py", "--lr", "0.1"], "after --"),
         ([], "SCRIPT"),

@@ -138,7 +138,7 @@ def test_what_cannot_be_meant_is_one_sentence(backprop: CommandLine) -> None:
         (["report", "made", "--text", "-o", "x.html"], 2),
         (["report", "made", "--open", "-o", "-"], 2),
         (["report", "made", "-o", "."], 2),
-        (["report", "made", "-o", "no/where.html"], 1),
+        (["report", "made", "-o", "no/where.html"], 2),
     ):
         done = backprop(*words)
         assert done.returncode == status, (words, done.stderr)
