@@ -25,7 +25,7 @@ from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 from backprop_core.script_state.program import Program
 from backprop_core.script_state.rewrite import Site, count_loops
-from backprop_core.session.settings import Resume, SessionSettings, make_settings
+from backprop_core.session.settings import CELL, Resume, SessionSettings, make_settings
 from backprop_notebook.hosts import host_of
 from backprop_notebook.progress_display import ProgressDisplay
 
@@ -207,7 +207,7 @@ class _CellSettings:
             name=asked.name,
             checkpoint_every=asked.checkpoint_every,
             resume=self._resume(),
-            origin="%%timebox",
+            origin=CELL,
             framework=label,
             environ=environ,
         )

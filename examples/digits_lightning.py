@@ -4,7 +4,7 @@
     backprop resume RUN
 
 Nothing but the callback is backprop's. Real data: the 1,797 digits that scikit-learn ships. The last line is a digest of the
-weights, so that an uncut run and one that was cut into pieces can be compared.
+weights, so that an uninterrupted run and one in pieces can be compared.
 """
 
 import argparse

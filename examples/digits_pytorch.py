@@ -4,7 +4,7 @@
     backprop resume RUN
 
 Real data: the 1,797 digits that scikit-learn ships. The last line is a digest of everything that training made, so that an
-uncut run and one that was cut into pieces can be compared.
+uninterrupted run and one in pieces can be compared.
 """
 
 import argparse

@@ -4,7 +4,8 @@
     backprop resume RUN
 
 The same data and model as digits_pytorch.py. backprop finds model, optimizer and scheduler and restores them, and the
-interrupted epoch goes on where it was; `range` begins to count anew, which digits_pytorch.py shows how to avoid.
+interrupted epoch continues where it was, but `range` starts over. Two ways to be exact: the loops of the box, as in
+digits_pytorch.py, or under `backprop run` a box without `run=`, whose loops are counted.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main() -> None:
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
         digest.update(tensor.numpy().tobytes())
-    print(f"{box.outcome} after {steps} steps in this process, digest {digest.hexdigest()[:16]}")
+    print(f"{box.outcome} after {steps} steps, digest {digest.hexdigest()[:16]}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.session.attempt import RunningAttempt
 from backprop_core.session.child_process import parent_pid
 from backprop_core.session.learning_rate import with_rate
+from backprop_core.session.settings import CELL
 from backprop_core.session.tracker_runs import TrackerRuns
 from backprop_core.strict_json import as_float
 
@@ -341,6 +342,6 @@ class Reporter:
 
     def _what_is_left(self, newest: CheckpointInfo | None) -> list[str]:
         left = f"Checkpoint: {newest.address}." if newest else "There is no checkpoint."
-        if self._session.outcome is Outcome.COMPLETED:
+        if self._session.outcome is Outcome.COMPLETED or (newest and self._session.settings.origin == CELL):
             return [left]
         return [left, f"{'Resume' if newest else 'Start again'}: run={self._session.run_id!r}"]

@@ -17,6 +17,8 @@ from backprop_core.quick_dataclass import dataclass
 Resume = Literal["auto"] | bool | str | os.PathLike[str]
 
 DEFAULT_GRACE_S = 30.0
+CELL = "%%timebox"
+"""The origin of a notebook's cell: it says itself how its training continues."""
 LONGEST_NAME = 200
 """Characters of a label, which stands in tables and first lines."""
 

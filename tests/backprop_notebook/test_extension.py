@@ -135,6 +135,7 @@ def test_a_cut_cell_goes_on_exactly_in_the_same_kernel_and_a_completed_one_runs_
         _execute(notebook)
     told = [_text(cell) for cell in notebook.cells]
     assert "Run the cell again to continue" in told[3]
+    assert "Resume: run=" not in told[3]  # to continue is said once, and as it is done here
     assert "resumed from step" in told[5]
     assert "completed" in told[5]
     assert _digest(told[6]) == _digest(told[9])
