@@ -253,10 +253,10 @@ def _measured(attempt: AttemptRecord) -> list[str]:
     if session.framework:
         joined = "attached by backprop" if session.attached else "opened by the script"
         details.append(f"{one_line(session.framework)} session, {joined}")
-    if session.slack_s is not None:
-        details.append(f"{session.slack_s:.2f} s left after the last save")
     if session.reserve_s is not None:
-        details.append(f"{session.reserve_s:.2f} s had been reserved for it")
+        details.append(f"{session.reserve_s:.2f} s left when training stopped")
+    if session.slack_s is not None:
+        details.append(f"{session.slack_s:.2f} s left when the box ended")
     if governor.peak_rss_bytes:
         details.append(f"{governor.peak_rss_bytes / 1024**3:.2f} GB of memory at its peak")
     if governor.killed:

@@ -98,7 +98,7 @@ def test_status_tells_the_whole_story(backprop: CommandLine) -> None:
         "timeboxed",
         "The stand-in was timeboxed.",
         "2. ",
-        "0.25 s left after the last save",
+        "0.25 s left when the box ended",
         "checkpoints\n  ",
         "step-00000000",
     ):
