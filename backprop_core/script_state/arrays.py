@@ -35,6 +35,7 @@ class Reader:
 
     def __init__(self, bytes_left: int = READ_AT_ONCE) -> None:
         self._left = bytes_left
+        self._told: dict[int, tuple[Any, str]] = {}
 
     def mark(self, value: Any, translator: Translator) -> bytes:
         """What `value` holds, in 16 bytes.
@@ -47,7 +48,7 @@ class Reader:
         node = translator.take_apart(value)
         seen = xxhash.xxh3_128()
         for name, dense in node.arrays.items():
-            seen.update(f"{name} {dense.dtype}{dense.shape} {node.meta}".encode())
+            seen.update(f"{name} {dense.dtype}{dense.shape} {self._text_of(node.meta)}".encode())
             if dense.nbytes <= READ_WHOLE:
                 seen.update(dense.view())
             else:
@@ -55,6 +56,13 @@ class Reader:
         if not node.arrays:
             seen.update(repr(node).encode())
         return bytes(seen.digest())
+
+    def _text_of(self, meta: Any) -> str:
+        """What a translator tells of an array. Many of a model look alike, and have one such record."""
+        told = self._told.get(id(meta))
+        if told is None:
+            told = self._told[id(meta)] = (meta, str(meta))
+        return told[1]
 
     def mark_of_unstorable(self, value: Any) -> bytes:
         """As much as can be seen of an array that has no form to be stored in, to say all the same that it has changed."""

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.script_state.arrays import Reader, hollow_facts, is_mutable, memory_of, view_of
+from backprop_core.script_state.arrays import Reader, facts, hollow_facts, is_mutable, memory_of, view_of
 from backprop_core.script_state.baseline import BY_SLOT, Baseline, Known, Look, text_of
 from backprop_core.script_state.graph import Graph, Node
 from backprop_core.script_state.held_values import MADE_EMPTY
@@ -162,7 +162,10 @@ class Comparison:
         # Another array with the same elements is made by the new process itself.
         if same and not wanted and (not another or node.kind is Kind.ARRAY):
             return
-        self._store(node, node.data, another)
+        data = node.data
+        if node.kind is Kind.ARRAY:
+            data = {"array": node.value, **facts(node.value), **({} if data is None else data)}
+        self._store(node, data, another)
 
     def _part(self, node: Node, known: Known | None, another: bool) -> None:
         """An array whose elements are in another file: a new process may have to make it first, or give it another shape."""
@@ -311,7 +314,7 @@ def _note_sharing(graph: Graph, made: set[str]) -> None:
     for node in views:
         owner, view = owners.get(memory_of(node.value)), view_of(node.value)
         if owner is not None and view is not None and owner.value.dtype == node.value.dtype:
-            node.data["shares"] = {"ref": owner.name, **view}
+            node.data = {"shares": {"ref": owner.name, **view}}
 
 
 def without(written: Any, names: set[str]) -> Any:

@@ -6,7 +6,7 @@ import enum
 import functools
 import sys
 import types
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -37,6 +37,8 @@ from backprop_core.script_state.paths import (
 from backprop_core.script_state.values import STANDARD
 
 _TRIES: Final = 3
+_TEXT: Final = {str}
+_OBJECTS: Final = {object}
 _PARTS: Final = {functools.partial: ("func", "args", "keywords"), types.MethodType: ("__self__", "__func__")}
 _PYTHONS: Final = (types.GetSetDescriptorType, types.MemberDescriptorType)
 COLD_FROM: Final = 5_000
@@ -60,7 +62,7 @@ class Meets(Protocol):
         ...
 
     def places(self, node: Node, values: Sequence[object]) -> list[Any]:
-        """The members of a sequence in their places."""
+        """The members of a sequence in their places, where not all of them are plain."""
         ...
 
 
@@ -103,25 +105,37 @@ class Contents:
         """Let go of the walk."""
         self._fills = {}
 
-    def _is_cold(self, node: Node, members: Sequence[object]) -> bool:
+    def _is_cold(self, node: Node, length: int) -> bool:
         """A first walk leaves large collections of objects alone; a later one, too, as long as they hold the same."""
-        if len(members) < COLD_FROM or set(map(type, members)) <= MARSHALLED:
+        if length < COLD_FROM:
             return False
         node.cold = self._walk.is_first or self._walk.is_as_it_was(node)
         return node.cold
 
     def _list(self, node: Node) -> Any:
-        members = list(list.__iter__(node.value)) if type(node.value) is not list else node.value.copy()
-        if self._is_cold(node, members):
-            return None
-        return self._with_attributes(node, {"items": self._walk.places(node, members)})
+        items = self._items(node, list)
+        return None if items is None else self._with_attributes(node, {"items": items})
 
     def _deque(self, node: Node) -> Any:
-        members = list(node.value)
-        if self._is_cold(node, members):
+        items = self._items(node, deque)
+        if items is None:
             return None
-        data = {"items": self._walk.places(node, members), "maxlen": node.value.maxlen}
-        return self._with_attributes(node, data)
+        return self._with_attributes(node, {"items": items, "maxlen": node.value.maxlen})
+
+    def _items(self, node: Node, base: Any) -> list[Any] | None:
+        """The members in their places; None where they are not looked into. A million are not gone through in vain."""
+        value, length = node.value, base.__len__(node.value)
+        holds_objects = type(next(base.__iter__(value), None)) not in MARSHALLED
+        if holds_objects and self._is_cold(node, length):
+            return None
+        members = value.copy() if type(value) is list else list(base.__iter__(value))
+        kinds = _OBJECTS if holds_objects else set(map(type, members))
+        if kinds <= MARSHALLED:
+            node.holds_text = kinds == _TEXT
+            return members
+        if not holds_objects and self._is_cold(node, length):
+            return None
+        return self._walk.places(node, members)
 
     def _dict(self, node: Node) -> Any:
         data = self._members(node)
@@ -132,16 +146,17 @@ class Contents:
         return data
 
     def _members(self, node: Node) -> Any:
+        if type(node.value) is dict and not node.value:  # three of four that a module has
+            return {"keys": [], "values": []}
         pairs = list(mapping_base(node.value).items(node.value))
-        if self._is_cold(node, [value for _, value in pairs]):
+        values = [value for _, value in pairs]
+        plain = set(map(type, values)) <= MARSHALLED
+        if not plain and self._is_cold(node, len(values)):
             return None
-        keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+        keys = [key for key, _ in pairs]
         if set(map(type, keys)) <= MARSHALLED:
-            if set(map(type, values)) <= MARSHALLED:
-                placed: list[Any] = values
-            else:
-                place = self._walk.place
-                placed = [place(node, value, (KEY, key)) for key, value in pairs]
+            place = self._walk.place
+            placed: list[Any] = values if plain else [place(node, value, (KEY, key)) for key, value in pairs]
             return self._with_attributes(node, {"keys": keys, "values": placed})
         return self._with_attributes(node, self._dict_of_objects(node, pairs))
 

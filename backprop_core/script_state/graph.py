@@ -21,6 +21,7 @@ class Node:
         refs: names of the nodes that it refers to.
         trouble: why it cannot be stored, or empty.
         cold: it was not looked into.
+        holds_text: it is a list of strings alone.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Node:
     refs: list[str] = field(default_factory=list)
     trouble: str = ""
     cold: bool = False
+    holds_text: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -160,9 +160,14 @@ class Kinds:
         self._iterators = iterators
         self.translators = translators
         self._plans: dict[type, Plan] = {}
+        self._same_for_all: dict[type, Plan] = {}
+        self._have_arrays: dict[type, bool] = {}
 
     def plan(self, value: object) -> Plan:
         """How `value` is handled."""
+        return self._same_for_all.get(type(value)) or self._plan(value)
+
+    def _plan(self, value: object) -> Plan:
         kind = type(value)
         plan = self._plans.get(kind)
         if plan is None:
@@ -177,6 +182,8 @@ class Kinds:
             return _CLOSURE
         if kind is types.BuiltinMethodType and type(value.__self__) not in (types.ModuleType, type):  # type: ignore[attr-defined]
             return _BOUND
+        if plan.kind in _SAME_FOR_ALL and plan.text not in (FUTURE, *_QUEUES):
+            self._same_for_all[kind] = plan
         return plan
 
     def plan_to_make(self, value: object, plan: Plan) -> Plan:
@@ -197,7 +204,12 @@ class Kinds:
 
     def translator(self, value: object) -> Translator | None:
         """The translator that knows `value`. Only values of packages that have arrays are asked for their class."""
-        if not any(type_text(one).partition(".")[0] in _ARRAY_PACKAGES for one in classes_of(type(value))):
+        kind = type(value)
+        has_arrays = self._have_arrays.get(kind)
+        if has_arrays is None:
+            packages = (type_text(one).partition(".")[0] for one in classes_of(kind))
+            has_arrays = self._have_arrays[kind] = not _ARRAY_PACKAGES.isdisjoint(packages)
+        if not has_arrays:
             return None
         return next((one for one in self.translators if one.handles(value)), None)
 
@@ -295,6 +307,8 @@ def _of_threads() -> frozenset[str]:
     return frozenset(vars(threading.Thread(name="backprop")))
 
 
+_SAME_FOR_ALL: Final = (Kind.LIST, Kind.DICT, Kind.TUPLE, Kind.ARRAY, Kind.INSTANCE)
+"""Kinds that follow from the type alone, but for a future and a queue. Of these a script has the most."""
 _OF_RANDOM: Final = frozenset({"gauss_next"})
 _CLOSURE: Final = Plan(Kind.CLOSURE, text="builtins.function")
 _BOUND: Final = Plan(Kind.BOUND, text="builtins.method")

@@ -146,9 +146,7 @@ class Walk:
         return name
 
     def places(self, node: Node, values: Sequence[object]) -> list[Any]:
-        """The members of a sequence in their places."""
-        if set(map(type, values)) <= MARSHALLED:
-            return list(values)
+        """The members of a sequence in their places, where not all of them are plain."""
         return [self.place(node, value, (INDEX, index)) for index, value in enumerate(values)]
 
     def _tuple(self, node: Holder, value: Any, plan: Plan, step: Step) -> Any:
