@@ -16,7 +16,7 @@ from backprop_core.errors import BackpropError, StateMismatchError, UnkeptStateE
 from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
-from backprop_core.loop.script_resume import not_found_again
+from backprop_core.loop.script_resume import not_found_again, not_restored_whole
 from backprop_core.outcome import Outcome
 from backprop_core.own_line import print_line
 from backprop_core.ports.framework import frameworks_in_use, ranks_among, ranks_stay_away
@@ -59,6 +59,7 @@ class ScriptSession:
         self._owner = os.getpid()
         self._among_ranks = False
         self._early_fault = ""
+        self._is_led_back = False
         self._stay: Callable[[], None] = lambda: None
 
     # -- what is another in a cell of a notebook -------------------------------------------------------------------
@@ -154,6 +155,7 @@ class ScriptSession:
             self._say_found(loop_state.find(frame))
             session.together(session.weigh)
             session.boundary(0)
+        self._is_led_back = session.restored is not None
         self.alarm = session
 
     def _say_found(self, fresh: str) -> None:
@@ -180,6 +182,10 @@ class ScriptSession:
                 self.session.say_why_aside(error, "the script's loops")
             self._step_aside()
         except Exception as error:
+            if self._is_led_back and self.session is not None:
+                refusal = not_restored_whole(self.session, error)
+                self._close(Outcome.FAILED, str(refusal))
+                self.refuse(refusal)
             self._fails(error)
 
     def _fails(self, error: Exception) -> None:

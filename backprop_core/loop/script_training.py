@@ -90,6 +90,7 @@ class ScriptTraining(ScriptSession):
             self.loops.stepped_in(loop)
         session.weigh()
         session.arrived()
+        self._is_led_back = False
 
     def iteration_begins(self, loop: RunningLoop, frame: FrameType) -> None:
         loop_state = self.loop_state
