@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -162,6 +163,7 @@ class OptimizerTracked:
             Optimizer.load_state_dict(self.optimizer, state)
         _order_again(self.optimizer, before)
         _share_again(self.optimizer, before)
+        _name_again(self.optimizer)
         parameters = list(_parameters(self.optimizer))
         for index, values in state["state"].items():
             mine = self.optimizer.state[parameters[index]]
@@ -241,6 +243,15 @@ def _order_again(optimizer: Optimizer, before: list[dict[str, Any]]) -> None:
         ordered = {name: group[name] for name in [*was, *group] if name in group}
         group.clear()
         group.update(ordered)
+
+
+def _name_again(optimizer: Optimizer) -> None:
+    """The states by the very names in torch's code: a file that the script pickles then has the same bytes."""
+    for state in optimizer.state.values():
+        if type(state) is dict:
+            named = {sys.intern(key) if type(key) is str else key: value for key, value in state.items()}
+            state.clear()
+            state.update(named)
 
 
 def set_gradient(parameter: torch.Tensor, saved: torch.Tensor | None) -> None:

@@ -6,6 +6,7 @@ from the instance's own dictionary and from the descriptors of `__slots__`.
 
 from __future__ import annotations
 
+import sys
 import threading
 import types
 from collections import OrderedDict
@@ -122,7 +123,7 @@ def set_attribute(value: object, name: str, new: object) -> None:
             descriptor.__set__(value, new)
             return
     if dictionary is not None:
-        dictionary(value)[name] = new
+        dictionary(value)[sys.intern(name)] = new  # as Python itself does
 
 
 def delete_attribute(value: object, name: str) -> None:

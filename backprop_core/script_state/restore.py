@@ -32,6 +32,7 @@ from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import NotThereError, Path, Roots
 from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
+from backprop_core.script_state.shared_strings import made_one
 from backprop_core.script_state.trackables import copied, track
 from backprop_core.script_state.writing import fill, set_slot, unset_slot
 
@@ -97,6 +98,7 @@ class Restoring:
             StateMismatchError: it is no state of this kind, or an object refused its own; nothing was changed.
         """
         try:
+            self._state = {**self._state, "nodes": made_one(self._state["nodes"])}
             self._read()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise StateMismatchError(

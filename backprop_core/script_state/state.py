@@ -27,6 +27,7 @@ from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Roots
 from backprop_core.script_state.restored import Missing, Restored
+from backprop_core.script_state.shared_strings import with_numbers
 from backprop_core.script_state.tracked_places import objects_at, objects_in, where_they_lie
 from backprop_core.script_state.unkept import Unkept, in_short
 from backprop_core.script_state.walk import MOST_OBJECTS, Walk
@@ -190,7 +191,7 @@ class ScriptState:
         self._unkept = in_short(found.unkept)
         if first:
             self._remember(found.nodes)
-        nodes = [{**node, "data": packed(node["data"])} for node in found.nodes]
+        nodes = [{**node, "data": packed(node["data"])} for node in with_numbers(found.nodes)]
         stored = {node["name"] for node in nodes}
         paths = {
             name: [list(step) for step in graph.nodes[name].path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import torch
 
@@ -19,6 +20,22 @@ def _pickled(optimizer: torch.optim.Optimizer) -> bytes:
         {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
     return pickle.dumps(groups)
+
+
+def test_states_have_the_names_that_code_has() -> None:
+    """What a script saves beside an optimizer may have one of its names, which is one object in the file then."""
+    uncut, cut = _optimizer(), _optimizer()
+    for parameter in uncut.param_groups[0]["params"]:
+        parameter.grad = torch.ones(2)
+    uncut.step()
+    state = pickle.loads(pickle.dumps(OptimizerTracked(uncut).capture()))
+    for values in state["state"].values():
+        for name in list(values):
+            values["".join(list(name))] = values.pop(name)
+    OptimizerTracked(cut).restore(state)
+    assert [
+        {name: name is sys.intern(name) for name in values} for values in cut.state_dict()["state"].values()
+    ] == [{"step": True, "exp_avg": True, "exp_avg_sq": True}]
 
 
 def test_groups_share_their_betas_behind_a_restore() -> None:
