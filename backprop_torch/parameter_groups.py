@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 _TENSORS: Final = "tensors"
@@ -22,6 +23,7 @@ class ParameterGroups:
     def __init__(self, optimizer: Optimizer, name: str) -> None:
         self._groups: list[dict[str, Any]] = optimizer.param_groups
         self._defaults: dict[str, Any] = optimizer.defaults
+        self._state: dict[Any, Any] = optimizer.state
         self.name = f"{name}.param_groups"
 
     def items(self) -> list[tuple[str, object]]:
@@ -34,6 +36,9 @@ class ParameterGroups:
                 self._groups.append({**self._defaults, "params": list(tensors)})
             elif not _are_same(self._groups[number]["params"], tensors):
                 self._groups[number]["params"] = list(tensors)
+        trained = {id(tensor) for tensors in value for tensor in tensors}
+        for tensor in [one for one in self._state if isinstance(one, Tensor) and id(one) not in trained]:
+            del self._state[tensor]  # with one in it torch gives no state
 
     def delete(self, name: str) -> None:
         """An optimizer always has groups."""
