@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
@@ -49,6 +49,9 @@ class KerasTrainedObjects:
                 found[name] = value
                 known[id(value)] = name
         return found
+
+    def were_trained(self, values: Iterable[object]) -> None:
+        """Those that have trained are not told from others."""
 
     def is_idle(self, value: object, since: int) -> bool:
         """Nobody sees what steps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -118,6 +118,10 @@ class TorchTrainedObjects:
     ) -> Mapping[str, object]:
         """The same for all optimizers that exist."""
         return self._named(None, frame, wanted)
+
+    def were_trained(self, values: Iterable[object]) -> None:
+        """Optimizers that have stepped in an earlier process."""
+        self._stepped.update(value for value in values if isinstance(value, Optimizer))
 
     def is_idle(self, value: object, since: int) -> bool:
         """Modules whose parameters no optimizer has changed since, optimizers without a step, and their schedulers."""

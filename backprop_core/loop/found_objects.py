@@ -36,6 +36,12 @@ class FoundObjects:
         """Optimizer steps that were seen in this process."""
         return sum(trained.steps for trained in self.trained)
 
+    def were_trained(self, names: Iterable[str]) -> None:
+        """What is kept by these names has come back from a checkpoint: it trains, though it may not have stepped here."""
+        there = self._loop_state.objects
+        for trained in self.trained:
+            trained.were_trained([there[name] for name in names if name in there])
+
     def grew(self) -> bool:
         """Whether an object trains that was not known at the last boundary."""
         return any(trained.grew for trained in self.trained)

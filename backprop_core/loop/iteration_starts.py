@@ -69,7 +69,7 @@ class IterationStarts:
     def left_by(self, loop: RunningLoop, loop_state: ScriptLoopState, frame: FrameType) -> Any:
         """The state just behind `loop`: all of it where more training may follow, else the small variables, or None."""
         if loop.site.followed:
-            return loop_state.effect(frame)
+            return loop_state.effect(frame, loop)
         if self._proves or self._entry_s <= (self._clock.monotonic() - loop.began) * _SHARE:
             return loop_state.entry(frame)
         return None

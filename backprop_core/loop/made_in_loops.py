@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from backprop_core.loop.running_loop import RunningLoop
+from backprop_core.loop.seen_objects import SeenObjects
+from backprop_core.script_state.paths import Path, place_in
 
 
 class MadeInLoops:
@@ -13,15 +16,32 @@ class MadeInLoops:
     Args:
         running: the loops that are running now, innermost last.
         between: whether it is between two iterations of the innermost now; else all of them have one that is not over.
+        left: a loop that has just ended, if it is behind one.
     """
 
-    def __init__(self, running: Callable[[], Sequence[RunningLoop]], between: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        running: Callable[[], Sequence[RunningLoop]],
+        between: Callable[[], bool],
+        left: Callable[[], RunningLoop | None],
+    ) -> None:
         self._running = running
         self._between = between
+        self._left = left
 
     def has(self, value: object, holder: object = None) -> bool:
         """Whether an iteration that is over has made it, or put it into its `holder`."""
         return self.since(value, holder)[0] is not None
+
+    def come_again(self, collection: object, steps: Path) -> bool:
+        """Whether what lies in `collection` behind `steps` is put there again by the code that leads to the running loops.
+
+        That is so if it, or what it lies in, lay there already when one of the loops began. What earlier iterations have
+        made has to be asked of `has`.
+        """
+        left = self._left()
+        begun = [*self._running(), *([] if left is None else [left])]
+        return any(loop.there is not None and _lay_in(loop.there, collection, steps) for loop in begun)
 
     def trained_inside(self) -> bool:
         """Whether loops inside the running iteration have trained: what it made need not be there for the next."""
@@ -49,3 +69,19 @@ class MadeInLoops:
         if last is None or last.there is None or last.there.may_have(value, holder):
             return None, True
         return last.updates_before, True
+
+
+def _lay_in(there: SeenObjects, holder: Any, steps: Path) -> bool:
+    for step in steps:
+        if not there.looked_into(holder):
+            return False
+        try:
+            number, value = place_in(holder, step)
+        except LookupError:
+            return False
+        if not there.lay_in(holder, number, value):
+            return False
+        if there.surely_has(value):
+            return True
+        holder = value
+    return False

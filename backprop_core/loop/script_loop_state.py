@@ -63,7 +63,10 @@ class ScriptLoopState(LoopState):
         self._at: tuple[RunningLoop | None, FrameType | None] = (None, None)
         self._steps_before = 0
         self._enters = False
-        self._made = MadeInLoops(self._running, lambda: self._at[0] is not None or self._enters)
+        self._left: RunningLoop | None = None
+        self._made = MadeInLoops(
+            self._running, lambda: self._at[0] is not None or self._enters, lambda: self._left
+        )
         self._state = ScriptState(
             lambda: [*self.namespaces(), *groups_in(self.frameworks, self.objects)],
             tracked_elsewhere=self._is_tracked,
@@ -71,6 +74,7 @@ class ScriptLoopState(LoopState):
             translators=self.translators,
             made_again=True,
             made_lately=self._made.has,
+            come_again=self._made.come_again,
             iterators=False,
             tracked=lambda: self.kept.found,
         )
@@ -248,6 +252,7 @@ class ScriptLoopState(LoopState):
         self._loops.steps = 0
         missing = self._restore_objects(states, source)
         self.restore_randomness(states)
+        self.found_objects.were_trained(self.saved_names(states))
         self._state.let_go()
         return missing
 
@@ -293,7 +298,8 @@ class ScriptLoopState(LoopState):
         if others:
             raise StateMismatchError(
                 f"{source} does not fit this script: where {', '.join(others)} was, another object is now.",
-                "Run the script as it was, or start a new run.",
+                "Run the script as it was. If it is, let it keep models and optimizers where it has put them until the "
+                "round that makes them is over, and start a new run.",
             )
 
     def missing(self, states: Mapping[str, Any]) -> set[str]:
@@ -364,16 +370,23 @@ class ScriptLoopState(LoopState):
             iterators = copied(self._held_iterators().capture(self.namespaces()), self.translators)
         return StepBegun(running, number, variables, self.randomness(), iterators)
 
-    def effect(self, frame: FrameType | None) -> Any:
-        """A copy of all state, just behind a loop after which more training comes."""
+    def effect(self, frame: FrameType | None, loop: RunningLoop) -> Any:
+        """A copy of all state, just behind `loop`, after which more training comes."""
         self._at = (None, frame)
         with self._held():
             states = {name: tracked.capture() for name, tracked in self.kept.tracked().items()}
             effect: dict[str, Any] = copied(
-                {"states": states, "variables": self._state.changed(), "random": self.randomness()},
+                {"states": states, "variables": self._changed_behind(loop), "random": self.randomness()},
                 self.translators,
             )
         return {**effect, "asked": self._asked.capture(self.namespaces())}
+
+    def _changed_behind(self, loop: RunningLoop) -> dict[str, Any]:
+        self._left = loop
+        try:
+            return self._state.changed()
+        finally:
+            self._left = None
 
     def restore_effect(self, effect: Any, states: Mapping[str, Any], frame: FrameType) -> None:
         """A loop that was over is passed over: what it had changed is put back.

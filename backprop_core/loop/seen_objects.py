@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from weakref import ref
 
 
@@ -11,7 +11,7 @@ class SeenObjects:
 
     def __init__(self, objects: Iterable[object] = ()) -> None:
         self._seen: dict[int, ref[object] | None] = {}
-        self._looked_into: set[int] = set()
+        self._looked_into: dict[int, list[int]] = {}
         self.add(objects)
 
     def add(self, objects: Iterable[object]) -> list[object]:
@@ -23,10 +23,19 @@ class SeenObjects:
                 fresh.append(value)
         return fresh
 
-    def look_into(self, value: object, members: Iterable[object]) -> list[object]:
-        """Take in all members of `value`; those of them that are new."""
-        self._looked_into.add(id(value))
+    def look_into(self, value: object, members: Sequence[object]) -> list[object]:
+        """Take in all members of `value`, in their order; those of them that are new."""
+        self._looked_into[id(value)] = list(map(id, members))
         return self.add(members)
+
+    def looked_into(self, value: object) -> bool:
+        """Whether the members of `value` were taken in."""
+        return id(value) in self._looked_into
+
+    def lay_in(self, holder: object, number: int, value: object) -> bool:
+        """Whether `value` was the member of this number, from 0, of `holder`."""
+        members = self._looked_into.get(id(holder), ())
+        return number < len(members) and members[number] == id(value)
 
     def may_have(self, value: object, holder: object = None) -> bool:
         """Whether `value` was there, or nobody looked into its `holder`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Protocol
@@ -65,6 +65,10 @@ class TrainedObjects(Protocol):
 
     def steers(self, value: object) -> bool:
         """Whether `value` holds none of what trains, but changes it, as an optimizer does, or decides how."""
+        ...
+
+    def were_trained(self, values: Iterable[object]) -> None:
+        """An earlier process has trained these, and a checkpoint has brought them back: `objects` tells of them as well."""
         ...
 
     def awaits_backward(self, value: object) -> bool:

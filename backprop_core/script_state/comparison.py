@@ -15,7 +15,7 @@ from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made, recipe_of
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace
-from backprop_core.script_state.paths import Path
+from backprop_core.script_state.paths import KEY_AT, Path
 from backprop_core.script_state.unkept import (
     Unkept,
     by_bucket,
@@ -55,6 +55,8 @@ class Comparison:
         sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
         made_again: objects of the script's that are new under names of their own are made by a new process, too.
         made_lately: whether a value in a variable (then None) or a holder is one that a new process does not make in time.
+        come_again: whether what lies in a collection behind some steps is put there again by the code that a new process
+            runs, as far as that can be told.
         number_of: a number for an object that another process may have to make, the same in all differences.
         read_by_loops: what the training loops read from, by identity: iterators in it come to their places with the loops.
             None: that is not known.
@@ -69,6 +71,7 @@ class Comparison:
         *,
         made_again: bool = False,
         made_lately: Callable[[object, object], bool] = lambda value, holder: False,
+        come_again: Callable[[object, Path], bool] = lambda collection, steps: False,
         number_of: Callable[[object], int] = id,
         read_by_loops: Collection[int] | None = (),
     ) -> None:
@@ -78,6 +81,7 @@ class Comparison:
         self._baseline = baseline
         self._made_again = made_again
         self._made_lately = made_lately
+        self._come_again = come_again
         self._number_of = number_of
         self._instances: set[Path] = set()
         self._anew: set[Path] = set()
@@ -232,7 +236,10 @@ class Comparison:
             self._found.unkept.append(new_instance(node.name, node.plan.text))
 
     def _is_made_again(self, node: Node) -> bool:
-        """Whether the script's code makes the object in a new process, too: not what a collection has grown by."""
+        """Whether the script's code makes the object in a new process, too.
+
+        What a collection has grown by only where the code on the way to the running loops makes it grow.
+        """
         if not self._made_again or self._is_in_one_made_anew(node):
             return False
         if self._made_lately(node.value, self._holder_of(node)):
@@ -240,7 +247,10 @@ class Comparison:
         for length in range(len(node.path) - 1, 0, -1):
             kind = self._kinds_known.get(node.path[:length])
             if kind is not None:
-                return kind in BY_SLOT
+                steps = node.path[length:]
+                if kind in BY_SLOT or any(how == KEY_AT for how, _ in steps):  # no such key is there yet
+                    return kind in BY_SLOT
+                return self._come_again(self._holders.get(node.path[:length]), steps)
         return True
 
     def _holder_of(self, node: Node) -> object:

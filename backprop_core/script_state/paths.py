@@ -124,6 +124,25 @@ class Roots:
         return self._listed[name]
 
 
+def place_in(collection: Any, step: Step) -> tuple[int, object]:
+    """The number, from 0, and the value of what lies behind one step in a list, tuple, deque or dictionary.
+
+    Raises:
+        NotThereError: nothing, or it is no such step.
+    """
+    how, which = step
+    try:
+        if how in (INDEX, VALUE_AT):
+            return which, _BEHIND[how](collection, which)
+        if how == KEY:
+            keys = list(mapping_base(collection).keys(collection))
+            number = next(n for n, key in enumerate(keys) if type(key) is type(which) and key == which)
+            return number, _BEHIND[how](collection, which)
+    except (LookupError, TypeError, StopIteration) as error:
+        raise NotThereError(str(error)) from error
+    raise NotThereError(f"{how} is no step into a collection")
+
+
 def _member(value: Any, index: int) -> object:
     if isinstance(value, list):
         return list.__getitem__(value, index)
