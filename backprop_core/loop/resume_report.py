@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backprop_core.errors import StateMismatchError
 from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_core.quick_dataclass import dataclass
 
@@ -27,6 +28,15 @@ class Given:
     batches: int = 0
     counters: bool = False
     in_block: bool = False
+
+
+def not_restored_whole(checkpoint: object, error: Exception) -> StateMismatchError:
+    """A fault on the way back, when some of it may be back already: the script would continue from no place at all."""
+    return StateMismatchError(
+        f"Checkpoint {checkpoint} could not be restored whole: {type(error).__name__}: {error}. "
+        "The script does not continue from a part of it.",
+        "Report this, and start a new run.",
+    )
 
 
 def resume_sentence(given: Given) -> str:

@@ -96,15 +96,6 @@ def put_back(
         session.messages.say(sentence)
 
 
-def not_restored_whole(session: Session, error: Exception) -> StateMismatchError:
-    """A fault on the way back, when some of it may be back already: the script would continue from no place at all."""
-    return StateMismatchError(
-        f"Checkpoint {session.resumed_from} could not be restored whole: {type(error).__name__}: {error}. "
-        "The script does not continue from a part of it.",
-        "Report this, and start a new run.",
-    )
-
-
 def not_found_again(key: str, session: Session | None, loops: CountedLoops) -> StateMismatchError:
     """The loop `key` was running when the checkpoint was made, and does not begin; an empty key stands for a step."""
     where = loops.sites[key].where if key in loops.sites else key.rpartition(":")[2]

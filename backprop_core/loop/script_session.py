@@ -14,9 +14,10 @@ from backprop_core.clock import SYSTEM, Clock
 from backprop_core.earlier_attempt import may_go_back
 from backprop_core.errors import BackpropError, StateMismatchError, UnkeptStateError
 from backprop_core.loop.counted_loops import CountedLoops
+from backprop_core.loop.resume_report import not_restored_whole
 from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
-from backprop_core.loop.script_resume import not_found_again, not_restored_whole
+from backprop_core.loop.script_resume import not_found_again
 from backprop_core.outcome import Outcome
 from backprop_core.own_line import print_line
 from backprop_core.ports.framework import frameworks_in_use, ranks_among, ranks_stay_away
@@ -183,7 +184,7 @@ class ScriptSession:
             self._step_aside()
         except Exception as error:
             if self._is_led_back and self.session is not None:
-                refusal = not_restored_whole(self.session, error)
+                refusal = not_restored_whole(self.session.resumed_from, error)
                 self._close(Outcome.FAILED, str(refusal))
                 self.refuse(refusal)
             self._fails(error)

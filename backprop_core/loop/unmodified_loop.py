@@ -13,10 +13,11 @@ from contextlib import ExitStack, suppress
 from enum import Enum
 
 from backprop_core.clock import SYSTEM, Clock
-from backprop_core.errors import CheckpointError, StateMismatchError, UnkeptStateError
+from backprop_core.errors import BackpropError, CheckpointError, StateMismatchError, UnkeptStateError
 from backprop_core.loop.loop_state import LoopState
 from backprop_core.loop.loops import LeaveBox, Loops
 from backprop_core.loop.resume_loop import LoopRestorer
+from backprop_core.loop.resume_report import not_restored_whole
 from backprop_core.loop.watched_loop import RawLoopListener
 from backprop_core.outcome import Outcome
 from backprop_core.own_line import print_line
@@ -181,7 +182,12 @@ class AttachedBox:
             self.session.boundary(0)
 
     def _restore(self) -> None:
-        self._restorer.restore()
+        try:
+            self._restorer.restore()
+        except BackpropError:
+            raise
+        except Exception as error:
+            raise not_restored_whole(self.session.resumed_from, error) from error
         self.session.weigh()
 
     def _guarded(self, what: Callable[[], None]) -> None:

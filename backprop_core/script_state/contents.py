@@ -125,6 +125,7 @@ class Contents:
     def _items(self, node: Node, base: Any) -> list[Any] | None:
         """The members in their places; None where they are not looked into. A million are not gone through in vain."""
         value, length = node.value, base.__len__(node.value)
+        node.holds_text = False
         holds_objects = type(next(base.__iter__(value), None)) not in MARSHALLED
         if holds_objects and self._is_cold(node, length):
             return None

@@ -283,9 +283,9 @@ def restore_all(tracked: Mapping[str, Tracked], states: Mapping[str, object], so
     for name, holder in tracked.items():
         if name not in states:
             continue
-        before = copied(holder.capture())
-        undo.append(lambda holder=holder, before=before: holder.restore(before))  # type: ignore[misc]
         try:
+            before = copied(holder.capture())
+            undo.append(lambda holder=holder, before=before: holder.restore(before))  # type: ignore[misc]
             holder.restore(states[name])
         except Exception as error:
             for step_back in reversed(undo):

@@ -54,6 +54,21 @@ def test_what_copies_itself_is_put_back_when_another_object_refuses() -> None:
     assert (model.weights[0].number, refusing.weights[0].number) == (1, 2)
 
 
+class Silent(Model):
+    def state_dict(self) -> dict[str, Any]:
+        raise KeyError("weights")
+
+
+def test_what_does_not_tell_its_state_leaves_all_others_as_they_were() -> None:
+    """Nobody could put it back if another one refused, so nothing is restored at all."""
+    model = Model(1)
+    tracked = {"model": StateDictTracked(model), "other": StateDictTracked(Silent(2))}
+    states = {"model": Model(7).state_dict(), "other": Model(8).state_dict()}
+    with pytest.raises(StateMismatchError, match="restoring 'other' failed with KeyError"):
+        restore_all(tracked, states, "A checkpoint")
+    assert model.weights[0].number == 1
+
+
 def test_what_cannot_be_copied_at_all_is_an_error() -> None:
     """A failing copy of anything else is not hidden."""
 
