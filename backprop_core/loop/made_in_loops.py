@@ -33,15 +33,15 @@ class MadeInLoops:
         """Whether an iteration that is over has made it, or put it into its `holder`."""
         return self.since(value, holder)[0] is not None
 
-    def come_again(self, collection: object, steps: Path) -> bool:
-        """Whether what lies in `collection` behind `steps` is put there again by the code that leads to the running loops.
+    def put_again(self, collection: object, steps: Path) -> object | None:
+        """The first object behind `steps` in `collection` that the code on the way to the running loops puts there again.
 
-        That is so if it, or what it lies in, lay there already when one of the loops began. What earlier iterations have
-        made has to be asked of `has`.
+        It lay there already when one of the loops began. What earlier iterations have made has to be asked of `has`.
         """
         left = self._left()
         begun = [*self._running(), *([] if left is None else [left])]
-        return any(loop.there is not None and _lay_in(loop.there, collection, steps) for loop in begun)
+        found = (_lay_in(loop.there, collection, steps) for loop in begun if loop.there is not None)
+        return next((one for one in found if one is not None), None)
 
     def trained_inside(self) -> bool:
         """Whether loops inside the running iteration have trained: what it made need not be there for the next."""
@@ -71,17 +71,17 @@ class MadeInLoops:
         return last.updates_before, True
 
 
-def _lay_in(there: SeenObjects, holder: Any, steps: Path) -> bool:
+def _lay_in(there: SeenObjects, holder: Any, steps: Path) -> object | None:
     for step in steps:
         if not there.looked_into(holder):
-            return False
+            return None
         try:
             number, value = place_in(holder, step)
         except LookupError:
-            return False
+            return None
         if not there.lay_in(holder, number, value):
-            return False
+            return None
         if there.surely_has(value):
-            return True
+            return value
         holder = value
-    return False
+    return None

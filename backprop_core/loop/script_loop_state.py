@@ -74,7 +74,7 @@ class ScriptLoopState(LoopState):
             translators=self.translators,
             made_again=True,
             made_lately=self._made.has,
-            come_again=self._made.come_again,
+            put_again=self._made.put_again,
             iterators=False,
             tracked=lambda: self.kept.found,
         )

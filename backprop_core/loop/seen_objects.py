@@ -11,7 +11,7 @@ class SeenObjects:
 
     def __init__(self, objects: Iterable[object] = ()) -> None:
         self._seen: dict[int, ref[object] | None] = {}
-        self._looked_into: dict[int, list[int]] = {}
+        self._looked_into: dict[int, tuple[list[int], list[type]]] = {}
         self.add(objects)
 
     def add(self, objects: Iterable[object]) -> list[object]:
@@ -25,7 +25,7 @@ class SeenObjects:
 
     def look_into(self, value: object, members: Sequence[object]) -> list[object]:
         """Take in all members of `value`, in their order; those of them that are new."""
-        self._looked_into[id(value)] = list(map(id, members))
+        self._looked_into[id(value)] = list(map(id, members)), list(map(type, members))
         return self.add(members)
 
     def looked_into(self, value: object) -> bool:
@@ -33,9 +33,9 @@ class SeenObjects:
         return id(value) in self._looked_into
 
     def lay_in(self, holder: object, number: int, value: object) -> bool:
-        """Whether `value` was the member of this number, from 0, of `holder`."""
-        members = self._looked_into.get(id(holder), ())
-        return number < len(members) and members[number] == id(value)
+        """Whether `value` was the member of this number, from 0, of `holder`, and of the class of which it is now."""
+        members, kinds = self._looked_into.get(id(holder), ([], []))
+        return number < len(members) and members[number] == id(value) and kinds[number] is type(value)
 
     def may_have(self, value: object, holder: object = None) -> bool:
         """Whether `value` was there, or nobody looked into its `holder`.

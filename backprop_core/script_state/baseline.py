@@ -116,6 +116,11 @@ class Baseline:
                 return None
         return known.name, known.path
 
+    def had(self, value: object) -> bool:
+        """Whether it was there then, for certain."""
+        known = self._by_ident.get(id(value))
+        return known is not None and known.alive is not None and known.alive() is value
+
     def is_same(self, name: str, value: object) -> bool:
         """Whether `value` is the very object that had this name then."""
         known = self.known.get(name)

@@ -55,8 +55,8 @@ class Comparison:
         sticky: names and slots that are stored whether they differ or not, because an earlier process stored them.
         made_again: objects of the script's that are new under names of their own are made by a new process, too.
         made_lately: whether a value in a variable (then None) or a holder is one that a new process does not make in time.
-        come_again: whether what lies in a collection behind some steps is put there again by the code that a new process
-            runs, as far as that can be told.
+        put_again: the first object in a collection, behind some steps, that the code which a new process runs puts there
+            again; None where that cannot be told.
         number_of: a number for an object that another process may have to make, the same in all differences.
         read_by_loops: what the training loops read from, by identity: iterators in it come to their places with the loops.
             None: that is not known.
@@ -71,7 +71,7 @@ class Comparison:
         *,
         made_again: bool = False,
         made_lately: Callable[[object, object], bool] = lambda value, holder: False,
-        come_again: Callable[[object, Path], bool] = lambda collection, steps: False,
+        put_again: Callable[[object, Path], object | None] = lambda collection, steps: None,
         number_of: Callable[[object], int] = id,
         read_by_loops: Collection[int] | None = (),
     ) -> None:
@@ -81,7 +81,7 @@ class Comparison:
         self._baseline = baseline
         self._made_again = made_again
         self._made_lately = made_lately
-        self._come_again = come_again
+        self._put_again = put_again
         self._number_of = number_of
         self._instances: set[Path] = set()
         self._anew: set[Path] = set()
@@ -250,7 +250,8 @@ class Comparison:
                 steps = node.path[length:]
                 if kind in BY_SLOT or any(how == KEY_AT for how, _ in steps):  # no such key is there yet
                     return kind in BY_SLOT
-                return self._come_again(self._holders.get(node.path[:length]), steps)
+                again = self._put_again(self._holders.get(node.path[:length]), steps)
+                return again is not None and not self._baseline.had(again)  # it had another class then
         return True
 
     def _holder_of(self, node: Node) -> object:

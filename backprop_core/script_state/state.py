@@ -50,7 +50,7 @@ class ScriptState:
         made_again: in a process that resumes, the script's code runs again up to where it was, so objects that it has made
             by then under names of its own are there; they are stored, and it is said on a resume if one is not.
         made_lately: whether a value in a variable (then None) or a holder is one that it has not made by then.
-        come_again: whether what lies in a collection behind some steps is one that it has put there by then.
+        put_again: the first object in a collection, behind some steps, that it has put there by then.
         iterators: whether iterators are looked at; else somebody else keeps their places.
         read_by_loops: tells what the training loops read from, by identity; None where that is not known.
         tracked: the objects that the checkpoint has as files of their own, by name: it is stored where each of them lies.
@@ -65,7 +65,7 @@ class ScriptState:
         translators: Sequence[Translator] | None = None,
         made_again: bool = False,
         made_lately: Callable[[object, object], bool] = lambda value, holder: False,
-        come_again: Callable[[object, Path], bool] = lambda collection, steps: False,
+        put_again: Callable[[object, Path], object | None] = lambda collection, steps: None,
         iterators: bool = True,
         read_by_loops: Callable[[], Collection[int] | None] = tuple,
         tracked: Callable[[], Mapping[str, object]] = dict,
@@ -74,7 +74,7 @@ class ScriptState:
         self._read_by_loops = read_by_loops
         self._given = roots
         self._made_lately = made_lately
-        self._come_again = come_again
+        self._put_again = put_again
         self._made_again = made_again
         self._elsewhere = tracked_elsewhere
         own = [*(framework.translator for framework in frameworks), NumpyTranslator()]
@@ -188,7 +188,7 @@ class ScriptState:
             sticky,
             made_again=self._made_again,
             made_lately=self._made_lately,
-            come_again=self._come_again,
+            put_again=self._put_again,
             number_of=self._made.number_of,
             read_by_loops=self._read_by_loops(),
         ).of(graph)

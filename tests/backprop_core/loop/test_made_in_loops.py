@@ -33,15 +33,15 @@ def test_what_lay_in_its_place_when_the_loop_began_comes_again(kind: Any) -> Non
     first, second = _Model(), _Model()
     models = kind([first, second])
     made = _begun_with(models)
-    assert made.come_again(models, ((INDEX, 1),))
+    assert made.put_again(models, ((INDEX, 1),)) is second
     if kind is tuple:
         return
     models.append(_Model())
-    assert not made.come_again(models, ((INDEX, 2),))
-    assert not made.come_again(models, ((INDEX, 3),))
+    assert made.put_again(models, ((INDEX, 2),)) is None
+    assert made.put_again(models, ((INDEX, 3),)) is None
     models.reverse()
-    assert not made.come_again(models, ((INDEX, 0),))
-    assert made.come_again(models, ((INDEX, 1),))
+    assert made.put_again(models, ((INDEX, 0),)) is None
+    assert made.put_again(models, ((INDEX, 1),)) is second
 
 
 def test_what_lies_deeper_comes_again_with_what_it_lies_in() -> None:
@@ -51,14 +51,22 @@ def test_what_lies_deeper_comes_again_with_what_it_lies_in() -> None:
     members = {"round 0": (member, 0.5)}
     made = _begun_with(members, members["round 0"], member)
     way = ((KEY, "round 0"), (INDEX, 0), (KEY, "model"))
-    assert made.come_again(members, way)
-    assert not made.come_again(members, ((KEY, "round 0"), (INDEX, 0), (KEY, "losses")))
-    assert not made.come_again(members, ((KEY, "round 1"),))
+    assert made.put_again(members, way) is model
+    assert made.put_again(members, ((KEY, "round 0"), (INDEX, 0), (KEY, "losses"))) is None
+    assert made.put_again(members, ((KEY, "round 1"),)) is None
     member["model"] = _Model()
-    assert not made.come_again(members, way)
+    assert made.put_again(members, way) is None
+
+
+def test_an_object_that_has_got_another_class_does_not_come_again() -> None:
+    """A layer that is parametrized is the same object of a class that torch makes; the new process has the one before."""
+    models = [_Model()]
+    made = _begun_with(models)
+    models[0].__class__ = type("Parametrized", (_Model,), {})
+    assert made.put_again(models, ((INDEX, 0),)) is None
 
 
 def test_nobody_can_tell_of_what_nobody_looked_into() -> None:
     """A collection that was too large, or not there when the loop began."""
     models = [_Model()]
-    assert not _begun_with().come_again(models, ((INDEX, 0),))
+    assert _begun_with().put_again(models, ((INDEX, 0),)) is None
