@@ -12,8 +12,8 @@ import keras
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.loop.trainer_frames import TrainerFrames
 from backprop_core.ports.framework import frameworks_in_use
-from backprop_core.script_state.kinds import is_the_scripts
 from backprop_core.script_state.object_watch import ObjectWatch, callbacks_by_name, package_of
+from backprop_core.script_state.script_classes import is_the_scripts
 from backprop_core.script_state.state import Root, ScriptState
 from backprop_core.script_state.unkept import Unkept
 from backprop_keras import variables

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from backprop_core.script_state.kinds import is_the_scripts
+from backprop_core.script_state.script_classes import is_the_scripts
 from backprop_torch.objects import unwrapped
 
 _MODULE: Final = frozenset(

@@ -11,9 +11,9 @@ from typing import Any, Final
 from backprop_core.loop.script_watch import notebooks_own
 from backprop_core.loop.seen_objects import SeenObjects
 from backprop_core.script_state.attributes import attributes_of
-from backprop_core.script_state.kinds import is_the_scripts
 from backprop_core.script_state.liveness import live_names
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
+from backprop_core.script_state.script_classes import is_the_scripts
 
 _NEAR: Final = 3
 """So far from a variable: `runs["a"][0].model`."""

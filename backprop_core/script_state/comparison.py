@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made, recipe_of
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace
 from backprop_core.script_state.paths import KEY_AT, Path
+from backprop_core.script_state.references import references_in, without
 from backprop_core.script_state.unkept import (
     Unkept,
     by_bucket,
@@ -326,28 +327,6 @@ def _note_sharing(graph: Graph, made: set[str]) -> None:
         owner, view = owners.get(memory_of(node.value)), view_of(node.value)
         if owner is not None and view is not None and owner.value.dtype == node.value.dtype:
             node.data = {"shares": {"ref": owner.name, **view}}
-
-
-def without(written: Any, names: set[str]) -> Any:
-    """What is stored, with references to these nodes as handles: the new process has its own."""
-    if type(written) is dict:
-        if type(written.get("ref")) is str and written["ref"] in names:
-            return {"handle": "builtins.function"}
-        return {key: without(value, names) for key, value in written.items()}
-    if type(written) is list and any(type(one) in (dict, list) for one in written):
-        return [without(one, names) for one in written]
-    return written
-
-
-def references_in(written: Any) -> Iterable[str]:
-    """Names of nodes in a place."""
-    if type(written) is dict:
-        if "ref" in written:
-            yield written["ref"]
-        for member in written.get("tuple", ()):
-            yield from references_in(member)
-        if "method" in written:
-            yield from references_in(written["of"])
 
 
 def _of_a_type_that_is_never_kept(name: str, kind: str) -> Unkept | None:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from backprop_core.script_state.attributes import class_reference, classes_of, own_names, type_text
 from backprop_core.script_state.held_values import FUTURE, MADE_EMPTY
-from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, is_the_scripts
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds
+from backprop_core.script_state.script_classes import is_the_scripts
 
 _EMPTY: Final[Mapping[str, Any]] = {
     "builtins.list": list,

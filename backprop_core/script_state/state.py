@@ -18,7 +18,7 @@ from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import READ_AT_ONCE, Reader
 from backprop_core.script_state.baseline import FORMAT, Baseline
-from backprop_core.script_state.comparison import Comparison, references_in
+from backprop_core.script_state.comparison import Comparison
 from backprop_core.script_state.graph import Graph
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import NotMadeError, found_by_name, recipe_of
@@ -26,6 +26,7 @@ from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.references import references_in
 from backprop_core.script_state.restored import Missing, Restored
 from backprop_core.script_state.shared_strings import with_numbers
 from backprop_core.script_state.tracked_places import objects_at, objects_in, where_they_lie

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from backprop_core.script_state.attributes import attributes_of, classes_of, layout_of, own_names, type_text
-from backprop_core.script_state.kinds import is_the_scripts
 from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.script_classes import is_the_scripts
 from backprop_core.script_state.unkept import Unkept, unseen_model
 from backprop_core.true_class import is_a
 

@@ -17,10 +17,11 @@ from backprop_core.script_state.attributes import class_reference, classes_of, t
 from backprop_core.script_state.contents import Contents
 from backprop_core.script_state.graph import Graph, Holder, Node
 from backprop_core.script_state.iterators import is_of_a_loader
-from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable, keeps_values
+from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable
 from backprop_core.script_state.methods import method_name
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.paths import CLASS, INDEX, PART, ROOT, Path, Step, name_behind
+from backprop_core.script_state.script_classes import keeps_values
 from backprop_core.script_state.values import written
 
 MOST_OBJECTS: Final = 50_000
