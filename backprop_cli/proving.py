@@ -56,7 +56,8 @@ def _prove(runs: ProofRuns, steps: int, cuts: int, say: Say, seed: str) -> Proof
             f"The training ended after {_count(trained, 'step')}: too few to interrupt it.",
             steps=trained,
         )
-    say(f"interrupting them {_count(len(planned), 'time')}: {', '.join(cut.text for cut in planned)}")
+    often = "once" if len(planned) == 1 else f"{len(planned)} times"
+    say(f"interrupting them {often}: {', '.join(cut.text for cut in planned)}")
     try:
         cut = runs.cut("cut", planned)
     except ResumeFailedError as error:

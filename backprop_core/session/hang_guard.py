@@ -167,16 +167,18 @@ class Guard:
                 return  # the main thread came to a boundary meanwhile
             session, copy = self._session, self._copy
             stacks = self._write_stacks()
-            saved = "there is no copy of the state before it, so only the last checkpoint is left"
+            saved = "there is no copy of an earlier step, so only the last checkpoint is left"
             if copy is not None:
-                saved = "the state before it is being saved"
-                newest = session.saver.newest
-                if newest is None or newest.facts.step < copy[1].step:
+                step, newest = copy[1].step, session.saver.newest
+                if newest is not None and newest.facts.step >= step:
+                    saved = f"step {newest.facts.step} is saved already"
+                else:
+                    saved = f"the copy of step {step} is being saved"
                     try:
                         session.saver.commit_copy(*copy)
                         self.saved_copy = True
                     except CheckpointError as error:
-                        saved = f"saving the state before it failed: {str(error).rstrip('.')}"
+                        saved = f"saving the copy of step {step} failed: {str(error).rstrip('.')}"
                         session.pacer.failed(self._clock.monotonic())
             elif session.copies_are_saves and (survivor := session.saver.survivor) and survivor.newest:
                 saved = "the newest step that all processes have in memory is saved when they have ended"

@@ -19,6 +19,8 @@ from typing import Any
 _ASKS_TO_LEAVE = ("SIGTERM", "SIGINT", "SIGUSR1")
 _REQUEUING = ("submitit",)
 """Libraries whose handlers save, requeue the job and end the process wherever it is: their turn is behind our save."""
+_SETS_ITS_OWN = ("pytorch_lightning", "lightning")
+"""Libraries with a handler in every training, which calls those that were there before: the user need not hear of theirs."""
 _LET_PASS = "bypass"
 """What submitit calls the handler of a signal that it ignores on purpose."""
 _LOADERS = ("torch.utils.data.", "torchdata.")
@@ -63,8 +65,8 @@ class SignalWatch:
             if before is None or (name == "SIGUSR1" and before is not signal.SIG_DFL):
                 self.notes.append(f"{name} has a handler in the script, which stays.")
                 continue
-            if name == "SIGTERM" and callable(before):
-                self.notes.append("Your own SIGTERM handler is inactive until the block ends.")
+            if name == "SIGTERM" and _is_users(before):
+                self.notes.append("Your own SIGTERM handler is inactive until the box ends.")
             if name == "SIGINT" and before is signal.SIG_IGN:
                 continue
             self._before[number] = before
@@ -144,6 +146,13 @@ class SignalWatch:
 
 def _library_of(handler: Any) -> str:
     return str(getattr(handler, "__module__", None) or "").partition(".")[0]
+
+
+def _is_users(handler: Any) -> bool:
+    """Whether a handler is the script's, or calls one that is."""
+    if _library_of(handler) in _SETS_ITS_OWN:
+        return any(_is_users(one) for one in getattr(handler, "signal_handlers", ()))
+    return callable(handler)
 
 
 def _waits_for_batch(frame: FrameType | None) -> bool:

@@ -91,9 +91,9 @@ def _steps_lost_at_most(manifest: dict[str, Any]) -> int:
 
 def _copied(said: str, manifest: dict[str, Any], trained_s: float) -> bool:
     """Whether the stuck step's beginning was copied. Where it was not, 1% of the time allowed no copy, and that is said."""
-    if "the state before it is being saved" in said:
+    if re.search(r"the copy of step \d+ is being saved|step \d+ is saved already", said):
         return True
-    assert "there is no copy of the state before it, so only the last checkpoint is left" in said
+    assert "there is no copy of an earlier step, so only the last checkpoint is left" in said
     assert 100 * manifest["extra"]["copy_s"] > trained_s / 2
     return False
 

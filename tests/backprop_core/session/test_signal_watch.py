@@ -57,3 +57,28 @@ def test_who_waits_for_a_batch_is_told_at_once(watch: SignalWatch) -> None:
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         vars(loader)["wait"](lambda: hear(signal.SIGCHLD))
     assert not watch.workers_died
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_only_a_handler_of_the_users_own_is_told_of(*, users: bool) -> None:
+    """Lightning sets one in every training, which calls those from before: of its own there is nothing to tell."""
+
+    class Composed:
+        __module__ = "pytorch_lightning.trainer.connectors.signal_connector"
+
+        def __init__(self, *handlers: Any) -> None:
+            self.signal_handlers = handlers
+
+        def __call__(self, number: int, frame: Any) -> None:
+            """Is not asked."""
+
+    mine = [lambda number, frame: None] if users else []
+    before = signal.signal(signal.SIGTERM, Composed(Composed(), *mine))
+    watch = SignalWatch(SYSTEM.monotonic, lambda: None)
+    try:
+        watch.start()
+        told = "Your own SIGTERM handler is inactive until the box ends." in watch.notes
+        watch.stop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == users
