@@ -28,16 +28,25 @@ class IterationStarts:
         self._entry_s = 0.0
         self._look_s = self._looked_at = 0.0
 
-    def loop_begins(self, loop: RunningLoop, loop_state: ScriptLoopState, frame: FrameType) -> None:
-        """`loop` is about to make its iterable."""
+    def loop_begins(
+        self, loop: RunningLoop, around: RunningLoop | None, loop_state: ScriptLoopState, frame: FrameType
+    ) -> None:
+        """`loop` is about to make its iterable, in the running iteration of `around`.
+
+        Where it was worth remembering how that iteration began, so it is what it has made before its first loop that trains.
+        """
         loop.began = self._clock.monotonic()
         loop_state.loop_begins(loop)
         loop.updates_before = loop_state.found_objects.updates
+        is_first = (
+            around is not None and around.at_entry is not None and all(one.again for one in around.ended)
+        )
         may_look = self._proves or self._look_s <= (loop.began - self._looked_at) * _SHARE
-        if loop.site.trains and may_look:
+        if loop.site.trains and (may_look or is_first):
             loop.there = loop_state.values(frame)
             self._looked_at = self._clock.monotonic()
             self._look_s = self._looked_at - loop.began
+            self._entry_s += self._look_s if is_first else 0.0
 
     def tick(self, loop: RunningLoop) -> float | None:
         """Seconds that the iteration of `loop` took that is over; None where the next is its first."""

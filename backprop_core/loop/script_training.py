@@ -54,7 +54,8 @@ class ScriptTraining(ScriptSession):
     def loop_opens(self, loop: RunningLoop, frame: FrameType) -> None:
         loop_state = self.loop_state
         if loop_state is not None:
-            self._guarded(lambda: self._starts.loop_begins(loop, loop_state, frame))
+            around = self.loops.stack[-1] if self.loops.stack else None
+            self._guarded(lambda: self._starts.loop_begins(loop, around, loop_state, frame))
 
     def begun(self, loop: RunningLoop, source: Any) -> Iterable[Any]:
         loop_state, items = self.loop_state, [source]
