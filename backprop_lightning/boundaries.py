@@ -9,6 +9,7 @@ which is not. They are reached by taking the place of methods on the Trainer's o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from backprop_core.clock import Clock
@@ -17,6 +18,7 @@ from backprop_core.ports.patches import Patches
 from backprop_core.session.own_faults import OwnFaults
 from backprop_core.session.proof import noted_calls, recorder_of
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
+from backprop_lightning.made_loaders import TRAIN, VALIDATION
 from backprop_lightning.schedule import batches_of, quiet_until
 from backprop_lightning.training_state import LightningState
 
@@ -62,6 +64,11 @@ class TrainingLoop:
         pending: bool = False,
     ) -> None:
         self._training_state = training_state
+        self._made = training_state.made
+        self._then = ExitStack()
+        self._early: CombinedLoaderWatch | None = None
+        self._made_again = False  # the loaders that are to go on were made in the middle of the training
+        self._makes_first = False
         self._patches = Patches()
         self._ours = boundaries.faults.run
         self._restoring = boundaries.faults
@@ -87,8 +94,12 @@ class TrainingLoop:
 
     # -- in place ----------------------------------------------------------------------------------------------
 
-    def install(self) -> None:
-        """Take the methods' place."""
+    def install(self, early: CombinedLoaderWatch | None) -> None:
+        """Take the methods' place.
+
+        Args:
+            early: loaders that are there already, and unread.
+        """
         fit_loop = self._trainer.fit_loop
         val_loop, replace = fit_loop.epoch_loop.val_loop, self._patches.replace
         self._advance_original = replace(fit_loop.epoch_loop, "advance", self._advance)
@@ -97,12 +108,16 @@ class TrainingLoop:
         if (recorder := recorder_of()) is not None:
             strategy = self._trainer.strategy
             replace(strategy, "training_step", noted_calls(strategy.training_step, 0, recorder))
-        if self._together:
-            self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
-        fit_loop._combined_loader = (
-            None  # a finder may have made the loaders: they are made again, and watched
-        )
+        self._train_setup_original = replace(fit_loop, "setup_data", self._train_set_up)
+        self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
         self._step = self._trainer.global_step
+        if self._resumed is not None:
+            self._made.put_back(self._resumed.get("made"))
+            self._made_again = bool(self._made.notes.get(TRAIN))
+        if early is not None:
+            self._early = self._training_state.loaders = early
+        else:  # a finder may have made the loaders: they are made again, and watched
+            fit_loop._combined_loader = None
         if self._resumed is not None:
             fit_loop.epoch_loop.val_loop._has_run = False
             self._pretend_epoch(self._resumed["trainer"]["train_reloaded"])
@@ -123,10 +138,52 @@ class TrainingLoop:
 
     # -- loaders -----------------------------------------------------------------------------------------------
 
+    def _train_set_up(self) -> None:
+        """In place of the fit loop's `setup_data`, which makes the loaders if there are none, or when they are due again."""
+        fit_loop = self._trainer.fit_loop
+        early, self._early = self._early, None
+        if early is not None:
+            self._ours(self._begin_with, early)
+        due = fit_loop._combined_loader is None or fit_loop._should_reload_train_dl
+        if self._resumed is None and due:
+            self._ours(self._made.are_made, TRAIN)
+        elif self._made_again:
+            self._made_again = False
+            if fit_loop._combined_loader is None:
+                self._make_first()
+            fit_loop._combined_loader = None
+            self._ours(lambda: self._then.enter_context(self._made.as_then(TRAIN)))
+        try:
+            self._train_setup_original()
+        finally:
+            self._ours(self._then.close)
+
+    def _make_first(self) -> None:
+        """Make the loaders that the first attempt began with: that may have changed what others were made of."""
+        assert self._resumed is not None
+        self._pretend_epoch(0)
+        self._makes_first = True
+        try:
+            self._train_setup_original()
+        finally:
+            self._makes_first = False
+        self._pretend_epoch(self._resumed["trainer"]["train_reloaded"])
+
+    def _begin_with(self, early: CombinedLoaderWatch) -> None:
+        """The loaders were made before; so was their iterator, at the beginning."""
+        fit_loop = self._trainer.fit_loop
+        self._training_state.script.begin()
+        if self._resumed is not None and not self._made_again and self._lead(early):
+            early.let_workers_go()
+            fit_loop._data_fetcher.setup(fit_loop._combined_loader)
+            iter(fit_loop._data_fetcher)
+            fit_loop._last_train_dl_reload_epoch = self._resumed["trainer"]["train_reloaded"]
+
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
+        self._ours(self._then.close)
         self._ours(self._training_state.script.begin, otherwise=None)
-        if not self._ours(self._watch_loaders, otherwise=False):
+        if self._makes_first or not self._ours(self._watch_loaders, otherwise=False):
             self._loaders_original()
 
     def _watch_loaders(self) -> bool:
@@ -137,7 +194,11 @@ class TrainingLoop:
         )
         watch.install()
         self._training_state.loaders = watch
-        saved = None
+        return self._lead(watch)
+
+    def _lead(self, watch: CombinedLoaderWatch) -> bool:
+        """In a process that resumes, have the next iterator begin where the checkpoint was made."""
+        fit_loop, saved = self._trainer.fit_loop, None
         if self._resumed is not None:
             saved = self._resumed["loaders"]
             if self._epoch is not None:
@@ -162,7 +223,8 @@ class TrainingLoop:
         if ends["val_is_set_up"] and val_loop._combined_loader is None:
             self._pretend_epoch(ends["val_reloaded"])
             self._trainer.validating = True
-            val_loop.setup_data()
+            with self._made.as_then(VALIDATION):
+                val_loop.setup_data()
             self._trainer.training = True
         self._pretend_epoch(None)
 
@@ -263,8 +325,11 @@ class TrainingLoop:
 
     def _validation_set_up(self) -> None:
         """In place of the validation loop's `setup_data`, which every rank comes to: how many batches all of them have."""
+        val_loop = self._trainer.fit_loop.epoch_loop.val_loop
+        if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
+            self._ours(self._made.are_made, VALIDATION)
         self._setup_original()
-        if self._validation_began is not None:
+        if self._together and self._validation_began is not None:
             self._common_batches = self._boundaries.least(
                 batches_of(self._trainer.fit_loop.epoch_loop.val_loop)
             )

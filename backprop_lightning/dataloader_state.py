@@ -86,6 +86,10 @@ class Watched:
         )
         return pass_position.lightning_to_state(position)
 
+    def is_read(self) -> bool:
+        """Whether a batch was handed out in the running pass."""
+        return self._pass is not None and self._pass.yielded > 0
+
     def rest(self) -> Any:
         """What changes in the loader from pass to pass, as it is now."""
         return self._generators.capture()
@@ -204,6 +208,17 @@ class CombinedLoaderWatch:
         for watched, one in zip(self.watched, saved["loaders"], strict=True):
             watched.resume_from = one
             _set_sampler_epoch(watched.loader, epoch)
+
+    def let_workers_go(self) -> None:
+        """An iterator was made that nobody has read: the next one has workers of its own."""
+        self.combined._iterator = None
+        for watched in self.watched:
+            if _keeps_workers(watched.loader):
+                watched.loader._iterator = None
+
+    def is_read(self) -> bool:
+        """Whether a batch was handed out in the running pass."""
+        return any(watched.is_read() for watched in self.watched)
 
     def fits(self, saved: Any) -> bool:
         """Whether `saved` was taken from as many loaders."""

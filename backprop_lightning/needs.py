@@ -28,6 +28,8 @@ OF_A_TRAINER = (
         "fit_loop",
         (
             "_load_combined_loader_states",
+            "setup_data",
+            "_should_reload_train_dl",
             "_combined_loader",
             "_combined_loader_states_to_load",
             "_data_fetcher",
@@ -57,6 +59,7 @@ OF_A_TRAINER = (
         (
             "run",
             "setup_data",
+            "_should_reload_val_dl",
             "_combined_loader",
             "_has_run",
             "_last_val_dl_reload_epoch",

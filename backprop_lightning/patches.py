@@ -29,6 +29,7 @@ from backprop_core.session.settings import SessionSettings
 from backprop_lightning import checkpoint_file, scripts_checkpoint, version_folder
 from backprop_lightning.boundaries import TrainingLoop
 from backprop_lightning.late_weights import LateWeights
+from backprop_lightning.made_loaders import EarlyLoaders
 from backprop_lightning.package import early_exit, migrated
 from backprop_lightning.sharded_state import ShardedState, is_sharded, joined
 from backprop_lightning.strategies import data_replicas
@@ -64,6 +65,7 @@ class PatchedFit(ABC):
         self.patches = Patches()
         self.faults = OwnFaults(self.withdraw, meant=lambda: self.left)
         self._ours: Any = None
+        self._early = EarlyLoaders(trainer, self.training_state.randomness, self.mends)
 
     def open(self) -> None:
         """Find the run and what to go on from, and put our replacements in place.
@@ -146,10 +148,13 @@ class PatchedFit(ABC):
         replace(trainer._checkpoint_connector, "resume_start", self._resume_start)
         replace(trainer._signal_connector, "register_signal_handlers", self._register_signal_handlers)
         replace(trainer, "_run_stage", self._run_stage)
+        self._early.expect(self.faults.run)
 
     def unpatch(self) -> None:
         """Methods that were not called meanwhile are Lightning's own again."""
         self.patches.give_all_back()
+        if (early := self._early.taken()) is not None:
+            early.uninstall()
 
     def withdraw(self, error: Exception) -> None:
         """A fault of our own: Lightning trains on alone."""
@@ -277,7 +282,7 @@ class PatchedFit(ABC):
             None if ours is None else self._own_part(ours),
             pending=ours is not None and bool(ours["pending"]),
         )
-        self.loop.install()
+        self.loop.install(self._early.taken())
         if (
             ours is not None
         ):  # Lightning sees a loader that cannot be resumed; it is brought to its place by us

@@ -22,6 +22,7 @@ from backprop_lightning import checkpoint_file, left_out, logging_state, strateg
 from backprop_lightning.checkpoint_file import CheckpointFile
 from backprop_lightning.dataloader_state import CombinedLoaderWatch
 from backprop_lightning.late_weights import LateWeights
+from backprop_lightning.made_loaders import LoadersMade
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.sharded_state import ShardedState
@@ -40,6 +41,7 @@ class LightningState:
 
     Attributes:
         loaders: the training loaders, once Lightning has made them.
+        made: of what it has made them.
         warn: tells the user.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
         late: weights and optimizers that are put back when every hook of the start has run.
@@ -65,6 +67,7 @@ class LightningState:
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._marks: list[Any] = []
         self.script = LightningScriptWatch(trainer, self.translators)
+        self.made = LoadersMade(self.script, self.randomness)
         self.processes = ranks.count
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
         self.other_shards: Callable[[], OtherParts] | None = None
@@ -215,6 +218,7 @@ class LightningState:
         return {
             "random": self.randomness.randomness(),
             "loaders": loaders,
+            "made": dict(self.made.notes),
             "module": rest,
             "optimizers": left_out.of_optimizers(trainer.optimizers),
             "pruned": pruned_in(

@@ -6,13 +6,17 @@ the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import copied
+from backprop_core.script_state.kinds import Kind
 from backprop_core.script_state.state import Missing, Root, ScriptState, Unkept
+
+_GO_ON = (Kind.ITERATOR, Kind.PART)
 
 
 class ObjectWatch:
@@ -50,6 +54,24 @@ class ObjectWatch:
         if not self.state.has_baseline:
             self._refresh()
             self.state.baseline()
+
+    @contextmanager
+    def as_it_was(self, saved: Any) -> Iterator[None]:
+        """Inside, things are as `capture` has told them, as far as they are there already; outside as before.
+
+        An iterator stays where it is: it cannot go back.
+        """
+        self.begin()
+        self._refresh()
+        then = {**saved, "nodes": [node for node in saved["nodes"] if node["kind"] not in _GO_ON]}
+        self.state.expect(then)
+        before = copied(self.state.changed())
+        self.state.restore(copied(then))
+        try:
+            yield
+        finally:
+            self._refresh()
+            self.state.restore(before)
 
     def capture(self) -> Any:
         """What has changed since, as a copy; None before the beginning."""

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from backprop_lightning import BackpropCallback
-from tests.backprop_lightning import recipes
+from tests.backprop_lightning import recipes, state_recipes  # noqa: F401 - registers its recipes
 from tests.backprop_lightning.cutting import strike
 from tests.backprop_lightning.recipes import Net, callbacks, loader, pl, validation
 from tests.backprop_lightning.witness import Striking, WitnessLogger
@@ -623,6 +623,19 @@ def slurm(folder: Path) -> Any:
         "said": [said_in(first), said_in(second), said_in(third), said_in(alone)],
         "alone": [str(alone.outcome), other.exists()],
     }
+
+
+@case
+def without_us(folder: Path) -> Any:
+    def trained(name: str, *ours: Any) -> list[Any]:
+        seed(0)
+        recipes.SEEN.clear()
+        module, keywords, fits = recipes.RECIPES[name]()
+        trainer(*ours, *keywords.pop("callbacks", []), **keywords).fit(module, **fits)
+        return [list(recipes.SEEN), digest(dict(module.state_dict()))]
+
+    names = [name for name in recipes.RECIPES if name.startswith("loaders_made")]
+    return {name: trained(name) == trained(name, boxed(name)) for name in names}
 
 
 def main() -> None:

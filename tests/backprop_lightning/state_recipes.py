@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import torch
 import torchmetrics
+from torch.utils.data import DataLoader, Subset
 
-from tests.backprop_lightning.recipes import Net, basic, callbacks, loader, recipe
+from tests.backprop_lightning.recipes import Net, Points, basic, callbacks, loader, pl, recipe, validation
 
 
 class _Remembering(Net):
@@ -59,3 +61,83 @@ class _Noisy:
 @recipe
 def own_state() -> Any:
     return basic(_Remembering(), loader(collate_fn=_Noisy()), callbacks=[_WarmUp()])
+
+
+class _Growing(pl.LightningDataModule):  # type: ignore[misc,name-defined]
+    """Its loaders are made of what has been chosen by then, of a number that counts them, and of a draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points = Points(80)
+        self.chosen = list(range(20))
+        self.made = 0
+
+    def train_dataloader(self) -> Any:
+        self.made += 1
+        picked = random.sample(self.chosen, 12 + 4 * self.made)
+        return DataLoader(Subset(self.points, picked), batch_size=4, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(Subset(self.points, self.chosen[-8:]), batch_size=4)
+
+
+class _Choosing(callbacks.Callback):  # type: ignore[misc,name-defined]
+    """More is chosen after each epoch; within it their order changes."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        chosen = trainer.datamodule.chosen
+        chosen.append(chosen.pop(0))
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        chosen = trainer.datamodule.chosen
+        chosen += range(len(chosen), len(chosen) + 6)
+
+
+@recipe
+def loaders_made_of_state() -> Any:
+    keywords = {"max_epochs": 5, "reload_dataloaders_every_n_epochs": 1, "callbacks": [_Choosing()]}
+    return Net(noise=True), keywords, {"datamodule": _Growing()}
+
+
+class _Asking(Net):
+    """Its schedule asks how many steps there will be: then Lightning makes the loaders before training begins."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.05)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class _Once(pl.LightningDataModule):  # type: ignore[misc,name-defined]
+    """Draws its samples from a generator of its own when its loader is made."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__()
+        self.points = Points(60)
+        self.draw = random.Random(4)
+        self.keywords = keywords
+
+    def train_dataloader(self) -> Any:
+        picked = self.draw.sample(range(60), 32)
+        return DataLoader(Subset(self.points, picked), batch_size=4, shuffle=True, **self.keywords)
+
+    def val_dataloader(self) -> Any:
+        return validation()
+
+
+@recipe
+def loaders_made_early() -> Any:
+    return _Asking(noise=True), {"max_epochs": 3}, {"datamodule": _Once()}
+
+
+@recipe
+def loaders_made_early_with_workers() -> Any:
+    keywords: dict[str, Any] = {"num_workers": 1, "persistent_workers": True}
+    return _Asking(), {"max_epochs": 3}, {"datamodule": _Once(**keywords)}
+
+
+@recipe
+def loaders_made_early_and_again() -> Any:
+    keywords = {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 2}
+    return _Asking(noise=True), keywords, {"datamodule": _Once()}

@@ -227,3 +227,10 @@ def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
     assert "hpc_ckpt_2.ckpt of step 22, which is newer than" in slurm["said"][2]
     assert "SIGTERM is handled by backprop" in slurm["said"][3]
     assert slurm["alone"] == ["preempted", False]
+
+
+def test_a_fit_is_the_same_without_us(made: dict[str, Any]) -> None:
+    """Loaders that are made early, or again, are made as often as without the callback, and draw as much."""
+    same = made["without_us"]
+    assert len(same) == 4
+    assert all(same.values()), same
