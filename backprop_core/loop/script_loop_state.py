@@ -39,6 +39,12 @@ from backprop_core.session.rank_parts import RANKS
 from backprop_core.session.session import Position
 
 FILES = "backprop.files"
+_CURSOR = "counted"
+
+
+def is_of_counted_loops(cursor: object) -> bool:
+    """Whether a checkpoint's cursor was written by loops that are counted, and not by a Trainer or a box of the script's."""
+    return isinstance(cursor, Mapping) and _CURSOR in cursor
 
 
 class ScriptLoopState(LoopState):
@@ -211,7 +217,7 @@ class ScriptLoopState(LoopState):
         running = self._running()
         epoch, batch = epoch_and_batch(running)
         cursor = [{"loop": loop.site.key, "at": loop.site.where, "index": loop.index} for loop in running]
-        return Position(self.step, epoch, batch, {"counted": cursor})
+        return Position(self.step, epoch, batch, {_CURSOR: cursor})
 
     def total_steps(self) -> int | None:
         """The step at which the outermost running loop ends, if its other iterations take as many as those so far."""

@@ -16,7 +16,7 @@ from backprop_core.errors import BackpropError, StateMismatchError, UnkeptStateE
 from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.resume_report import not_restored_whole
 from backprop_core.loop.running_loop import RunningLoop
-from backprop_core.loop.script_loop_state import ScriptLoopState
+from backprop_core.loop.script_loop_state import ScriptLoopState, is_of_counted_loops
 from backprop_core.loop.script_resume import not_found_again
 from backprop_core.outcome import Outcome
 from backprop_core.own_line import print_line
@@ -26,6 +26,7 @@ from backprop_core.script_state.unseen_models import unseen_models
 from backprop_core.session import attach_rules
 from backprop_core.session.boxed_training import how_it_ended, how_it_was_left
 from backprop_core.session.child_process import error_that_ends_process, when_process_ends
+from backprop_core.session.find_checkpoint import newest_facts
 from backprop_core.session.join_run import NotJoinedError
 from backprop_core.session.leave_process import leave_process
 from backprop_core.session.ranks import session_among
@@ -72,8 +73,14 @@ class ScriptSession:
         return not (own_box or attach_rules.a_session_was_opened() or not attach_rules.wants_this_loop())
 
     def may_resume(self) -> bool:
-        """Whether there may be something to go back to, so that a session is opened before the first step."""
-        return may_go_back() and not os.environ.get(contract.SCRIPT_RESUMES)
+        """Whether there may be something to go back to, so that a session is opened before the first step.
+
+        A loop that takes no step may come before the training of a Trainer, whose checkpoint is not for it.
+        """
+        if not may_go_back() or os.environ.get(contract.SCRIPT_RESUMES):
+            return False
+        facts = None if self._among_ranks else newest_facts(self.settings_for(""), self._clock)
+        return facts is None or facts.cursor is None or is_of_counted_loops(facts.cursor)
 
     def settings_for(self, label: str) -> SessionSettings:
         """Those of the session that opens."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from backprop_core import contract
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.manifest import CheckpointFacts
 from backprop_core.checkpoints.store import Loaded, open_store
-from backprop_core.clock import SYSTEM
-from backprop_core.errors import UsageError
+from backprop_core.clock import SYSTEM, Clock
+from backprop_core.errors import BackpropError, UsageError
 from backprop_core.session.enrolment import Enrolment
+from backprop_core.session.run_folder import run_folder
+from backprop_core.session.settings import SessionSettings
 
 _WHAT_TO_GIVE = "Give a checkpoint's folder (step-...), or a folder of checkpoints."
 
@@ -40,6 +43,22 @@ def load_for(
             )
         warn(f"Run {enrolment.run_id} has no checkpoint that can be restored, so it STARTS FROM SCRATCH.")
     return loaded
+
+
+def newest_facts(settings: SessionSettings, clock: Clock) -> CheckpointFacts | None:
+    """Of the checkpoint that a session under a governor would go on from, without opening one; None if it cannot be told."""
+    environ = settings.environ
+    asked = environ.get(contract.RESUME_FROM, "").rstrip("/")
+    parent, _, name = asked.rpartition("/")
+    try:
+        if name.startswith("step-"):
+            found = [info for info in open_store(parent or ".", clock=clock).list() if info.path.name == name]
+        else:
+            place = asked or environ.get(contract.CHECKPOINT_DIR, "")
+            found = list(run_folder(place, environ.get(contract.RUN_ID, ""), settings, clock).own)
+    except BackpropError:
+        return None
+    return found[0].facts if found else None
 
 
 def load_path(path: str, translators: Sequence[Translator], warn: Callable[[str], None]) -> Loaded:
