@@ -67,6 +67,7 @@ class Watched:
         if self.resume_from is not None:
             saved, self.resume_from = self.resume_from, None
             return self._resumed(saved)
+        self._generators.let_go()
         note = LoaderPass(self._draws(), _keeps_workers(self.loader))
         self._pass = note
         return self._counted(iter(self.loader), note)

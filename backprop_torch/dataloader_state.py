@@ -195,6 +195,7 @@ class LoaderRest:
 
 def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderState) -> PassPosition:
     """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
+    generators.let_go()
     return PassPosition(
         Draws(randomness.randomness(), generators.capture()),
         workers_kept=getattr(loader, "_iterator", None) is not None,

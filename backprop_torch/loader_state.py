@@ -78,8 +78,13 @@ class LoaderState:
         if self._beginning is not None:
             self._state.restore(self._beginning)
         elif is_as_made:
+            self._state.hold()  # a buffer that drops its oldest items has others in their places from now on
             self._beginning = copied(self._state.changed())
         self._state.restore(difference)
+
+    def let_go(self) -> None:
+        """A pass begins that was not interrupted: nothing earlier is put back any more."""
+        self._state.let_go()
 
     def before_batch(self) -> dict[str, Any]:
         """What decides the batch that is made next: all state where more than generators changes, else these alone.

@@ -64,6 +64,7 @@ class ObjectWatch:
         self.begin()
         self._refresh()
         then = {**saved, "nodes": [node for node in saved["nodes"] if node["kind"] not in _GO_ON]}
+        self.state.hold()  # until all is put back, in `restore`
         self.state.expect(then)
         before = copied(self.state.changed())
         self.state.restore(copied(then))
@@ -94,7 +95,9 @@ class ObjectWatch:
             return []
         self.begin()
         self._refresh()
-        return self.state.restore(saved).missing
+        missing = self.state.restore(saved).missing
+        self.state.let_go()
+        return missing
 
     def unkept(self) -> list[Unkept]:
         """What had changed when it was last taken, and is not in it."""

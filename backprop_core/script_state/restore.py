@@ -66,6 +66,8 @@ class Restoring:
         here: what was here at the first boundary, by name; nothing where that is not known for certain.
         made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
         before: objects of this process by the names under which an earlier difference was put back.
+        sure: a list, too, is the one that `here` has by its name, wherever it lies now: no code has run in between that
+            could have put another there.
     """
 
     def __init__(
@@ -76,8 +78,11 @@ class Restoring:
         here: Mapping[str, object],
         made: NumberedObjects,
         before: Mapping[str, Callable[[], object]],
+        *,
+        sure: bool = False,
     ) -> None:
         self._before = before
+        self._sure = sure
         self._here = here
         self._called = {id(value): name for name, value in here.items()}
         self._made = made
@@ -215,7 +220,7 @@ class Restoring:
         if there is not None:  # a list had grown by it, and the difference before this one has put it there
             return there
         others = self._state.get("others", ())  # of the same name as one at the first boundary
-        if name in self._here and name not in others and can_be_told_apart(self._here[name]):
+        if name in self._here and name not in others and (self._sure or can_be_told_apart(self._here[name])):
             return self._here[name]
         with suppress(NotThereError):
             return self._followed(name, path)

@@ -85,6 +85,7 @@ class ScriptState:
         self._unkept: list[Unkept] = []
         self._made = NumberedObjects()
         self._held: dict[str, object] = {}
+        self._sure = False
         self._before: dict[str, Callable[[], object]] = {}
 
     def baseline(self, *, hold: bool = False) -> Baseline:
@@ -107,9 +108,21 @@ class ScriptState:
             self._baseline = baseline
         return baseline
 
+    def hold(self) -> None:
+        """Keep what the baseline knows and is still there alive until `let_go`: it is found by what it is from now on.
+
+        Needed before a second difference is put back: the first may have put other objects where paths lead.
+        """
+        baseline = self._baseline or self.baseline()
+        with _uncollected():
+            found = self._walk(baseline).nodes
+        self._held = {name: node.value for name, node in found.items() if baseline.is_same(name, node.value)}
+        named = {name for name, known in baseline.known.items() if known.kind is not Kind.NAMESPACE}
+        baseline.is_held = self._sure = self._held.keys() >= named
+
     def let_go(self) -> None:
         """All is restored: hold on to nothing any more."""
-        self._held = {}
+        self._held, self._sure = {}, False
         if self._baseline is not None:
             self._baseline.is_held = False
 
@@ -247,7 +260,9 @@ class ScriptState:
     def _restoring(self, state: Mapping[str, Any]) -> Restoring:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
-        return Restoring(state, self._reachable(), self._kinds, self._held, self._made, self._before)
+        return Restoring(
+            state, self._reachable(), self._kinds, self._held, self._made, self._before, sure=self._sure
+        )
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """What differed once is stored from now on: code that runs again on the way to a place may change it again."""
