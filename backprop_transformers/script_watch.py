@@ -30,7 +30,7 @@ _STORED = frozenset(
     {"state", "control", "callback_handler", "model", "model_wrapped", "optimizer", "lr_scheduler", "accelerator", "args",
      "_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos",
      "_created_lr_scheduler", "_memory_tracker", "is_in_train", "_train_batch_size", "data_collator", "processing_class",
-     "train_dataset", "eval_dataset"}
+     "train_dataset"}
 )  # fmt: skip
 """Attributes of a Trainer that the checkpoint has in other places, or that a new attempt has of its own."""
 
@@ -56,6 +56,9 @@ class TrainerScriptWatch(ObjectWatch):
         accelerator = trainer.accelerator
         others = frozenset(name for name, _ in attributes_of(accelerator)) - {"step"}
         gathers = frozenset({"gather_function"} if gathers_as_evaluated(trainer) is not None else ())
+        evaluated = trainer.eval_dataset
+        if any(package_of(one) == "datasets" for one in (evaluated, *_members(evaluated))):
+            gathers |= {"eval_dataset"}  # tables, and streams that keep their own places
         return [
             InstanceNamespace(trainer, "trainer", skip=_STORED | gathers),
             ("model", trainer.model),
@@ -86,6 +89,10 @@ class TrainerScriptWatch(ObjectWatch):
         if id(value) in self._parts:
             return True
         return self._stored(value) or (is_theirs(value) and not issubclass(type(value), nn.Module))
+
+
+def _members(value: object) -> Collection[object]:
+    return value.values() if isinstance(value, dict) else ()
 
 
 def plain(value: Any) -> Any:
