@@ -69,6 +69,7 @@ class TrainingLoop:
         self._early: CombinedLoaderWatch | None = None
         self._made_again = False  # the loaders that are to go on were made in the middle of the training
         self._makes_first = False
+        self._checks_sanity = False
         self._patches = Patches()
         self._ours = boundaries.faults.run
         self._restoring = boundaries.faults
@@ -111,6 +112,9 @@ class TrainingLoop:
         self._train_setup_original = replace(fit_loop, "setup_data", self._train_set_up)
         self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
         self._step = self._trainer.global_step
+        if self._resumed is None and self._trainer.enable_validation and self._trainer.num_sanity_val_steps:
+            self._checks_sanity = True  # a process that resumes does not, but has what that leaves
+            self._training_state.script.begin()
         if self._resumed is not None:
             self._made.put_back(self._resumed.get("made"))
             self._made_again = bool(self._made.notes.get(TRAIN))
@@ -172,7 +176,7 @@ class TrainingLoop:
     def _begin_with(self, early: CombinedLoaderWatch) -> None:
         """The loaders were made before; so was their iterator, at the beginning."""
         fit_loop = self._trainer.fit_loop
-        self._training_state.script.begin()
+        self._begin_script()
         if self._resumed is not None and not self._made_again and self._lead(early):
             early.let_workers_go()
             fit_loop._data_fetcher.setup(fit_loop._combined_loader)
@@ -182,9 +186,17 @@ class TrainingLoop:
     def _loaders_ready(self) -> None:
         """Lightning has made the loaders and makes their iterator next."""
         self._ours(self._then.close)
-        self._ours(self._training_state.script.begin, otherwise=None)
+        self._ours(self._begin_script)
         if self._makes_first or not self._ours(self._watch_loaders, otherwise=False):
             self._loaders_original()
+
+    def _begin_script(self) -> None:
+        script = self._training_state.script
+        if self._checks_sanity:
+            self._checks_sanity = False
+            script.begin_anew()
+        else:
+            script.begin()
 
     def _watch_loaders(self) -> bool:
         """Watch them, and say whether they stand where the checkpoint was made; otherwise Lightning does what it does."""
@@ -329,6 +341,7 @@ class TrainingLoop:
         if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
             self._ours(self._made.are_made, VALIDATION)
         self._setup_original()
+        self._ours(self._training_state.watch_validation)
         if self._together and self._validation_began is not None:
             self._common_batches = self._boundaries.least(
                 batches_of(self._trainer.fit_loop.epoch_loop.val_loop)

@@ -27,7 +27,9 @@ from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.sharded_state import ShardedState
 from backprop_lightning.weight_averaging import arrange_again
+from backprop_torch.dataloader_state import generators_of
 from backprop_torch.framework import TorchFramework
+from backprop_torch.loader_state import LoaderState
 from backprop_torch.objects import ModuleRest
 from backprop_torch.pruned import prune_again, pruned_in
 from backprop_torch.ranks import TorchRanks
@@ -67,6 +69,7 @@ class LightningState:
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._marks: list[Any] = []
         self.script = LightningScriptWatch(trainer, self.translators)
+        self._validation: list[LoaderState] = []
         self.made = LoadersMade(self.script, self.randomness)
         self.processes = ranks.count
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
@@ -125,7 +128,14 @@ class LightningState:
         return Witness(self.script.state, roots, {}, lambda value: stored(value) or is_lightnings(value))
 
     def unkept(self) -> Sequence[Unkept]:
-        return together(self.script.unkept(), self.loaders.unkept() if self.loaders is not None else ())
+        loaders = [*self._validation, *([] if self.loaders is None else [self.loaders])]
+        return together(self.script.unkept(), [kept for one in loaders for kept in one.unkept()])
+
+    def watch_validation(self) -> None:
+        """The validation loaders are there. Where they are made again in the middle, each begins with what it is made of."""
+        again = self.trainer.reload_dataloaders_every_n_epochs
+        loaders = _flattened(self.trainer.fit_loop.epoch_loop.val_loop._combined_loader)
+        self._validation = [] if again else [generators_of(one) for one in loaders]
 
     def position(self) -> Position:
         trainer = self.trainer
@@ -219,6 +229,7 @@ class LightningState:
             "random": self.randomness.randomness(),
             "loaders": loaders,
             "made": dict(self.made.notes),
+            "validation": [one.capture() for one in self._validation],
             "module": rest,
             "optimizers": left_out.of_optimizers(trainer.optimizers),
             "pruned": pruned_in(
@@ -308,6 +319,9 @@ class LightningState:
             self.warn(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
         if self.loaders is not None and saved["loaders"] is not None:
             self.loaders.put_rest(saved["loaders"])
+        for loader, rest in zip(self._validation, saved.get("validation", ()), strict=False):
+            if loader.mismatch(rest) is None:
+                loader.restore(rest)
         if saved["random"] is not None:
             self.randomness.set_randomness(saved["random"])
 

@@ -55,6 +55,11 @@ class ObjectWatch:
             self._refresh()
             self.state.baseline()
 
+    def begin_anew(self) -> None:
+        """What is there now is how it is when training begins; what has changed before is in every checkpoint."""
+        self.note_touched()
+        self.state.begin_anew()
+
     @contextmanager
     def as_it_was(self, saved: Any) -> Iterator[None]:
         """Inside, things are as `capture` has told them, as far as they are there already; outside as before.

@@ -141,3 +141,41 @@ def loaders_made_early_with_workers() -> Any:
 def loaders_made_early_and_again() -> Any:
     keywords = {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 2}
     return _Asking(noise=True), keywords, {"datamodule": _Once()}
+
+
+class _Drawing(Points):
+    """Points that draw from a generator of their own, and count how often they are read."""
+
+    def __init__(self) -> None:
+        super().__init__(12, seed=2)
+        self.draw, self.reads = random.Random(3), 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        x, y, number = super().__getitem__(index)
+        return x + self.draw.random() + 0.001 * self.reads, y, number
+
+
+class _Validating(Net):
+    """Nobody else has its validation data; the sanity check before training leaves entries in its lists."""
+
+    def __init__(self) -> None:
+        super().__init__("sgd")
+        self.history: list[float] = []
+        self.checks = {"n": 0}
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(_Drawing(), batch_size=4)
+
+    def on_validation_epoch_end(self) -> None:
+        self.checks["n"] += 1
+        self.history.append(float(self.trainer.callback_metrics["val_loss"]))
+
+    def on_train_epoch_end(self) -> None:
+        self.log("history", sum(self.history))
+        self.log("checks", float(self.checks["n"]))
+
+
+@recipe
+def state_of_validation() -> Any:
+    return _Validating(), {"max_epochs": 3}, {"train_dataloaders": loader()}
