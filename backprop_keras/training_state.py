@@ -313,6 +313,7 @@ class FitState:
         if isinstance(fit, Mapping) and bool(fit["batch"]) is midway:
             for one in self.script.restore(loaded.states.get(_SCRIPT)):
                 self.say(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
+            self.script.settled()
 
 
 def _part(states: Mapping[str, object], name: str) -> Mapping[str, Any]:

@@ -319,6 +319,7 @@ class LightningState:
             self.warn(f"The checkpoint holds {one.name}, which could not be restored: {one.why}.")
         if self.loaders is not None and saved["loaders"] is not None:
             self.loaders.put_rest(saved["loaders"])
+        self.script.settled()
         for loader, rest in zip(self._validation, saved.get("validation", ()), strict=False):
             if loader.mismatch(rest) is None:
                 loader.restore(rest)

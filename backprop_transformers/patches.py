@@ -252,6 +252,7 @@ class TrainPatches:
             self._replays = False
             self._train_state.randomness.set_randomness(self._own["random"])
             self._train_state.put_back_script(self._own)
+        self._train_state.script.settled()
         self._session.arrived()
 
     def _run_pending(self) -> None:

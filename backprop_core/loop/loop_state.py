@@ -155,6 +155,7 @@ class LoopState:
     def states(self) -> Mapping[str, object]:
         if self.kept.all_dropped:
             raise UnsavableStateError("The script has dropped the model and the optimizer of its training.")
+        self.script.let_go()
         own = self.own_part()
         states: dict[str, object] = {
             name: own[name] if name in own else tracked.capture()

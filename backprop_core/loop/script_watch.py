@@ -79,9 +79,14 @@ class ScriptWatch:
         self.look()
         self.settled = True
         if self._beginning is None:
+            self.state.hold()  # what is put back again, when batches have been made again, is found wherever it lies then
             self.state.expect(saved)
             self._beginning = copied(self.state.changed())
         return self.state.restore(saved).missing
+
+    def let_go(self) -> None:
+        """Training goes on: what was put back is not put back again."""
+        self.state.let_go()
 
     def restore_earlier(self, saved: Mapping[str, Any]) -> None:
         """Put back what `capture` gave earlier in the run than what was put back last: what differs since is as it was."""
@@ -209,6 +214,9 @@ class CountedScriptWatch(ScriptWatch):
 
     def look(self) -> None:
         """The baseline is taken when the first loop that trains begins."""
+
+    def let_go(self) -> None:
+        """The script is brought to its place loop by loop, and lets go when it is there."""
 
     def capture(self) -> dict[str, Any]:
         return self.state.changed()

@@ -41,6 +41,7 @@ class ObjectWatch:
         read_by_loops: Callable[[], Collection[int] | None] = tuple,
     ) -> None:
         self._refresh = refresh
+        self._holds = False
         self.state = ScriptState(
             roots,
             tracked_elsewhere=elsewhere,
@@ -69,7 +70,7 @@ class ObjectWatch:
         self.begin()
         self._refresh()
         then = {**saved, "nodes": [node for node in saved["nodes"] if node["kind"] not in _GO_ON]}
-        self.state.hold()  # until all is put back, in `restore`
+        self._hold()
         self.state.expect(then)
         before = copied(self.state.changed())
         self.state.restore(copied(then))
@@ -100,9 +101,19 @@ class ObjectWatch:
             return []
         self.begin()
         self._refresh()
-        missing = self.state.restore(saved).missing
+        self._hold()
+        return self.state.restore(saved).missing
+
+    def _hold(self) -> None:
+        """Until `settled`: what is put back next is found by what it is, wherever this puts it."""
+        if not self._holds:
+            self._holds = True
+            self.state.hold()
+
+    def settled(self) -> None:
+        """Nothing more is put back."""
+        self._holds = False
         self.state.let_go()
-        return missing
 
     def unkept(self) -> list[Unkept]:
         """What had changed when it was last taken, and is not in it."""
