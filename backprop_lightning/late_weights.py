@@ -11,6 +11,7 @@ from backprop_core.errors import StateMismatchError
 from backprop_core.script_state.state import has_parts
 from backprop_lightning.script_watch import LightningScriptWatch
 from backprop_torch.objects import OptimizerTracked
+from backprop_torch.same_groups import groups_stay
 
 
 class LateWeights:
@@ -43,7 +44,8 @@ class LateWeights:
         """In Lightning's place."""
         strategy, unfit = self._trainer.strategy, self._mismatch() is not None
         if not unfit:
-            type(strategy).load_optimizer_state_dict(strategy, self._ours)
+            with groups_stay(self._trainer.optimizers):
+                type(strategy).load_optimizer_state_dict(strategy, self._ours)
         if unfit or self._weights is not None:
             self._optimizers = list(self._ours["optimizer_states"])
 
@@ -69,7 +71,8 @@ class LateWeights:
         if self._optimizers is not None:
             if (why := self._mismatch()) is not None:
                 raise _does_not_fit(f"what was saved as the optimizer {why}.")
-            type(strategy).load_optimizer_state_dict(strategy, {"optimizer_states": self._optimizers})
+            with groups_stay(self._trainer.optimizers):
+                type(strategy).load_optimizer_state_dict(strategy, {"optimizer_states": self._optimizers})
 
     def _mismatch(self) -> str | None:
         """Why an optimizer cannot take its state."""

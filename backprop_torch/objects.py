@@ -20,6 +20,7 @@ from backprop_torch.overridden import (
     parameters_beside,
     set_exactly,
 )
+from backprop_torch.same_groups import groups_stay
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -155,12 +156,13 @@ class OptimizerTracked:
         state = copied(state)  # torch keeps the tensors it is given and changes them in place
         before = [dict(group) for group in self.optimizer.param_groups]
         own = keeps_its_state(self.optimizer)
-        try:
-            self.optimizer.load_state_dict(state)
-        except Exception:
-            if not own:
-                raise
-            Optimizer.load_state_dict(self.optimizer, state)
+        with groups_stay([self.optimizer]):
+            try:
+                self.optimizer.load_state_dict(state)
+            except Exception:
+                if not own:
+                    raise
+                Optimizer.load_state_dict(self.optimizer, state)
         _order_again(self.optimizer, before)
         _share_again(self.optimizer, before)
         _name_again(self.optimizer)

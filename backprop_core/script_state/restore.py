@@ -350,7 +350,7 @@ class Restoring:
             target, before = entry.target, copied(entry.target.state_dict())
             undo.append(lambda target=target, before=before: target.load_state_dict(before))  # type: ignore[misc]
             try:
-                target.load_state_dict(copied(entry.data["state"]))
+                self._load(target, copied(entry.data["state"]))
             except Exception as error:
                 for step_back in reversed(undo):
                     step_back()
@@ -360,6 +360,15 @@ class Restoring:
                     "Run the script as it was, or start from scratch with resume=False (a new run).",
                 ) from error
             self._put(entry.name)
+
+    def _load(self, target: Any, state: Any) -> None:
+        """An optimizer inside of another one shares groups with it, which its framework knows to keep."""
+        if "param_groups" in getattr(target, "__dict__", {}):
+            for framework in self._kinds.frameworks:
+                if (known := framework.adopt(target)) is not None:
+                    known.restore(state)
+                    return
+        target.load_state_dict(state)
 
     def _write(self, entry: _Entry) -> None:
         target = self._objects[entry.name]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+from typing import Any
 
+import pytest
 import torch
 
 from backprop_torch.objects import OptimizerTracked
@@ -48,3 +50,33 @@ def test_groups_share_their_betas_behind_a_restore() -> None:
     state["param_groups"][1]["betas"] = (0.5, 0.95)
     OptimizerTracked(cut).restore(state)
     assert [group["betas"] for group in cut.param_groups] == [(0.9, 0.95), (0.5, 0.95)]
+
+
+class _Around(torch.optim.Optimizer):
+    """Lends its groups from the optimizer inside, as SAM and Lookahead do; one kind passes on what it has loaded."""
+
+    def __init__(self, inside: torch.optim.Optimizer, *, passes_on: bool) -> None:
+        super().__init__(inside.param_groups, {})
+        self.inside, self.passes_on = inside, passes_on
+        self.param_groups = inside.param_groups
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        super().load_state_dict(state_dict)
+        if self.passes_on:
+            self.inside.param_groups = self.param_groups
+
+
+@pytest.mark.parametrize("passes_on", [False, True])
+def test_groups_are_the_objects_that_they_were(passes_on: bool) -> None:
+    """A callback that holds a group, and an optimizer inside, see what is set behind a restore."""
+    uncut, cut = (_Around(_optimizer(), passes_on=passes_on) for _ in range(2))
+    uncut.param_groups[1]["lr"] = 0.5
+    state = pickle.loads(pickle.dumps(OptimizerTracked(uncut).capture()))
+    held = [cut.param_groups, *cut.param_groups]
+    OptimizerTracked(cut).restore(state)
+    assert all(one is other for one, other in zip(held, [cut.param_groups, *cut.param_groups], strict=True))
+    assert cut.inside.param_groups is cut.param_groups
+    assert held[2]["lr"] == 0.5
+    of_inside = OptimizerTracked(uncut.inside).capture()
+    OptimizerTracked(cut.inside).restore(pickle.loads(pickle.dumps(of_inside)))
+    assert cut.inside.param_groups is cut.param_groups
