@@ -177,6 +177,8 @@ class TrainPatches:
         train_state.script.begin()
         train_state.epoch = -1
         if own is not None:
+            # Trainer's file has the names in each entry sorted; a table or a print of them shows another order.
+            self._trainer.state.log_history[:] = [dict(one) for one in own["state"]["log_history"]]
             train_state.epoch = own["place"]["epoch"] - (own["place"]["stage"] != Stage.OVER)
             train_state.put_back(own, self._rest)
             self.faults.restoring = None
