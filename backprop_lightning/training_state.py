@@ -128,8 +128,9 @@ class LightningState:
         return Witness(self.script.state, roots, {}, lambda value: stored(value) or is_lightnings(value))
 
     def unkept(self) -> Sequence[Unkept]:
-        loaders = [*self._validation, *([] if self.loaders is None else [self.loaders])]
-        return together(self.script.unkept(), [kept for one in loaders for kept in one.unkept()])
+        found = [] if self.loaders is None else self.loaders.unkept()
+        found += [kept for one in self._validation for kept in one.unkept()]
+        return together(self.script.unkept(), found)
 
     def watch_validation(self) -> None:
         """The validation loaders are there. Where they are made again in the middle, each begins with what it is made of."""
