@@ -395,6 +395,8 @@ def test_no_two_classes_share_a_name() -> None:
 LONG_FILES = {
     "backprop_core/loop/loop_state.py": "wants a split: what is tracked, taken and given back",
     "backprop_core/loop/script_loop_state.py": "wants a split: what is taken, and the way back",
+    "backprop_lightning/boundaries.py": "wants a split: when its loaders are made, and where boundaries lie",
+    "backprop_core/script_state/state.py": "wants a split: what is remembered, and what is put back",
     "backprop_lightning/patches.py": "wants a split: the way in, and the way out",
     "backprop_lightning/training_state.py": "wants a split: what is taken, and what is put back",
     "backprop_core/events/kinds.py": "one table: every event and its fields, from which docs/events.md is made",
