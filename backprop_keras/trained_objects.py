@@ -22,6 +22,10 @@ class KerasTrainedObjects:
     def __init__(self) -> None:
         self.grew = True
 
+    def may_step(self) -> bool:
+        """Never: no step is told."""
+        return False
+
     def watch(self, listener: StepListener) -> AbstractContextManager[None]:
         """Nothing is watched: an iteration of the innermost training loop is a step."""
         return nullcontext()

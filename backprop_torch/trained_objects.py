@@ -48,6 +48,10 @@ class TorchTrainedObjects:
         self.grew = self._by_hand = False
         self._backwards = 0
 
+    def may_step(self) -> bool:
+        """Whether any optimizer of torch's exists: without one, JAX may train, or whoever updates weights by hand."""
+        return bool(live_objects()[Optimizer])
+
     @contextmanager
     def watch(self, listener: StepListener) -> Iterator[None]:
         """Tell `listener` of each optimizer step; without any optimizer, a backward pass is one."""

@@ -32,6 +32,7 @@ class CountedLoops:
         stepped: a training step was taken since the last boundary.
         steps: training steps taken in all.
         iterations_are_steps: nobody can tell of steps, so an iteration of the innermost training loop is one.
+        unseen: iterations that were steps, should it turn out that nobody tells of any.
         makes_training: called when the first loop that trains begins.
         dormant: none has begun yet.
         steps_seen: some framework has told of a step, so iterations are not taken for steps.
@@ -45,7 +46,7 @@ class CountedLoops:
         self.step_awaited: SavedStep | None = None
         self.evaluating = False
         self.stepped = False
-        self.steps = 0
+        self.steps = self.unseen = 0
         self.steps_seen = False
         self.iterations_are_steps = False
         self.training: CountedTraining | None = None
@@ -138,7 +139,7 @@ class CountedLoops:
         self.root = RunningLoop(Site("", "", trains=True))
         self.way_back, self.step_awaited = [], None
         self.stepped = self.steps_seen = self.iterations_are_steps = self.evaluating = False
-        self.steps = 0
+        self.steps = self.unseen = 0
         self.training, self.dormant = training, False
 
     def forked(self) -> None:
@@ -163,8 +164,8 @@ class CountedLoops:
         assert training is not None
         clock, stack = SYSTEM.monotonic, self.stack
         stack.append(loop)
-        counts, holds_loops = loop.site.by_update or self.iterations_are_steps, loop.site.holds_loops
-        counts, ran = counts and loop.site.trains, False
+        trains, by_update, holds_loops = loop.site.trains, loop.site.by_update, loop.site.holds_loops
+        ran = False
         try:
             training.entered(loop, frame)
             self._settle(loop)
@@ -173,8 +174,12 @@ class CountedLoops:
                     self._go_on_with(loop)
                 if loop.late is not None and loop.index:
                     training.entered_late(loop, frame)
-                if counts and ran and not loop.stepped_inside and not self.steps_seen:
-                    self.stepped = True
+                if ran and trains and not self.steps_seen and not loop.stepped_inside:
+                    if by_update or self.iterations_are_steps:
+                        self.stepped = True
+                    else:
+                        self.unseen += 1
+                        self.stepped_in(loop)
                 if self.stepped:
                     self.stepped = False
                     self.steps += 1

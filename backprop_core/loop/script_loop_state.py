@@ -191,6 +191,7 @@ class ScriptLoopState(LoopState):
             "loops": self._loops_to_state(),
             "iterators": self._held_iterators().capture(self.namespaces()),
             "asked": self._asked.capture(self.namespaces()),
+            "iterations_are_steps": self._loops.iterations_are_steps,
         }
         if self.files is not None:
             part[FILES] = self.files.capture()
@@ -237,6 +238,7 @@ class ScriptLoopState(LoopState):
             return False
         self.restore_place(states, "The checkpoint")
         self._steps_before = self.step
+        self._loops.iterations_are_steps |= saved.get("iterations_are_steps") is True
         self._loops.go_back_to(
             [ended_from_state(one) for one in saved["ended"]],
             [loop_from_state(one) for one in saved["loops"]],

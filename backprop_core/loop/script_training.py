@@ -64,8 +64,7 @@ class ScriptTraining(ScriptSession):
         return noted(items[-1]) if loop.site.trains else items[-1]
 
     def entered(self, loop: RunningLoop, frame: FrameType) -> None:
-        counts = loop.site.by_update or self.loops.iterations_are_steps
-        if counts and self.session is None and loop is self.loops.stack[0]:
+        if self.session is None and loop is self.loops.stack[0] and not self.loops.steps_seen:
             self.alarm.wake = 0.0 if self._proves else self._clock.monotonic() + _UPDATES_FOR_S
         if loop.saved is None or loop.late is not None:
             return
@@ -142,12 +141,33 @@ class ScriptTraining(ScriptSession):
         if self.loops.training is not self:  # it has stepped aside while the loop was running
             return
         if self.session is None:
-            if not (loop.site.by_update or self.loops.iterations_are_steps):
+            if not (loop.site.by_update or self.loops.iterations_are_steps or self._trains_unseen(loop)):
                 return
             self._guarded(lambda: self._open_for_variables(loop, frame))
             if self.session is None:
                 return
         self._guarded(lambda: self._at_boundary(loop, frame))
+
+    def _trains_unseen(self, loop: RunningLoop) -> bool:
+        """Whether nobody will tell of this training's steps, although a framework that can is loaded.
+
+        JAX may train on what torch's loader gives, or a script updates its weights by hand. Ranks would not ask at the same
+        iteration, so among them nobody asks.
+        """
+        loops, loop_state = self.loops, self.loop_state
+        if (
+            loop_state is None
+            or loops.steps_seen
+            or self._among_ranks
+            or not (loop.site.trains and loops.unseen)
+        ):
+            return False
+        self.alarm.wake = self._clock.monotonic() + _UPDATES_FOR_S
+        if any(one.sees_steps and one.may_step() for one in loop_state.found_objects.trained):
+            return False
+        loops.iterations_are_steps = True
+        loops.steps += loops.unseen
+        return True
 
     # -- the first loop that trains --------------------------------------------------------------------------------
 

@@ -39,6 +39,10 @@ class TrainedObjects(Protocol):
     sees_steps: bool
     """Whether steps are told; where they are not, an iteration of the innermost training loop is one."""
 
+    def may_step(self) -> bool:
+        """Whether something exists by which the script may take a step that would be told."""
+        ...
+
     grew: bool
     """An optimizer has stepped that `objects` was not asked about yet."""
 

@@ -26,8 +26,12 @@ STEP_ATTRIBUTES = frozenset(
 )
 """Methods by which the known frameworks take a training step or a gradient."""
 STEP_NAMES = frozenset({"value_and_grad", "grad"})
-ARRAYS = frozenset({"numpy", "scipy", "sklearn", "jax", "optax", "flax", "cupy", "autograd", "mlx"})
+ARRAYS = frozenset(
+    {"numpy", "scipy", "sklearn", "jax", "optax", "flax", "cupy", "autograd", "mlx", "torch", "tensorflow"}
+)
 """Modules with which a training is a loop that updates variables. Without one of them no session opens for such a loop."""
+_TRAINERS = frozenset({"lightning", "pytorch_lightning"})
+_FIT_BY_METHOD = frozenset({"keras", "tensorflow"})
 EVALUATION = frozenset({"no_grad", "inference_mode", "eval"})
 """What evaluations of the known frameworks begin with."""
 
@@ -49,6 +53,7 @@ class Program:
         followed: functions after whose end more training can come, in the same iteration of whatever loop calls them.
         any_step: some marker was seen; if none was, loops that update their variables are taken for trainings.
         any_arrays: something is imported that such a training needs.
+        any_trainer: somebody else's loop trains, so that the script's own loops only prepare what it trains on.
         boxes: how the files use time boxes of ours.
     """
 
@@ -60,7 +65,7 @@ class Program:
         self.may_loop: set[str] = set()
         self.followed: set[str] = set()
         self.any_step = False
-        self.any_arrays = False
+        self.any_arrays = self.any_trainer = False
         self.boxes: set[BoxUse] = set()
         self._blocks: list[tuple[str, Sequence[ast.stmt]]] = []
 
@@ -76,7 +81,9 @@ class Program:
                 if isinstance(node, FunctionNode):
                     self._blocks.append((node.name, node.body))
         self.any_step |= holds_step(tree.body)
-        self.any_arrays |= any(name.partition(".")[0] in ARRAYS for name in modules_imported(tree))
+        imported = modules_imported(tree)
+        self.any_arrays |= any(name.partition(".")[0] in ARRAYS for name in imported)
+        self.any_trainer |= _has_trainer(tree, imported)
         self.boxes.add(box_use(tree))
         self._blocks.append(("", tree.body))
         self._close()
@@ -139,7 +146,7 @@ class Program:
     @property
     def by_update(self) -> bool:
         """Whether no marker is known to the script, so that what updates a variable is taken for a training step."""
-        return self.any_arrays and not self.any_step
+        return self.any_arrays and not self.any_step and not self.any_trainer
 
     @property
     def boxes_surround(self) -> bool:
@@ -194,6 +201,15 @@ def holds_step(body: Iterable[ast.AST]) -> bool:
             if isinstance(called, ast.Name) and called.id in STEP_NAMES:
                 return True
     return False
+
+
+def _has_trainer(tree: ast.Module, imported: Iterable[str]) -> bool:
+    """Whether a Trainer of Lightning's or transformers', or `fit` of a Keras model, may do the training."""
+    tops = {name.partition(".")[0] for name in imported}
+    if tops & _TRAINERS or any(name.endswith("Trainer") for name in imported):
+        return True
+    fits = any(isinstance(node, ast.Attribute) and node.attr == "fit" for node in ast.walk(tree))
+    return fits and bool(tops & _FIT_BY_METHOD)
 
 
 def updates_a_variable(body: Iterable[ast.AST]) -> bool:

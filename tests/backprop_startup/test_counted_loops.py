@@ -12,6 +12,8 @@ from tests.backprop_startup.cutting import whole
 WHOLE = Path(__file__).with_name("whole_scripts.py")
 NUMBERS = Path(__file__).with_name("numbers_only.py")
 PLAIN = Path(__file__).with_name("plain_loops.py")
+NO_OPTIMIZER = Path(__file__).with_name("no_optimizer.py")
+EVOLUTION = Path(__file__).with_name("evolution.py")
 
 
 def _lines(backprop: CommandLine, name: str) -> list[str]:
@@ -86,6 +88,25 @@ def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> Non
     theirs = _lines(backprop, "whole")
     said = _cut_twice(backprop, NUMBERS, "-", [100, 140])
     assert _lines(backprop, "cut") == theirs, said
+
+
+@pytest.mark.parametrize(
+    ("script", "shape"),
+    [
+        (NO_OPTIMIZER, "functional"),
+        pytest.param(NO_OPTIMIZER, "jax_on_a_loader", marks=pytest.mark.long),
+        pytest.param(EVOLUTION, "-", marks=pytest.mark.long),
+    ],
+)
+def test_a_training_with_torch_and_without_its_optimizers_is_cut_twice(
+    backprop: CommandLine, script: Path, shape: str
+) -> None:
+    """Where torch tells of no step, as nothing of its own takes one, each iteration is a step, and counted as one."""
+    assert whole(backprop, script, shape, "whole", "0").returncode == 0
+    theirs = _lines(backprop, "whole")
+    said = _cut_twice(backprop, script, shape, [70, 95])
+    assert _lines(backprop, "cut") == theirs, said
+    assert f"completed at step {len(theirs)} " in said
 
 
 def test_boxes_follow_each_other_until_a_plain_script_is_done(backprop: CommandLine) -> None:

@@ -209,6 +209,28 @@ def test_loops_of_a_script_without_any_framework_are_counted() -> None:
     assert [(site.key, site.by_update) for site in sites] == [("__main__:<module>#1", True)]
 
 
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        "import lightning as L",
+        "from pytorch_lightning import Trainer",
+        "from transformers import Seq2SeqTrainer",
+        "import keras; keras.Model().fit([])",
+    ],
+)
+def test_loops_that_prepare_what_a_trainer_trains_on_are_no_training(trainer: str) -> None:
+    """Beside a Trainer a loop that updates a variable is left alone: a session for it would say that training has begun."""
+    sites = made(
+        f"""
+        import numpy, torch
+        {trainer}
+        for row in rows:
+            words += len(row)
+        """
+    ).sites
+    assert not sites
+
+
 def test_a_loop_around_a_function_that_updates_is_a_training_without_any_framework() -> None:
     """Epochs that call a function or a method in which the weights change are counted, with what comes behind them."""
     sites = made(
