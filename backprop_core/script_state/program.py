@@ -22,10 +22,14 @@ STEP_ATTRIBUTES = frozenset(
         "train_on_batch",
         "value_and_grad",
         "grad",
+        "grad_and_value",
+        "filter_value_and_grad",
+        "filter_grad",
     }
 )
 """Methods by which the known frameworks take a training step or a gradient."""
-STEP_NAMES = frozenset({"value_and_grad", "grad"})
+STEP_NAMES = frozenset({"value_and_grad", "grad", "grad_and_value", "filter_value_and_grad", "filter_grad"})
+"""The same, imported by their own names. They make a function that takes gradients: what it is called is followed, too."""
 ARRAYS = frozenset(
     {"numpy", "scipy", "sklearn", "jax", "optax", "flax", "cupy", "autograd", "mlx", "torch", "tensorflow"}
 )
@@ -74,12 +78,16 @@ class Program:
         for node in ast.walk(tree):
             if isinstance(node, FunctionNode | ast.ClassDef):
                 self.mentions.setdefault(node.name, set()).update(names_in(node.body))
-                if holds_step(node.body):
+                if holds_step(node.body) or any(map(_names_gradient, node.decorator_list)):
                     self.steps.add(node.name)
                 if updates_a_variable(node.body):
                     self.updates.add(node.name)
                 if isinstance(node, FunctionNode):
                     self._blocks.append((node.name, node.body))
+            elif isinstance(node, ast.Assign) and makes_gradient_function(node.value):
+                self.steps.update(
+                    name.rpartition(".")[2] for target in node.targets for name in _places(target)
+                )
         self.any_step |= holds_step(tree.body)
         imported = modules_imported(tree)
         self.any_arrays |= any(name.partition(".")[0] in ARRAYS for name in imported)
@@ -201,6 +209,27 @@ def holds_step(body: Iterable[ast.AST]) -> bool:
             if isinstance(called, ast.Name) and called.id in STEP_NAMES:
                 return True
     return False
+
+
+def makes_gradient_function(expression: ast.expr) -> bool:
+    """Whether `jit(value_and_grad(loss))` or the like stands there; torch.autograd.grad(loss, weights) takes one itself."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Call) and _last_name(node.func) in STEP_NAMES:
+            alone = len(node.args) == 1 and all(word.arg != "inputs" for word in node.keywords)
+            if alone or "value" in _last_name(node.func):
+                return True
+    return False
+
+
+def _names_gradient(node: ast.expr) -> bool:
+    """Whether `grad`, `jax.value_and_grad` or a call that mentions one stands there."""
+    return any(
+        _last_name(one) in STEP_NAMES for one in ast.walk(node) if isinstance(one, ast.Name | ast.Attribute)
+    )
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _has_trainer(tree: ast.Module, imported: Iterable[str]) -> bool:

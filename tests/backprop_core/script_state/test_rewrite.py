@@ -231,6 +231,38 @@ def test_loops_that_prepare_what_a_trainer_trains_on_are_no_training(trainer: st
     assert not sites
 
 
+@pytest.mark.parametrize(
+    "made_by",
+    [
+        "gradient = jax.jit(jax.value_and_grad(loss))",
+        "gradient = grad(loss, has_aux=True)",
+        "self.gradient = nn.value_and_grad(model, loss)",
+        "@eqx.filter_value_and_grad\ndef gradient(weights): return loss(weights)",
+        "@partial(jax.grad, argnums=1)\ndef gradient(weights): return loss(weights)",
+    ],
+)
+def test_a_function_that_takes_gradients_is_followed_by_the_name_it_was_given(made_by: str) -> None:
+    """JAX makes it before the loop, in which only its name stands."""
+    source = (
+        "import jax\n"
+        + made_by
+        + "\nfor step in range(9):\n    weights = update(weights, gradient(weights))\n"
+    )
+    assert [site.trains for site in made(source).sites] == [True]
+
+
+def test_a_gradient_is_no_function_that_takes_one() -> None:
+    """A loop over what torch.autograd.grad has given is a part of the step."""
+    source = """
+        import torch
+        for step in range(9):
+            gradients = torch.autograd.grad(loss(weights), weights)
+            for weight, gradient in zip(weights, gradients):
+                weight.sub_(gradient)
+        """
+    assert [site.key for site in made(source).sites if site.trains] == ["__main__:<module>#1"]
+
+
 def test_a_loop_around_a_function_that_updates_is_a_training_without_any_framework() -> None:
     """Epochs that call a function or a method in which the weights change are counted, with what comes behind them."""
     sites = made(
