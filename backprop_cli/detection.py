@@ -16,6 +16,7 @@ from pathlib import Path
 from backprop_cli.scripts import ScriptKind
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.boxes import PACKAGE, BoxUse, box_use
+from backprop_core.script_state.path_edits import folders_put_on_path
 
 KINDS = "PyTorch, Lightning, Keras or transformers"
 SAVE_ITSELF = (
@@ -68,6 +69,8 @@ class _Text:
     at_start: dict[str, Path] = field(default_factory=dict)
     in_functions: dict[str, Path] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    folders: list[Path] = field(default_factory=list)
+    """What the files put on `sys.path`."""
 
 
 def detect(kind: ScriptKind, command: Sequence[str], cwd: Path) -> Detected:
@@ -171,8 +174,8 @@ def _read(start: Path, root: Path) -> _Text:
     queue, known = [(start, True)], {start}
     while queue and len(known) <= MOST_FILES:
         path, outside = queue.pop(0)
-        for module, outside_here in _modules_in(path, text.names):
-            local = _local(module, path, root)
+        for module, outside_here in _modules_in(path, text):
+            local = _local(module, path, [root, *text.folders])
             at_start = outside and outside_here
             if local is None:
                 where = text.at_start if at_start else text.in_functions
@@ -183,21 +186,22 @@ def _read(start: Path, root: Path) -> _Text:
     return text
 
 
-def _local(module: str, path: Path, root: Path) -> Path | None:
+def _local(module: str, path: Path, roots: Sequence[Path]) -> Path | None:
     if module.startswith("."):
         level = len(module) - len(module.lstrip("."))
-        package = path.parents[level - 1] if level <= len(path.parents) else root
+        package = path.parents[level - 1] if level <= len(path.parents) else roots[0]
         return _module_file(module.lstrip("."), package) if module.strip(".") else None
     parts = module.split(".")
-    for count in range(len(parts), 0, -1):
-        found = _module_file(".".join(parts[:count]), root)
-        if found is not None:
-            return found
+    for root in roots:
+        for count in range(len(parts), 0, -1):
+            found = _module_file(".".join(parts[:count]), root)
+            if found is not None:
+                return found
     return None
 
 
-def _modules_in(path: Path, names: set[str]) -> list[tuple[str, bool]]:
-    """The modules that a file imports, each with whether outside of functions; adds the names that it uses to `names`."""
+def _modules_in(path: Path, text: _Text) -> list[tuple[str, bool]]:
+    """The modules that a file imports, each with whether outside of functions; adds to `text` what it uses besides."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return []
@@ -210,6 +214,7 @@ def _modules_in(path: Path, names: set[str]) -> list[tuple[str, bool]]:
     ):  # the interpreter itself will say what is wrong
         return []
     found = []
+    text.folders += map(Path, folders_put_on_path(tree, str(path)))
     queue: list[tuple[ast.AST, bool]] = [(tree, True)]
     for node, outside in queue:
         if isinstance(node, ast.Import):
@@ -217,9 +222,9 @@ def _modules_in(path: Path, names: set[str]) -> list[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             found += [(base if node.module else base + alias.name, outside) for alias in node.names]
-            names.update(alias.name for alias in node.names)
+            text.names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.Attribute):
-            names.add(node.attr)
+            text.names.add(node.attr)
         inner = outside and not isinstance(node, _FUNCTIONS)
         queue += [(child, inner) for child in ast.iter_child_nodes(node)]
     if box_use(tree) is BoxUse.SURROUNDS:  # the loops in such a box are followed as if it were not there

@@ -46,12 +46,19 @@ class LocalCode:
         self._seen: set[str] = set()
         self._size = 0
         self._here: dict[str, bool] = {}
+        self._at_start = frozenset(sys.path)
+        self._path = list(sys.path)
+        self._added: list[str] = []
 
     def may_be_local(self, fullname: str) -> bool:
         """Quickly no for almost every import: a top-level module is local if its file or folder is."""
         top, _, _ = fullname.partition(".")
         if top in self._named:
             return True
+        if sys.path != self._path:
+            self._path = list(sys.path)
+            self._add([entry for entry in sys.path if entry and entry not in self._at_start])
+            self._here.clear()
         known = self._here.get(top)
         if known is None:
             known = (
@@ -61,7 +68,7 @@ class LocalCode:
         return known
 
     def _is_here(self, top: str) -> bool:
-        for entry in sys.path:
+        for entry in (*sys.path, *self._added):
             folder = os.path.realpath(entry or ".")
             if os.path.isdir(os.path.join(folder, top)) or os.path.isfile(os.path.join(folder, f"{top}.py")):
                 return self.is_local(os.path.join(folder, top))
@@ -79,7 +86,27 @@ class LocalCode:
             or any(path.startswith(library) for library in self._standard)
         ):
             return bool(self._named & set(parts) or self._named & {parts[-1].removesuffix(".py")})
-        return any(path.startswith(root) for root in self._roots) or bool(self._named & set(parts))
+        return path.startswith((*self._roots, *self._added)) or bool(self._named & set(parts))
+
+    def _add(self, folders: list[str]) -> None:
+        """Take what lies in `folders`, which the script puts on `sys.path`, for its own."""
+        for folder in folders:
+            place = os.path.join(os.path.realpath(folder), "")
+            parts = place.split(os.sep)
+            packages = "site-packages" in parts or "dist-packages" in parts
+            if (
+                packages
+                or len(parts) < 4
+                or place.startswith(tuple(self._standard))
+                or not os.path.isdir(place)
+            ):
+                continue
+            if place not in self._added:
+                self._added.append(place)
+                from backprop_core.code_folders import add_folder
+
+                add_folder(place)
+                self._here.clear()
 
     def compiled(self, path: str, fullname: str, source: bytes) -> CodeType | None:
         """`source` with its training loops counted; None where there are none, or it cannot be done, which is said."""
@@ -153,6 +180,10 @@ class LocalCode:
                     raise
                 continue
             program.add(tree)
+            if b"sys.path" in text:
+                from backprop_core.script_state.path_edits import folders_put_on_path
+
+                self._add(folders_put_on_path(tree, file))
             pending += [
                 (found, None) for name in modules_imported(tree) for found in self._files_of(name, file)
             ]
@@ -170,7 +201,7 @@ class LocalCode:
             if not words or not self.may_be_local(words[0]):
                 return []
             folders = [entry or "." for entry in sys.path]
-            folders.append(os.path.dirname(self._script))
+            folders += [os.path.dirname(self._script), *self._added]
         found = []
         for folder in folders:
             place = folder

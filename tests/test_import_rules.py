@@ -241,7 +241,7 @@ def test_every_variable_of_the_contract_is_documented() -> None:
 
 
 LAYERS = (
-    {"quick_dataclass", "own_descriptor", "true_class"},
+    {"quick_dataclass", "own_descriptor", "true_class", "code_folders"},
     {
         "announced",
         "background",

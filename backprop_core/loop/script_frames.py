@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType, ModuleType
 from typing import Any, Final
 
-from backprop_core.loop.script_watch import notebooks_own
+from backprop_core.loop.script_watch import modules_beside_script, notebooks_own
 from backprop_core.loop.seen_objects import SeenObjects
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.liveness import live_names
@@ -25,11 +25,13 @@ class ScriptFrames:
     """The namespaces of a rewritten script.
 
     Args:
-        modules: names of the modules whose loops are counted; `__main__` is called "main".
+        modules: names of the modules whose loops are counted; `__main__` is called "main". Other modules of the script's
+            are found.
     """
 
     def __init__(self, modules: Sequence[str] = ("__main__",)) -> None:
         self.modules = list(modules)
+        self._beside: tuple[int, list[str]] = (0, [])
         self._live: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._read_last: dict[str, frozenset[str]] = {}
         """Of modules that were being executed when they were last looked at."""
@@ -42,7 +44,7 @@ class ScriptFrames:
     def namespaces(self, frame: FrameType | None) -> list[Namespace]:
         """Of the modules that are loaded, then of the functions from the outermost in to `frame`."""
         found: list[Namespace] = []
-        for name in self.modules:
+        for name in self._modules():
             module = sys.modules.get(name)
             if module is not None:
                 called = "main" if name == "__main__" else name
@@ -80,8 +82,15 @@ class ScriptFrames:
                 near = further
         return found
 
+    def _modules(self) -> list[str]:
+        loaded = len(sys.modules)
+        if self._beside[0] != loaded:
+            beside = modules_beside_script()
+            self._beside = loaded, beside
+        return [*self.modules, *(name for name in self._beside[1] if name not in self.modules)]
+
     def _functions(self, frame: FrameType | None) -> Iterator[FrameType]:
-        own = {id(vars(sys.modules[name])) for name in self.modules if name in sys.modules}
+        own = {id(vars(sys.modules[name])) for name in self._modules() if name in sys.modules}
         while frame is not None:
             if id(frame.f_globals) in own and frame.f_code.co_name != "<module>":
                 yield frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from backprop_core import contract
 from backprop_core.checkpoints.arrays import Translator
+from backprop_core.code_folders import added_folders
 from backprop_core.ports.framework import Framework, groups_in, stored_by
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.baseline import FORMAT
@@ -162,6 +165,11 @@ def _script_modules() -> list[ModuleType]:
     return [main, *_modules_beside(path).look()[:_MOST_MODULES]]
 
 
+def modules_beside_script() -> list[str]:
+    """Names of the script's own modules, without `__main__`: they may hold state whether a loop trains in them or not."""
+    return [module.__name__ for module in _script_modules()[1:] if sys.modules.get(module.__name__) is module]
+
+
 _NEVER_THE_SCRIPTS = frozenset(
     {"__main__", "__mp_main__", "torch", "torchvision", "torchaudio", "torchmetrics", "lightning", "pytorch_lightning",
      "transformers", "accelerate", "datasets", "diffusers", "peft", "trl", "timm", "keras", "tensorflow", "jax",
@@ -178,16 +186,22 @@ class ModulesBeside:
     def __init__(self, script: str) -> None:
         folders = {Path(script).resolve().parent, Path.cwd().resolve()}
         self._folders = tuple(f"{folder}/" for folder in folders if folder != folder.parent)
+        self._named = frozenset(os.environ.get(contract.REWRITE_PACKAGES, "").split(",")) - {""}
+        self._added: tuple[str, ...] = ()
         self._judged: Mapping[str, object] = {}
         self._beside: set[str] = set()
 
     def look(self) -> list[ModuleType]:
         """All that are there now, in the order in which they came."""
+        if self._added != added_folders():
+            self._added, self._judged = added_folders(), {}
         modules, judged, beside = sys.modules.copy(), self._judged, self._beside
         for name, module in modules.items():
             if judged.get(name) is not module:
                 beside.discard(name)
-                if name.partition(".")[0] not in _NEVER_THE_SCRIPTS and self._lies_here(module):
+                top = name.partition(".")[0]
+                named = top in self._named and type(module) is ModuleType
+                if named or (top not in _NEVER_THE_SCRIPTS and self._lies_here(module)):
                     beside.add(name)
         self._judged = modules
         return [module for name, module in modules.items() if name in beside] if beside else []
@@ -196,7 +210,9 @@ class ModulesBeside:
         if type(module) is not ModuleType:
             return False
         path = vars(module).get("__file__")
-        return isinstance(path, str) and path.startswith(self._folders) and is_script_file(path)
+        return (
+            isinstance(path, str) and path.startswith((*self._folders, *self._added)) and is_script_file(path)
+        )
 
 
 @cache

@@ -59,6 +59,20 @@ def test_local_modules_are_read_too_and_nothing_is_executed(tmp_path: Path) -> N
     assert detect(ScriptKind.MODULE, ["parts.model"], tmp_path).framework == "pytorch"
 
 
+def test_a_folder_that_the_script_puts_on_the_path_is_read_too(tmp_path: Path) -> None:
+    """What trains lies in another folder of the project, and the first line names it."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "engine.py").write_text("import torch\n")
+    script = tmp_path / "scripts" / "train.py"
+    script.write_text(
+        "import os, sys\nsys.path.append(os.path.join(os.path.dirname(__file__), '..', 'src'))\nimport engine\n"
+    )
+    found = detect(ScriptKind.SCRIPT, [str(script)], tmp_path / "scripts")
+    assert found.framework == "pytorch"
+    assert found.because.endswith("engine.py imports torch")
+
+
 def test_what_was_not_read_is_not_called_a_script_without_a_framework(tmp_path: Path) -> None:
     """An installed module and a shell script may train with anything."""
     for kind, command in (

@@ -14,6 +14,7 @@ NUMBERS = Path(__file__).with_name("numbers_only.py")
 PLAIN = Path(__file__).with_name("plain_loops.py")
 NO_OPTIMIZER = Path(__file__).with_name("no_optimizer.py")
 EVOLUTION = Path(__file__).with_name("evolution.py")
+PROJECT = Path(__file__).parent / "project" / "scripts" / "train.py"
 
 
 def _lines(backprop: CommandLine, name: str) -> list[str]:
@@ -88,6 +89,15 @@ def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> Non
     theirs = _lines(backprop, "whole")
     said = _cut_twice(backprop, NUMBERS, "-", [100, 140])
     assert _lines(backprop, "cut") == theirs, said
+
+
+def test_a_project_in_several_folders_is_cut_twice(backprop: CommandLine) -> None:
+    """A loop in a folder that the script puts on sys.path, and what a module without a loop counts, come back."""
+    assert whole(backprop, PROJECT, "-", "whole", "0").returncode == 0
+    theirs = _lines(backprop, "whole")
+    said = _cut_twice(backprop, PROJECT, "-", [30, 70])
+    assert _lines(backprop, "cut") == theirs, said
+    assert f"completed at step {len(theirs)} " in said
 
 
 @pytest.mark.parametrize(
