@@ -142,14 +142,6 @@ def _replay(state: deque[Any]) -> None:
     state.append((len(state), [state[-1][0] + 1 if state else 0.5]))
 
 
-def _drop_oldest(state: deque[Any] | list[Any]) -> None:
-    number = state[-1][0] + 1
-    state.append((number, [number]))
-    if isinstance(state, list):
-        state.pop(0)
-    state[0][1].append(number)
-
-
 def _reorder(state: OrderedDict[str, int]) -> None:
     first = next(iter(state))
     state[first] += 1
@@ -281,8 +273,6 @@ KINDS: dict[str, StateKind] = {
     ),
     "own_generator": StateKind(_numbers, in_place(peeked), lambda some: some.gi_frame.f_locals["number"], named=True),
     "new_default_dict": StateKind(lambda: None, _new_groups),
-    "full_buffer": StateKind(lambda: deque(((n, [n]) for n in range(40)), maxlen=40), in_place(_drop_oldest)),
-    "shifting_list": StateKind(lambda: [(n, [n]) for n in range(40)], in_place(_drop_oldest)),
     "new_deque": StateKind(lambda: None, lambda some: deque([0], maxlen=4) if some is None else _replayed(some)),
     "new_own_list": StateKind(lambda: None, lambda some: OwnList([*(some or ()), 1]), named=True),
     "grown_instances": StateKind(lambda: [Thing()], in_place(lambda some: some.append(Thing(len(some)))), named=True),
