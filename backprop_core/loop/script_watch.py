@@ -82,7 +82,6 @@ class ScriptWatch:
         self.look()
         self.settled = True
         if self._beginning is None:
-            self.state.hold()  # what is put back again, when batches have been made again, is found wherever it lies then
             self.state.expect(saved)
             self._beginning = copied(self.state.changed())
         return self.state.restore(saved).missing

@@ -66,8 +66,10 @@ class Restoring:
         here: what was here at the first boundary, by name; nothing where that is not known for certain.
         made: what an earlier difference of the same checkpoint has had made, by number. It is held weakly.
         before: objects of this process by the names under which an earlier difference was put back.
+        created: collections that were put there for a difference, by their ids: none of them was here at the first boundary.
         sure: a list, too, is the one that `here` has by its name, wherever it lies now: no code has run in between that
             could have put another there.
+        partly: `here` may lack something: functions that began later have variables, too.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class Restoring:
         here: Mapping[str, object],
         made: NumberedObjects,
         before: Mapping[str, Callable[[], object]],
+        created: dict[int, object],
         *,
         sure: bool = False,
+        partly: bool = False,
     ) -> None:
-        self._before = before
-        self._sure = sure
+        self._before, self._created = before, created
+        self._sure, self._partly = sure, partly
         self._here = here
         self._called = {id(value): name for name, value in here.items()}
         self._made = made
@@ -236,9 +240,13 @@ class Restoring:
 
     def _followed(self, name: str, path: Path) -> object:
         there = self._roots.follow(path)
-        if self._called.get(id(there), name) == name and not self._leads_through_made(path):
-            return there
-        raise NotThereError(name)
+        named = name in self._here
+        another = named and id(there) in self._created  # a list has shifted
+        if (named or not self._partly) and self._called.get(id(there), name) != name:
+            another = True
+        if another or self._leads_through_made(path):
+            raise NotThereError(name)
+        return there
 
     def _found(self, name: str, path: Path) -> object:
         """The object of this name. What its path leads to is another one of them, once a list has been sorted.
@@ -326,7 +334,9 @@ class Restoring:
             elif entry.kind is Kind.RANDOM:
                 self._objects[entry.name] = generator(entry.data["state"], self._kinds)
             else:
-                self._objects[entry.name] = empty(entry.kind, entry.data, self._type_of(entry))
+                self._objects[entry.name] = new = empty(entry.kind, entry.data, self._type_of(entry))
+                if self._here:
+                    self._created[id(new)] = new
         except NotMadeError as error:
             self._result.missing.append(Missing(entry.name, str(error)))
 

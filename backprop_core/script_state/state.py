@@ -85,7 +85,8 @@ class ScriptState:
         self._unkept: list[Unkept] = []
         self._made = NumberedObjects()
         self._held: dict[str, object] = {}
-        self._sure = False
+        self._sure = self._partly = False
+        self._created: dict[int, object] = {}
         self._before: dict[str, Callable[[], object]] = {}
 
     def baseline(self, *, hold: bool = False) -> Baseline:
@@ -117,12 +118,14 @@ class ScriptState:
         with _uncollected():
             found = self._walk(baseline).nodes
         self._held = {name: node.value for name, node in found.items() if baseline.is_same(name, node.value)}
+        self._partly = True
         named = {name for name, known in baseline.known.items() if known.kind is not Kind.NAMESPACE}
         baseline.is_held = self._sure = self._held.keys() >= named
 
     def let_go(self) -> None:
         """All is restored: hold on to nothing any more."""
-        self._held, self._sure = {}, False
+        self._held, self._sure, self._partly = {}, False, False
+        self._created.clear()
         if self._baseline is not None:
             self._baseline.is_held = False
 
@@ -261,7 +264,15 @@ class ScriptState:
         from backprop_core.script_state.restore import Restoring  # late: only a resume needs it
 
         return Restoring(
-            state, self._reachable(), self._kinds, self._held, self._made, self._before, sure=self._sure
+            state,
+            self._reachable(),
+            self._kinds,
+            self._held,
+            self._made,
+            self._before,
+            self._created,
+            sure=self._sure,
+            partly=self._partly,
         )
 
     def _remember(self, nodes: Iterable[Mapping[str, Any]]) -> None:

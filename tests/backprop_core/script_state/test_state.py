@@ -498,3 +498,32 @@ def test_a_package_below_the_working_directory_is_the_scripts(
     assert ModulesBeside(str(tmp_path / "scripts/train.py")).look() == [module]
     monkeypatch.chdir("/")
     assert not ModulesBeside(str(tmp_path / "scripts/train.py")).look()
+
+
+@pytest.mark.parametrize("made", [lambda items: deque(items, maxlen=8), list])
+def test_a_list_that_shifts_between_two_differences_comes_back(made: Any) -> None:
+    """Lists in the tuples of a buffer are found by what they are: the first difference has put others where paths lead."""
+
+    def shift(names: dict[str, Any], numbers: range) -> None:
+        for number in numbers:
+            names["buffer"].append((number, [number]))
+            if type(names["buffer"]) is list:
+                names["buffer"].pop(0)
+            names["buffer"][0][1].append(-number)
+
+    def fresh() -> dict[str, Any]:
+        return {"buffer": made((number, [number]) for number in range(8))}
+
+    names = fresh()
+    state = _state(names)
+    shift(names, range(8, 11))
+    earlier = through_a_file(state.changed())
+    shift(names, range(11, 13))
+    later = through_a_file(state.changed())
+
+    back = fresh()
+    resumed = ScriptState([DictNamespace(back, "main")])
+    resumed.baseline(hold=True)
+    assert not resumed.restore(earlier).missing
+    assert not resumed.restore(later).missing
+    assert list(back["buffer"]) == list(names["buffer"])
