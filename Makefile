@@ -137,6 +137,7 @@ bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/unchanged.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/events.py
+	$(BIN)/python -m benchmarks.script_state
 
 clean:
 	rm -rf $(VENV) $(DEMO_HOME) .pytest_cache .mypy_cache .ruff_cache .hypothesis
