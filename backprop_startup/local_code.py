@@ -96,7 +96,7 @@ class LocalCode:
             packages = "site-packages" in parts or "dist-packages" in parts
             if (
                 packages
-                or len(parts) < 4
+                or place == os.sep
                 or place.startswith(tuple(self._standard))
                 or not os.path.isdir(place)
             ):
@@ -105,7 +105,11 @@ class LocalCode:
                 self._added.append(place)
                 from backprop_core.code_folders import add_folder
 
-                add_folder(place)
+                for form in (
+                    place,
+                    os.path.join(os.path.abspath(folder), ""),
+                ):  # modules have either in `__file__`
+                    add_folder(form)
                 self._here.clear()
 
     def compiled(self, path: str, fullname: str, source: bytes) -> CodeType | None:
