@@ -104,6 +104,7 @@ class SessionHands:
             session.pacer.survives = session.saver.survivor is not None
             return None
         session.pacer.survives = session.saver.survivor is not None
+        session.name_unkept(insist=False)
         return max(
             session.saver.copy_s, session.clock.monotonic() - began
         )  # to find what changed takes time, too

@@ -352,8 +352,12 @@ class Session:
         self._insist()
         return self.leaving is not None
 
-    def name_unkept(self) -> None:
-        """A checkpoint was made: say, once, what the script changes and is not in it."""
+    def name_unkept(self, *, insist: bool = True) -> None:
+        """A checkpoint was made, or a copy that may become one: say, once, what the script changes and is not in it.
+
+        Args:
+            insist: with `strict` that ends the training.
+        """
         unkept = self.training_state.unkept()
         if self.recorder is not None:
             self.recorder.name_unkept(self)
@@ -361,7 +365,8 @@ class Session:
             self.messages.say_once(str(one), "warning")
         if len(unkept) > _MOST_NAMED:
             self.messages.say_once(f"Also not kept: {in_one_line(unkept[_MOST_NAMED:])}.", "warning")
-        self._first_unkept = unkept[0] if unkept else None
+        if insist:
+            self._first_unkept = unkept[0] if unkept else None
 
     def _insist(self) -> None:
         """With `strict` a checkpoint that lacks something ends the training, behind the save."""

@@ -119,6 +119,34 @@ def test_the_step_that_is_named_is_one_that_training_reached(backprop: CommandLi
     assert died["step"] <= died["died_at"] <= 150
 
 
+def test_what_a_copy_in_memory_lacks_is_named_before_it_is_needed(backprop: CommandLine) -> None:
+    """A queue that changes first when the early checkpoint is made already: the survivor lacks it, and it was said."""
+    backprop.script(
+        """
+        import os, queue, time
+        import torch
+        import backprop
+        model = torch.nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        waiting = queue.SimpleQueue()
+        with backprop.timebox(model=model, optimizer=optimizer) as box:
+            for step in box.steps(100_000):
+                optimizer.zero_grad()
+                model(torch.ones(2, 4)).sum().backward()
+                optimizer.step()
+                if step > 60:
+                    waiting.put(step)
+                time.sleep(0.02)
+                if step == 400:
+                    os.kill(os.getpid(), 9)
+        """
+    )
+    done = backprop("run", "train.py", "--run-id", "queue", "-m", "10")
+    left = backprop("checkpoints", "queue").stdout
+    assert "survivor" in left, done.stderr
+    assert "`main.waiting` (SimpleQueue) changes during training and cannot be kept" in done.stderr
+
+
 def test_a_governor_that_dies_with_its_script_has_keepers(backprop: CommandLine) -> None:
     """Governor and script are killed within a millisecond: a keeper commits what was left, once, and writes it down."""
     _, done = die(backprop, "both", "BOTH", 50, 0.01, 6e6, 0.02)
