@@ -60,7 +60,7 @@ class TorchFramework:
             return objects.ModuleRest(value)
         if is_a(value, Optimizer):
             return objects.OptimizerRest(value, tracked)
-        if is_a(value, DataLoader):
+        if isinstance(value, DataLoader):  # accelerate's loaders are no DataLoaders and say that they are
             return dataloader_state.LoaderRest(value)
         return None
 
