@@ -66,7 +66,8 @@ class Watched:
     def __iter__(self) -> Iterator[Any]:
         if self.resume_from is not None:
             saved, self.resume_from = self.resume_from, None
-            return self._resumed(saved)
+            with self._generators.resuming():
+                return self._resumed(saved)
         self._generators.let_go()
         note = LoaderPass(self._draws(), _keeps_workers(self.loader))
         self._pass = note

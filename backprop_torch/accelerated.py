@@ -73,14 +73,19 @@ class AcceleratedReading:
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
-        loader = self._loader
-        before = None if saved is None else pass_position.accelerated_from_state(saved)
-        if before is not None:
-            loader.set_epoch(before.number)
-            restore_start(loader.base_dataloader, self._randomness, self._generators, before)
-        self.note_start()
-        if before is None:
+        if saved is None:
+            self.note_start()
             return self._noting(self._begun())
+        with self._generators.resuming():
+            return self._resumed(pass_position.accelerated_from_state(saved), skip, resume_randomness)
+
+    def _resumed(
+        self, before: PassPosition, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
+        loader = self._loader
+        loader.set_epoch(before.number)
+        restore_start(loader.base_dataloader, self._randomness, self._generators, before)
+        self.note_start()
         held = batch_from_state(before.held) if skip else None
         self._newest = before.newest
         if held is not None and self._by_index:

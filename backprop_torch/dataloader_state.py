@@ -283,7 +283,14 @@ class StockLoaderReading:
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
-        before = None if saved is None else pass_position.read_from_state(saved)
+        if saved is None:
+            return self._begin(None, skip, None)
+        with self._generators.resuming():
+            return self._begin(pass_position.read_from_state(saved), skip, resume_randomness)
+
+    def _begin(
+        self, before: PassPosition | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         if before is not None:
             restore_start(self._loader, self._randomness, self._generators, before)
         self.note_start()
@@ -299,7 +306,7 @@ class StockLoaderReading:
             workers=self._workers.resumed(before, skip, self.length),
         )
         self.follow(iterator)
-        if saved is not None and resume_randomness is not None:
+        if before is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             of_pass = set_by_pass(self._loader, attributes)
             resume_randomness()

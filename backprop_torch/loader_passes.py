@@ -151,9 +151,10 @@ class TorchLoaderPasses:
             return None, original(loader)
         if skip:
             return reading, reading.begin(position, skip, lambda: None)
-        start_as(loader, randomness, position)
-        reading.note_start()
-        return reading, original(loader)
+        with generators_of(loader).resuming():
+            start_as(loader, randomness, position)
+            reading.note_start()
+            return reading, original(loader)
 
     def _noting_first(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def next_batch(iterator: Any) -> Any:

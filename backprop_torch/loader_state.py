@@ -6,8 +6,8 @@ loader's parts and is not what it was when the loader was first met.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import ref
 
@@ -47,7 +47,7 @@ class LoaderState:
         )
         self._state.baseline()
         self._beginning: Any = None
-        self._captures = 0
+        self._captures = self._resuming = 0
         self._too_slow = False
         self._changes = False
 
@@ -82,9 +82,19 @@ class LoaderState:
             self._beginning = copied(self._state.changed())
         self._state.restore(difference)
 
+    @contextmanager
+    def resuming(self) -> Iterator[None]:
+        """Inside, the passes that begin are brought to where an interrupted one stood, and more is put back behind it."""
+        self._resuming += 1
+        try:
+            yield
+        finally:
+            self._resuming -= 1
+
     def let_go(self) -> None:
-        """A pass begins that was not interrupted: nothing earlier is put back any more."""
-        self._state.let_go()
+        """A pass begins. If it was not interrupted, nothing earlier is put back any more."""
+        if not self._resuming:
+            self._state.let_go()
 
     def before_batch(self) -> dict[str, Any]:
         """What decides the batch that is made next: all state where more than generators changes, else these alone.

@@ -289,7 +289,8 @@ class PassWatch:
             skip, now = found.batches(loader), self._randomness.randomness()
             there = found.position
             restore_start(loader, self._randomness, generators, there)
-            before, asked = pass_start(loader, self._randomness, generators), there.first
+            with generators.resuming():
+                before, asked = pass_start(loader, self._randomness, generators), there.first
             held = batch_from_state(there.held)
             iterator = iterator_behind(
                 loader,

@@ -40,7 +40,14 @@ class StatefulReading:
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None
     ) -> Iterator[Any]:
-        before = None if saved is None else pass_position.stateful_from_state(saved)
+        if saved is None:
+            return self._begin(None, skip, None)
+        with self._generators.resuming():
+            return self._begin(pass_position.stateful_from_state(saved), skip, resume_randomness)
+
+    def _begin(
+        self, before: PassPosition | None, skip: int, resume_randomness: Callable[[], None] | None
+    ) -> Iterator[Any]:
         if before is not None:
             before = replace(before, workers_kept=False)
             restore_start(self._loader, self._randomness, self._generators, before)
@@ -51,7 +58,7 @@ class StatefulReading:
             iterator = iterator_behind(self._loader, skip, replay=True)
         else:
             iterator = iter(self._loader)
-        if saved is not None and resume_randomness is not None:
+        if before is not None and resume_randomness is not None:
             iterator = iterator if skip else begun(iterator)
             resume_randomness()
         return iterator

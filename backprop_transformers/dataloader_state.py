@@ -153,7 +153,8 @@ class TrainLoaderWatch:
             return _Fetching(make_iterator(), self)
         self._at_rest = True
         try:
-            return self._resumed(*resumed)
+            with self._generators.resuming():
+                return self._resumed(*resumed)
         finally:
             self._at_rest = False
 

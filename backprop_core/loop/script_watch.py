@@ -82,6 +82,7 @@ class ScriptWatch:
         self.look()
         self.settled = True
         if self._beginning is None:
+            self.state.hold(code_runs=True)  # batches are made again, and it is put back again
             self.state.expect(saved)
             self._beginning = copied(self.state.changed())
         return self.state.restore(saved).missing

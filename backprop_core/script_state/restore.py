@@ -30,7 +30,7 @@ from backprop_core.script_state.making import (
 from backprop_core.script_state.methods import method_of
 from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import unpacked
-from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.paths import INDEX, VALUE_AT, NotThereError, Path, Roots
 from backprop_core.script_state.restored import IN_PLACE, Missing, Restored
 from backprop_core.script_state.shared_strings import made_one
 from backprop_core.script_state.trackables import copied, track
@@ -98,6 +98,7 @@ class Restoring:
         self._entries: list[_Entry] = []
         self._to_look: list[tuple[Any, Mapping[str, Any]]] = []
         self._objects: dict[str, Any] = {}
+        self._others: set[str] = set()  # of the same name as one at the first boundary
         self._result = Restored()
 
     def run(self) -> Restored:
@@ -153,6 +154,8 @@ class Restoring:
     # -- looking -----------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        new = (node["name"] for node in self._state["nodes"] if node["new"])
+        self._others = {*self._state.get("others", ()), *new}
         for node in self._state["nodes"]:
             if Kind(node["kind"]) is Kind.INSTANCE and node["data"].get("recipe") is not None:
                 self._prepare(node)
@@ -223,8 +226,11 @@ class Restoring:
         there = self._made.get(self._state.get("numbers", {}).get(name, 0))
         if there is not None:  # a list had grown by it, and the difference before this one has put it there
             return there
-        others = self._state.get("others", ())  # of the same name as one at the first boundary
-        if name in self._here and name not in others and (self._sure or can_be_told_apart(self._here[name])):
+        if (
+            name in self._here
+            and name not in self._others
+            and (self._sure or can_be_told_apart(self._here[name]))
+        ):
             return self._here[name]
         with suppress(NotThereError):
             return self._followed(name, path)
@@ -244,9 +250,18 @@ class Restoring:
         another = named and id(there) in self._created  # a list has shifted
         if (named or not self._partly) and self._called.get(id(there), name) != name:
             another = True
+        if named and there is not self._here[name] and name not in self._others and self._by_place(path):
+            another = True  # the script itself has shifted it meanwhile
         if another or self._leads_through_made(path):
             raise NotThereError(name)
         return there
+
+    def _by_place(self, path: Path) -> bool:
+        """Whether a list, a deque or the order of a dictionary decides what `path` leads to."""
+        return any(
+            how in (INDEX, VALUE_AT) and not isinstance(self._roots.follow(path[:length]), tuple)
+            for length, (how, _) in enumerate(path)
+        )
 
     def _found(self, name: str, path: Path) -> object:
         """The object of this name. What its path leads to is another one of them, once a list has been sorted.

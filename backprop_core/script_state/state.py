@@ -109,10 +109,13 @@ class ScriptState:
             self._baseline = baseline
         return baseline
 
-    def hold(self) -> None:
+    def hold(self, *, code_runs: bool = False) -> None:
         """Keep what the baseline knows and is still there alive until `let_go`: it is found by what it is from now on.
 
         Needed before a second difference is put back: the first may have put other objects where paths lead.
+
+        Args:
+            code_runs: the script's code runs in between, and may put another list where one lay.
         """
         baseline = self._baseline or self.baseline()
         with _uncollected():
@@ -120,7 +123,8 @@ class ScriptState:
         self._held = {name: node.value for name, node in found.items() if baseline.is_same(name, node.value)}
         self._partly = True
         named = {name for name, known in baseline.known.items() if known.kind is not Kind.NAMESPACE}
-        baseline.is_held = self._sure = self._held.keys() >= named
+        baseline.is_held = self._held.keys() >= named
+        self._sure = baseline.is_held and not code_runs
 
     def let_go(self) -> None:
         """All is restored: hold on to nothing any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,21 @@ def test_its_checkpoint_is_left_to_the_trainer(backprop: CommandLine, tmp_path: 
     said = done.stdout + done.stderr
     assert "attached to Lightning's Trainer, resumed from step" in said
     assert "PyTorch loop" not in said
+
+
+REPLAY = Path(__file__).parent / "replay_stream.py"
+
+
+@pytest.mark.long
+def test_a_stream_over_a_full_buffer_comes_back(backprop: CommandLine, tmp_path: Path) -> None:
+    """The buffer drops its oldest items while a pass over it runs; cut inside two passes, it holds what it held uncut."""
+    script = tmp_path / REPLAY.name
+    shutil.copy(REPLAY, script)
+    uncut = last_line(whole(backprop, script))
+    for run, end_at in (("run", "18"), ("resume", "37")):
+        backprop.environment["END_AT"] = end_at
+        words = ["--run-id", "cut", "--grace", "0", str(script)] if run == "run" else ["cut"]
+        ended = backprop(run, *words, "-m", "5")
+        assert f"preempted at step {end_at}" in ended.stderr, ended.stderr
+    del backprop.environment["END_AT"]
+    assert last_line(resumed(backprop, "cut")) == uncut

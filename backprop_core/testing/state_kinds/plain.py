@@ -95,6 +95,21 @@ def _call(state: Any) -> None:
     state.calls += state()
 
 
+def _of_two_calls() -> list[Any]:
+    def made() -> type:
+        class Counting:
+            made = 0
+
+        return Counting
+
+    return [made()(), made()]
+
+
+def _count_on_both(state: list[Any]) -> None:
+    type(state[0]).made += 1
+    state[1].made += type(state[0]).made
+
+
 def _numbers() -> Iterator[int]:
     number = 1
     while True:
@@ -140,6 +155,14 @@ def _replayed(state: deque[Any]) -> deque[Any]:
 
 def _replay(state: deque[Any]) -> None:
     state.append((len(state), [state[-1][0] + 1 if state else 0.5]))
+
+
+def _drop_oldest(state: deque[Any] | list[Any]) -> None:
+    number = state[-1][0] + 1
+    state.append((number, [number]))
+    if isinstance(state, list):
+        state.pop(0)
+    state[0][1].append(number)
 
 
 def _reorder(state: OrderedDict[str, int]) -> None:
@@ -257,6 +280,9 @@ KINDS: dict[str, StateKind] = {
         lambda: OwnList([0]).append, in_place(lambda some: some(len(some.__self__))), lambda some: list(some.__self__)
     ),
     "class_attribute": StateKind(Thing, in_place(_count_on_class), lambda some: type(some).made),
+    "local_classes": StateKind(
+        _of_two_calls, in_place(_count_on_both), lambda some: (type(some[0]).made, some[1].made)
+    ),
     "speaking": StateKind(Speaking, in_place(_one_step), lambda some: some.steps),
     "lazy": StateKind(Lazy, in_place(_one_step), lambda some: (some.steps, Lazy.asked)),
     "proxies": StateKind(
@@ -273,6 +299,8 @@ KINDS: dict[str, StateKind] = {
     ),
     "own_generator": StateKind(_numbers, in_place(peeked), lambda some: some.gi_frame.f_locals["number"], named=True),
     "new_default_dict": StateKind(lambda: None, _new_groups),
+    "full_buffer": StateKind(lambda: deque(((n, [n]) for n in range(40)), maxlen=40), in_place(_drop_oldest)),
+    "shifting_list": StateKind(lambda: [(n, [n]) for n in range(40)], in_place(_drop_oldest)),
     "new_deque": StateKind(lambda: None, lambda some: deque([0], maxlen=4) if some is None else _replayed(some)),
     "new_own_list": StateKind(lambda: None, lambda some: OwnList([*(some or ()), 1]), named=True),
     "grown_instances": StateKind(lambda: [Thing()], in_place(lambda some: some.append(Thing(len(some)))), named=True),

@@ -527,3 +527,47 @@ def test_a_list_that_shifts_between_two_differences_comes_back(made: Any) -> Non
     assert not resumed.restore(earlier).missing
     assert not resumed.restore(later).missing
     assert list(back["buffer"]) == list(names["buffer"])
+
+
+@pytest.mark.parametrize("made", [lambda items: deque(items, maxlen=8), list])
+def test_a_list_that_the_script_has_shifted_itself_comes_back(made: Any) -> None:
+    """A step that runs before the difference is put back leaves another list where a path leads: it is not written to."""
+
+    def step(names: dict[str, Any], number: int) -> None:
+        names["buffer"].append((number, [number]))
+        if type(names["buffer"]) is list:
+            names["buffer"].pop(0)
+
+    def fresh() -> dict[str, Any]:
+        return {"buffer": made((number, [number]) for number in range(8))}
+
+    names, back = fresh(), fresh()
+    state, resumed = _state(names), ScriptState([DictNamespace(back, "main")])
+    for number in range(8, 12):
+        step(names, number)
+    saved = through_a_file(state.changed())
+
+    resumed.baseline(hold=True)
+    step(back, 8)
+    assert not resumed.restore(saved).missing
+    assert list(back["buffer"]) == list(names["buffer"])
+
+
+def test_classes_that_a_function_makes_come_back() -> None:
+    """No name leads to them, and two calls make two of one name: each is found where it is used."""
+
+    def made() -> type:
+        class Counting:
+            seen = 0
+
+        return Counting
+
+    def fresh() -> dict[str, Any]:
+        return {"instance": made()(), "kind": made(), "derived": type("Derived", (made(),), {})()}
+
+    names, back = fresh(), fresh()
+    state, resumed = _state(names), _state(back)
+    type(names["instance"]).seen, names["kind"].seen, type(names["derived"]).__mro__[1].seen = 1, 2, 3
+    assert not resumed.restore(through_a_file(state.changed())).missing
+    assert (type(back["instance"]).seen, back["kind"].seen) == (1, 2)
+    assert type(back["derived"]).__mro__[1].seen == 3
