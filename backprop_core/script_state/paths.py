@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from backprop_core.script_state.attributes import (
     attribute_of,
+    classes_of,
     mapping_base,
     own_names,
 )
@@ -30,6 +31,8 @@ VALUE_AT: Final = "v"
 INDEX: Final = "#"
 CLASS: Final = "class"
 """A class by `module:name`; it begins a path, as a root does."""
+OF_TYPE: Final = "T"
+"""The class of a value, or the value where that is a class: the n-th of those that it derives from, itself first."""
 OF_CLASS: Final = "t"
 """A value that a class keeps itself."""
 PART: Final = "p"
@@ -158,6 +161,7 @@ _BEHIND: Final[Mapping[str, Callable[[Any, Any], object]]] = {
     KEY_AT: lambda value, index: next(islice(mapping_base(value).keys(value), index, None)),
     VALUE_AT: lambda value, index: next(islice(mapping_base(value).values(value), index, None)),
     OF_CLASS: lambda value, name: own_names(value)[name],
+    OF_TYPE: lambda value, index: classes_of(value if isinstance(value, type) else type(value))[index],
     PART: getattr,
     DEFAULT: lambda value, name: defaults_of(value)[name],
     FUNCTION: lambda value, name: function_behind(own_names(value)[name]),

@@ -20,7 +20,7 @@ from backprop_core.script_state.iterators import is_of_a_loader
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable
 from backprop_core.script_state.methods import method_name
 from backprop_core.script_state.namespace import Namespace
-from backprop_core.script_state.paths import CLASS, INDEX, PART, ROOT, Path, Step, name_behind
+from backprop_core.script_state.paths import CLASS, INDEX, OF_TYPE, PART, ROOT, Path, Step, name_behind
 from backprop_core.script_state.script_classes import keeps_values
 from backprop_core.script_state.values import written
 
@@ -112,7 +112,7 @@ class Walk:
         if plan.kind is Kind.TUPLE:
             return self._tuple(node, value, plan, step)
         if plan.kind in _WRITTEN:
-            form = self._form(value, plan)
+            form = self._form(value, plan, (*node.path, step))
             if form is not _NONE:
                 return form
             plan = Plan(Kind.OPAQUE, text=plan.text)
@@ -121,7 +121,7 @@ class Walk:
             return {"method": name, "of": self.place(_Inner(node, step), owner, (PART, "__self__"))}
         return {"ref": self.refer(node, value, plan, step)}
 
-    def _form(self, value: Any, plan: Plan) -> Any:
+    def _form(self, value: Any, plan: Plan, path: Path) -> Any:
         """Of a value that never changes and is no tuple: how it is written; `_NONE` if it cannot be."""
         kind = type(value)
         if plan.kind is Kind.ENUM:
@@ -130,7 +130,7 @@ class Walk:
             return {"enum": class_reference(kind), "member": _member(value)}
         if plan.kind is Kind.HANDLE:
             if issubclass(kind, type):
-                self._meet(value)
+                self._meet(value, path)
             return _handle(value, plan)
         if plan.kind is Kind.FROZENSET:
             return value if _is_plain(value) else _NONE
@@ -189,7 +189,7 @@ class Walk:
             plan = self.kinds.plan_to_make(value, plan)
         if type(value) not in self._met:
             self._met.add(type(value))
-            self._meet(type(value))
+            self._meet(type(value), path)
         self._named[id(value)] = name
         self._kept.append(value)
         self._enqueue(Node(name, path, value, plan))
@@ -203,17 +203,29 @@ class Walk:
             return bool(node.value.loops_counted)
         return isinstance(node, Node) and _is_loader(type(node.value))
 
-    def _meet(self, kind: type) -> None:
-        """Look into a class of the script's, and those of the script's that it derives from."""
-        for one in classes_of(kind):
+    def _meet(self, kind: type, path: Path) -> None:
+        """Look into a class of the script's, which is at `path` or that of what is there, and those that it derives from."""
+        for number, one in enumerate(classes_of(kind)):
             if id(one) in self._named or not keeps_values(one):
                 continue
             module, name = class_reference(one)
             called = f"{'main' if module in ('__main__', '__mp_main__') else module}.{name}"
+            plan = Plan(Kind.CLASS, text=f"{module}.{name}")
+            way: Path = ((CLASS, f"{module}:{name}"),)
+            if _LOCAL in name:  # made by a function: each call makes another, which no name leads to
+                called, way = self._local(one, plan, called, (*path, (OF_TYPE, number)))
             self._named[id(one)] = called
             if called not in self.graph.nodes:
-                plan = Plan(Kind.CLASS, text=f"{module}.{name}")
-                self._enqueue(Node(called, ((CLASS, f"{module}:{name}"),), one, plan))
+                self._enqueue(Node(called, way, one, plan))
+
+    def _local(self, kind: type, plan: Plan, name: str, path: Path) -> tuple[str, Path]:
+        known = None if self._earlier is None else self._earlier.name_of(kind, plan, path)
+        if known is not None:
+            return known
+        count, plain = 2, name
+        while name in self.graph.nodes or name in self._reserved:
+            name, count = f"{plain}~{count}", count + 1
+        return name, path
 
     def _enqueue(self, node: Node) -> None:
         self.graph.nodes[node.name] = node
@@ -233,6 +245,7 @@ class _Inner:
 _NAMESPACE = Plan(Kind.NAMESPACE)
 _WRITTEN: Final = (Kind.VALUE, Kind.FROZENSET, Kind.ENUM, Kind.HANDLE)
 """Kinds of which there is no node: they never change themselves, or belong to the process."""
+_LOCAL: Final = "<locals>"
 _NOT_LOOKED_INTO: Final = (Kind.OPAQUE, Kind.ELSEWHERE, Kind.PART)
 _NONE: Final = object()
 
