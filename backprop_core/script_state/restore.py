@@ -175,10 +175,12 @@ class Restoring:
             there = target is not None
             entry = _Entry(name, kind, node["data"], target, make=False)
             why = self._unfit(entry, node) if there else _NOT_HERE
-            other = node["new"] and self._owner(name, path) is None
+            in_one_made = self._owner(name, path) is not None  # whose attributes are all put there anew
+            other = node["new"] and not in_one_made
             if not there or why or (other and not self._is_filled(kind, target)):
                 entry.make = True
-                if kind in (*_BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR) or (not node["new"] and there):
+                stays = there and not node["new"] and not in_one_made
+                if stays or kind in (*_BY_SLOT, Kind.STATE_DICT, Kind.ITERATOR):
                     if kind is not Kind.CLOSURE:  # functions are the new process's own
                         self._result.missing.append(Missing(name, why))
                     continue
