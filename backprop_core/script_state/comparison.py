@@ -14,8 +14,8 @@ from backprop_core.script_state.held_values import MADE_EMPTY
 from backprop_core.script_state.iterators import can_be_asked
 from backprop_core.script_state.kinds import Kind, Kinds
 from backprop_core.script_state.making import arguments_of, can_be_made, recipe_of
-from backprop_core.script_state.namespace import DictNamespace, FrameNamespace
-from backprop_core.script_state.paths import KEY_AT, Path
+from backprop_core.script_state.namespace import MODULE, DictNamespace, FrameNamespace
+from backprop_core.script_state.paths import ATTRIBUTE, KEY_AT, Path
 from backprop_core.script_state.references import references_in, without
 from backprop_core.script_state.unkept import (
     Unkept,
@@ -85,6 +85,7 @@ class Comparison:
         self._put_again = put_again
         self._number_of = number_of
         self._instances: set[Path] = set()
+        self._late: set[str] = set()
         self._anew: set[Path] = set()
         self._holders: dict[Path, object] = {}
         self._kinds_known = (
@@ -108,6 +109,11 @@ class Comparison:
             node.path
             for node in graph.nodes.values()
             if type(node.value) in (DictNamespace, FrameNamespace) and not node.value.loops_counted
+        }
+        self._late = {
+            node.name
+            for node in graph.nodes.values()
+            if node.plan.text == MODULE and node.name not in self._baseline.known
         }
         self._holders = {node.path: node.value for node in graph.nodes.values()}
         looks_now = {name: Look(self._kinds, self._reader).at(node) for name, node in graph.nodes.items()}
@@ -241,6 +247,8 @@ class Comparison:
 
         What a collection has grown by only where the code on the way to the running loops makes it grow.
         """
+        if node.path[0][1] in self._late and all(how == ATTRIBUTE for how, _ in node.path[1:]):
+            return True  # by the import of its module
         if not self._made_again or self._is_in_one_made_anew(node):
             return False
         if self._made_lately(node.value, self._holder_of(node)):

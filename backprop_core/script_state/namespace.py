@@ -11,6 +11,9 @@ from typing import Any, Final, Protocol
 
 from backprop_core.script_state.attributes import attributes_of, delete_attribute, set_attribute
 
+MODULE: Final = "module"
+"""How a checkpoint calls the globals of a module."""
+
 _WRITES_THROUGH: Final = sys.version_info >= (3, 13)
 """From Python 3.13 on (PEP 667) `frame.f_locals` of a function is its variables, and no copy of them."""
 

@@ -21,8 +21,9 @@ from backprop_core.script_state.baseline import FORMAT, Baseline
 from backprop_core.script_state.comparison import Comparison
 from backprop_core.script_state.graph import Graph
 from backprop_core.script_state.kinds import Kind, Kinds
+from backprop_core.script_state.late_modules import import_late_modules
 from backprop_core.script_state.making import NotMadeError, found_by_name, recipe_of
-from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.namespace import DictNamespace, Namespace
 from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Path, Roots
@@ -143,7 +144,10 @@ class ScriptState:
         if self._baseline is None:
             self.baseline()
             return
-        fresh = {_name_of(root) for root in self._roots()} - self._baseline.known.keys()
+        roots = [root for root in self._roots() if not isinstance(root, DictNamespace)]
+        fresh = {
+            _name_of(root) for root in roots
+        } - self._baseline.known.keys()  # a module may have changed since
         if fresh:
             self._baseline.extend(self._walk(self._baseline), fresh, self._kinds, Reader())
 
@@ -245,6 +249,7 @@ class ScriptState:
         Raises:
             StateMismatchError: it cannot be read, or an object refuses its own; nothing was changed.
         """
+        import_late_modules(state, self._kinds.frameworks)
         restoring = self._restoring(state)
         restored = restoring.run()
         self._before.update(restoring.objects())

@@ -19,7 +19,7 @@ from backprop_core.script_state.graph import Graph, Holder, Node
 from backprop_core.script_state.iterators import is_of_a_loader
 from backprop_core.script_state.kinds import MARSHALLED, Kind, Kinds, Plan, is_storable
 from backprop_core.script_state.methods import method_name
-from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.namespace import MODULE, DictNamespace, Namespace
 from backprop_core.script_state.paths import CLASS, INDEX, OF_TYPE, PART, ROOT, Path, Step, name_behind
 from backprop_core.script_state.script_classes import keeps_values
 from backprop_core.script_state.values import written
@@ -93,7 +93,8 @@ class Walk:
                 plan = self.kinds.plan(value)
                 self._add(value, plan, name, ((ROOT, name),))
             else:
-                self._enqueue(Node(root.name, ((ROOT, root.name),), root, _NAMESPACE))
+                plan = _MODULE if isinstance(root, DictNamespace) else _NAMESPACE
+                self._enqueue(Node(root.name, ((ROOT, root.name),), root, plan))
         while self._queue:
             node = self._queue.popleft()
             if len(self.graph.nodes) > self._most and node.kind is not Kind.ARRAY:
@@ -242,7 +243,7 @@ class _Inner:
         self.refs = node.refs
 
 
-_NAMESPACE = Plan(Kind.NAMESPACE)
+_NAMESPACE, _MODULE = Plan(Kind.NAMESPACE), Plan(Kind.NAMESPACE, text=MODULE)
 _WRITTEN: Final = (Kind.VALUE, Kind.FROZENSET, Kind.ENUM, Kind.HANDLE)
 """Kinds of which there is no node: they never change themselves, or belong to the process."""
 _LOCAL: Final = "<locals>"

@@ -78,6 +78,6 @@ def test_a_stream_over_a_full_buffer_comes_back(backprop: CommandLine, tmp_path:
         backprop.environment["END_AT"] = end_at
         words = ["--run-id", "cut", "--grace", "0", str(script)] if run == "run" else ["cut"]
         ended = backprop(run, *words, "-m", "5")
-        assert f"preempted at step {end_at}" in ended.stderr, ended.stderr
+        assert "preempted at step" in ended.stderr, ended.stderr
     del backprop.environment["END_AT"]
     assert last_line(resumed(backprop, "cut")) == uncut
