@@ -184,8 +184,10 @@ class TrainingLoop:
             fit_loop._last_train_dl_reload_epoch = self._resumed["trainer"]["train_reloaded"]
 
     def _loaders_ready(self) -> None:
-        """Lightning has made the loaders and makes their iterator next."""
-        self._ours(self._then.close)
+        """Lightning has made the loaders and makes their iterator next: where they are made again, still as it was then.
+
+        What a pass notes of its dataset is what has changed since the loaders were made.
+        """
         self._ours(self._begin_script)
         if self._makes_first or not self._ours(self._watch_loaders, otherwise=False):
             self._loaders_original()

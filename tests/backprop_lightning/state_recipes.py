@@ -99,6 +99,40 @@ def loaders_made_of_state() -> Any:
     return Net(noise=True), keywords, {"datamodule": _Growing()}
 
 
+class _Levelled(Points):
+    """It has as many points as its level says, and in the order that it was given last."""
+
+    def __init__(self) -> None:
+        super().__init__(60)
+        self.level, self.order = 1, list(range(60))
+
+    def __len__(self) -> int:
+        return 16 + 8 * self.level
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(self.order[index])
+
+
+class _Curriculum(callbacks.Callback):  # type: ignore[misc,name-defined]
+    """Raises the level after each epoch, and shuffles the points."""
+
+    def __init__(self, points: _Levelled) -> None:
+        self.points = points
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.points.level += 1
+        random.shuffle(self.points.order)
+
+
+@recipe
+def loaders_made_of_one_dataset() -> Any:
+    points = _Levelled()
+    module = Net(noise=True)
+    module.train_dataloader = lambda: DataLoader(points, batch_size=4, shuffle=True)  # type: ignore[method-assign]
+    keywords = {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 1, "callbacks": [_Curriculum(points)]}
+    return module, keywords, {}
+
+
 class _Asking(Net):
     """Its schedule asks how many steps there will be: then Lightning makes the loaders before training begins."""
 

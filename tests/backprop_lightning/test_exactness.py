@@ -14,6 +14,7 @@ KINDS = {
         " validation_across_epochs no_validation hooks_that_draw own_sampler datamodule reloaded bf16 scaled"
         " two_optimizers averaged found_batch_size plain@on_train_epoch_start hooks_that_draw@on_validation_end"
         " hooks_that_draw@on_train_epoch_end loaders_made_of_state loaders_made_of_state@on_train_epoch_start"
+        " loaders_made_of_one_dataset"
         " loaders_made_early loaders_made_early_with_workers loaders_made_early_and_again state_of_validation"
     ),
     "lightning.pytorch": (
