@@ -211,7 +211,9 @@ class DataPlace:
         kept = self.epoch_iterator.steps_per_epoch is not None  # else the iterator was made in this epoch
         self._prefix = max(0, saved["seen"] - self.to_pass * self.executions) if kept else 0
         set_ready_batches(self._adapter, saved["ready"])
-        set_order(self._adapter, saved["order"])
+        if self.source.dataset is None or "source" not in saved:
+            set_order(self._adapter, saved["order"])
+        # else it comes back with the script's state, as the object that others of the script's know, too
         self._ready, self._order = saved["ready"], saved["order"]
         if not saved["open"]:
             self._saved = None

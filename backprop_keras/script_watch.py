@@ -98,8 +98,11 @@ class FitWatch(ObjectWatch):
         return self.is_stored(value) or id(value) in self._reached
 
     def _read_by_fit(self) -> Collection[int]:
-        """A Python generator that is trained with comes to its place with the data."""
-        return (id(self._fit.x), id(self._fit.validation_x))
+        """A Python generator that is trained with comes to its place with the data. What a PyDataset holds does not: a
+        resume does not ask it again for the batches that are trained.
+        """
+        read = (self._fit.x, self._fit.validation_x)
+        return tuple(id(one) for one in read if not isinstance(one, keras.utils.PyDataset))
 
     def _look_again(self) -> None:
         """A first batch makes variables, and on PyTorch their tensors may be reached without them."""

@@ -61,7 +61,19 @@ def set_order(adapter: Any, order: dict[str, Any]) -> None:
     for name, saved in order.items():
         here = vars(dataset).get(name)
         if _is_order(here) and np.shape(here) == saved.shape:
-            setattr(dataset, name, saved.tolist() if isinstance(here, list) else np.array(saved, here.dtype))
+            setattr(dataset, name, _like(here, saved))
+
+
+def _like(here: Any, saved: Any) -> Any:
+    """The saved indices in the class that the dataset keeps them in."""
+    if isinstance(here, np.ndarray):
+        return np.array(saved, here.dtype).view(type(here))
+    if type(here) is list:
+        return saved.tolist()
+    list.__setitem__(
+        here, slice(None), saved.tolist()
+    )  # to make one of the script's class would run its code
+    return here
 
 
 def _is_order(value: Any) -> bool:

@@ -172,6 +172,51 @@ def what_is_read_ahead_by_others_is_named(folder: Path) -> None:
 
 
 @scenario
+def a_dataset_keeps_its_order_in_one_list_of_its_class_and_its_generator_is_named(folder: Path) -> None:
+    """An order that is known by two names stays one list of the script's class, and an iterator in the data is named."""
+
+    class Own(list[int]):
+        pass
+
+    class Rows(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(workers=1)
+            self.order = self.also = [0, 1, 2, 3]
+            self.own, self.drawn = Own(), (number for number in range(99))
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Any:
+            self.own = Own([*self.own, index])
+            return np.full((16, 6), next(self.drawn), "float32"), np.zeros(16, "int32")
+
+        def on_epoch_end(self) -> None:
+            self.order.append(self.order.pop(0))
+
+    def fit(*callbacks: Any) -> Rows:
+        rows = Rows()
+        compiled(network()).fit(rows, epochs=3, shuffle=False, verbose=0, callbacks=[*callbacks])
+        return rows
+
+    def piece(*others: Any) -> tuple[Rows, list[str]]:
+        ours = BackpropCallback("1h", run="one_list", grace=0)
+        return fit(*others, ours), list(ours._box.session.messages._said)
+
+    whole = fit()
+    _, said = piece(StopAt(3))
+    assert [text.partition("`")[2].partition("`")[0] for text in said if "cannot be kept" in text] == [
+        "data.drawn"
+    ]
+    rows, said = piece()
+    assert not [text for text in said if "The checkpoint holds data" in text], said
+    assert rows.also is rows.order
+    assert rows.order == whole.order
+    assert type(rows.own) is Own
+    assert rows.own == whole.own
+
+
+@scenario
 def the_stop_pretends_nothing(folder: Path) -> None:
     """After a stop inside an epoch fit returns its History, without validation and epoch end, but with on_train_end."""
     x, y = data()
