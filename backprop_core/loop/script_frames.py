@@ -26,11 +26,14 @@ class ScriptFrames:
 
     Args:
         modules: names of the modules whose loops are counted; `__main__` is called "main". Other modules of the script's
-            are found.
+            are found. The one that `python -m` runs is loaded as `__main__`, also where it lies in an installed package.
     """
 
     def __init__(self, modules: Sequence[str] = ("__main__",)) -> None:
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
         self.modules = list(modules)
+        if spec is not None and spec.name in self.modules:
+            self.add("__main__")
         self._beside: tuple[int, list[str]] = (0, [])
         self._live: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._read_last: dict[str, frozenset[str]] = {}
