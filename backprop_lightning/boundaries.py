@@ -269,7 +269,7 @@ class TrainingLoop:
         if self._resumed is None:
             self._before_batch()
         else:
-            self._put_back(data_fetcher)
+            self._put_back()
             if self._pending:
                 self._pending = False
                 self._behind_batch(data_fetcher, resumed=True)
@@ -389,7 +389,12 @@ class TrainingLoop:
 
     # -- resuming ----------------------------------------------------------------------------------------------
 
-    def _put_back(self, data_fetcher: Any) -> None:
+    def pass_over(self) -> None:
+        """The fit was complete: Lightning has run nothing of it, and what follows it finds all that it left."""
+        if self._resumed is not None:
+            self._put_back()
+
+    def _put_back(self) -> None:
         """All hooks of the start have run: be where the checkpoint was made. Lightning's own restarting is over."""
         resumed, self._resumed = self._resumed, None
         assert resumed is not None

@@ -268,7 +268,8 @@ class PatchedFit(ABC):
         finally:
             if self.loop is not None:
                 self.loop.uninstall()
-        self.faults.run(self.training_state.load_late)  # of a fit that was complete, and came to no batch
+        if self.loop is not None:
+            self.faults.run(self.loop.pass_over)
         self.faults.run(self.box.completed)
         return result
 

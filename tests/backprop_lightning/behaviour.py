@@ -251,6 +251,28 @@ def notebook(folder: Path) -> Any:
 
 
 @case
+def passed_over(folder: Path) -> Any:
+    """What a script reads behind a fit, trained and then complete; its callback exchanges weights when it ends."""
+
+    class Ends(pl.Callback):  # type: ignore[misc,name-defined]
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            module.history = [*getattr(module, "history", []), trainer.global_step]
+
+        def on_train_end(self, trainer: Any, module: Any) -> None:
+            module.history.append("end")
+            for parameter in module.parameters():
+                parameter.data.mul_(0.5)
+
+    def trained(**keywords: Any) -> Any:
+        made = trainer(Ends(), boxed("over", **keywords), max_epochs=1)
+        module = fit(made)
+        seen = {name: float(value) for name, value in made.callback_metrics.items()}
+        return [seen, module.history, digest(dict(module.state_dict())), torch.rand(1).item()]
+
+    return [trained(), trained(resume=True)]
+
+
+@case
 def unrecorded(folder: Path) -> Any:
     """The run's folder is removed while it trains: `fit` returns all the same."""
     ours = boxed("unrecorded")

@@ -69,6 +69,16 @@ def test_a_run_folder_that_is_gone_costs_no_fit(made: dict[str, Any]) -> None:
     assert made["unrecorded"]["step"] > 3
 
 
+def test_a_script_finds_behind_a_complete_fit_what_it_found_behind_the_fit_itself(
+    made: dict[str, Any],
+) -> None:
+    """Its logged values, what its module and callbacks had changed, the weights and the random numbers that follow."""
+    trained, passed_over = made["passed_over"]
+    assert trained[0]
+    assert len(trained[1]) > 2
+    assert passed_over == trained
+
+
 def test_the_rows_of_a_csv_logger_are_not_lost(made: dict[str, Any]) -> None:
     """With a fixed version Lightning deletes the file at each start: after two cuts it is that of an uncut training."""
     assert made["csv_rows"] == {"rows": made["csv_rows"]["rows"], "flushed": True, "buffered": True}
