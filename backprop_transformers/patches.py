@@ -274,8 +274,10 @@ class TrainPatches:
         """Trainer tells of the whole training, so its seconds are those of all attempts."""
         assert self._own is not None
         history = self._trainer.state.log_history
-        if self._own["place"]["stage"] == Stage.OVER and history and "train_runtime" in history[-1]:
-            history.pop()  # Trainer's last words, which it is about to say again
+        if self._own["place"]["stage"] == Stage.OVER:
+            self._trainer._tr_loss.zero_()  # it had been added to the sum that the mean loss is made of
+            if history and "train_runtime" in history[-1]:
+                history.pop()  # Trainer's last words, which it is about to say again
         return self._finalize_training(trial, num_train_samples, start_time - self._own["elapsed_s"])
 
 

@@ -228,6 +228,7 @@ def completed(folder: Path) -> Any:
         "loaded": len(LOADED),
         "same": digest(dict(made.model.state_dict())) == digest(dict(whole.model.state_dict())),
         "entries": len(made.state.log_history) == len(whole.state.log_history),
+        "loss": output.training_loss == whole.state.log_history[-1]["train_loss"],
     }
 
 

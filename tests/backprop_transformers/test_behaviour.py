@@ -99,8 +99,8 @@ def test_the_users_error_stays_the_users(made: dict[str, Any]) -> None:
 
 
 def test_a_completed_run_is_not_trained_again(made: dict[str, Any]) -> None:
-    """With `resume=True` its final state is loaded, no sample is, and its history is the same."""
-    assert made["completed"] == {"step": 10, "loaded": 0, "same": True, "entries": True}
+    """With `resume=True` its final state is loaded, no sample is, and its history and mean loss are the same."""
+    assert made["completed"] == {"step": 10, "loaded": 0, "same": True, "entries": True, "loss": True}
 
 
 def test_other_trainers_train_as_ever(made: dict[str, Any]) -> None:
