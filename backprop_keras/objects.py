@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 from backprop_core.quick_dataclass import dataclass
 from backprop_keras import rng_state, variables
 from backprop_keras.backends import active
+from backprop_keras.trained_objects import held_by_script
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class VariablesTracked:
         return variables.arrays(self._variables())
 
     def mismatch(self, state: Any) -> str | None:
+        if _is_optimizer(self.owner) and not self.owner.built and isinstance(state, Mapping):
+            self._build_as_saved(state)
         here = self._variables()
         if not getattr(self.owner, "built", True) and isinstance(state, Mapping) and len(state) > len(here):
             call = (
@@ -37,6 +41,19 @@ class VariablesTracked:
 
     def restore(self, state: Any) -> None:
         variables.assign(self._variables(), state)
+
+    def _build_as_saved(self, state: Mapping[str, Any]) -> None:
+        """Build an optimizer whose first step would do that, for the variables of the script's models that it had."""
+        models = [one for one in held_by_script(sys._getframe()) if isinstance(one, keras.Model)]
+        here = {id(one): one for model in models for one in model.trainable_variables}
+        saved = [one for one in here.values() if any(f"/{_slots_of(one)}_" in path for path in state)]
+        if saved:
+            self.owner.build(saved)
+
+
+def _slots_of(variable: Any) -> str:
+    """What the names of an optimizer's slots for it begin with."""
+    return str(variable.path).replace("/", "_")
 
 
 @dataclass(frozen=True, slots=True)

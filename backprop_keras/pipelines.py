@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
+from weakref import ref
 
 from backprop_core.loop.replay import begun
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
@@ -51,6 +52,10 @@ def runs_python() -> bool:
     return functions is None or bool(len(functions))
 
 
+def _nothing() -> None:
+    """No iterator."""
+
+
 @dataclass(slots=True)
 class PassCount:
     """Of one pipeline in this process.
@@ -58,10 +63,17 @@ class PassCount:
     Attributes:
         begun: iterators made of it.
         due: iterators that had been made of it when the checkpoint was made.
+        made: the newest iterator that the script has made itself, as `enumerate` does: of its pass there is no other.
     """
 
     begun: int = 0
     due: int = 0
+    made: Callable[[], Any] = _nothing
+
+    def made_for(self, number: int) -> Any:
+        """The script's own iterator for the pass of this number, once; None where it has made none."""
+        made, self.made = self.made(), _nothing
+        return made if self.begun == number + 1 else None
 
 
 class PassLedger:
@@ -113,11 +125,15 @@ class PipelineReading:
             saved = {"randomness": saved, "passes": passes.due}
         if saved is not None:
             self._randomness.set_randomness(saved["randomness"])
-        for _ in range(passes.begun, passes.due if saved is None else saved["passes"]):
-            next(iter(self._dataset), None)
-            passes.begun += 1
-        self.note_start()
-        iterator: Iterator[Any] = iter(self._dataset)
+        iterator: Iterator[Any] | None = None if saved is None else passes.made_for(saved["passes"])
+        if iterator is not None:
+            self._before = saved
+        else:
+            for _ in range(passes.begun, passes.due if saved is None else saved["passes"]):
+                next(iter(self._dataset), None)
+                passes.begun += 1
+            self.note_start()
+            iterator = iter(self._dataset)
         if skip:
             next(islice(iterator, skip - 1, skip), None)
         if saved is not None and resume_randomness is not None:
@@ -129,6 +145,10 @@ class PipelineReading:
         """A pass begins now, whoever begins it."""
         self._before = {"randomness": self._randomness.randomness(), "passes": self._passes.begun}
         self._passes.begun += 1
+
+    def has_begun(self, iterator: Any) -> None:
+        """The script has made the iterator of the pass that began."""
+        self._passes.made = ref(iterator)
 
     def position(self, *, midway: bool) -> Any:
         return self._before
@@ -170,6 +190,8 @@ class PipelinePasses:
             finally:
                 self._inside = False
             if reading is not None:
+                if isinstance(reading, PipelineReading):
+                    reading.has_begun(iterator)
                 self._begun[iterator] = (dataset, reading)
             return iterator
 

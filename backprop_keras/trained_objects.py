@@ -74,6 +74,11 @@ class KerasTrainedObjects:
         return False
 
 
+def held_by_script(frame: FrameType | None) -> list[object]:
+    """Models, optimizers and metrics that variables of the script's functions around `frame` hold."""
+    return [value for _, value in _variables(frame)]
+
+
 def _variables(frame: FrameType | None) -> Iterator[tuple[str, object]]:
     frames = []
     while frame is not None:

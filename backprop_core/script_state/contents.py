@@ -17,7 +17,7 @@ from backprop_core.script_state.attributes import (
     own_names,
     type_text,
 )
-from backprop_core.script_state.functions import defaults_of, function_behind, is_script_file
+from backprop_core.script_state.functions import COMPILED, defaults_of, function_behind, is_script_file
 from backprop_core.script_state.graph import Node
 from backprop_core.script_state.held_values import cache_of
 from backprop_core.script_state.kinds import MARSHALLED, VALUES, Kind
@@ -243,13 +243,19 @@ class Contents:
         return None
 
     def _bound(self, node: Node) -> Any:
-        names = _PARTS.get(type(node.value), ("__self__", "__name__"))
+        names = _parts_of(type(node.value))
         place = self._walk.place
         return {"slots": {name: place(node, getattr(node.value, name), (PART, name)) for name in names}}
 
     def _namespace(self, node: Node) -> Any:
         place = self._walk.place
         return {"slots": {name: place(node, value, (ATTRIBUTE, name)) for name, value in node.value.items()}}
+
+
+def _parts_of(kind: type) -> tuple[str, ...]:
+    if type_text(kind) == COMPILED:
+        return ("__wrapped__",)
+    return _PARTS.get(kind, ("__self__", "__name__"))
 
 
 def _bytes(node: Node) -> Any:

@@ -8,6 +8,8 @@ import types
 from typing import Any, Final
 
 CACHED: Final = functools._lru_cache_wrapper
+COMPILED: Final = "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function"
+"""The type of what `tf.function` makes. Of it only the script's function is looked at: it is traced again."""
 _NEVER_CHANGE: Final = frozenset(
     {type(None), bool, int, float, complex, str, bytes, type, types.FunctionType, types.BuiltinFunctionType}
 )

@@ -22,7 +22,7 @@ from backprop_core.checkpoints.plain import PATHS
 from backprop_core.ports.framework import Framework
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
-from backprop_core.script_state.functions import CACHED, has_state, is_script_file
+from backprop_core.script_state.functions import CACHED, COMPILED, has_state, is_script_file
 from backprop_core.script_state.held_values import (
     FUTURE,
     OF_FUTURES,
@@ -122,6 +122,8 @@ _STANDARD_OBJECTS: Final = frozenset(
 )
 """Instances of the standard library that hold a script's values. All others hold resources of the process."""
 _SUMMARY_WRITER: Final = "torch.utils.tensorboard"
+_TENSORFLOWS_EXECUTION: Final = "tensorflow.python.eager."
+"""Traces of functions, tapes of gradients: made again by the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class Kinds:
             return Plan(Kind.VALUE, text=text)
         if self._iterators and (kind in ITERATORS or is_of_a_loader(kind)):
             return Plan(Kind.ITERATOR, text=text)
-        if kind in (types.MethodType, functools.partial):
+        if kind in (types.MethodType, functools.partial) or text == COMPILED:
             return _BOUND
         return self._of_object(kind, value, text)
 
@@ -265,7 +267,7 @@ class Kinds:
     @staticmethod
     def _is_handle(kind: type, text: str) -> bool:
         package = text.partition(".")[0]
-        if package in _HANDLE_PACKAGES or text.startswith(_SUMMARY_WRITER):
+        if package in _HANDLE_PACKAGES or text.startswith((_SUMMARY_WRITER, _TENSORFLOWS_EXECUTION)):
             return True
         if issubclass(kind, random.SystemRandom):  # it draws from the operating system, and has no state
             return True
