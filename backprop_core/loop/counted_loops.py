@@ -234,6 +234,8 @@ class CountedLoops:
             return
         self._cut_to(loop)
         self.stack.pop()
+        if loop.late is not None and loop.saved is not None:  # it did not get to its second iteration
+            self.way_back.insert(0, loop.saved)
         if not loop.site.trains:
             if self.parent().site.trains:
                 self.parent().ended.append(EndedLoop(loop.site.key, again=True))
@@ -245,12 +247,19 @@ class CountedLoops:
     @property
     def going_back(self) -> bool:
         """Whether the place of the checkpoint has not been reached yet."""
-        return bool(self.way_back) or self.step_awaited is not None
+        return bool(self.way_back) or self.step_awaited is not None or self._late() is not None
+
+    def _late(self) -> RunningLoop | None:
+        """A loop that runs its first iteration once more, which makes what is to be restored."""
+        return next((loop for loop in self.stack if loop.late is not None), None)
 
     @property
     def awaited(self) -> str:
         """The key of the loop that is to begin next on the way back; empty where it is a step."""
-        return self.way_back[0].key if self.way_back else ""
+        if self.way_back:
+            return self.way_back[0].key
+        late = self._late()
+        return "" if late is None else late.site.key
 
     def parent(self) -> RunningLoop:
         """The innermost loop that is running; a root where there is none."""

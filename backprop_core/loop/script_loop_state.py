@@ -174,10 +174,16 @@ class ScriptLoopState(LoopState):
         check_places(states.get(RANKS))
         return states
 
-    def awaits_backward(self) -> bool:
-        """Whether the script holds a graph that gradients are still to be taken through: no checkpoint can hold it."""
+    def may_be_left(self, loop: RunningLoop) -> bool:
+        """Whether a checkpoint can hold all that the script holds between two iterations of `loop`.
+
+        No graph that gradients are still to be taken through; and nothing that the iteration behind it has made and no
+        process can make again: inside an iteration, the code at its beginning makes it.
+        """
         with self._held():
-            return bool(self.found_objects.graphs_in(self._state, self._state.changed(most_bytes=0)))
+            awaited = bool(self.found_objects.graphs_in(self._state, self._state.changed(most_bytes=0)))
+        made = loop.site.holds_loops and any(one.is_new_instance for one in self._state.unkept())
+        return not (awaited or made)
 
     def own_part(self) -> dict[str, object]:
         with self._held():

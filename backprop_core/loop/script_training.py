@@ -299,7 +299,7 @@ class ScriptTraining(ScriptSession):
             session.may_leave_by_itself
             and session.look()
             and self._must_leave(session)
-            and not loop_state.awaits_backward()
+            and loop_state.may_be_left(loop)
         ):
             session.leave()
             self._leave()

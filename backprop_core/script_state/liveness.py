@@ -73,7 +73,7 @@ def _read_by_functions(code: CodeType) -> frozenset[str]:
 def _live_behind(code: CodeType, offset: int) -> frozenset[str]:
     instructions = list(dis.get_instructions(code))
     place = {one.offset: number for number, one in enumerate(instructions)}
-    if any(one.opname in ("LOAD_LOCALS", "IMPORT_STAR") for one in instructions):
+    if any(one.opname == "LOAD_LOCALS" for one in instructions):
         raise ValueError("all variables may be read by name")
     following = [_following(instructions, number, place) for number in range(len(instructions))]
     for start, end, handler in _handlers(code):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from backprop_core.quick_dataclass import dataclass
 
 _MOST_IN_A_LINE = 40
+_CREATED = "it was created during training, and creating it again would run the script's code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Unkept:
     why: str
     what_to_do: str
     certain: bool = True
+
+    @property
+    def is_new_instance(self) -> bool:
+        """Whether it is one that was created during training."""
+        return self.why == _CREATED
 
     def __str__(self) -> str:
         short = self.type.rpartition(".")[2]
@@ -72,7 +78,7 @@ def new_instance(name: str, kind: str) -> Unkept:
     return Unkept(
         name,
         kind,
-        "it was created during training, and creating it again would run the script's code",
+        _CREATED,
         f"Create it before training begins, keep plain values instead, or give it state_dict() and load_state_dict() "
         f"and call box.track({_last(name)}=...).",
     )

@@ -58,6 +58,28 @@ def evaluations() -> None:
         print("sample", torch.randn(2).tolist())
 
 
+class Meter:
+    """Sums what it is told."""
+
+    def __init__(self) -> None:
+        self.sum, self.count = 0.0, 0
+
+    def add(self, value: float) -> float:
+        self.sum, self.count = self.sum + value, self.count + 1
+        return self.sum / self.count
+
+
+def meters() -> None:
+    """An object of the script's is made when an epoch begins, and read when all are over."""
+    for epoch in range(4):
+        meter = Meter()
+        for number, (x, y) in enumerate(LOADER):
+            loss = loss_of(x, y)
+            step(loss)
+            print("step", epoch, number, meter.add(loss.item()))
+    print("last", meter.sum, meter.count)
+
+
 def accumulation() -> None:
     """Evaluates at the beginning of an iteration, then accumulates gradients of batches fetched ahead."""
     best, number = float("inf"), 0
@@ -406,6 +428,7 @@ def population() -> None:
 {
     "own_methods": own_methods,
     "evaluations": evaluations,
+    "meters": meters,
     "reordered": reordered,
     "made_models": made_models,
     "stages": stages,

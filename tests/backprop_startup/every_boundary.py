@@ -133,7 +133,7 @@ def _cut_at(cut: int, place: Path) -> None:
         at_boundary(self, loop, frame)
         going_on = self.session is not None and not self.loops.going_back
         state = self.loop_state
-        if going_on and state is not None and state.can_be_found_again() and not state.awaits_backward():
+        if going_on and state is not None and state.can_be_found_again() and state.may_be_left(loop):
             count[0] += 1
             (place / "boundaries").write_text(str(count[0]))
             if count[0] == cut and self.session is not None:

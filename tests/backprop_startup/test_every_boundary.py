@@ -20,10 +20,12 @@ HERE = Path(__file__).parent
         pytest.param("own_methods", 9, marks=pytest.mark.long),
         pytest.param("stages", 5, marks=pytest.mark.long),
         pytest.param("rearranged", 5, marks=pytest.mark.long),
+        pytest.param("meters", 3, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (
                 "evaluations",
+                "meters",
                 "accumulation",
                 "kept_weights",
                 "episodes",

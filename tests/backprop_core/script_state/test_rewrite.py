@@ -373,3 +373,28 @@ for item in items():
         {"items": items},
     )
     assert "out" in seen[0]
+
+
+def test_a_star_import_reads_no_variable() -> None:
+    """`from package import *` writes names: what the last iteration left behind is as dead as without it."""
+    from backprop_core.script_state.liveness import live_names
+
+    seen: list[frozenset[str]] = []
+
+    def items() -> Any:
+        frame = sys._getframe(0).f_back
+        assert frame is not None
+        seen.append(live_names(frame.f_code, frame.f_lasti))
+        yield 1
+
+    source = """
+from math import *
+total = 0
+for item in items():
+    meter = [item]
+    total += sum(meter) + pi
+print(total)
+"""
+    exec(compile(source, "train.py", "exec"), {"items": items})
+    assert {"meter", "item"}.isdisjoint(seen[0])
+    assert {"total", "pi"} <= seen[0]
