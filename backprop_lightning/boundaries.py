@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
 from backprop_core.clock import Clock
 from backprop_core.deadline.forecast import Phase
 from backprop_core.ports.patches import Patches
@@ -83,6 +85,8 @@ class TrainingLoop:
         self._quiet_until = 0.0
         self._special = True
         self._step = 0
+        self._hook: Any = None
+        self._by_hand = 0  # steps of any optimizer since the last boundary, with manual optimization
         self._max_steps: int | None = None
         self._epoch: int | None = None
         self._leaves_validation = True
@@ -112,6 +116,8 @@ class TrainingLoop:
         self._train_setup_original = replace(fit_loop, "setup_data", self._train_set_up)
         self._setup_original = replace(val_loop, "setup_data", self._validation_set_up)
         self._step = self._trainer.global_step
+        if not self._trainer.lightning_module.automatic_optimization:
+            self._hook = register_optimizer_step_post_hook(self._stepped)
         if self._resumed is None and self._trainer.enable_validation and self._trainer.num_sanity_val_steps:
             self._checks_sanity = True  # a process that resumes does not, but has what that leaves
             self._training_state.script.begin()
@@ -131,6 +137,8 @@ class TrainingLoop:
     def uninstall(self) -> None:
         """Lightning's loop is what it was."""
         self._patches.give_all_back()
+        if self._hook is not None:
+            self._hook.remove()
         self._restore_max_steps()
         self._pretend_epoch(None)
         if self._training_state.loaders is not None:
@@ -281,8 +289,17 @@ class TrainingLoop:
     def _steps(self) -> int:
         """Optimizer steps since the last boundary."""
         now = self._trainer.global_step
-        steps, self._step = now - self._step, now
-        return int(steps)
+        steps, self._step = int(now - self._step), now
+        by_hand, self._by_hand = self._by_hand, 0
+        if (
+            not steps
+        ):  # SAM's two halves, an optimizer without Lightning's wrapper: Lightning counts none of these
+            self._training_state.uncounted += by_hand
+            steps = by_hand
+        return steps
+
+    def _stepped(self, *_: Any) -> None:
+        self._by_hand += 1
 
     def _before_batch(self) -> None:
         self._training_state.pending = False

@@ -46,6 +46,7 @@ class LightningState:
         made: of what it has made them.
         warn: tells the user.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
+        uncounted: optimizer steps that Lightning does not count, with manual optimization.
         late: weights and optimizers that are put back when every hook of the start has run.
         sharded: where the strategy spreads model and optimizers over ranks; None: each has them whole.
     """
@@ -59,6 +60,7 @@ class LightningState:
         self.randomness = Randomness()
         self.loaders: CombinedLoaderWatch | None = None
         self.pending = False
+        self.uncounted = 0
         self.late: LateWeights | None = None
         self.warn: Callable[[str], None] = lambda text: None
         self._read_once = False
@@ -141,7 +143,9 @@ class LightningState:
     def position(self) -> Position:
         trainer = self.trainer
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return Position(trainer.global_step, trainer.current_epoch, batch, {"pending": self.pending})
+        return Position(
+            trainer.global_step + self.uncounted, trainer.current_epoch, batch, {"pending": self.pending}
+        )
 
     def environment(self) -> Mapping[str, Any]:
         return {
@@ -249,6 +253,7 @@ class LightningState:
         return {
             "should_stop": bool(trainer.should_stop),
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "uncounted_steps": self.uncounted,
             "train_reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
             "loggers": version_folder.capture(trainer),
             "val_reloaded": val_loop._last_val_dl_reload_epoch,
@@ -308,6 +313,7 @@ class LightningState:
             if had and not _has_workers(loader):
                 iter(loader)  # making workers draws from the generators, and then it had been done already
         trainer.should_stop = ends["should_stop"]
+        self.uncounted = ends.get("uncounted_steps", 0)
         trainer.accumulate_grad_batches = ends["accumulate_grad_batches"]
         trainer.fit_loop._last_train_dl_reload_epoch = ends["train_reloaded"]
         val_loop._last_val_dl_reload_epoch = ends["val_reloaded"]

@@ -273,6 +273,28 @@ def passed_over(folder: Path) -> Any:
 
 
 @case
+def steps_by_hand(folder: Path) -> Any:
+    """Manual optimization that steps the optimizer itself and not Lightning's wrapper, as SAM's two halves do."""
+
+    class ByHand(Net):
+        def __init__(self) -> None:
+            super().__init__("sgd")
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            optimizer: Any = self.optimizers(use_pl_optimizer=False)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            return loss
+
+    ours = boxed("by_hand")
+    fit(trainer(Striking(5, "sigterm", ours), ours), ByHand())
+    return [str(ours.outcome), str(ours.checkpoint)[-12:]]
+
+
+@case
 def unrecorded(folder: Path) -> Any:
     """The run's folder is removed while it trains: `fit` returns all the same."""
     ours = boxed("unrecorded")

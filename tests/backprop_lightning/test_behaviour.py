@@ -69,6 +69,11 @@ def test_a_run_folder_that_is_gone_costs_no_fit(made: dict[str, Any]) -> None:
     assert made["unrecorded"]["step"] > 3
 
 
+def test_steps_that_lightning_does_not_count_are_steps(made: dict[str, Any]) -> None:
+    """The fit stops behind the step, under its number. It went on to the end of the epoch, and was saved as step 0."""
+    assert made["steps_by_hand"] == ["preempted", "000000000005"]
+
+
 def test_a_script_finds_behind_a_complete_fit_what_it_found_behind_the_fit_itself(
     made: dict[str, Any],
 ) -> None:
