@@ -65,11 +65,10 @@ def test_both_ranks_of_a_lightning_fit_train_to_their_end(backprop: CommandLine,
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 def test_a_lightning_fit_with_a_sharded_model_trains_to_its_end(backprop: CommandLine) -> None:
-    """That nothing is saved is said once, and no other adapter takes the loop over: that ended it after two steps."""
+    """It is saved by Lightning's adapter, and no other adapter takes the loop over: that ended it after two steps."""
     with_environment(backprop, OMP_NUM_THREADS="1")
     script = SCRIPT.parents[1] / "backprop_lightning" / "sharded_fit.py"
     done = backprop("run", "-m", "4", "--run-id", "odd", str(script), timeout=240)
     assert done.returncode == 0, done.stderr
     assert "trained 20 steps" in done.stdout
-    assert done.stderr.count("ModelParallelStrategy cannot be saved and resumed yet") == 1
-    assert not (backprop.attempt_dir("odd") / "events.jsonl").exists()
+    assert "completed at step 20" in done.stderr
