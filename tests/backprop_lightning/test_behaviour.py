@@ -247,5 +247,5 @@ def test_slurm_and_we_share_the_signals(made: dict[str, Any]) -> None:
 def test_a_fit_is_the_same_without_us(made: dict[str, Any]) -> None:
     """Loaders that are made early, or again, are made as often as without the callback, and draw as much."""
     same = made["without_us"]
-    assert len(same) == 4
+    assert len(same) == 5
     assert all(same.values()), same
