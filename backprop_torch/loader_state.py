@@ -6,13 +6,14 @@ loader's parts and is not what it was when the loader was first met.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import ref
 
 from backprop_core.checkpoints.numpy_arrays import NumpyTranslator
 from backprop_core.clock import SYSTEM
+from backprop_core.loop.loader_parts import brought_by_a_pass, made_by_index
 from backprop_core.ports.framework import frameworks_in_use
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.namespace import InstanceNamespace
@@ -43,7 +44,7 @@ class LoaderState:
             tracked_elsewhere=_stored_by(loader),
             frameworks=frameworks,
             translators=[*(framework.translator for framework in frameworks), NumpyTranslator()],
-            read_by_loops=lambda: None,  # a pass brings its iterators to their places
+            read_by_loops=_brought_by_a_pass(loader),
         )
         self._state.baseline()
         self._beginning: Any = None
@@ -150,6 +151,14 @@ def _stored_by(loader: Any) -> Callable[[object], bool]:
         return stored
     its_own = id(dataset)
     return lambda value: id(value) == its_own or stored(value)
+
+
+def _brought_by_a_pass(loader: Any) -> Callable[[], Collection[int] | None]:
+    """A pass that is read again brings all iterators to their places; one that skips by index those of its order."""
+    if made_by_index(loader) is None:
+        return lambda: None
+    parts = [id(part) for part in brought_by_a_pass(loader)]
+    return lambda: parts
 
 
 def _speaks(value: object) -> bool:

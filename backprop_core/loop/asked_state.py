@@ -21,6 +21,7 @@ from backprop_core.loop.asked_iterators import (
     iterators_in,
     passes_batches_through,
 )
+from backprop_core.loop.loader_parts import made_by_index
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.kinds import Kinds
@@ -32,6 +33,8 @@ from backprop_core.true_class import is_a
 _NOT_LOOKED_INTO = frozenset(
     {"torch", "numpy", "jax", "tensorflow", "keras", "accelerate", "transformers", "torchvision", "_io"}
 )
+_DATASETS = "torch.utils.data.dataset"
+"""`Subset` and its like: what they are made of is the script's."""
 _MOST = 100
 _DEEP = 3
 
@@ -279,6 +282,10 @@ class AskedState:
             for key, one in list(value.items()):
                 if type(key) in (str, int):
                     yield from self._below(f"{name}[{key!r}]", one, seen, deep - 1)
+        elif (parts := made_by_index(value)) is not None:
+            seen.add(id(value))
+            for part, one in parts.items():
+                yield from self._below(f"{name}.{part}", one, seen, _DEEP)
         elif kind.__module__ not in ("builtins", "types") and not _is_foreign(kind):
             seen.add(id(value))
             for attribute, one in attributes_of(value):
@@ -286,7 +293,8 @@ class AskedState:
 
 
 def _is_foreign(kind: type) -> bool:
-    return str(kind.__module__).partition(".")[0] in _NOT_LOOKED_INTO
+    module = str(kind.__module__)
+    return module.partition(".")[0] in _NOT_LOOKED_INTO and module != _DATASETS
 
 
 def looks_of(iterator: Any, deep: int = 3) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import ref
 
 from backprop_core.errors import UsageError
+from backprop_core.loop.loader_parts import brought_by_a_pass
 from backprop_core.ports.framework import Framework, Tracked
 from backprop_core.script_state.trackables import restore_all, track
 
@@ -176,8 +177,9 @@ class TrackedObjects:
     # -- loaders -----------------------------------------------------------------------------------------------
 
     def met_loaders(self) -> frozenset[int]:
-        """The loaders that were read from and are still there, by identity."""
-        return frozenset(id(loader) for one in self._loaders.values() if (loader := one()) is not None)
+        """What the passes over loaders that were read from, and are still there, bring to its place, by identity."""
+        there = [loader for one in self._loaders.values() if (loader := one()) is not None]
+        return frozenset(id(part) for loader in there for part in brought_by_a_pass(loader))
 
     def meet_loader(self, loader: object, rest: object) -> None:
         """A loader is read from: its own generators are kept under the first number that is free, and restored.
