@@ -47,6 +47,10 @@ _READ_NOW: Final = frozenset({"_dataloader_references_ref"})
 """Which loaders are being read, as accelerate's GradientState has it: a pass that goes on enters itself."""
 
 
+_REGISTER: Final = frozenset({"_dataloaders"})
+"""Every loader that an Accelerator has ever prepared: the script's variables hold those that it still reads."""
+
+
 _OPTIMIZER: Final = frozenset(
     {"step", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks",
      "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks",
@@ -77,6 +81,8 @@ def script_parts(kind: type) -> frozenset[str] | None:
         return LOADER
     if kind.__module__ == "accelerate.data_loader" and hasattr(kind, "adjust_state_dict_for_prefetch"):
         return _PREPARED
+    if kind.__module__ == "accelerate.accelerator" and kind.__name__ == "Accelerator":
+        return _REGISTER
     return _READ_NOW if kind.__module__ == "accelerate.state" and kind.__name__ == "GradientState" else None
 
 

@@ -1,4 +1,4 @@
-"""A dataset that asks a generator of its own for each item: a pass that is found again by index makes none of those before."""
+"""A dataset that asks a generator of its own for each item: a pass that is found again by index makes no item before."""
 
 from __future__ import annotations
 
