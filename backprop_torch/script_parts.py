@@ -49,6 +49,10 @@ _READ_NOW: Final = frozenset({"_dataloader_references_ref"})
 
 _REGISTER: Final = frozenset({"_dataloaders"})
 """Every loader that an Accelerator has ever prepared: the script's variables hold those that it still reads."""
+_OF_ACCELERATE: Final = {
+    "accelerate.accelerator.Accelerator": _REGISTER,
+    "accelerate.state.GradientState": _READ_NOW,
+}
 
 
 _OPTIMIZER: Final = frozenset(
@@ -81,9 +85,7 @@ def script_parts(kind: type) -> frozenset[str] | None:
         return LOADER
     if kind.__module__ == "accelerate.data_loader" and hasattr(kind, "adjust_state_dict_for_prefetch"):
         return _PREPARED
-    if kind.__module__ == "accelerate.accelerator" and kind.__name__ == "Accelerator":
-        return _REGISTER
-    return _READ_NOW if kind.__module__ == "accelerate.state" and kind.__name__ == "GradientState" else None
+    return _OF_ACCELERATE.get(f"{kind.__module__}.{kind.__name__}")
 
 
 def _keys_of_shards() -> frozenset[str]:
