@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
 from backprop_core.true_class import is_a
 from backprop_torch import dataloader_state, objects, sharded
 from backprop_torch.accelerated import AcceleratedReading, is_accelerated
+from backprop_torch.gathered import shards_in_place
 from backprop_torch.generators import GeneratorTracked, TorchRandomness, cuda_in_use
 from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.made_objects import made, point_at_weights, recipe_of
@@ -84,6 +85,9 @@ class TorchFramework:
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return stored_with(tracked)
+
+    def at_rest(self, tracked: Sequence[object]) -> AbstractContextManager[None]:
+        return shards_in_place(tracked)
 
     def randomness(self) -> Tracked:
         return TorchRandomness()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -142,9 +142,12 @@ class ScriptLoopState(LoopState):
             if not restores:
                 self.found_objects.leave_behind(self._made, self._state.can_make)
             self.kept.all_dropped = False  # the next model of a fold may not have trained yet
-        before, self._stored = self._stored, stored_by(self.frameworks, self.objects)
+        objects = self.objects
+        before, self._stored = self._stored, stored_by(self.frameworks, objects)
         try:
-            with self.ahead.still():
+            with self.ahead.still(), ExitStack() as resting:
+                for framework in self.frameworks:
+                    resting.enter_context(framework.at_rest(list(objects.values())))
                 yield
         finally:
             self._stored = before

@@ -113,6 +113,10 @@ class Framework(Protocol):
         """Whether a value is stored with the `tracked` objects or found again from a position, so no part of a script's."""
         ...
 
+    def at_rest(self, tracked: Sequence[object]) -> AbstractContextManager[None]:
+        """Inside, the `tracked` objects are as between two passes: what a pass has put into them for itself is put aside."""
+        ...
+
     def randomness(self) -> Tracked:
         """The framework's global random generators."""
         ...

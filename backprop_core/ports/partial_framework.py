@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
@@ -50,6 +50,9 @@ class PartialFramework:
 
     def stored_with(self, tracked: Mapping[str, object]) -> Callable[[object], bool]:
         return lambda value: False
+
+    def at_rest(self, tracked: Sequence[object]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def randomness(self) -> Tracked:
         return _NoState()
