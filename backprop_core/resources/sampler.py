@@ -76,11 +76,10 @@ class Sampler:
         Its GPU values may be older, where the probe is dear. While the probe hangs they are unknown.
         """
         now_s = self._clock.monotonic()
-        if (
-            now_s - self._answered_at_s >= max(every_s, PAUSE_PER_READING * self._took_s)
-            or self._reading is None
-        ):
-            self._ask()
+        with self._lock:  # a reading that ends at this moment tells how dear it was
+            pause_s = max(every_s, PAUSE_PER_READING * self._took_s)
+            if self._reading is None or now_s - self._answered_at_s >= pause_s:
+                self._begin_reading()
         hangs = self._asked.is_set() and now_s - self._asked_at_s > self._timeout_s
         if self._reading is None and not hangs:
             return None
@@ -101,13 +100,17 @@ class Sampler:
     def _ask(self) -> threading.Event:
         """Make sure that a reading is under way; the event that its end sets."""
         with self._lock:
-            if not self._asked.is_set() and not self._closed:
-                self._asked_at_s = self._clock.monotonic()
-                self._answered = threading.Event()
-                self._asked.set()
-                self._thread = threading.Thread(target=self._work, name="backprop-sampler", daemon=True)
-                self._thread.start()
-            return self._answered
+            return self._begin_reading()
+
+    def _begin_reading(self) -> threading.Event:
+        """The same, for whoever holds the lock."""
+        if not self._asked.is_set() and not self._closed:
+            self._asked_at_s = self._clock.monotonic()
+            self._answered = threading.Event()
+            self._asked.set()
+            self._thread = threading.Thread(target=self._work, name="backprop-sampler", daemon=True)
+            self._thread.start()
+        return self._answered
 
     def _work(self) -> None:
         reading = self._read_gpu()

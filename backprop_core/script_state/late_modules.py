@@ -30,9 +30,8 @@ def import_late_modules(state: Mapping[str, Any], frameworks: Sequence[Framework
         return
     with _nothing_drawn(frameworks):
         for name in late:
-            with suppress(
-                Exception
-            ):  # the script's own code, which will tell of its fault when it gets there
+            # The script's own code, which will tell of its fault, or leave the process, when it gets there.
+            with suppress(Exception, SystemExit):
                 importlib.import_module(name)
 
 
