@@ -45,7 +45,7 @@ def _gathered(module: nn.Module) -> list[Any]:
 
 
 def _groups_of(state: Any) -> list[Any]:
-    several = getattr(state, "_fsdp_param_groups", None)  # from torch 2.12 on
+    several = getattr(state, "_fsdp_param_groups", None)  # not every version of torch has several
     if several is not None:
         return list(several)
     one = getattr(state, "_fsdp_param_group", None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from backprop_core.script_state.attributes import attributes_of, classes_of, type_text
+from backprop_core.script_state.attributes import attributes_of
+from backprop_core.script_state.walk import is_loader
 
-_LOADER: Final = "torch.utils.data.dataloader.DataLoader"
 _ENDLESS: Final = "_InfiniteConstantSampler"
 """What torch gives a loader over an IterableDataset, which is read again from its beginning."""
 _MAKERS: Final = ("dataset", "collate_fn")
@@ -16,7 +16,7 @@ _ORDER: Final = ("sampler", "batch_sampler")
 
 def made_by_index(loader: object) -> Mapping[str, Any] | None:
     """What makes the batches of a torch loader that skips by index, in this process; None of any other object."""
-    if not any(type_text(one) == _LOADER for one in classes_of(type(loader))):
+    if not is_loader(type(loader)):
         return None
     held = dict(attributes_of(loader))
     if held.get("num_workers") or type(held.get("sampler")).__name__ == _ENDLESS:

@@ -25,14 +25,16 @@ def import_late_modules(state: Mapping[str, Any], frameworks: Sequence[Framework
     nodes = [
         node for node in state.get("nodes", ()) if isinstance(node, Mapping) and node.get("type") == MODULE
     ]
-    late = [node["name"] for node in nodes if node["name"] != "main" and _is_the_scripts(node["name"])]
+    late = [node["name"] for node in nodes if node["name"] != "main" and node["name"] not in sys.modules]
     if not late:
         return
     with _nothing_drawn(frameworks):
         for name in late:
-            # The script's own code, which will tell of its fault, or leave the process, when it gets there.
+            # The script's own code, which will tell of its fault, or leave the process, when it gets there. To look for a
+            # module in a package imports the package.
             with suppress(Exception, SystemExit):
-                importlib.import_module(name)
+                if _is_the_scripts(name):
+                    importlib.import_module(name)
 
 
 def _is_the_scripts(name: str) -> bool:

@@ -180,9 +180,7 @@ class Walk:
             name, path = known
             if name in self.graph.nodes:
                 self.taken.add(name)
-        count, plain = 2, name
-        while name in self.graph.nodes or (known is None and name in self._reserved):
-            name, count = f"{plain}~{count}", count + 1
+        name = self._unused(name, new=known is None)
         if plan.kind not in (Kind.OPAQUE, Kind.VALUE, Kind.ITERATOR) and self._elsewhere(value):
             is_part = plan.kind is Kind.ARRAY and can_be_hollow(value)
             plan = Plan(Kind.PART if is_part else Kind.ELSEWHERE, text=plan.text)
@@ -202,7 +200,7 @@ class Walk:
             return any(map(self._elsewhere, gc.get_referents(value)))
         if isinstance(node, Node) and node.kind is Kind.NAMESPACE:
             return bool(node.value.loops_counted)
-        return isinstance(node, Node) and _is_loader(type(node.value))
+        return isinstance(node, Node) and is_loader(type(node.value))
 
     def _meet(self, kind: type, path: Path) -> None:
         """Look into a class of the script's, which is at `path` or that of what is there, and those that it derives from."""
@@ -221,12 +219,14 @@ class Walk:
 
     def _local(self, kind: type, plan: Plan, name: str, path: Path) -> tuple[str, Path]:
         known = None if self._earlier is None else self._earlier.name_of(kind, plan, path)
-        if known is not None:
-            return known
+        return (self._unused(name, new=True), path) if known is None else known
+
+    def _unused(self, name: str, *, new: bool) -> str:
+        """`name`, with a number where another has it, or where an earlier object that is still to come has it."""
         count, plain = 2, name
-        while name in self.graph.nodes or name in self._reserved:
+        while name in self.graph.nodes or (new and name in self._reserved):
             name, count = f"{plain}~{count}", count + 1
-        return name, path
+        return name
 
     def _enqueue(self, node: Node) -> None:
         self.graph.nodes[node.name] = node
@@ -255,7 +255,8 @@ def _is_plain(members: Any) -> bool:
     return set(map(type, members)) <= MARSHALLED
 
 
-def _is_loader(kind: type) -> bool:
+def is_loader(kind: type) -> bool:
+    """Whether it is torch's DataLoader, or derives from it; torch need not be there."""
     return any(type_text(one) == "torch.utils.data.dataloader.DataLoader" for one in classes_of(kind))
 
 
