@@ -26,19 +26,13 @@ from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import loader_batch_size, loader_length
 from backprop_torch.loader_skip import iterator_behind, skipping
 from backprop_torch.loader_state import LoaderState, loader_state
+from backprop_torch.pass_workers import PassWorkers
 from backprop_torch.worker_states import (
-    PassWorkers,
     saved_workers,
     set_before_pass,
     workers_between_passes,
     workers_noted,
 )
-
-_WORKER_CAVEAT = (
-    "The order of the batches is exact. Random numbers drawn inside this loader's workers (augmentation) are not, on a "
-    "resume in the middle of an epoch ('backprop docs pytorch')."
-)
-
 
 _GENERATORS = (torch.Generator, random.Random)
 
@@ -100,12 +94,6 @@ def _told_of_epochs(loader: Any) -> Any | None:
     return next((o for o in _owners(loader) if isinstance(o, Sampler) and hasattr(o, "set_epoch")), None)
 
 
-_STAYING_CAVEAT = (
-    "The order of the batches is exact. Random numbers drawn inside workers that stay (persistent_workers=True) are not, "
-    "because their generators are as old as the process ('backprop docs pytorch')."
-)
-
-
 _WORKERS_STARTED = "_workers_started"
 """An attribute of ours on a loader, with the seed of its workers: it comes back with the script's variables."""
 
@@ -131,11 +119,22 @@ def start_noted_workers(loader: Any) -> None:
     """A pass is about to begin: start the workers that earlier ones had left running in another process."""
     seed = vars(loader).get(_WORKERS_STARTED)
     if seed and loader._iterator is None:
-        _make_workers_that_stay(loader, None if seed is True else seed)
+        _start_workers_that_stay(loader, None if seed is True else seed)
         set_before_pass(loader, saved_workers(vars(loader).get(_WORKERS_REST), loader.num_workers))
 
 
-def _make_workers_that_stay(loader: Any, seed: int | None = None) -> None:
+def make_workers_that_stay(loader: Any, state: Any) -> bool:
+    """Start the workers without a pass, where they were between two. Whether they are there.
+
+    Args:
+        state: what `workers_between_passes` told of them; None: it is not known.
+    """
+    saved = saved_workers(state, loader.num_workers)
+    _start_workers_that_stay(loader, None if saved is None else saved.seed)
+    return set_before_pass(loader, saved)
+
+
+def _start_workers_that_stay(loader: Any, seed: int | None = None) -> None:
     """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw.
 
     Args:
@@ -163,9 +162,14 @@ def _end_workers(loader: Any) -> None:
 
 
 class LoaderRest:
-    """What of a loader decides its next pass: its generators, and whether its workers run already."""
+    """What of a loader decides its next pass: its generators, and whether its workers run already.
+
+    Attributes:
+        workers_come_back: those that `restore` had to start are where they were.
+    """
 
     def __init__(self, loader: Any) -> None:
+        self.workers_come_back = True
         self._loader = loader
         self._generators = generators_of(loader)
 
@@ -184,9 +188,7 @@ class LoaderRest:
 
     def restore(self, state: Any) -> None:
         if state["stayed"]:
-            saved = saved_workers(state.get("workers"), self._loader.num_workers)
-            _make_workers_that_stay(self._loader, None if saved is None else saved.seed)
-            set_before_pass(self._loader, saved)
+            self.workers_come_back = make_workers_that_stay(self._loader, state.get("workers"))
         _restore_seed(self._loader, state.get("seed"))
         if isinstance(state.get("iteration"), int):
             self._loader.iteration = state["iteration"]
@@ -219,11 +221,10 @@ def _restore_premade(loader: Any, premade: Any) -> None:
         loader.state_dict()
 
 
-def _restore_workers(loader: Any, start: PassPosition) -> None:
+def restore_workers(loader: Any, start: PassPosition) -> None:
+    """Make the next iterator of `loader` find the workers running that the pass found whose position this is, or none."""
     if start.workers_kept:
-        saved = saved_workers(start.workers, loader.num_workers)
-        _make_workers_that_stay(loader, None if saved is None else saved.seed)
-        set_before_pass(loader, saved)
+        make_workers_that_stay(loader, start.workers)
         return
     vars(loader).pop(_WORKERS_STARTED, None)
     if getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
@@ -236,7 +237,7 @@ def restore_start(
     """Make the next iterator of `loader` begin as the pass did whose position this is."""
     _restore_premade(loader, start.premade)
     if start.premade is None:
-        _restore_workers(loader, start)
+        restore_workers(loader, start)
     told = _told_of_epochs(loader)
     if isinstance(start.sampler_epoch, int) and told is not None:
         told.set_epoch(start.sampler_epoch)
@@ -276,9 +277,7 @@ class StockLoaderReading:
     @property
     def caveat(self) -> str:
         """What cannot come back: the workers' random generators, where they are not known."""
-        if self._workers.come_back:
-            return ""
-        return _STAYING_CAVEAT if self._replay else _WORKER_CAVEAT
+        return self._workers.caveat
 
     def begin(
         self, saved: Any | None, skip: int, resume_randomness: Callable[[], None] | None

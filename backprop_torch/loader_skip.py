@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from types import GeneratorType
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
@@ -66,6 +67,8 @@ def iterator_behind(
         if loader.num_workers > 0 and not reads_another(loader):
             with skipping(loader, skip, workers):
                 iterator: Iterator[Any] = make()  # asks the sampler at once, to fill the workers' queues
+                if type(iterator) is GeneratorType:  # a subclass's, which asks when it is asked itself
+                    iterator = _continued(list(islice(iterator, 1)), iterator)
             torchs = inner(iterator)
             if isinstance(torchs, _BaseDataLoaderIter):
                 torchs._num_yielded = skip
@@ -84,3 +87,10 @@ def iterator_behind(
         made()
     next(islice(inner(iterator), skip - 1, skip), None) if skip else None
     return iterator
+
+
+def _continued(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """What was asked for already, which is not kept, and the rest."""
+    while first:
+        yield first.pop(0)
+    yield from rest

@@ -31,7 +31,7 @@ class StatefulReading:
         self._randomness = randomness
         self._state: Any = None
         self.length, self.batch_size = loader_length(loader), loader_batch_size(loader)
-        self.caveat = _STATEFUL_CAVEAT if loader.num_workers > 0 else ""
+        self.caveat = STATEFUL_CAVEAT if loader.num_workers > 0 else ""
         self.made: MadeAhead | None = None
         self.by_state = True
         self._start: PassPosition | None = None
@@ -79,7 +79,7 @@ class StatefulReading:
         return pass_position.stateful_to_state(replace(self._start, state=state))
 
 
-_STATEFUL_CAVEAT = (
+STATEFUL_CAVEAT = (
     "The order of the batches is exact. Random numbers drawn inside the StatefulDataLoader's workers are not, unless the "
     "dataset keeps them in its own state_dict ('backprop docs pytorch')."
 )

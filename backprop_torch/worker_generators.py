@@ -157,6 +157,10 @@ class WorkerMemory:
         memory[start + _HEADER_BYTES : start + _HEADER_BYTES + self._size] = packed
         _NUMBER.pack_into(memory, start, _NUMBER.unpack_from(memory, start)[0] + 1)
 
+    def take_back(self, worker: int) -> None:
+        """An order that this worker has not carried out is none: it has made no batch yet."""
+        _NUMBER.pack_into(self._bytes(), worker * self._each, 0)
+
     def noted(self, worker: int, batch: int) -> bytes | None:
         """The worker's generators behind the batch with this number of its life; empty: as they were when it began.
 

@@ -20,7 +20,6 @@ import torch
 from torch.utils.data import IterableDataset, MapDataPipe
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from backprop_core.ports.pass_position import PassPosition
 from backprop_core.quick_dataclass import dataclass
 from backprop_torch.delegating_loader import reads_another
 from backprop_torch.worker_generators import NotingInit, WorkerMemory, state_bytes
@@ -104,6 +103,8 @@ class WorkerNotes:
         for worker, packed in enumerate(row):
             if packed:
                 self._memory.order(worker, packed)
+            else:
+                self._memory.take_back(worker)
 
     def pass_over(self, sent: int) -> None:
         """Another pass begins; the one before has asked for so many batches."""
@@ -222,11 +223,16 @@ def set_before_pass(loader: Any, saved: SavedWorkers | None) -> bool:
     return True
 
 
-def workers_between_passes(loader: Any) -> Any:
-    """The workers that stay, as a checkpoint holds them, when all that they were asked for is given; None: it is not."""
+def workers_between_passes(loader: Any, *, left_early: bool = False) -> Any:
+    """The workers that stay, as a checkpoint holds them, when all that they were asked for is given; None: it is not.
+
+    Args:
+        left_early: the pass is over, even if not all is given. What they were asked for they make before the next one
+            begins; None: it is not made yet.
+    """
     iterator: Any = getattr(loader, "_iterator", None)
     notes = notes_of(iterator)
-    if notes is None or iterator._rcvd_idx != iterator._send_idx:
+    if notes is None or (iterator._rcvd_idx != iterator._send_idx and not left_early):
         return None
     saved = notes.saved(notes.behind + iterator._send_idx, iterator._base_seed)
     return None if saved is None else replace(saved, batch=0, turn=0).to_state()
@@ -270,68 +276,3 @@ def _asking(frame: FrameType | None) -> Any:
             return frame.f_locals.get("self")
         frame = frame.f_back
     return None
-
-
-class PassWorkers:
-    """The workers of one pass over a loader.
-
-    Args:
-        replay: what was trained is loaded again.
-    """
-
-    def __init__(self, loader: Any, *, replay: bool = False) -> None:
-        self._loader, self._replay = loader, replay
-        self._indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
-        self._iterator: Callable[[], Any] = lambda: None
-        self._notes: WorkerNotes | None = None
-        self._number = 0
-        self._start: SavedWorkers | None = None
-        self._come_back: Callable[[], bool] = lambda: True
-
-    @property
-    def come_back(self) -> bool:
-        """Whether the generators of the workers are where they were, as far as a resume has to bring them there."""
-        return self._come_back()
-
-    def resumed(self, start: PassPosition | None, skip: int, length: int | None) -> WorkersGoOn:
-        """A pass goes on behind its first batches. What it finds running is as it was when it began.
-
-        Args:
-            start: of the pass in an earlier process; None: it begins here.
-            length: batches of the whole pass, where that is known.
-
-        Returns:
-            What is to be called before the first batch is dealt.
-        """
-        saved = None if start is None else saved_workers(start.workers, self._loader.num_workers)
-        go_on = WorkersGoOn(saved, skip)
-        if not self._indexed or start is None or not skip or skip == length:
-            self._come_back = lambda: True
-        elif self._replay:
-            known = not start.workers_kept or set_before_pass(self._loader, saved)
-            self._come_back = lambda: known
-        else:
-            self._come_back = lambda: go_on.done
-        return go_on
-
-    def follow(self, iterator: Any) -> None:
-        """`iterator` goes over the loader."""
-        self._notes = notes_of(iterator)
-        if self._notes is None:
-            return
-        self._iterator, self._number = ref(iterator), self._notes.passes
-        if self._replay and self._notes.passes:
-            self._start = self._notes.saved(0, iterator._base_seed)
-
-    def to_state(self, *, midway: bool = False) -> Any:
-        """Them behind the last batch that was given, or before it, for a checkpoint; None where that is not known."""
-        iterator, notes = self._iterator(), self._notes
-        if iterator is None or notes is None or notes.passes != self._number:
-            return None
-        if self._replay:
-            saved = self._start
-        else:
-            seed = iterator._base_seed if iterator._persistent_workers else None
-            given = notes.behind + iterator._rcvd_idx
-            saved = notes.saved(given - midway, seed) if given == iterator._num_yielded else None
-        return None if saved is None else saved.to_state()

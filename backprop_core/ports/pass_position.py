@@ -174,11 +174,12 @@ def lightning_to_state(position: PassPosition) -> dict[str, Any]:
         "yielded": position.given,
         "rest": position.rest,
         "state": position.state,
+        **({} if position.workers is None else {"workers": position.workers}),
     }
 
 
 def lightning_from_state(saved: Mapping[str, Any]) -> PassPosition:
-    """The same. `rest` is not in the oldest checkpoints."""
+    """The same. `rest` and `workers` are not in the oldest checkpoints."""
     first = saved["first"]
     return PassPosition(
         draws_from_state(saved["before"]),
@@ -187,6 +188,7 @@ def lightning_from_state(saved: Mapping[str, Any]) -> PassPosition:
         workers_kept=bool(saved["kept_workers"]),
         rest=saved.get("rest"),
         state=saved["state"],
+        workers=saved.get("workers"),
     )
 
 

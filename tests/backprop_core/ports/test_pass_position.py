@@ -37,7 +37,7 @@ NOW: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = 
         forms.lightning_from_state,
         forms.lightning_to_state,
         {"before": {"global": "G", "own": "O"}, "first": {"global": "A", "own": "B"}, "kept_workers": True, "yielded": 5,
-         "rest": "R", "state": None},
+         "rest": "R", "state": None, "workers": "W"},
     ),
     "transformers": (
         forms.transformers_from_state,
