@@ -143,6 +143,7 @@ class TrainingLoop:
         self._pretend_epoch(None)
         if self._training_state.loaders is not None:
             self._training_state.loaders.uninstall()
+        self._training_state.validation.uninstall()
 
     def _restore_max_steps(self) -> None:
         if self._max_steps is not None:
@@ -212,7 +213,10 @@ class TrainingLoop:
         """Watch them, and say whether they stand where the checkpoint was made; otherwise Lightning does what it does."""
         fit_loop = self._trainer.fit_loop
         watch = CombinedLoaderWatch(
-            fit_loop._combined_loader, self._training_state.randomness, self._boundaries.mends
+            fit_loop._combined_loader,
+            self._training_state.randomness,
+            self._boundaries.mends,
+            self._training_state.say,
         )
         watch.install()
         self._training_state.loaders = watch
@@ -360,7 +364,7 @@ class TrainingLoop:
         if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
             self._ours(self._made.are_made, VALIDATION)
         self._setup_original()
-        self._ours(self._training_state.watch_validation)
+        self._ours(self._training_state.validation.watch)
         if self._together and self._validation_began is not None:
             self._common_batches = self._boundaries.least(
                 batches_of(self._trainer.fit_loop.epoch_loop.val_loop)

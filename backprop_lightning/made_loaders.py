@@ -74,15 +74,20 @@ class EarlyLoaders:
     """Watches the training loaders that are made before the training loop runs.
 
     Args:
-        mends: see `CombinedLoaderWatch`.
+        mends, say: see `CombinedLoaderWatch`.
     """
 
     def __init__(
-        self, trainer: Any, randomness: RandomnessKeeper, mends: Callable[[Exception], bool]
+        self,
+        trainer: Any,
+        randomness: RandomnessKeeper,
+        mends: Callable[[Exception], bool],
+        say: Callable[[str], None],
     ) -> None:
         self._trainer = trainer
         self._randomness = randomness
         self._mends = mends
+        self._say = say
         self._patches = Patches()
         self._watch: CombinedLoaderWatch | None = None
 
@@ -98,7 +103,7 @@ class EarlyLoaders:
 
     def _made(self) -> None:
         self._watch = CombinedLoaderWatch(
-            self._trainer.fit_loop._combined_loader, self._randomness, self._mends
+            self._trainer.fit_loop._combined_loader, self._randomness, self._mends, self._say
         )
         self._watch.install()
 

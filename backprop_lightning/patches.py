@@ -58,14 +58,15 @@ class PatchedFit(ABC):
         self.training_state = LightningState(trainer, self.ranks, clock)
         self.session = session_among(ranks, settings, self.training_state, clock, leave_s=LEAVE_S)
         self.box = BoxedTraining(self.session, self.unpatch)
-        self.training_state.warn = self.tell
+        self.training_state.warn, self.training_state.say = self.tell, self.say
+        self.training_state.validation.say = self.say
         self.loop: TrainingLoop | None = None
         self.outputs: Any = None
         self.left = False
         self.patches = Patches()
         self.faults = OwnFaults(self.withdraw, meant=lambda: self.left)
         self._ours: Any = None
-        self._early = EarlyLoaders(trainer, self.training_state.randomness, self.mends)
+        self._early = EarlyLoaders(trainer, self.training_state.randomness, self.mends, self.say)
 
     def open(self) -> None:
         """Find the run and what to go on from, and put our replacements in place.
@@ -83,6 +84,10 @@ class PatchedFit(ABC):
     def tell(self, text: str) -> None:
         """Warn the user; only the first rank talks."""
         self.session.messages.say(text, "warning")
+
+    def say(self, text: str) -> None:
+        """Tell the user something that is no fault, and never the same again."""
+        self.session.messages.say_once(text)
 
     def took(self, phase: Phase, seconds: float) -> None:
         """How long something took that more than one boundary lies in."""

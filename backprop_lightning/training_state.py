@@ -26,10 +26,9 @@ from backprop_lightning.made_loaders import LoadersMade
 from backprop_lightning.package import version_of
 from backprop_lightning.script_watch import LightningScriptWatch, is_lightnings
 from backprop_lightning.sharded_state import ShardedState
+from backprop_lightning.validation_loaders import ValidationLoaders
 from backprop_lightning.weight_averaging import arrange_again
-from backprop_torch.dataloader_state import generators_of
 from backprop_torch.framework import TorchFramework
-from backprop_torch.loader_state import LoaderState
 from backprop_torch.objects import ModuleRest
 from backprop_torch.pruned import prune_again, pruned_in
 from backprop_torch.ranks import TorchRanks
@@ -44,7 +43,9 @@ class LightningState:
     Attributes:
         loaders: the training loaders, once Lightning has made them.
         made: of what it has made them.
+        validation: its loaders.
         warn: tells the user.
+        say: tells the user something that is no fault, once.
         pending: the boundary lies behind a batch and before the validation or epoch end that follows it at once.
         uncounted: optimizer steps that Lightning does not count, with manual optimization.
         late: weights and optimizers that are put back when every hook of the start has run.
@@ -63,6 +64,7 @@ class LightningState:
         self.uncounted = 0
         self.late: LateWeights | None = None
         self.warn: Callable[[str], None] = lambda text: None
+        self.say: Callable[[str], None] = lambda text: None
         self._read_once = False
         self._weights: Mapping[str, Any] = {}
         self._hard: dict[str, set[str]] = {}
@@ -71,7 +73,7 @@ class LightningState:
         self._frozen: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._marks: list[Any] = []
         self.script = LightningScriptWatch(trainer, self.translators)
-        self._validation: list[LoaderState] = []
+        self.validation = ValidationLoaders(trainer)
         self.made = LoadersMade(self.script, self.randomness)
         self.processes = ranks.count
         self.other_ranks: Callable[[Mapping[str, object]], list[Any]] | None = None
@@ -131,14 +133,7 @@ class LightningState:
 
     def unkept(self) -> Sequence[Unkept]:
         found = [] if self.loaders is None else self.loaders.unkept()
-        found += [kept for one in self._validation for kept in one.unkept()]
-        return together(self.script.unkept(), found)
-
-    def watch_validation(self) -> None:
-        """The validation loaders are there. Where they are made again in the middle, each begins with what it is made of."""
-        again = self.trainer.reload_dataloaders_every_n_epochs
-        loaders = _flattened(self.trainer.fit_loop.epoch_loop.val_loop._combined_loader)
-        self._validation = [] if again else [generators_of(one) for one in loaders]
+        return together(self.script.unkept(), [*found, *self.validation.unkept()])
 
     def position(self) -> Position:
         trainer = self.trainer
@@ -234,7 +229,7 @@ class LightningState:
             "random": self.randomness.randomness(),
             "loaders": loaders,
             "made": dict(self.made.notes),
-            "validation": [one.capture() for one in self._validation],
+            "validation": self.validation.parts(),
             "module": rest,
             "optimizers": left_out.of_optimizers(trainer.optimizers),
             "pruned": pruned_in(
@@ -258,7 +253,7 @@ class LightningState:
             "loggers": version_folder.capture(trainer),
             "val_reloaded": val_loop._last_val_dl_reload_epoch,
             "val_is_set_up": val_loop._combined_loader is not None,
-            "val_kept_workers": [_has_workers(loader) for loader in _flattened(val_loop._combined_loader)],
+            **self.validation.workers(),
             "val_seen": dict(val_loop._seen_batches_per_dataloader),
             "since_val_s": None if validated_at is None else self._clock.monotonic() - validated_at,
         }
@@ -309,9 +304,7 @@ class LightningState:
         prune_again(trainer.lightning_module, pruned)
         ModuleRest(trainer.lightning_module).restore(saved["module"])
         left_out.set_optimizers(trainer.optimizers, saved.get("optimizers", {}))
-        for loader, had in zip(_flattened(val_loop._combined_loader), ends["val_kept_workers"], strict=False):
-            if had and not _has_workers(loader):
-                iter(loader)  # making workers draws from the generators, and then it had been done already
+        self.validation.put_workers(ends)
         trainer.should_stop = ends["should_stop"]
         self.uncounted = ends.get("uncounted_steps", 0)
         trainer.accumulate_grad_batches = ends["accumulate_grad_batches"]
@@ -327,9 +320,7 @@ class LightningState:
         if self.loaders is not None and saved["loaders"] is not None:
             self.loaders.put_rest(saved["loaders"])
         self.script.settled()
-        for loader, rest in zip(self._validation, saved.get("validation", ()), strict=False):
-            if loader.mismatch(rest) is None:
-                loader.restore(rest)
+        self.validation.put_parts(saved.get("validation", ()))
         if saved["random"] is not None:
             self.randomness.set_randomness(saved["random"])
 
@@ -356,21 +347,11 @@ class LightningState:
         return {**script, "nodes": [node for node in script.get("nodes", ()) if node["name"] not in done]}
 
 
-def _flattened(combined: Any) -> list[Any]:
-    return [] if combined is None else list(combined.flattened)
-
-
 def _drops_gradients(module: Any) -> bool:
     """Whether Lightning zeroes them before each step: not where the script does, or has a hook of its own for it."""
     hook = type(module).optimizer_zero_grad
     own = hook.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
     return module.automatic_optimization and not own and "optimizer_zero_grad" not in vars(module)
-
-
-def _has_workers(loader: Any) -> bool:
-    return (
-        bool(getattr(loader, "persistent_workers", False)) and getattr(loader, "_iterator", None) is not None
-    )
 
 
 def _marks(tensors: Iterable[Any]) -> list[Any]:

@@ -48,10 +48,10 @@ def main() -> None:
 def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = "sigterm") -> dict[str, Any]:
     """Train one piece of a recipe; `at` counts batches of this process and validation batches alike.
 
-    `recipe@hook` is cut where `hook` is called next.
+    `recipe@hook` is cut where `hook` is called next. Without a `run` nothing of ours is there.
     """
     from backprop_lightning import BackpropCallback
-    from tests.backprop_lightning import recipes, state_recipes  # noqa: F401 - registers its recipes
+    from tests.backprop_lightning import recipes, state_recipes, worker_recipes  # noqa: F401
     from tests.backprop_lightning.witness import Striking, WitnessLogger
 
     seed(piece * 1000)
@@ -59,7 +59,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
     name, _, hook = name.partition("@")
     module, trainer_keywords, fit_keywords = recipes.RECIPES[name]()
     logger = WitnessLogger()
-    ours = BackpropCallback("10h", run=run, grace=0)
+    ours = BackpropCallback("10h", run=run or None, grace=0)
     ours._clock = LeapingClock()
     striking = Striking(at, how, ours, hook)
     bare = bool(trainer_keywords.get("barebones"))
@@ -80,7 +80,10 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
         if isinstance(callback, recipes.callbacks.ModelCheckpoint):
             callback.dirpath = str(kept)
     trainer = recipes.pl.Trainer(
-        accelerator="cpu", devices=1, callbacks=[striking, *added, ours], **(quiet | trainer_keywords)
+        accelerator="cpu",
+        devices=1,
+        callbacks=[striking, *added, *[ours][: len(run)]],
+        **(quiet | trainer_keywords),
     )
     trainer.fit(module, **fit_keywords)
     optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
@@ -96,6 +99,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
         "optimizers": digest(optimizers),
         "kept": {path.name: _kept(path) for path in sorted(kept.glob("*.ckpt"))},
         "metrics": {k: float(v) for k, v in trainer.callback_metrics.items()},
+        "said": [text for text in ours._fit.session.messages._said if "workers" in text] if run else [],
     }
 
 
@@ -108,7 +112,7 @@ def _kept(path: Path) -> str:
 def warm() -> None:
     """What every process needs that trains."""
     from backprop_lightning import BackpropCallback  # noqa: F401
-    from tests.backprop_lightning import recipes, state_recipes, witness  # noqa: F401
+    from tests.backprop_lightning import recipes, state_recipes, witness, worker_recipes  # noqa: F401
 
 
 def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, Any]:
@@ -141,7 +145,11 @@ def _run_pieces(names: list[str], forks: Forks, cuts: int) -> dict[str, dict[str
                 orders[name]["at"] = max(1, at[name][piece] - done)
         for name, made in run_process(forks, orders, piece).items():
             pieces[name].append(made)
-    return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
+    bare = run_process(forks, {name: {"run": ""} for name in names if name.startswith("drawing")}, 0)
+    return {
+        name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name], "bare": bare.get(name)}
+        for name in names
+    }
 
 
 def _places(whole: dict[str, Any]) -> Sequence[int]:
@@ -153,6 +161,7 @@ def _places(whole: dict[str, Any]) -> Sequence[int]:
 def _together(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     result = dict(pieces[-1])
     result["outcomes"] = [made["outcome"] for made in pieces]
+    result["said"] = [made.get("said") for made in pieces]
     result["seen"] = [batch for made in pieces for batch in made["seen"]]
     result["logged"] = [entry for made in pieces for entry in made["logged"]]
     return result

@@ -16,21 +16,24 @@ KINDS = {
         " hooks_that_draw@on_train_epoch_end loaders_made_of_state loaders_made_of_state@on_train_epoch_start"
         " loaders_made_of_one_dataset"
         " loaders_made_early loaders_made_early_with_workers loaders_made_early_and_again state_of_validation"
+        " drawing_kept_workers_limited"
     ),
     "lightning.pytorch": (
         "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
         " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early"
-        " kept_checkpoints found_rate"
+        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers"
     ),
 }
-QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned"
+QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned drawing_workers drawing_kept_workers"
 """Of `lightning.pytorch`: what `make test` trains; `make test-long` all others."""
-CASES = [("lightning.pytorch", QUICK, name) for name in QUICK.split()] + [
+OUT_OF_TURN = "drawing_out_of_turn"
+CASES = [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}", name) for name in QUICK.split()] + [
     pytest.param(package, names, name, marks=pytest.mark.long)
     for package, names in KINDS.items()
     for name in names.split()
 ]
 
+PARTS = ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers", "kept")
 
 pytestmark = pytest.mark.timeout(900)
 """The first test of a package waits for all of its trainings, and other work may share the machine."""
@@ -60,5 +63,20 @@ def test_pieces_are_the_same_as_the_whole(
             at == whole["ticks"] - 1
         )  # in the last validation: where it cannot be left there, nothing is left to train
         assert outcome in ("preempted", "stopped", *["completed"] * over), cut["outcomes"]
-    for part in ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers", "kept"):
+    for part in PARTS:
         assert cut[part] == whole[part], f"{part} after cuts at {trained[name]['at']}"
+    if (bare := trained[name]["bare"]) is not None:
+        assert [whole[part] for part in PARTS] == [bare[part] for part in PARTS]
+        assert not any(cut["said"])
+
+
+@pytest.mark.parametrize(
+    ("package", "names"), [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}")], ids=["quick"]
+)
+def test_batches_that_come_out_of_turn_are_named(
+    trained: dict[str, dict[str, Any]], package: str, names: str
+) -> None:
+    """Where nobody knows which batches are trained, each process that resumes says it, once."""
+    first, *others = trained[OUT_OF_TURN]["cut"]["said"]
+    assert not first
+    assert [len(said) for said in others] == [1] * len(others)
