@@ -5,7 +5,8 @@ trained. It is kept with the place, since making it may change what lies anywher
 generators are set to where they were when the pass began, the batches are skipped by index, and then the generators are set
 to where they were at the boundary.
 
-A batch of a kind that cannot be stored is made again, under the state of the generators from before it was made.
+A batch of a kind that cannot be stored is made again, under the state of the generators from before it was made. So is one
+that a worker has made: each worker goes on from its own generators behind the last batch that was trained.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.script_state.unkept import Unkept
 from backprop_torch.dataloader_state import LoaderRest, generators_of, pass_start, restore_start
 from backprop_torch.held_batch import HeldBatch, batch_from_state
+from backprop_torch.loader_facts import loader_length
 from backprop_torch.loader_skip import iterator_behind
+from backprop_torch.pass_workers import STAYING_CAVEAT, PassWorkers
+from backprop_torch.worker_states import made_noting
 
 
 class TrainLoaderWatch:
@@ -33,6 +37,7 @@ class TrainLoaderWatch:
 
     Args:
         loader: as Trainer uses it: accelerate's wrapper, or whatever an overridden `get_train_dataloader` gave.
+        say: tells the user, once, what of a pass does not come back.
 
     Attributes:
         loader: the same.
@@ -40,14 +45,18 @@ class TrainLoaderWatch:
         dispatches: one process reads for all, so that they have to begin, skip and read together.
     """
 
-    def __init__(self, loader: Any, randomness: RandomnessKeeper) -> None:
+    def __init__(self, loader: Any, randomness: RandomnessKeeper, say: Callable[[str], None]) -> None:
         self.loader = loader
         self._inner = getattr(loader, "base_dataloader", loader)
         self._randomness = randomness
+        self._say = say
         self._generators = generators_of(self._inner)
         self._stock = isinstance(self._inner, DataLoader)
         self._stateful = callable(getattr(self._inner, "load_state_dict", None))
         self._notes_draws = not getattr(self._inner, "num_workers", 0)
+        self._workers = PassWorkers(self._inner, replay=self._stateful) if self._stock else None
+        self._last_workers: Any = None
+        self._workers_come_back = True
         self._start: PassPosition | None = None
         self._newest: Draws | None = None
         self._rest: Any = None
@@ -95,9 +104,13 @@ class TrainLoaderWatch:
         ahead = max(0, self._fetched - trained)
         newest = self._newest if ahead else None
         held = self._made.to_state() if ahead == 1 else None
+        workers = self._workers_behind(ahead) if self._last_workers is None else self._last_workers
         return pass_position.transformers_to_state(
-            replace(self._start, prefetched=ahead, newest=newest, held=held)
+            replace(self._start, prefetched=ahead, newest=newest, held=held, workers=workers)
         )
+
+    def _workers_behind(self, ahead: int) -> Any:
+        return None if self._workers is None else self._workers.to_state(ahead=ahead)
 
     def start_of_pass(self) -> Any:
         """The random generators from before the running pass; None if none runs."""
@@ -121,7 +134,9 @@ class TrainLoaderWatch:
         """What `rest` told."""
         if saved is None or not self._stock or self._generators.mismatch(saved["own"]) is not None:
             return
-        LoaderRest(self._inner).restore(saved)
+        rest = LoaderRest(self._inner)
+        rest.restore(saved)
+        self._workers_come_back = rest.workers_come_back
         self._rest = saved["own"]
 
     def fits(self, saved: Any) -> bool:
@@ -146,17 +161,28 @@ class TrainLoaderWatch:
         if self._at_rest:
             return make_iterator()
         resumed, self._resume = self._resume, None
+        come_back, self._workers_come_back = self._workers_come_back, True
         if resumed is None:
+            if not come_back:
+                self._say(STAYING_CAVEAT)
             self._start = pass_start(self._inner, self._randomness, self._generators)
             self._fetched = 0
             self._made.drop()
-            return _Fetching(make_iterator(), self)
+            self._last_workers = None
+            return _Fetching(self._new_iterator(make_iterator), self)
         self._at_rest = True
         try:
             with self._generators.resuming():
                 return self._resumed(*resumed)
         finally:
             self._at_rest = False
+
+    def _new_iterator(self, make_iterator: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        if self._workers is None:
+            return make_iterator()
+        iterator: Iterator[Any] = made_noting(lambda loader: make_iterator(), self._inner)
+        self._workers.follow(iterator)
+        return iterator
 
     def _resumed(
         self, saved: Mapping[str, Any], trained: int, when_there: Callable[[], None]
@@ -184,10 +210,15 @@ class TrainLoaderWatch:
         return iterator, list(islice(iterator, position.prefetched))
 
     def _behind(self, skip: int, *, replay: bool) -> Iterator[Any]:
-        if self._stock:
-            return iterator_behind(self._inner, skip, replay=replay or self._stateful)
-        iterator: Iterator[Any] = iter(self._inner)
-        next(islice(iterator, skip - 1, skip), None) if skip else None
+        if self._workers is None:
+            iterator: Iterator[Any] = iter(self._inner)
+            next(islice(iterator, skip - 1, skip), None) if skip else None
+            return iterator
+        go_on = self._workers.resumed(self._start, skip, loader_length(self._inner))
+        iterator = iterator_behind(self._inner, skip, replay=replay or self._stateful, workers=go_on)
+        self._workers.follow(iterator)
+        if self._workers.caveat:
+            self._say(self._workers.caveat)
         return iterator
 
     def fetches(self) -> None:
@@ -204,6 +235,7 @@ class TrainLoaderWatch:
     def is_over(self) -> None:
         """There is no other."""
         self._made.drop()
+        self._last_workers = self._workers_behind(0)
 
 
 class _Fetching:

@@ -11,6 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,6 +48,8 @@ class TrainPatches:
         self._trainer = train_state.trainer
         self._handler = train_state.trainer.callback_handler
         self._clock = clock
+        train_state.say = partial(session.messages.say_once, level="warning")
+        train_state.eval_loaders.say = session.messages.say_once
         self.patches = Patches()
         self.faults = OwnFaults(self._withdraw, meant=lambda: train_state.processes > 1)
         self._own: Mapping[str, Any] | None = None
@@ -69,6 +72,7 @@ class TrainPatches:
         self.patches.give_all_back()
         if self._train_state.loader is not None:
             self._train_state.loader.uninstall()
+        self._train_state.eval_loaders.uninstall()
 
     @contextmanager
     def open(self, ignored_keys: Any) -> Iterator[None]:
@@ -81,6 +85,7 @@ class TrainPatches:
         trainer, handler, replace = self._trainer, self._handler, self.patches.replace
         replace(trainer, "_maybe_log_save_evaluate", self.boundaries.log_save_evaluate)
         self._get_batch_samples = replace(trainer, "get_batch_samples", self._batches_fetched)
+        self._get_eval_dataloader = replace(trainer, "get_eval_dataloader", self._eval_loader)
         if (recorder := recorder_of()) is not None:
             replace(trainer, "training_step", noted_calls(trainer.training_step, 1, recorder))
         self._on_train_begin = replace(handler, "on_train_begin", self._train_begins)
@@ -142,7 +147,9 @@ class TrainPatches:
         loader = self._handler.train_dataloader
         if self._train_state.loader is not None:
             self._train_state.loader.uninstall()
-        self._train_state.loader = watch = TrainLoaderWatch(loader, self._train_state.randomness)
+        self._train_state.loader = watch = TrainLoaderWatch(
+            loader, self._train_state.randomness, self._session.messages.say_once
+        )
         if not watch.watching and not watch.dispatches:
             self._session.messages.say_once(
                 f"The training loader, a {type(loader).__name__}, cannot be watched: "
@@ -163,6 +170,11 @@ class TrainPatches:
             session.leave_at_once("a stop signal ended the loader's workers")
             self.boundaries.end()
             return [], None
+
+    def _eval_loader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = self._get_eval_dataloader(*args, **kwargs)
+        self.faults.run(self._train_state.eval_loaders.made)
+        return loader
 
     # -- events ------------------------------------------------------------------------------------------------
 

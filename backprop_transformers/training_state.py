@@ -32,6 +32,7 @@ from backprop_torch.objects import ModuleRest, ModuleTracked, OptimizerRest, Opt
 from backprop_torch.rng_state import Randomness
 from backprop_transformers import callback_states
 from backprop_transformers.dataloader_state import TrainLoaderWatch
+from backprop_transformers.eval_loaders import EvalLoaders
 from backprop_transformers.script_watch import TrainerScriptWatch, gathers_as_evaluated, is_theirs, plain
 
 OURS = "backprop.transformers"
@@ -61,6 +62,7 @@ class TrainState:
         batch: batches of it that are trained.
         stage: where the boundary lies.
         loader: the training loader, once Trainer has made it.
+        eval_loaders: those of its evaluations.
         step_values: what Trainer logs of the newest step besides its loss: `grad_norm` and `learning_rate`.
         steps_planned: the training's length, once Trainer knows it.
         elapsed_s: tells the seconds that training has taken in all attempts.
@@ -80,6 +82,7 @@ class TrainState:
         self.batch = 0
         self.stage = Stage.STEP
         self.loader: TrainLoaderWatch | None = None
+        self.eval_loaders = EvalLoaders(trainer)
         self.step_values: dict[str, Any] = {}
         self.elapsed_s = elapsed_s
         self._earlier_pass: Any = None
@@ -237,6 +240,7 @@ class TrainState:
             "random": random,
             "loader": (None if loader is None else loader.position(batch)) or self._earlier_pass,
             "loader_rest": None if loader is None else loader.rest(),
+            "eval_workers": self.eval_loaders.workers(),
             "loss": {
                 "running": trainer._tr_loss.clone(),
                 "logged": trainer._total_loss_scalar,
@@ -290,6 +294,7 @@ class TrainState:
         self._earlier_pass = own["loader"]
         if self.loader is not None:
             self.loader.restore_rest(own["loader_rest"])
+        self.eval_loaders.put_workers(own.get("eval_workers", {}))
         self.put_back_script(own)
         self.randomness.set_randomness(own["random"])
 

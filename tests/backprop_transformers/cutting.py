@@ -40,21 +40,22 @@ def main() -> None:
 def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = "sigterm") -> dict[str, Any]:
     """Train one piece of a recipe; `at` counts steps of this process and batches of its evaluations alike.
 
-    `recipe@hook` is cut where `hook` is called next.
+    `recipe@hook` is cut where `hook` is called next. Without a `run` nothing of ours is there.
     """
     import torch
 
     from backprop_transformers import BackpropCallback
-    from tests.backprop_transformers import recipes, state_recipes  # noqa: F401 - registers its recipes
+    from tests.backprop_transformers import recipes, state_recipes, worker_recipes  # noqa: F401
     from tests.backprop_transformers.witness import Striking
 
     recipes.SEEN.clear()
     name, _, hook = name.partition("@")
     trainer = recipes.RECIPES[name]()
-    ours = BackpropCallback("10h", run=run, grace=0)
+    ours = BackpropCallback("10h", run=run or None, grace=0)
     ours._clock = LeapingClock()
     striking = Striking(at, how, ours, hook)
-    trainer.add_callback(ours)
+    if run:
+        trainer.add_callback(ours)
     trainer.callback_handler.callbacks.insert(0, striking)
     torch.manual_seed(100 + piece), random.random()  # pieces do not begin with the same generators
     output = trainer.train()
@@ -72,6 +73,7 @@ def train(name: str, *, run: str, piece: int, at: int | None = None, how: str = 
         "weights": digest(dict(trainer.model.state_dict())),
         "optimizer": digest(trainer.optimizer.state_dict()),
         "scheduler": digest(trainer.lr_scheduler.state_dict()),
+        "said": [text for text in ours._training.session.messages._said if "workers" in text] if run else [],
     }
 
 
@@ -82,7 +84,7 @@ def without_times(entry: dict[str, Any]) -> dict[str, Any]:
 def warm() -> None:
     """What every process needs that trains."""
     from backprop_transformers import BackpropCallback  # noqa: F401
-    from tests.backprop_transformers import recipes, state_recipes, witness  # noqa: F401
+    from tests.backprop_transformers import recipes, state_recipes, witness, worker_recipes  # noqa: F401
 
 
 def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, Any]:
@@ -123,7 +125,11 @@ def _run_pieces(names: list[str], forks: Forks, cuts: int, draws: str) -> dict[s
                 orders[name]["at"] = max(1, at[name][piece] - done)
         for name, made in run_process(forks, orders, piece).items():
             pieces[name].append(made)
-    return {name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name]} for name in names}
+    bare = run_process(forks, {name: {"run": ""} for name in names if name.startswith("drawing")}, 0)
+    return {
+        name: {"whole": whole[name], "cut": _together(pieces[name]), "at": at[name], "bare": bare.get(name)}
+        for name in names
+    }
 
 
 def _places(whole: dict[str, Any]) -> Sequence[int]:
@@ -135,6 +141,7 @@ def _places(whole: dict[str, Any]) -> Sequence[int]:
 def _together(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     result = dict(pieces[-1])
     result["outcomes"] = [made["outcome"] for made in pieces]
+    result["said"] = [made.get("said") for made in pieces]
     result["seen"] = [batch for made in pieces for batch in made["seen"]]
     return result
 

@@ -8,11 +8,13 @@ import pytest
 
 from tests.backprop_transformers.cutting import run_pieces
 
-QUICK = "own_state two_workers accumulation evaluation_in_epoch sequences plain@on_epoch_begin"
+QUICK = "own_state drawing_workers accumulation evaluation_in_epoch sequences plain@on_epoch_begin drawing_kept_workers"
 """What `make test` trains; `make test-long` all others."""
+OUT_OF_TURN = "drawing_out_of_turn"
 LONG = (
-    "plain by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived ordinary_module"
-    " own_methods accumulation@on_evaluate evaluation_in_epoch@on_epoch_end"
+    "plain two_workers by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived"
+    " ordinary_module own_methods accumulation@on_evaluate evaluation_in_epoch@on_epoch_end drawing_accumulated"
+    " drawing_spawned_workers"
 )
 EACH_RUN = f"{QUICK} {LONG}"
 WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
@@ -40,12 +42,15 @@ def check(made: dict[str, Any]) -> None:
     assert set(cut["outcomes"][:-1]) <= {"preempted", "stopped"}, cut["outcomes"]
     for part in PARTS:
         assert cut[part] == whole[part], f"{part} after cuts at {made['at']}"
+    if (bare := made["bare"]) is not None:
+        assert [whole[part] for part in PARTS] == [bare[part] for part in PARTS]
+        assert not any(cut["said"])
 
 
 @pytest.mark.parametrize(
     ("names", "name"),
     [
-        *((QUICK, name) for name in QUICK.split()),
+        *((f"{QUICK} {OUT_OF_TURN}", name) for name in QUICK.split()),
         *(pytest.param(LONG, name, marks=pytest.mark.long) for name in LONG.split()),
     ],
     ids=lambda word: word.split()[0],
@@ -53,6 +58,14 @@ def check(made: dict[str, Any]) -> None:
 def test_pieces_are_the_same_as_the_whole(trained: dict[str, dict[str, Any]], names: str, name: str) -> None:
     """Weights, optimizer, scheduler, all that is logged, the mean loss and the order of samples are the same."""
     check(trained[name])
+
+
+@pytest.mark.parametrize("names", [f"{QUICK} {OUT_OF_TURN}"], ids=["quick"])
+def test_batches_that_come_out_of_turn_are_named(trained: dict[str, dict[str, Any]], names: str) -> None:
+    """Where nobody knows which batches are trained, each process that resumes says it, once."""
+    first, *others = trained[OUT_OF_TURN]["cut"]["said"]
+    assert not first
+    assert [len(said) for said in others] == [1] * len(others)
 
 
 @pytest.mark.faults
