@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from backprop_core.script_state.unkept import Unkept
 from backprop_lightning.dataloader_state import handing_out, watching
 from backprop_lightning.watched_loader import keeps_workers
-from backprop_torch.dataloader_state import generators_of, make_workers_that_stay
+from backprop_torch.dataloader_state import generators_of
 from backprop_torch.loader_state import LoaderState
 from backprop_torch.pass_workers import STAYING_CAVEAT
+from backprop_torch.staying_workers import make_workers_that_stay
 from backprop_torch.worker_states import made_noting, workers_between_passes
 
 

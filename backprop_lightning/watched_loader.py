@@ -22,11 +22,12 @@ from backprop_core.ports.loaders import RandomnessKeeper
 from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.unkept import Unkept
-from backprop_torch.dataloader_state import generators_of, restore_workers
+from backprop_torch.dataloader_state import generators_of
 from backprop_torch.loader_facts import loader_length
 from backprop_torch.loader_skip import iterator_behind
 from backprop_torch.pass_workers import PassWorkers
 from backprop_torch.stateful_reading import STATEFUL_CAVEAT
+from backprop_torch.staying_workers import restore_workers
 from backprop_torch.worker_states import made_noting
 
 

@@ -24,15 +24,11 @@ from backprop_torch.delegating_loader import set_by_pass
 from backprop_torch.generators import GeneratorsTracked
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import loader_batch_size, loader_length
-from backprop_torch.loader_skip import iterator_behind, skipping
+from backprop_torch.loader_skip import iterator_behind
 from backprop_torch.loader_state import LoaderState, loader_state
 from backprop_torch.pass_workers import PassWorkers
-from backprop_torch.worker_states import (
-    saved_workers,
-    set_before_pass,
-    workers_between_passes,
-    workers_noted,
-)
+from backprop_torch.staying_workers import make_workers_that_stay, restore_workers, start_noted_workers
+from backprop_torch.worker_states import workers_between_passes
 
 _GENERATORS = (torch.Generator, random.Random)
 
@@ -94,73 +90,6 @@ def _told_of_epochs(loader: Any) -> Any | None:
     return next((o for o in _owners(loader) if isinstance(o, Sampler) and hasattr(o, "set_epoch")), None)
 
 
-_WORKERS_STARTED = "_workers_started"
-"""An attribute of ours on a loader, with the seed of its workers: it comes back with the script's variables."""
-
-_WORKERS_REST = "_workers_rest"
-"""The same, with the workers behind a pass that was read to its end."""
-
-
-def note_workers(loader: Any) -> None:
-    """A pass has begun. If its workers stay, the passes after it draw no seed for them, in a resumed process either."""
-    if getattr(loader, "persistent_workers", False) and loader.num_workers:
-        vars(loader)[_WORKERS_STARTED] = getattr(loader._iterator, "_base_seed", True)
-        vars(loader).pop(_WORKERS_REST, None)
-
-
-def note_end_of_pass(loader: Any) -> None:
-    """A pass has been read to its end: remember where its workers are, if they stay."""
-    rest = workers_between_passes(loader)
-    if rest is not None:
-        vars(loader)[_WORKERS_REST] = rest
-
-
-def start_noted_workers(loader: Any) -> None:
-    """A pass is about to begin: start the workers that earlier ones had left running in another process."""
-    seed = vars(loader).get(_WORKERS_STARTED)
-    if seed and loader._iterator is None:
-        _start_workers_that_stay(loader, None if seed is True else seed)
-        set_before_pass(loader, saved_workers(vars(loader).get(_WORKERS_REST), loader.num_workers))
-
-
-def make_workers_that_stay(loader: Any, state: Any) -> bool:
-    """Start the workers without a pass, where they were between two. Whether they are there.
-
-    Args:
-        state: what `workers_between_passes` told of them; None: it is not known.
-    """
-    saved = saved_workers(state, loader.num_workers)
-    _start_workers_that_stay(loader, None if saved is None else saved.seed)
-    return set_before_pass(loader, saved)
-
-
-def _start_workers_that_stay(loader: Any, seed: int | None = None) -> None:
-    """Start the workers without a pass. They draw a seed, which a pass that finds them running does not draw.
-
-    Args:
-        seed: what they drew in the process that first started them; those that run with another one are not the same.
-    """
-    if not loader.persistent_workers:
-        return
-    staying = loader._iterator
-    if staying is not None:
-        if seed is None or (staying._base_seed == seed and not staying._send_idx):
-            return
-        _end_workers(loader)
-    state = torch.get_rng_state()
-    with workers_noted(loader, seed), skipping(loader, None):
-        iter(loader)
-    torch.set_rng_state(state)
-    if seed is not None and loader._iterator is not None:
-        loader._iterator._base_seed = seed
-
-
-def _end_workers(loader: Any) -> None:
-    if loader.num_workers:  # torchdata's loader holds an iterator without workers, too
-        loader._iterator._shutdown_workers()
-    loader._iterator = None
-
-
 class LoaderRest:
     """What of a loader decides its next pass: its generators, and whether its workers run already.
 
@@ -171,16 +100,19 @@ class LoaderRest:
     def __init__(self, loader: Any) -> None:
         self.workers_come_back = True
         self._loader = loader
+        self._inner = vars(loader).get("base_dataloader", loader)  # accelerate's loader holds an ordinary one
         self._generators = generators_of(loader)
 
     def capture(self) -> object:
-        stayed = self._loader.persistent_workers and self._loader._iterator is not None
+        inner = self._inner
+        stayed = inner.persistent_workers and inner._iterator is not None
+        holds_ahead = inner is not self._loader and not getattr(self._loader, "end_of_dataloader", False)
         return {
             "own": self._generators.capture(),
             "stayed": stayed,
             "seed": _seed_of(self._loader),
             "iteration": getattr(self._loader, "iteration", None),
-            "workers": workers_between_passes(self._loader),
+            "workers": None if holds_ahead else workers_between_passes(inner),
         }
 
     def mismatch(self, state: Any) -> str | None:
@@ -188,7 +120,7 @@ class LoaderRest:
 
     def restore(self, state: Any) -> None:
         if state["stayed"]:
-            self.workers_come_back = make_workers_that_stay(self._loader, state.get("workers"))
+            self.workers_come_back = make_workers_that_stay(self._inner, state.get("workers"))
         _restore_seed(self._loader, state.get("seed"))
         if isinstance(state.get("iteration"), int):
             self._loader.iteration = state["iteration"]
@@ -198,6 +130,7 @@ class LoaderRest:
 def pass_start(loader: Any, randomness: RandomnessKeeper, generators: LoaderState) -> PassPosition:
     """All that decides the pass which begins now: the global generators, the loader's own, and whether workers stay."""
     generators.let_go()
+    start_noted_workers(loader)
     return PassPosition(
         Draws(randomness.randomness(), generators.capture()),
         workers_kept=getattr(loader, "_iterator", None) is not None,
@@ -219,16 +152,6 @@ def _restore_premade(loader: Any, premade: Any) -> None:
     loader.load_state_dict({} if premade is None else premade)
     if premade is not None:
         loader.state_dict()
-
-
-def restore_workers(loader: Any, start: PassPosition) -> None:
-    """Make the next iterator of `loader` find the workers running that the pass found whose position this is, or none."""
-    if start.workers_kept:
-        make_workers_that_stay(loader, start.workers)
-        return
-    vars(loader).pop(_WORKERS_STARTED, None)
-    if getattr(loader, "_iterator", None) is not None:  # that pass began with new workers
-        _end_workers(loader)
 
 
 def restore_start(

@@ -17,20 +17,20 @@ from backprop_core.loop.asked_iterators import Asked, asked_iterators, note_pass
 from backprop_core.ports import pass_position
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.weak_identity import WeakIdentityMap
-from backprop_torch.accelerated import AcceleratedReading
-from backprop_torch.dataloader_state import StockLoaderReading as StockReading
-from backprop_torch.dataloader_state import (
-    generators_of,
-    note_end_of_pass,
-    note_workers,
-    restore_start,
-    start_noted_workers,
+from backprop_torch.accelerated import (
+    AcceleratedReading,
+    accelerated_behind,
+    is_accelerated,
+    is_read_by_index,
 )
+from backprop_torch.dataloader_state import StockLoaderReading as StockReading
+from backprop_torch.dataloader_state import generators_of, restore_start
 from backprop_torch.held_batch import MadeAhead
 from backprop_torch.loader_facts import cycle_of
 from backprop_torch.patched_loader import put_back_init_subclass
 from backprop_torch.reader_threads import ReaderThreads
 from backprop_torch.stateful_reading import StatefulReading
+from backprop_torch.staying_workers import note_end_of_pass, note_workers, start_noted_workers
 from backprop_torch.threads_ahead import ThreadsAhead
 from backprop_torch.worker_states import made_noting
 
@@ -189,8 +189,9 @@ class TorchLoaderPasses:
         """The loader that made `iterator`, and the reading that knows how its pass began."""
         return self._begun.get(iterator)
 
-    def waits(self, iterator: object) -> None:
-        """None: an iterator of this framework's has begun its pass when it is there."""
+    def waits(self, iterator: object) -> Any | None:
+        """The loader of accelerate's that is behind `iterator`; any other has begun its pass when its iterator is there."""
+        return accelerated_behind(iterator)
 
     def given_by(self, iterator: object) -> int | None:
         """Batches that `iterator` has given; None where it does not count them."""
@@ -215,6 +216,8 @@ class TorchLoaderPasses:
 
     def is_loader(self, source: object) -> bool:
         """Whether it is a loader whose passes are remembered, and not a subclass that begins them in a way of its own."""
+        if is_accelerated(source):
+            return is_read_by_index(source)
         known = isinstance(source, DataLoader) and hasattr(type(source).__iter__, "__wrapped__")
         return known and not callable(
             getattr(source, "load_state_dict", None)

@@ -13,6 +13,7 @@ from backprop_torch.worker_states import (
     SavedWorkers,
     WorkerNotes,
     WorkersGoOn,
+    can_go_on,
     notes_of,
     saved_workers,
     set_before_pass,
@@ -59,12 +60,15 @@ class PassWorkers:
         """What a resume could not bring back of them, in a sentence for the user; empty where it brought all."""
         return "" if self.come_back else self._caveat
 
-    def resumed(self, start: PassPosition | None, skip: int, length: int | None) -> WorkersGoOn:
+    def resumed(
+        self, start: PassPosition | None, skip: int, length: int | None, *, later: bool = False
+    ) -> WorkersGoOn:
         """A pass goes on behind its first batches. What it finds running is as it was when it began.
 
         Args:
             start: of the pass in an earlier process; None: it begins here.
             length: batches of the whole pass, where that is known.
+            later: it goes on when it is first asked. Whether the workers come back then is foreseen.
 
         Returns:
             What is to be called before the first batch is dealt.
@@ -84,7 +88,8 @@ class PassWorkers:
         elif skip == length and not stay:
             self._come_back = lambda: True
         else:
-            self._come_back = lambda: go_on.done
+            foreseen = later and go_on.is_known and can_go_on(self._loader)
+            self._come_back = lambda: go_on.done or foreseen
         return go_on
 
     def follow(self, iterator: Any) -> None:
@@ -95,6 +100,11 @@ class PassWorkers:
         self._iterator, self._number = ref(iterator), self._notes.passes
         if self._replay and self._notes.passes:
             self._start = self._notes.saved(0, iterator._base_seed)
+
+    def hold(self) -> None:
+        """The iterator has given its last batch: it is held until another pass is followed, for `to_state`."""
+        iterator = self._iterator()
+        self._iterator = lambda: iterator
 
     def to_state(self, *, midway: bool = False, ahead: int = 0) -> Any:
         """Them behind the last batch that was given, for a checkpoint; None where that is not known.
@@ -111,5 +121,7 @@ class PassWorkers:
         else:
             seed = iterator._base_seed if iterator._persistent_workers else None
             given = notes.behind + iterator._rcvd_idx
-            saved = notes.saved(given - midway - ahead, seed) if given == iterator._num_yielded else None
+            saved = (
+                notes.saved(max(0, given - midway - ahead), seed) if given == iterator._num_yielded else None
+            )
         return None if saved is None else saved.to_state()

@@ -25,6 +25,8 @@ from backprop_torch.delegating_loader import reads_another
 from backprop_torch.worker_generators import NotingInit, WorkerMemory, state_bytes
 
 _FORK, _OTHERS = "fork", ("spawn", "forkserver")
+_TORCHS = ("_worker_queue_idx_cycle", "_try_put_index")
+"""What of torch's iterator deals batches to workers: which comes next, and what asks for a batch."""
 _BEHIND = 3
 """How many of a worker's batches are remembered beside those that it may be ahead."""
 
@@ -213,6 +215,12 @@ def _are_dealt_in_turn(loader: Any) -> bool:
     )
 
 
+def can_go_on(loader: Any) -> bool:
+    """Whether the workers that `loader` makes note their generators, and can be brought to where others were."""
+    dealing = _MultiProcessingDataLoaderIter._reset.__code__.co_names
+    return _noting_init(loader, None, None) is not None and all(name in dealing for name in _TORCHS)
+
+
 def set_before_pass(loader: Any, saved: SavedWorkers | None) -> bool:
     """The workers that stay go on where they were when the pass began that begins again now. Whether they do."""
     iterator: Any = getattr(loader, "_iterator", None)
@@ -245,12 +253,14 @@ class WorkersGoOn:
     not dealt it to a worker yet.
 
     Attributes:
+        is_known: where they were is known.
         done: they do.
     """
 
     def __init__(self, saved: SavedWorkers | None, skip: int) -> None:
         self._saved = saved if saved is not None and saved.batch == skip else None
         self._skip = skip
+        self.is_known = self._saved is not None
         self.done = False
 
     def __call__(self) -> None:

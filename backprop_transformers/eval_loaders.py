@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from backprop_torch.dataloader_state import make_workers_that_stay
 from backprop_torch.pass_workers import STAYING_CAVEAT
+from backprop_torch.staying_workers import make_workers_that_stay
 from backprop_torch.worker_states import made_noting, workers_between_passes
 
 

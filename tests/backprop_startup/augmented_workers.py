@@ -1,4 +1,4 @@
-"""An unmodified training whose batches are made by workers that draw from every global generator: WORKERS STAYS."""
+"""An unmodified training whose batches are made by workers that draw from every global generator: WORKERS,STAYS,BY."""
 
 import hashlib
 import random
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-WORKERS, STAYS = sys.argv[1].split(",")
+WORKERS, STAYS, BY = sys.argv[1].split(",")
 
 
 class Augmented(Dataset[Any]):
@@ -30,7 +30,7 @@ def seeded(worker: int) -> None:
 
 torch.manual_seed(3)
 torch.set_num_threads(1)
-loader: DataLoader[Any] = DataLoader(
+loader: Any = DataLoader(
     Augmented(),
     batch_size=5,
     shuffle=True,
@@ -42,10 +42,15 @@ loader: DataLoader[Any] = DataLoader(
 checking: DataLoader[Any] = DataLoader(Augmented(), batch_size=12, num_workers=1)
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+if BY == "accelerate":
+    from accelerate import Accelerator
+
+    model, optimizer, loader = Accelerator(cpu=True).prepare(model, optimizer, loader)
 sha = hashlib.sha256()
 seen: list[str] = []
 for epoch in range(3):
-    for number, batch in enumerate(loader):
+    for batch in loader if STAYS == "stays" else map(torch.clone, loader):
+        number = len(seen) % 5
         optimizer.zero_grad()
         model(batch).pow(2).mean().backward()
         optimizer.step()

@@ -97,10 +97,18 @@ def test_a_cut_changes_nothing_where_a_thread_reads_ahead(tmp_path: Path, shape:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("workers", ["2,goes", pytest.param("3,stays", marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        "2,goes,torch",
+        pytest.param("3,stays,torch", marks=pytest.mark.faults),
+        "2,stays,accelerate",
+        pytest.param("3,goes,accelerate", marks=pytest.mark.faults),
+    ],
+)
 def test_random_numbers_drawn_in_workers_go_on(tmp_path: Path, workers: str) -> None:
     """Whether the workers stay or go, in an epoch and between two: each batch has the bits of the uncut script."""
-    _check("augmented_workers.py", workers, 7, tmp_path)
+    _check("augmented_workers.py", workers, 6, tmp_path)
 
 
 def _check(program: str, shape: str, every: int, tmp_path: Path) -> None:

@@ -298,6 +298,14 @@ def augmented_in_three_workers_that_stay(cut: Cut) -> dict[str, Any]:
     return made
 
 
+def accelerated_with_augmenting_workers(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _accelerated(_augmented_by(2, stay=False)))
+
+
+def accelerated_with_augmenting_workers_that_stay(cut: Cut) -> dict[str, Any]:
+    return fit(cut, _accelerated(_augmented_by(3, stay=True)))
+
+
 def augmented_in_workers_replayed(cut: Cut) -> dict[str, Any]:
     return fit(cut, DataLoader(_Augmented(), batch_size=5, shuffle=True, num_workers=2), replay=True)
 
