@@ -18,11 +18,13 @@ from backprop_torch.accelerated import fetched_ahead
 from backprop_torch.dataloader_state import generators_of, pass_start, restore_start
 from backprop_torch.held_batch import batch_from_state
 from backprop_torch.known_iterators import KnownIterators
-from backprop_torch.loader_facts import loader_of
+from backprop_torch.loader_facts import loader_length, loader_of
 from backprop_torch.loader_skip import iterator_behind
-from backprop_torch.loader_state import LoaderState
+from backprop_torch.pass_workers import PassWorkers
 from backprop_torch.passes import Pass, Passes, Resumption, signature_of
+from backprop_torch.staying_workers import note_end_of_pass, note_workers
 from backprop_torch.step_counter import StepCounter
+from backprop_torch.worker_states import made_noting
 
 
 class PassWatch:
@@ -127,6 +129,8 @@ class PassWatch:
             if current is not None:
                 current.over = True
                 current.made.drop()
+                if (loader := current.loader()) is not None:
+                    note_end_of_pass(loader)
             raise
         if current is not None:
             current.yielded += 1
@@ -149,7 +153,10 @@ class PassWatch:
                 self._begin_instead(iterator, current, late=True)
             elif not current.yielded and torch.is_grad_enabled():
                 self._listener.pass_begins()
-                if self._resumption(current.signature, current.number, late=False, fresh=True) is not None:
+                if (
+                    self.book.resumption(current.signature, current.number, late=False, fresh=True)
+                    is not None
+                ):
                     self._begin_instead(iterator, current, late=False)
             if torch.is_grad_enabled():
                 self.book.asked(current)
@@ -205,7 +212,7 @@ class PassWatch:
 
     def _begin_instead(self, iterator: Any, current: Pass, *, late: bool) -> None:
         """This pass was begun before its place was known: go on with the one that was interrupted."""
-        found = self._resumption(current.signature, current.number, late=late)
+        found = self.book.resumption(current.signature, current.number, late=late)
         loader = current.loader()
         if (found is None and not self.begin_anew) or current.make is None or loader is None:
             return
@@ -222,6 +229,7 @@ class PassWatch:
         mine = self._passes.pop(self._torchs_own(other))
         self._instead[iterator] = other
         current.before, current.asked, current.yielded = mine.before, mine.asked, mine.yielded
+        current.workers = mine.workers
         self._passes[iterator] = current
 
     def begin(self, original: Callable[[Any], Any], loader: Any) -> Any:
@@ -238,7 +246,7 @@ class PassWatch:
             if torch.is_grad_enabled():  # an evaluation over the same data is another pass
                 signature = signature_of(loader)
                 number = self.book.next_number(signature)
-                found = self._resumption(signature, number, late=False)
+                found = self.book.resumption(signature, number, late=False)
             made = self._begin_pass(loader, original, found, number)
             current = self._passes.get(self._torchs_own(made))
             if current is not None:
@@ -259,19 +267,6 @@ class PassWatch:
         if self._inside:
             self._born.append(iterator)
 
-    def _resumption(
-        self, signature: str, number: int, *, late: bool, fresh: bool = False
-    ) -> Resumption | None:
-        """Which pass of an earlier process the one goes on with that begins now, or is under way already."""
-        return next(
-            (
-                one
-                for one in self.book.resumptions
-                if not ((late or fresh) and one.begun) and one.fits(signature, number, any_number=late)
-            ),
-            None,
-        )
-
     def _begin_pass(
         self, loader: Any, make: Callable[[Any], Any], found: Resumption | None, number: int
     ) -> Any:
@@ -279,12 +274,13 @@ class PassWatch:
         generators = generators_of(loader)
         self._born.clear()
         asked: Draws | None = None
+        workers = PassWorkers(loader)
         if found is None or found.anew:
             if found is not None:
                 self._goes_on(found)
-                _put_rest(generators, found)
+                found.put_rest(generators)
             before, skip = pass_start(loader, self._randomness, generators), 0
-            iterator = make(loader)
+            iterator = made_noting(make, loader)
         else:
             skip, now = found.batches(loader), self._randomness.randomness()
             there = found.position
@@ -292,15 +288,19 @@ class PassWatch:
             with generators.resuming():
                 before, asked = pass_start(loader, self._randomness, generators), there.first
             held = batch_from_state(there.held)
+            go_on = workers.resumed(there, skip, loader_length(loader))
             iterator = iterator_behind(
                 loader,
                 skip + (held is not None),
                 made=lambda: self._let_reign(loader, asked),
-                make=lambda: make(loader),
+                make=lambda: made_noting(make, loader),
                 inner=self._torchs_own,
+                workers=go_on,
             )
+            if workers.caveat:
+                self._listener.not_exact(workers.caveat)
             self._randomness.set_randomness(now)
-            _put_rest(generators, found)
+            found.put_rest(generators)
             self._goes_on(found)
             if held is None:
                 generators.restore_before_batch(
@@ -312,6 +312,8 @@ class PassWatch:
         self._born.clear()
         if torchs is None:  # an iterator of the script's own, in which there is none of torch's
             return iterator
+        note_workers(loader)
+        workers.follow(torchs)
         self._note(
             loader,
             torchs,
@@ -321,6 +323,7 @@ class PassWatch:
             before=before,
             yielded=skip,
             asked=asked,
+            workers=workers,
         )
         return iterator
 
@@ -340,10 +343,3 @@ class PassWatch:
                 self.missed = False
                 self._loop.forget_steps()
             found.when_begun()
-
-
-def _put_rest(loader: LoaderState, found: Resumption) -> None:
-    """What changes in the loader from pass to pass, as it was at the boundary."""
-    rest = found.rest
-    if rest is not None and loader.mismatch(rest) is None:
-        loader.restore(rest)

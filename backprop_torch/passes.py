@@ -20,6 +20,8 @@ from backprop_core.ports.unmodified_loop import ResumePoint
 from backprop_core.quick_dataclass import dataclass
 from backprop_torch.dataloader_state import generators_of
 from backprop_torch.held_batch import HeldBatch
+from backprop_torch.loader_state import LoaderState
+from backprop_torch.pass_workers import PassWorkers
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +47,7 @@ class Pass:
         cycle: batches after which the sampler of an endless pass begins anew, drawing from the generators; 0: it is not one.
         behind: batches before the present cycle; `asked` is what decided that.
         make: makes another iterator of the loader, as this one was made.
+        workers: its workers.
     """
 
     loader: Callable[[], Any]
@@ -64,10 +67,11 @@ class Pass:
     cycle: int = 0
     behind: int = 0
     make: Callable[[Any], Any] | None = None
+    workers: PassWorkers | None = None
 
     def dropped(self, _: object = None) -> None:
         """The script has let go of its iterator: hold on to nothing."""
-        self.before = self.asked = self.make = None
+        self.before = self.asked = self.make = self.workers = None
         self.made.drop()
         self.loader = lambda: None
 
@@ -108,6 +112,11 @@ class Resumption:
         """What its loader's parts held at the boundary, or None."""
         return self.saved.get("rest")
 
+    def put_rest(self, loader: LoaderState) -> None:
+        """What changes in the loader from pass to pass, as it was at the boundary."""
+        if self.rest is not None and loader.mismatch(self.rest) is None:
+            loader.restore(self.rest)
+
     def batches(self, loader: Any) -> int:
         """Batches of `loader` that are over."""
         return self.position.given or 0
@@ -138,6 +147,19 @@ class Passes:
         """The number of a pass that begins now."""
         self._begun[signature] += 1
         return self._begun[signature] - 1
+
+    def resumption(
+        self, signature: str, number: int, *, late: bool, fresh: bool = False
+    ) -> Resumption | None:
+        """Which pass of an earlier process the one goes on with that begins now, or is under way already."""
+        return next(
+            (
+                one
+                for one in self.resumptions
+                if not ((late or fresh) and one.begun) and one.fits(signature, number, any_number=late)
+            ),
+            None,
+        )
 
     def asked(self, current: Pass) -> None:
         """A batch of it is asked for, with gradients on."""
@@ -214,7 +236,16 @@ class Passes:
 def _position_of(one: Pass) -> PassPosition:
     begun = one.before or PassPosition(Draws(None))
     held = one.made.to_state() if one.ahead == 1 and one.yielded else None
-    return replace(begun, first=one.asked, given=one.given, newest=one.newest, held=held, rest=_rest_of(one))
+    workers = None if one.workers is None else one.workers.to_state(ahead=one.ahead)
+    return replace(
+        begun,
+        first=one.asked,
+        given=one.given,
+        newest=one.newest,
+        held=held,
+        rest=_rest_of(one),
+        workers=workers,
+    )
 
 
 def _rest_of(one: Pass | None) -> Any:

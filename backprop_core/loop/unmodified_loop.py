@@ -115,6 +115,11 @@ class AttachedBox:
         if self._stage is _Stage.OPEN:
             self._listener.place_lost()
 
+    def not_exact(self, caveat: str) -> None:
+        """Something of the resumed pass cannot come back."""
+        if self._stage is _Stage.OPEN:
+            self._listener.not_exact(caveat)
+
     def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
         """Something unforeseen went wrong in the watching; the script goes on."""
         if entirely:

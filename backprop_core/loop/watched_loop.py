@@ -63,6 +63,10 @@ class RawLoopListener:
         """Called by the watched loop where it could not find the interrupted pass in time."""
         self._loops.session.messages.say_once(_PLACE_LOST, "warning")
 
+    def not_exact(self, caveat: str) -> None:
+        """Called by the watched loop where something of the resumed pass cannot come back."""
+        self._loops.session.messages.say_once(caveat)
+
     def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
         """Called by the watched loop where something unforeseen went wrong in the watching, or where it sees too little."""
         session = self._loops.session

@@ -46,6 +46,10 @@ class LoopListener(Protocol):
         """The pass that was to go on is under way already, and cannot be taken back: its samples come again."""
         ...
 
+    def not_exact(self, caveat: str) -> None:
+        """The pass goes on in its place; a sentence says what of it does not come back bit for bit."""
+        ...
+
     def cannot_follow(self, why: Exception | str, *, entirely: bool) -> None:
         """The script has got what it would have got without us, and is not followed any further.
 

@@ -20,7 +20,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 import backprop
 from tests.backprop_torch.cutting import Cut, digest, seed
 from tests.backprop_torch.kinds._parts import dataset, network, train_step
-from tests.backprop_torch.kinds.loaders import _Dealing, _Noisy, _Transformed
+from tests.backprop_torch.kinds.loaders import _accelerated, _augmented_by, _Dealing, _Noisy, _Transformed
 
 Record = list[tuple[float, str]]
 Train = Callable[[Cut, Record], Any]
@@ -67,6 +67,16 @@ def ordinary(cut: Cut, record: Record, loader: Any = None) -> None:
 
 def workers(cut: Cut, record: Record) -> None:
     ordinary(cut, record, DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2))
+
+
+def augmenting_workers(cut: Cut, record: Record) -> None:
+    """Workers that stay from one epoch to the next, and draw from each global generator."""
+    ordinary(cut, record, _augmented_by(2, stay=True))
+
+
+def accelerated(cut: Cut, record: Record) -> None:
+    """The same, which go: a batch is fetched ahead of the one that is trained."""
+    ordinary(cut, record, _accelerated(_augmented_by(2, stay=False)))
 
 
 def stateful(cut: Cut, record: Record) -> None:
@@ -133,7 +143,17 @@ def _whole(train: Train) -> Record:
     return record
 
 
-TRAINS = (ordinary, workers, stateful, gan, accumulation, scaled, state_in_the_loader)
+TRAINS = (
+    ordinary,
+    workers,
+    augmenting_workers,
+    accelerated,
+    stateful,
+    gan,
+    accumulation,
+    scaled,
+    state_in_the_loader,
+)
 CUT_AT = [
     pytest.param(train, at, marks=[] if train is ordinary or at == 9 else [pytest.mark.long])
     for train in TRAINS
@@ -175,6 +195,14 @@ def test_a_second_cut_loses_nothing_either(train: Train, cuts: tuple[int, int]) 
         if at is not None:
             assert (len(record), str(cut.opened.outcome)) == (at, "preempted")  # type: ignore[union-attr]
     assert record[: len(whole)] == whole, f"wrong from step {_first_wrong(record, whole)}"
+
+
+def test_workers_that_are_not_known_are_named_on_a_resume(capfd: pytest.CaptureFixture[str]) -> None:
+    """Their batches are not dealt in turn, so nobody knows who made which: one line says what is not as it was."""
+    for piece, at in enumerate([4, None]):
+        loader = DataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2, in_order=False)
+        ordinary(Cut("cut", at, "ctrl-c", piece=piece), [], loader)
+        assert capfd.readouterr().err.count("in_order=False") == piece
 
 
 def _first_wrong(record: Record, whole: Record) -> int:
