@@ -1,4 +1,4 @@
-"""What runs inside a loader's worker: its random generators are noted behind each batch that it makes.
+"""What runs inside a loader's worker: its random generators, and what else it changes, are noted behind each batch.
 
 A worker makes batches ahead of training, so what its generators are when a checkpoint is made says nothing. What they were
 behind the last batch that was trained does. So each worker writes them into a small memory that it shares with the process
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import pickle
 import random
 import struct
 import sys
@@ -21,6 +22,9 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import fetch
 
+from backprop_core.script_state.unkept import Unkept
+from backprop_torch.worker_parts import MOST_BYTES, Parts, parts_of
+
 _PYTHON = struct.Struct("<625I?d")
 _NUMPY = struct.Struct("<?2496siid")
 _NO_NUMPY = _NUMPY.pack(False, b"", 0, 0, 0.0)
@@ -29,6 +33,7 @@ _WORDS_OF_NUMPY = 625 * 4
 _NUMBER = struct.Struct("<Q")
 _PAIR = struct.Struct("<QQ")
 _HEADER_BYTES = 2 * _NUMBER.size
+_MOST_NAMES = 1 << 13
 
 WorkerInit = Callable[[int], object]
 
@@ -130,8 +135,9 @@ class WorkerMemory:
     """Memory that a loader's workers share with the process that made them.
 
     Each worker has a place of its own there. It begins with the number of the order that the worker has to carry out, which
-    is to set its generators to the state behind it, and with a mark that the worker has given up. Then come, for each of the
-    newest batches of its life, its number and the number of the state behind it; then these states.
+    is to set its generators and what else it changes to the state behind it, and with a mark that the worker has given up.
+    Then come, for each of the newest batches of its life, its number and the number of the state behind it; then these
+    states, each behind its length; then what the worker changes and cannot pass on.
 
     Args:
         workers: how many.
@@ -140,9 +146,10 @@ class WorkerMemory:
     """
 
     def __init__(self, workers: int, slots: int, context: Any | None) -> None:
-        self.slots, self._size = slots, state_bytes()
+        self.slots, self._size = slots, _NUMBER.size + state_bytes() + MOST_BYTES
         self._states = _HEADER_BYTES + self._size + slots * _PAIR.size
-        self._each = self._states + slots * (_NUMBER.size + self._size)
+        self._names = self._states + slots * (_NUMBER.size + self._size)
+        self._each = self._names + _NUMBER.size + _MOST_NAMES
         length = workers * self._each
         self._shared: Any = mmap.mmap(-1, length) if context is None else context.RawArray("B", length)
 
@@ -152,9 +159,9 @@ class WorkerMemory:
     # -- the process that trains ---------------------------------------------------------------------------------
 
     def order(self, worker: int, packed: bytes) -> None:
-        """Before its next batch the worker is to set its generators."""
+        """Before its next batch the worker is to set its generators and what else it changes."""
         start, memory = worker * self._each, self._bytes()
-        memory[start + _HEADER_BYTES : start + _HEADER_BYTES + self._size] = packed
+        _put(memory, start + _HEADER_BYTES, packed)
         _NUMBER.pack_into(memory, start, _NUMBER.unpack_from(memory, start)[0] + 1)
 
     def take_back(self, worker: int) -> None:
@@ -162,7 +169,7 @@ class WorkerMemory:
         _NUMBER.pack_into(self._bytes(), worker * self._each, 0)
 
     def noted(self, worker: int, batch: int) -> bytes | None:
-        """The worker's generators behind the batch with this number of its life; empty: as they were when it began.
+        """The worker's state behind the batch with this number of its life; empty: as it was when it began.
 
         None where that is not known: the batch is not made, or too long ago.
         """
@@ -178,7 +185,12 @@ class WorkerMemory:
         place = start + self._states + version % self.slots * (_NUMBER.size + self._size)
         if _NUMBER.unpack_from(memory, place)[0] != version:
             return None
-        return bytes(memory[place + _NUMBER.size : place + _NUMBER.size + self._size])
+        return _at(memory, place + _NUMBER.size)
+
+    def named(self, worker: int) -> list[Unkept]:
+        """What the worker changes and cannot pass on."""
+        named = _at(self._bytes(), worker * self._each + self._names)
+        return pickle.loads(named) if named else []
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -188,7 +200,7 @@ class WorkerMemory:
         number: int = _NUMBER.unpack_from(memory, start)[0]
         if number == done:
             return number, None
-        return number, bytes(memory[start + _HEADER_BYTES : start + _HEADER_BYTES + self._size])
+        return number, _at(memory, start + _HEADER_BYTES)
 
     def note(self, worker: int, batch: int, version: int, packed: bytes | None) -> None:
         """This batch is made, and the generators' state has this number behind it; the state itself if it is new."""
@@ -196,13 +208,32 @@ class WorkerMemory:
         if packed is not None:
             place = start + self._states + version % self.slots * (_NUMBER.size + self._size)
             _NUMBER.pack_into(memory, place, version)
-            memory[place + _NUMBER.size : place + _NUMBER.size + self._size] = packed
+            _put(memory, place + _NUMBER.size, packed)
         pair = start + _HEADER_BYTES + self._size + batch % self.slots * _PAIR.size
         _PAIR.pack_into(memory, pair, batch, version)
+
+    def name(self, worker: int, unkept: list[Unkept]) -> None:
+        """The worker changes this and cannot pass it on."""
+        place = worker * self._each + self._names
+        while len(packed := pickle.dumps(unkept)) > _MOST_NAMES:
+            unkept = unkept[:-1]
+        _put(self._bytes(), place, packed)
 
     def give_up(self, worker: int) -> None:
         """Nothing that this worker has noted, or will, is to be believed."""
         _NUMBER.pack_into(self._bytes(), worker * self._each + _NUMBER.size, 1)
+
+
+def _put(memory: memoryview, place: int, packed: bytes) -> None:
+    """Bytes behind their length, which is written last: who reads meanwhile finds none."""
+    _NUMBER.pack_into(memory, place, 0)
+    memory[place + _NUMBER.size : place + _NUMBER.size + len(packed)] = packed
+    _NUMBER.pack_into(memory, place, len(packed))
+
+
+def _at(memory: memoryview, place: int) -> bytes:
+    length = _NUMBER.unpack_from(memory, place)[0]
+    return bytes(memory[place + _NUMBER.size : place + _NUMBER.size + length])
 
 
 class NotingInit:
@@ -243,7 +274,7 @@ def _seed_as_torch_does(base: int, worker: int) -> None:
 
 
 class _Noting:
-    """Notes the generators of this process behind each batch that it makes."""
+    """Notes behind each batch that this process makes: its generators, and what it has changed."""
 
     def __init__(self, memory: WorkerMemory, worker: int) -> None:
         self._memory, self._worker = memory, worker
@@ -253,6 +284,9 @@ class _Noting:
         self._last = GeneratorsSeen()
         self._last.packed()  # raises where they cannot be noted
         self._new: bytes | None = None
+        self._parts: Parts | None = None
+        self._changes = b""
+        self._named: list[Unkept] = []
 
     def install(self) -> None:
         """From now on, in this process only."""
@@ -262,7 +296,7 @@ class _Noting:
         def fetches(fetcher: Any, index: Any) -> Any:
             if noting._inside or threading.get_ident() != noting._thread:
                 return original(fetcher, index)  # a loader inside of the script's dataset
-            noting._before()
+            noting._before(fetcher)
             try:
                 return original(fetcher, index)
             finally:
@@ -270,12 +304,17 @@ class _Noting:
 
         setattr(fetch._MapDatasetFetcher, "fetch", fetches)  # noqa: B010
 
-    def _before(self) -> None:
+    def _before(self, fetcher: Any) -> None:
         self._inside = True
         try:
+            if self._parts is None:
+                self._parts = parts_of(fetcher)
             self._done, packed = self._memory.ordered(self._worker, self._done)
             if packed is not None:
-                set_generators(packed)
+                generators, changes = packed[: state_bytes()], packed[state_bytes() :]
+                self._parts.restore(changes)
+                self._changes = changes
+                set_generators(generators)
                 self._changed(GeneratorsSeen())
         except Exception:
             self._memory.give_up(self._worker)
@@ -284,9 +323,15 @@ class _Noting:
         self._inside = False
         self._made += 1
         try:
+            assert self._parts is not None  # there since before the batch
+            changes, named = self._parts.look(), self._parts.unkept
             look = GeneratorsSeen(self._last)
-            if not look.shows(self._last):
+            if changes != self._changes or not look.shows(self._last):
+                self._changes = changes
                 self._changed(look)
+            if named != self._named:
+                self._named = named
+                self._memory.name(self._worker, named)
             self._memory.note(self._worker, self._made, self._version, self._new)
             self._new = None
         except Exception:
@@ -295,4 +340,4 @@ class _Noting:
     def _changed(self, look: GeneratorsSeen) -> None:
         self._last = look
         self._version += 1
-        self._new = look.packed()
+        self._new = look.packed() + self._changes

@@ -21,8 +21,10 @@ from torch.utils.data import IterableDataset, MapDataPipe
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from backprop_core.quick_dataclass import dataclass
+from backprop_core.script_state.unkept import note_in_workers
 from backprop_torch.delegating_loader import reads_another
 from backprop_torch.worker_generators import NotingInit, WorkerMemory, state_bytes
+from backprop_torch.worker_parts import packed_changes, unpacked
 
 _FORK, _OTHERS = "fork", ("spawn", "forkserver")
 _TORCHS = ("_worker_queue_idx_cycle", "_try_put_index")
@@ -56,9 +58,13 @@ class SavedWorkers:
         state: dict[str, Any] = {"batch": self.batch, "turn": self.turn, "seed": self.seed}
         state["drawn"] = [states.index(one) if one else -1 for one in self.row]
         if states:
-            state["states"] = torch.frombuffer(bytearray(b"".join(states)), dtype=torch.uint8).reshape(
+            length = state_bytes()
+            generators = b"".join(one[:length] for one in states)
+            state["states"] = torch.frombuffer(bytearray(generators), dtype=torch.uint8).reshape(
                 len(states), -1
             )
+            if any(len(one) > length for one in states):
+                state["changes"] = [unpacked(one[length:]) for one in states]
         return state
 
 
@@ -66,11 +72,12 @@ def saved_workers(state: Any, workers: int) -> SavedWorkers | None:
     """What `to_state` has made, if it is of as many workers and of generators of this torch's; None if not."""
     try:
         states, row = state.get("states"), []
+        changes = state.get("changes")
         for index in state["drawn"]:
             packed = b"" if index < 0 else bytes(states[index].tolist())
             if index >= 0 and len(packed) != state_bytes():
                 return None
-            row.append(packed)
+            row.append(packed if index < 0 or changes is None else packed + packed_changes(changes[index]))
         seed = state["seed"]
         found = SavedWorkers(
             int(state["batch"]), int(state["turn"]), None if seed is None else int(seed), row
@@ -124,6 +131,7 @@ class WorkerNotes:
     def saved(self, batch: int, seed: int | None) -> SavedWorkers | None:
         """The workers when all batches of the pass before this one are trained; None where that is not known."""
         row: Row = []
+        note_in_workers(one for worker in range(self._workers) for one in self._memory.named(worker))
         for worker in range(self._workers):
             made = self._made(worker, batch)
             noted = self._memory.noted(worker, made) if made else self._first[worker]

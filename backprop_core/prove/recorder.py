@@ -22,7 +22,7 @@ from backprop_core.prove.orders import Orders, orders_here
 from backprop_core.prove.pieces import Digests, Group, Pieces
 from backprop_core.prove.stream import Moment, StreamWriter
 from backprop_core.prove.witness import Witness
-from backprop_core.script_state.unkept import Unkept
+from backprop_core.script_state.unkept import Unkept, noted_in_workers
 
 _CUT = "cut here by backprop prove"
 
@@ -180,7 +180,7 @@ class Recorder:
 
     def name_unkept(self, session: RecordedSession) -> None:
         """A checkpoint was made: what changes and is not in it."""
-        for one in session.training_state.unkept():
+        for one in (*session.training_state.unkept(), *noted_in_workers()):
             if one.name not in self._unkept:
                 self._unkept.add(one.name)
                 self._writer.told(unkept=one.name, why=str(one), what_to_do=one.what_to_do)

@@ -161,8 +161,12 @@ class ScriptState:
 
     def reached(self) -> frozenset[int]:
         """All objects that are looked into now, by identity."""
+        return frozenset(map(id, self.looked_into()))
+
+    def looked_into(self) -> list[object]:
+        """All objects that are looked into now."""
         found = self._walk(self._baseline).nodes.values()
-        return frozenset(id(node.value) for node in found if node.kind not in (Kind.ELSEWHERE, Kind.PART))
+        return [node.value for node in found if node.kind not in (Kind.ELSEWHERE, Kind.PART)]
 
     def names_of(self, objects: Collection[int]) -> frozenset[str]:
         """The names of those of `objects`, given by identity, that are looked into now."""

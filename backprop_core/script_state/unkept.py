@@ -204,6 +204,17 @@ def part_of_a_graph(name: str, kind: str) -> Unkept:
     )
 
 
+def changed_in_workers(name: str, kind: str, why: str) -> Unkept:
+    """What each of a loader's workers changes in its own copy."""
+    return Unkept(
+        name,
+        kind,
+        f"it changes in the workers of a loader, and {why}",
+        "A cache that only saves time is not missed. Anything else: change it in the training process, or load the trained "
+        "batches again on a resume, with box.batches(loader, replay=True).",
+    )
+
+
 def cut_short(name: str) -> Unkept:
     """More objects than are watched."""
     return Unkept(
@@ -212,3 +223,16 @@ def cut_short(name: str) -> Unkept:
         "it is behind too many objects to be watched",
         f"Call box.track({_last(name)}=...) if it changes.",
     )
+
+
+_in_workers: dict[str, Unkept] = {}
+
+
+def note_in_workers(found: Iterable[Unkept]) -> None:
+    """Other processes of this training change this, and it is not kept."""
+    _in_workers.update({one.name: one for one in found})
+
+
+def noted_in_workers() -> list[Unkept]:
+    """All of it that was noted in this process."""
+    return in_short(list(_in_workers.values()))

@@ -23,7 +23,7 @@ from backprop_core.errors import UnkeptStateError
 from backprop_core.events.kinds import SessionWithdrawn
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
-from backprop_core.script_state.unkept import Unkept, in_one_line
+from backprop_core.script_state.unkept import Unkept, in_one_line, noted_in_workers
 from backprop_core.session import attach_rules
 from backprop_core.session.conduct import Conduct
 from backprop_core.session.enrolment import Enrolment
@@ -358,7 +358,7 @@ class Session:
         Args:
             insist: with `strict` that ends the training.
         """
-        unkept = self.training_state.unkept()
+        unkept = [*self.training_state.unkept(), *noted_in_workers()]
         if self.recorder is not None:
             self.recorder.name_unkept(self)
         for one in unkept[:_MOST_NAMED]:

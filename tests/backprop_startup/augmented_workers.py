@@ -1,4 +1,4 @@
-"""An unmodified training whose batches are made by workers that draw from every global generator: WORKERS,STAYS,BY."""
+"""An unmodified training whose batches are made by workers that draw from each generator, and remember: WORKERS,STAYS,BY."""
 
 import hashlib
 import random
@@ -12,12 +12,22 @@ from torch.utils.data import DataLoader, Dataset
 WORKERS, STAYS, BY = sys.argv[1].split(",")
 
 
+of_the_script = np.random.default_rng(4)
+
+
 class Augmented(Dataset[Any]):
+    def __init__(self) -> None:
+        self.rng = random.Random(5)
+        self.last = 0.0
+
     def __len__(self) -> int:
         return 23
 
     def __getitem__(self, index: int) -> Any:
-        return torch.tensor([index + float(torch.rand(())), random.gauss(0, 1), np.random.randn()])
+        self.last = self.last / 2 + self.rng.random() + of_the_script.random()
+        return torch.tensor(
+            [index + self.last + float(torch.rand(())), random.gauss(0, 1), np.random.randn()]
+        )
 
 
 def noisy(items: list[Any]) -> Any:
