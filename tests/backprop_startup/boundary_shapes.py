@@ -81,7 +81,13 @@ def meters() -> None:
 
 
 def accumulation() -> None:
-    """Evaluates at the beginning of an iteration, then accumulates gradients of batches fetched ahead."""
+    """Evaluates at the beginning of an iteration, then accumulates gradients of batches fetched ahead.
+
+    Its model's running statistics stand still: on a resume that evaluation runs again with the model of the checkpoint.
+    """
+    for layer in MODEL.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.momentum, layer.num_batches_tracked = 0.0, None
     best, number = float("inf"), 0
     rows = torch.randint(24, (4,))
     while True:
