@@ -6,6 +6,7 @@ files, heads are skipped when another task's weights are loaded, wrappers drop t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,6 +55,18 @@ def _place(tensor: torch.Tensor) -> tuple[int, Any, Any] | None:
         return None
 
 
+def with_versions(module: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`state` with the versions of the classes of `module`, which torch hangs on a `state_dict` and no checkpoint holds.
+
+    Without them torch takes it for one of an old version, and adds what BatchNorm lacked once.
+    """
+    found: OrderedDict[str, Any] = OrderedDict(state)
+    versions = getattr(module.state_dict(), "_metadata", None)
+    if versions is not None:
+        found._metadata = versions  # type: ignore[attr-defined]
+    return found
+
+
 def load_into(module: nn.Module, state: Mapping[str, Any]) -> None:
     """Give `module` what its `state_dict` once gave.
 
@@ -61,6 +74,7 @@ def load_into(module: nn.Module, state: Mapping[str, Any]) -> None:
         RuntimeError: it does not fit a module whose classes have torch's own methods.
     """
     own = has_own_methods(module)
+    state = with_versions(module, state)
     try:
         module.load_state_dict(state)
     except Exception:

@@ -176,3 +176,13 @@ def test_a_resume_keeps_the_order_of_a_group_s_settings() -> None:
     before = list(optimizer.param_groups[0])
     OptimizerTracked(optimizer).restore(copy.deepcopy(OptimizerTracked(optimizer).capture()))
     assert list(optimizer.param_groups[0]) == before
+
+
+def test_a_buffer_that_the_script_has_dropped_stays_dropped() -> None:
+    """torch takes a state without its classes' versions for an old one, and adds the count that BatchNorm lacked then."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    model[1].num_batches_tracked = None
+    state = {name: value.clone() for name, value in ModuleTracked(model).capture().items()}  # type: ignore[attr-defined]
+    model(torch.ones(4, 2))
+    ModuleTracked(model).restore(state)
+    assert torch.equal(model[1].running_mean, state["1.running_mean"])  # type: ignore[arg-type]
