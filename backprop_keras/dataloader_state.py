@@ -21,6 +21,7 @@ from backprop_core.ports.pass_position import Draws, PassPosition
 from backprop_keras import rng_state
 from backprop_keras.batch_iterators import TellsFirst, seen
 from backprop_keras.data_source import DataSource
+from backprop_keras.loader_reading import LoaderWithWorkers, lost_in_workers
 from backprop_keras.pipelines import UNSEEDED, is_pipeline, shuffles_without_seed
 from backprop_keras.skip_batches import PassingOver, loader_behind
 from backprop_keras.sources import (
@@ -56,6 +57,7 @@ class DataPlace:
         lost_order: one sentence where no process gives the order of another, or empty.
         source: what the script's own code gives, and how far it is ahead of training.
         pass_begins: called before the first batch of a pass is asked for, when the data has heard of the epoch.
+        say: tells the user something once; nothing if it is empty.
     """
 
     def __init__(self, epoch_iterator: Any, validation: Any = None) -> None:
@@ -84,6 +86,8 @@ class DataPlace:
         self.pass_begins: Callable[[], None] = lambda: None
         self._loader_start: Any = None
         self.source = DataSource(self._adapter, self._trained_at_least)
+        self.say: Callable[[str], None] = lambda text: None
+        self._loader = LoaderWithWorkers.of(self._adapter)
         self._make = type(epoch_iterator)._get_iterator
         vars(epoch_iterator)["_get_iterator"] = self._get_iterator
 
@@ -159,6 +163,7 @@ class DataPlace:
             "order": self._order if is_open else order_of(self._adapter),
             "source": self.source.held.position(trained) if is_open else None,
             "loader_start": self._loader_start if is_open else None,
+            "workers": self._loader.position() if is_open and self._loader is not None else None,
         }
 
     def _running_pass(self) -> PassPosition | None:
@@ -202,9 +207,9 @@ class DataPlace:
             StateMismatchError: the data ends before.
         """
         self._saved, self._boundary = saved, boundary
-        self.exhausted = (
-            saved["exhausted"] and keras.backend.backend() != "torch"
-        )  # there no train function is asked
+        self.caveat = self.caveat or lost_in_workers(self._adapter, midway=bool(saved["open"]))
+        is_torch = keras.backend.backend() == "torch"
+        self.exhausted = saved["exhausted"] and not is_torch  # there no train function is asked
         self._made = [list(one) for one in saved["made"]]
         self._replay(self._made)
         self.to_pass = -(-batch // self.executions)
@@ -281,23 +286,26 @@ class DataPlace:
         self.source.set_rest(self._loader_start)
         if self._pass is not None and (self._passing is None or not self._passing.shuffles_in_a_thread):
             self._set_draws(self._pass.begun)
-        return self._found(self._make(self.epoch_iterator))
+        return self._found(self._make(self.epoch_iterator), saved.get("workers"))
 
     def _watched(self, inner: Any) -> Any:
         if keras.backend.backend() == "tensorflow":  # its train function wants the real iterator
             return seen(inner)
-        return seen(TellsFirst(iter(inner), self._asked_first))
+        iterator = iter(inner) if self._loader is None else self._loader.begin()
+        return seen(TellsFirst(iterator, self._asked_first))
 
     def _asked_first(self) -> None:
         if self._pass is not None:
             self._pass = replace(self._pass, first=self._draws())
 
-    def _found(self, inner: Any) -> Any:
+    def _found(self, inner: Any, workers: Any) -> Any:
         """An iterator behind the batches of earlier epochs that were taken from it; those of this epoch follow."""
         ahead = self.to_pass * self.executions
-        iterator: Any
         backend = keras.backend.backend()
-        if backend == "torch" and self._prefix + ahead:
+        if self._loader is not None:
+            iterator = seen(self._loader.resume(workers, self._prefix, ahead, self._set_first))
+            self.say(self._loader.caveat)
+        elif backend == "torch" and self._prefix + ahead:
             iterator = seen(
                 loader_behind(inner, self._prefix + ahead, placeholders=ahead, before=self._set_first)
             )

@@ -56,12 +56,17 @@ class FitState:
         self.data = DataPlace(fit.epoch_iterator, fit.validation_x)
         self.script = FitWatch(model, fit, self.translators, self.data.source)
         self.data.pass_begins = self._pass_begins
+        self.data.say = self._tell
         self._steps_before = 0
         self._held: dict[str, Any] = {}
         self._held_data: dict[str, Any] | None = None
         self._held_random: dict[str, Any] = {}
         self._held_script: Any = None
         self._layout: list[Any] | None = None
+
+    def _tell(self, text: str) -> None:
+        if text:
+            self.say(text)
 
     # -- the time that passes ----------------------------------------------------------------------------------
 
@@ -295,8 +300,7 @@ class FitState:
         self.logs = dict(fit["logs"])
         if training:
             self.data.resume(fit["data"], fit["batch"], states[_RANDOM])
-            if self.data.caveat:
-                self.say(self.data.caveat)
+            self._tell(self.data.caveat)
             self._find_edge()
         else:
             self.data.set_randomness(states[_RANDOM])

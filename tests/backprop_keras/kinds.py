@@ -493,6 +493,48 @@ def data_loader_with_workers(cut: Cut) -> dict[str, Any]:
     return state(model, history)
 
 
+class Augmented:
+    """Rows that a worker changes at random: with global generators, and with what this copy of the dataset holds."""
+
+    def __init__(self) -> None:
+        self.rows = data()
+        self.rng = np.random.default_rng(11)
+        self.made = 0
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    def __getitem__(self, index: int) -> Any:
+        import torch
+
+        self.made += 1
+        x, y = (column[index] for column in self.rows)
+        noise = self.rng.random() + np.random.random() + random.random() + torch.rand(()).item()
+        return (x * noise + self.made / 100).astype("float32"), y
+
+
+def augmenting_loader(*, workers: int = 2, stay: bool = False) -> Any:
+    import torch
+
+    if BACKEND != "torch":
+        torch.manual_seed(5)
+    return torch.utils.data.DataLoader(
+        Augmented(),  # type: ignore[arg-type]
+        batch_size=16,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=stay,
+    )
+
+
+@kind()
+def workers_that_draw(cut: Cut) -> dict[str, Any]:
+    """A DataLoader whose two workers draw random numbers and change their copies of the dataset."""
+    model = compiled(network())
+    history = model.fit(augmenting_loader(), epochs=3, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
 @kind()
 def model_without_shapes(cut: Cut) -> dict[str, Any]:
     """A subclassed model with a metric of its own, which is built by its first batch."""

@@ -26,7 +26,7 @@ from backprop_core.runs.home import backprop_home
 from backprop_core.runs.store import RunStore
 from backprop_keras import BackpropCallback
 from tests.backprop_keras.cutting import LeapingClock
-from tests.backprop_keras.kinds import compiled, data, network
+from tests.backprop_keras.kinds import augmenting_loader, compiled, data, network
 from tests.noted import Noted
 
 SCENARIOS: list[Callable[[Path], None]] = []
@@ -333,6 +333,26 @@ def trained_batches_are_not_computed_again(folder: Path) -> None:
     piece("loaded", torch.utils.data.DataLoader(Items(), batch_size=16), StopAt(4))
     again = piece("loaded", torch.utils.data.DataLoader(Items(), batch_size=16))
     assert set(range(64, 96)) <= set(again) <= set(range(16)) | set(range(64, 96)), again
+
+
+@scenario
+def what_workers_of_a_loader_have_drawn_is_lost_with_a_word(folder: Path) -> None:
+    """Where as many workers as before are there, a resume says nothing; with another number it says what is not exact."""
+    if keras.backend.backend() != "torch":
+        return
+
+    def piece(run: str, workers: int, *others: Any) -> list[str]:
+        ours = BackpropCallback("1h", run=run, grace=0)
+        loader = augmenting_loader(workers=workers)
+        compiled(network()).fit(loader, epochs=1, verbose=0, callbacks=[*others, ours])
+        return sorted(text for text in ours._box.session.messages._said if "workers" in text)
+
+    assert piece("as-before", 2, StopAt(2)) == piece("as-before", 2) == []
+    assert piece("one-worker", 2, StopAt(2)) == []
+    (said,) = piece("one-worker", 1)
+    assert said.startswith(
+        "The order of the batches is exact. Random numbers drawn inside this loader's workers"
+    ), said
 
 
 @scenario

@@ -41,6 +41,7 @@ QUICK = {
     "generator_that_draws_from_the_script",
     "cut_in_a_validation",
     "own_loop",
+    "workers_that_draw",
 }
 """Kinds that `make test` trains on one backend, cut once."""
 LONG = {
