@@ -13,6 +13,7 @@ from backprop_core.deadline.budget import Duration
 from backprop_core.session.box_callback import BoxCallback, BoxKeywords, lists_keywords
 from backprop_core.session.boxed_training import Teller, begun
 from backprop_keras.last_callback import running_fit
+from backprop_keras.loader_reading import know_workers_that_stay
 from backprop_keras.needs import check_needs
 from backprop_keras.training import FitBox
 
@@ -40,6 +41,7 @@ class BackpropCallback(BoxCallback, keras.callbacks.Callback):  # type: ignore[m
         super().__init__()
         self._set_up(budget, keywords)
         self._box: FitBox | None = None
+        know_workers_that_stay()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras calls this once the data is there, before it decides on the first epoch.

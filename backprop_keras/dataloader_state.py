@@ -79,10 +79,8 @@ class DataPlace:
         self._pass: PassPosition | None = None
         self._saved: Any = None
         self._boundary: Any = None
-        self._prefix = 0
-        self._to_correct = 0
+        self._prefix = self._to_correct = self._passed = 0
         self._passing: PassingOver | None = None
-        self._passed = 0
         self.pass_begins: Callable[[], None] = lambda: None
         self._loader_start: Any = None
         self.source = DataSource(self._adapter, self._trained_at_least)
@@ -150,7 +148,7 @@ class DataPlace:
         is_open = batch > 0 or kept
         self._count_taken()
         at = self._running if is_open else None
-        trained = int(self.epoch_iterator._steps_seen) if kept else batch
+        seen = int(self.epoch_iterator._steps_seen)
         return {
             "kind": self._kind,
             "length": self.length,
@@ -161,9 +159,9 @@ class DataPlace:
             **pass_position.keras_to_state(self._running_pass() if is_open else None),
             "ready": self._ready if is_open else ready_batches(self._adapter),
             "order": self._order if is_open else order_of(self._adapter),
-            "source": self.source.held.position(trained) if is_open else None,
+            "source": self.source.held.position(seen if kept else batch) if is_open else None,
             "loader_start": self._loader_start if is_open else None,
-            "workers": self._loader.position() if is_open and self._loader is not None else None,
+            "workers": None if self._loader is None else self._loader.position(is_open=is_open, given=seen),
         }
 
     def _running_pass(self) -> PassPosition | None:
@@ -222,6 +220,8 @@ class DataPlace:
         self._ready, self._order = saved["ready"], saved["order"]
         if not saved["open"]:
             self._saved = None
+            if self._loader is not None:
+                self.say(self._loader.begin_unread(saved.get("workers")))
             self.set_randomness(boundary)
             self._epoch_start = self.randomness()
             return

@@ -5,6 +5,8 @@ It knows the workers: their random generators, and what they change in their cop
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any
@@ -25,8 +27,9 @@ _STAYING = (
 class LoaderWithWorkers:
     """The passes over one loader."""
 
-    def __init__(self, reading: LoaderReading) -> None:
-        self._reading = reading
+    def __init__(self, loader: Any, reading: LoaderReading) -> None:
+        self._loader, self._reading = loader, reading
+        self._unread: Any = None
 
     @staticmethod
     def of(adapter: Any) -> LoaderWithWorkers | None:
@@ -38,7 +41,7 @@ class LoaderWithWorkers:
         if loader is None or keras.backend.backend() != "torch" or _keeps_its_place(loader):
             return None
         reading = _reading_of(loader)
-        return None if reading is None else LoaderWithWorkers(reading)
+        return None if reading is None else LoaderWithWorkers(loader, reading)
 
     @property
     def caveat(self) -> str:
@@ -49,9 +52,28 @@ class LoaderWithWorkers:
         """An iterator of a new pass."""
         return self._reading.begin(None, 0, None)
 
-    def position(self) -> Any:
-        """Where the pass is that was begun last, with its workers."""
-        return self._reading.position(midway=False)
+    def position(self, *, is_open: bool, given: int) -> Any:
+        """Where the pass is that was begun last, with its workers; None where the next does not depend on that.
+
+        Args:
+            is_open: training goes on in it. Else it is over, or it is the one that Keras begins at the end of an epoch and
+                does not read: workers that stay make its first batches.
+            given: batches that it has given.
+        """
+        if is_open or (self._loader.persistent_workers and not given):
+            return self._reading.position(midway=False)
+        return None
+
+    def begin_unread(self, saved: Any) -> str:
+        """Between two passes: the one that nobody reads begins as it did. What is lost, in a sentence, or empty.
+
+        Args:
+            saved: what `position` has told of it, or None.
+        """
+        if saved is None:
+            return _STAYING if self._loader.persistent_workers else ""
+        self._unread = self._reading.begin(saved, 0, None)
+        return self.caveat
 
     def resume(self, saved: Any, before: int, trained: int, asked_first: Callable[[], None]) -> Iterator[Any]:
         """An iterator behind batches of the pass that `position` told of; it first gives a None for each of this epoch's.
@@ -64,7 +86,7 @@ class LoaderWithWorkers:
         """
         if saved is None:
             self._reading.note_start()
-            saved = self.position()
+            saved = self._reading.position(midway=False)
         iterator = self._reading.begin(saved, before + trained, None)
         if before + trained:
             return chain(repeat(None, trained), iterator)
@@ -80,12 +102,11 @@ def lost_in_workers(adapter: Any, *, midway: bool) -> str:
     loader = _with_workers(adapter)
     if loader is None or not (midway or loader.persistent_workers):
         return ""
-    is_torchs = keras.backend.backend() == "torch"
-    if is_torchs and _keeps_its_place(loader):
-        reading = _reading_of(loader)
+    if keras.backend.backend() == "torch":
+        reading = _reading_of(loader) if _keeps_its_place(loader) else None
         return "" if reading is None else reading.caveat
-    # Elsewhere trained batches are loaded again. New workers do again what those of the pass have done.
-    return _STAYING if loader.persistent_workers and not (is_torchs and midway) else ""
+    # Trained batches are loaded again. New workers do again what those of the pass have done.
+    return _STAYING if loader.persistent_workers else ""
 
 
 def _with_workers(adapter: Any) -> Any:
@@ -111,3 +132,37 @@ class _Randomness:
 
     def set_randomness(self, states: Any) -> None:
         rng_state.restore(states)
+
+
+class _Known:
+    """A loader, to Keras, which reads nothing of it but iterators. What their workers do is known from the first on."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            known = LoaderWithWorkers.of(self._adapter)
+        except Exception:  # the loader works without us
+            known = None
+        return iter(self._adapter._dataloader) if known is None else known.begin()
+
+
+def know_workers_that_stay() -> None:
+    """From now on the workers that stay from pass to pass are known from their first batch on. Keras looks at one, to build
+    a model, before any callback hears of the training, and workers that have drawn cannot be asked for what they drew.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    adapters = sys.modules.get("keras.src.trainers.data_adapters")
+    kind: Any = getattr(adapters, "TorchDataLoaderAdapter", object)
+    original = vars(kind).get("get_torch_dataloader")
+    if original is None or hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def get_torch_dataloader(self: Any) -> Any:
+        stay = getattr(getattr(self, "_dataloader", None), "persistent_workers", False)
+        return _Known(self) if stay else original(self)
+
+    kind.get_torch_dataloader = get_torch_dataloader

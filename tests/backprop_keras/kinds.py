@@ -535,6 +535,36 @@ def workers_that_draw(cut: Cut) -> dict[str, Any]:
     return state(model, history)
 
 
+@kind("torch")
+def workers_that_draw_and_stay(cut: Cut) -> dict[str, Any]:
+    """The same workers, one pair for all epochs, and a validation."""
+    model = compiled(network())
+    x, y = data()
+    loader = augmenting_loader(stay=True)
+    history = model.fit(
+        loader, epochs=3, verbose=0, validation_data=(x[:20], y[:20]), callbacks=cut.callbacks()
+    )
+    return state(model, history)
+
+
+@kind("torch")
+def workers_that_draw_in_one_long_pass(cut: Cut) -> dict[str, Any]:
+    """The same workers; an epoch is a part of a pass."""
+    model = compiled(network())
+    loader = augmenting_loader(stay=True)
+    history = model.fit(loader, epochs=4, steps_per_epoch=3, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
+@kind("torch")
+def workers_that_stay_cut_between_epochs(cut: Cut) -> dict[str, Any]:
+    """The same workers, cut behind the end of an epoch."""
+    cut.place = "epoch end"
+    model = compiled(network())
+    history = model.fit(augmenting_loader(stay=True), epochs=4, verbose=0, callbacks=cut.callbacks())
+    return state(model, history)
+
+
 @kind()
 def model_without_shapes(cut: Cut) -> dict[str, Any]:
     """A subclassed model with a metric of its own, which is built by its first batch."""

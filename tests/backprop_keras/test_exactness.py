@@ -42,6 +42,7 @@ QUICK = {
     "cut_in_a_validation",
     "own_loop",
     "workers_that_draw",
+    "workers_that_draw_in_one_long_pass",
 }
 """Kinds that `make test` trains on one backend, cut once."""
 LONG = {
