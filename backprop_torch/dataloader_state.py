@@ -155,11 +155,21 @@ def _restore_premade(loader: Any, premade: Any) -> None:
 
 
 def restore_start(
-    loader: Any, randomness: RandomnessKeeper, generators: LoaderState, start: PassPosition
+    loader: Any,
+    randomness: RandomnessKeeper,
+    generators: LoaderState,
+    start: PassPosition,
+    *,
+    after_others: bool = False,
 ) -> None:
-    """Make the next iterator of `loader` begin as the pass did whose position this is."""
+    """Make the next iterator of `loader` begin as the pass did whose position this is.
+
+    Args:
+        after_others: the passes before it were made again, too, so that workers that run are where it found them.
+    """
     _restore_premade(loader, start.premade)
-    if start.premade is None:
+    run_on = after_others and start.workers_kept and getattr(loader, "_iterator", None) is not None
+    if start.premade is None and not run_on:
         restore_workers(loader, start)
     told = _told_of_epochs(loader)
     if isinstance(start.sampler_epoch, int) and told is not None:

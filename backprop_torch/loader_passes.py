@@ -116,7 +116,10 @@ class TorchLoaderPasses:
                     start_noted_workers(loader)
                     reading, iterator = passes._noted(loader, randomness), making(loader)
                 else:
-                    reading, iterator = passes._begun_as(loader, randomness, making, plan)
+                    after_others = any(record.begun for record in asking)
+                    reading, iterator = passes._begun_as(
+                        loader, randomness, making, plan, after_others=after_others
+                    )
                 note_workers(loader)
             finally:
                 passes._inside.discard(here)
@@ -143,8 +146,14 @@ class TorchLoaderPasses:
         randomness: RandomnessKeeper,
         original: Callable[[Any], Any],
         plan: tuple[Any, int],
+        *,
+        after_others: bool,
     ) -> tuple[LoaderReading | None, Any]:
-        """The pass of an earlier attempt, behind its first batches."""
+        """The pass of an earlier attempt, behind its first batches.
+
+        Args:
+            after_others: the generator that it begins in has begun other passes before it.
+        """
         position, skip = plan
         reading = self._reading(loader, randomness)
         if reading is None:
@@ -152,7 +161,7 @@ class TorchLoaderPasses:
         if skip:
             return reading, reading.begin(position, skip, lambda: None)
         with generators_of(loader).resuming():
-            start_as(loader, randomness, position)
+            start_as(loader, randomness, position, after_others=after_others)
             reading.note_start()
             return reading, original(loader)
 
@@ -224,9 +233,10 @@ class TorchLoaderPasses:
         )  # its word is not all: it is replayed
 
 
-def start_as(loader: Any, randomness: RandomnessKeeper, position: Any) -> None:
-    """The next pass of `loader` begins as the one whose position this is."""
-    restore_start(loader, randomness, generators_of(loader), pass_position.start_from_state(position))
+def start_as(loader: Any, randomness: RandomnessKeeper, position: Any, *, after_others: bool = False) -> None:
+    """The next pass of `loader` begins as the one whose position this is; `after_others` as in `restore_start`."""
+    start = pass_position.start_from_state(position)
+    restore_start(loader, randomness, generators_of(loader), start, after_others=after_others)
 
 
 def _replayed(

@@ -114,11 +114,11 @@ class AskedState:
     def state_of(self, value: Any) -> dict[str, Any]:
         """How far `value` is, for the checkpoint."""
         record = self._asked.of(value)
-        positions = [
-            [number, one.position(midway=False) if hasattr(one, "position") else one]
+        given = self._given(value) if record.only_last else None
+        positions = [  # on the way back its last batch is made once more
+            [number, one.position(midway=given is not None) if hasattr(one, "position") else one]
             for number, one in record.passes.items()
         ]
-        given = self._given(value) if record.only_last else None
         return {
             "asks": record.asks,
             "begun": record.begun,

@@ -111,6 +111,21 @@ def test_random_numbers_drawn_in_workers_go_on(tmp_path: Path, workers: str) -> 
     _check("augmented_workers.py", workers, 6, tmp_path)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "how",
+    [
+        "goes,endless",
+        "stays,changed",
+        pytest.param("stays,endless", marks=pytest.mark.faults),
+        pytest.param("goes,changed", marks=pytest.mark.faults),
+    ],
+)
+def test_a_generator_around_a_loader_with_workers_goes_on(tmp_path: Path, how: str) -> None:
+    """One that passes batches through begins by index, one that changes them reads them again: the bits are the same."""
+    _check("endless_workers.py", how, 4, tmp_path)
+
+
 def _check(program: str, shape: str, every: int, tmp_path: Path) -> None:
     assert _told(program, shape, every, tmp_path) == []
 
