@@ -190,7 +190,10 @@ class WorkerMemory:
     def named(self, worker: int) -> list[Unkept]:
         """What the worker changes and cannot pass on."""
         named = _at(self._bytes(), worker * self._each + self._names)
-        return pickle.loads(named) if named else []
+        try:
+            return pickle.loads(named) if named else []
+        except Exception:  # the worker is writing it: the next checkpoint finds it
+            return []
 
     # -- the worker ----------------------------------------------------------------------------------------------
 

@@ -233,6 +233,11 @@ def note_in_workers(found: Iterable[Unkept]) -> None:
     _in_workers.update({one.name: one for one in found})
 
 
+def forget_in_workers() -> None:
+    """Another training begins in this process."""
+    _in_workers.clear()
+
+
 def noted_in_workers() -> list[Unkept]:
     """All of it that was noted in this process."""
     return in_short(list(_in_workers.values()))

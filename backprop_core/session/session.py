@@ -23,7 +23,7 @@ from backprop_core.errors import UnkeptStateError
 from backprop_core.events.kinds import SessionWithdrawn
 from backprop_core.outcome import Outcome, SaveReason
 from backprop_core.runs.process import boot_id
-from backprop_core.script_state.unkept import Unkept, in_one_line, noted_in_workers
+from backprop_core.script_state.unkept import Unkept, forget_in_workers, in_one_line, noted_in_workers
 from backprop_core.session import attach_rules
 from backprop_core.session.conduct import Conduct
 from backprop_core.session.enrolment import Enrolment
@@ -89,6 +89,7 @@ class Session:
         self.restored: Loaded | None = None
         self.leaving: Decision | None = None
         self._first_unkept: Unkept | None = None
+        forget_in_workers()
         self._reserved = False
         self._began_at: int | None = None
         self.opened = self.passes_over = False

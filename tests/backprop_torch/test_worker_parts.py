@@ -13,9 +13,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from backprop_core.script_state import unkept
-from backprop_core.script_state.unkept import noted_in_workers
+from backprop_core.script_state.unkept import (
+    changed_in_workers,
+    forget_in_workers,
+    note_in_workers,
+    noted_in_workers,
+)
 from backprop_torch.dataloader_state import StockLoaderReading
 from backprop_torch.rng_state import Randomness
+from backprop_torch.worker_generators import WorkerMemory
 from backprop_torch.worker_parts import MOST_BYTES, WorkerParts
 from tests.backprop_torch.cutting import digest, seed
 
@@ -181,3 +187,18 @@ def test_the_quick_look_sees_each_change(change: Callable[[Any], object]) -> Non
         parts.look()
     change(data)
     assert parts.look() != b"" or parts.unkept
+
+
+def test_names_that_a_worker_is_just_writing_are_left_to_the_next_checkpoint() -> None:
+    """Half of them is no error in the process that trains; and another training in it begins without those of the first."""
+    memory = WorkerMemory(1, 2, None)
+    one = changed_in_workers("dataset.cache", "dict", "has more than 256 members")
+    memory.name(0, [one])
+    assert memory.named(0) == [one]
+    place = memory._names + 8
+    memory._bytes()[place : place + 20] = bytes(20)
+    assert memory.named(0) == []
+    note_in_workers([one])
+    assert one in noted_in_workers()
+    forget_in_workers()
+    assert noted_in_workers() == []
