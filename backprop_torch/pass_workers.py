@@ -33,6 +33,14 @@ _ANY_ORDER_CAVEAT = (
 )
 
 
+def _weakly(loader: Any) -> Callable[[], Any]:
+    """It may hold its iterator, by which a watch knows these workers: nothing would ever be let go."""
+    try:
+        return ref(loader)
+    except TypeError:  # it cannot be referred to weakly
+        return lambda: loader
+
+
 class PassWorkers:
     """The workers of one pass over a loader.
 
@@ -41,7 +49,7 @@ class PassWorkers:
     """
 
     def __init__(self, loader: Any, *, replay: bool = False) -> None:
-        self._loader, self._replay = loader, replay
+        self._loader, self._replay = _weakly(loader), replay
         self._indexed = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
         self._iterator: Callable[[], Any] = lambda: None
         self._notes: WorkerNotes | None = None
@@ -73,22 +81,23 @@ class PassWorkers:
         Returns:
             What is to be called before the first batch is dealt.
         """
-        saved = None if start is None else saved_workers(start.workers, self._loader.num_workers)
+        loader = self._loader()
+        saved = None if start is None else saved_workers(start.workers, loader.num_workers)
         go_on = WorkersGoOn(saved, skip)
-        stay = bool(self._loader.persistent_workers)
-        found = start is not None and start.workers_kept and self._loader.num_workers > 0
+        stay = bool(loader.persistent_workers)
+        found = start is not None and start.workers_kept and loader.num_workers > 0
         self._caveat = _WORKER_CAVEAT
-        if start is None or not self._loader.num_workers:
+        if start is None or not loader.num_workers:
             self._come_back = lambda: True
-        elif skip and skip != length and not getattr(self._loader, "in_order", True):
+        elif skip and skip != length and not getattr(loader, "in_order", True):
             self._come_back, self._caveat = (lambda: False), _ANY_ORDER_CAVEAT
         elif self._replay or not self._indexed or not skip:
-            known = not found or (self._indexed and set_before_pass(self._loader, saved))
+            known = not found or (self._indexed and set_before_pass(loader, saved))
             self._come_back, self._caveat = (lambda: known), STAYING_CAVEAT
         elif skip == length and not stay:
             self._come_back = lambda: True
         else:
-            foreseen = later and go_on.is_known and can_go_on(self._loader)
+            foreseen = later and go_on.is_known and can_go_on(loader)
             self._come_back = lambda: go_on.done or foreseen
         return go_on
 
