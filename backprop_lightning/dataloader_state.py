@@ -16,7 +16,26 @@ from backprop_lightning.watched_loader import Watched, keeps_workers
 from backprop_torch.held_batch import HeldBatch, batch_from_state
 
 
-class CombinedLoaderWatch:
+class CombinedLoaderChange:
+    """A CombinedLoader becomes one that tells this of its passes and fetches; everybody else sees the real one."""
+
+    combined: Any
+
+    def install(self) -> None:
+        """It begins."""
+        kind = type(self.combined)
+        self.combined._backprop_watch = self
+        if not hasattr(kind, "_backprop_original"):
+            self.combined.__class__ = watching(kind)
+
+    def uninstall(self) -> None:
+        """The CombinedLoader is what it was, unless another has taken this one's place."""
+        if self.combined._backprop_watch is self:
+            self.combined.__class__ = getattr(type(self.combined), "_backprop_original", type(self.combined))
+            self.combined._backprop_watch = None
+
+
+class CombinedLoaderWatch(CombinedLoaderChange):
     """Watches all loaders of one CombinedLoader from its next iterator on.
 
     Args:
@@ -38,18 +57,6 @@ class CombinedLoaderWatch:
         self._held: Any = None
         self._to_resume: Any = None
         self._unsized = False
-
-    def install(self) -> None:
-        """The CombinedLoader becomes one that hands its iterator the watched loaders; everybody else sees the real ones."""
-        kind = type(self.combined)
-        self.combined._backprop_watch = self
-        if not hasattr(kind, "_backprop_original"):
-            self.combined.__class__ = watching(kind)
-
-    def uninstall(self) -> None:
-        """The CombinedLoader is what it was."""
-        self.combined.__class__ = getattr(type(self.combined), "_backprop_original", type(self.combined))
-        self.combined._backprop_watch = None
 
     def resume(self, saved: Any, epoch: int) -> None:
         """The next iterator is to stand where `position` was taken, in an epoch whose samplers were told `epoch`."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from backprop_core.script_state.unkept import Unkept
-from backprop_lightning.dataloader_state import handing_out, watching
+from backprop_lightning.dataloader_state import CombinedLoaderChange, handing_out
 from backprop_lightning.watched_loader import keeps_workers
 from backprop_torch.dataloader_state import generators_of
 from backprop_torch.loader_state import LoaderState
 from backprop_torch.pass_workers import STAYING_CAVEAT
-from backprop_torch.staying_workers import make_workers_that_stay
+from backprop_torch.staying_workers import has_workers_that_stay, make_workers_that_stay
 from backprop_torch.worker_states import made_noting, workers_between_passes
 
 
@@ -42,7 +40,7 @@ class ValidationLoaders:
         """They are there. Where they are made again in the middle, each begins with what it is made of."""
         again, loaders = self._trainer.reload_dataloaders_every_n_epochs, self._loaders()
         self._parts = [] if again else [generators_of(one) for one in loaders]
-        if any(_stays(one) for one in loaders):
+        if any(has_workers_that_stay(one) for one in loaders):
             self._note_workers(self._trainer.fit_loop.epoch_loop.val_loop._combined_loader)
 
     def _note_workers(self, combined: Any) -> None:
@@ -94,26 +92,15 @@ class ValidationLoaders:
                 self.say(STAYING_CAVEAT)
 
 
-class _WorkersNoted:
+class _WorkersNoted(CombinedLoaderChange):
     """Has the workers of a CombinedLoader's loaders note their generators, where they stay."""
 
     def __init__(self, combined: Any) -> None:
         self.combined = combined
 
-    def install(self) -> None:
-        kind = type(self.combined)
-        self.combined._backprop_watch = self
-        if not hasattr(kind, "_backprop_original"):
-            self.combined.__class__ = watching(kind)
-
-    def uninstall(self) -> None:
-        if self.combined._backprop_watch is self:
-            self.combined.__class__ = getattr(type(self.combined), "_backprop_original", type(self.combined))
-            self.combined._backprop_watch = None
-
     def begin(self, make_iterator: Callable[[], object]) -> None:
         """Called as the CombinedLoader's `__iter__`."""
-        loaders = [_Noting(one) if _stays(one) else one for one in self.combined.flattened]
+        loaders = [_Noting(one) if has_workers_that_stay(one) else one for one in self.combined.flattened]
         with handing_out(self.combined, loaders):
             make_iterator()
 
@@ -137,12 +124,7 @@ class _Noting:
 
 
 def _made_again(loader: Any, state: Any) -> bool:
-    if _stays(loader):
+    if has_workers_that_stay(loader):
         return make_workers_that_stay(loader, state)
     iter(loader)
     return False
-
-
-def _stays(loader: Any) -> bool:
-    stock = isinstance(loader, DataLoader) and not callable(getattr(loader, "load_state_dict", None))
-    return stock and loader.persistent_workers

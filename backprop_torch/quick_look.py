@@ -13,17 +13,15 @@ from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.namespace import Namespace
 
 _COLLECTIONS: Final = (list, deque, set)
-_LARGEST_ARRAY: Final = 1 << 16
-"""Arrays of numpy up to so many bytes are compared."""
 
 
 class QuickLook:
-    """Objects as they were: which objects their attributes and members are, and what small arrays hold.
+    """Objects as they were: which objects their attributes and members are, and what arrays hold.
 
     What was seen is held until the next look, so that nothing new can lie at the address of something that is gone.
 
     Args:
-        objects: no code of theirs runs.
+        objects: no code of theirs runs. Arrays among them are small: they are compared whole.
         namespaces: their names are looked up anew each time.
     """
 
@@ -64,4 +62,4 @@ def _is_array(value: object) -> bool:
 def _mark(array: Any) -> object:
     if isinstance(array, torch.Tensor):
         return array._version
-    return array.tobytes() if array.nbytes <= _LARGEST_ARRAY else None
+    return array.tobytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from backprop_core.ports.pass_position import PassPosition
 from backprop_torch.loader_skip import skipping
@@ -20,6 +21,12 @@ _WORKERS_STARTED = "_workers_started"
 
 _WORKERS_REST = "_workers_rest"
 """The same, with the workers behind a pass that was read to its end."""
+
+
+def has_workers_that_stay(loader: Any) -> bool:
+    """Whether it is a loader whose workers stay from pass to pass, and that does not keep its place itself."""
+    stock = isinstance(loader, DataLoader) and not callable(getattr(loader, "load_state_dict", None))
+    return stock and loader.persistent_workers
 
 
 def note_workers(loader: Any) -> None:

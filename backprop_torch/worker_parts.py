@@ -98,9 +98,9 @@ class WorkerParts:
         drawn = self._draws()
         draws = drawn != self._drawn
         if self._too_many:
-            self._name_all(draws=draws)
+            self._name_all(drawn, draws=draws)
         elif (moved := self._quick.differs()) or draws or self._changes or self._is_time():
-            self._look_at_all()
+            self._look_at_all(drawn)
             if moved and not self._changes:
                 self._quick = QuickLook(self._state.looked_into(), self._variables)
         self._drawn = drawn
@@ -109,10 +109,10 @@ class WorkerParts:
     def _is_time(self) -> bool:
         return self._looks <= _FIRST or not self._looks & (self._looks - 1)
 
-    def _look_at_all(self) -> None:
+    def _look_at_all(self, drawn: list[object]) -> None:
         nodes = (changed := self._state.changed())["nodes"]
         self._changes = any(node["kind"] != "random" for node in nodes) or len(nodes) != self._generators
-        differs = self._changes or self._draws() != self._drawn_first
+        differs = self._changes or drawn != self._drawn_first
         self._packed = pickle.dumps(changed) if differs else b""
         self.unkept = [*self._lost, *self._unkept(), *self._grown()]
         if len(self._packed) > MOST_BYTES:
@@ -121,9 +121,9 @@ class WorkerParts:
             self.unkept.append(changed_in_workers(largest["name"], largest["type"] or largest["kind"], why))
             self._packed = b""
 
-    def _name_all(self, *, draws: bool) -> None:
+    def _name_all(self, drawn: list[object], *, draws: bool) -> None:
         if self._is_time():
-            self._look_at_all()
+            self._look_at_all(drawn)
         if draws or self._changes:
             self.unkept = [_of_all(self._parts, "holds too much to be looked at behind each batch")]
             self._packed = b""

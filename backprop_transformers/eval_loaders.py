@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from backprop_torch.pass_workers import STAYING_CAVEAT
-from backprop_torch.staying_workers import make_workers_that_stay
+from backprop_torch.staying_workers import has_workers_that_stay, make_workers_that_stay
 from backprop_torch.worker_states import made_noting, workers_between_passes
 
 
@@ -34,7 +33,7 @@ class EvalLoaders:
         """The loaders that Trainer keeps, by its own names for them."""
         kept = getattr(self._trainer, "_eval_dataloaders", {})
         loaders = {name: getattr(loader, "base_dataloader", loader) for name, loader in kept.items()}
-        return {name: loader for name, loader in loaders.items() if _stays(loader)}
+        return {name: loader for name, loader in loaders.items() if has_workers_that_stay(loader)}
 
     def made(self) -> None:
         """Trainer may have made one: it is watched before an evaluation begins a pass over it."""
@@ -85,8 +84,3 @@ def _noting(kind: type) -> type:
 
     parts = {"__iter__": begin, "_backprop_original": kind, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), parts)
-
-
-def _stays(loader: Any) -> bool:
-    stock = isinstance(loader, DataLoader) and not callable(getattr(loader, "load_state_dict", None))
-    return stock and loader.persistent_workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from backprop_torch.dataloader_state import StockLoaderReading
 from backprop_torch.rng_state import Randomness
 from backprop_torch.worker_generators import WorkerMemory
 from backprop_torch.worker_parts import MOST_BYTES, WorkerParts
-from tests.backprop_torch.cutting import digest, seed
+from tests.backprop_torch.cutting import Cut, digest, seed
+from tests.backprop_torch.kinds._parts import fit
 
 drawn_by_name = np.random.default_rng(11)
 made = 0
@@ -161,7 +163,7 @@ def test_a_worker_that_changes_nothing_notes_nothing() -> None:
     for _ in range(4):
         assert parts.look() == b""
     thorough: list[int] = []
-    parts._look_at_all = lambda: thorough.append(parts._looks)  # type: ignore[method-assign]
+    parts._look_at_all = lambda drawn: thorough.append(parts._looks)  # type: ignore[method-assign]
     for _ in range(30):
         assert parts.look() == b""
     assert thorough == [8, 16, 32]
@@ -202,3 +204,23 @@ def test_names_that_a_worker_is_just_writing_are_left_to_the_next_checkpoint() -
     assert one in noted_in_workers()
     forget_in_workers()
     assert noted_in_workers() == []
+
+
+class _Pairs(_Grows):
+    def __getitem__(self, index: int) -> Any:
+        super().__getitem__(index)
+        return torch.ones(6), index % 3
+
+
+def test_a_run_says_what_its_workers_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with the checkpoint that lacks it."""
+    monkeypatch.setenv("BACKPROP_HOME", str(tmp_path))
+    fit(Cut("named", 3, "ctrl-c"), DataLoader(_Pairs("history"), batch_size=5, num_workers=1))
+    assert (
+        capfd.readouterr().err.count(
+            "`dataset.history` (collection) changes during training and cannot be kept"
+        )
+        == 1
+    )
