@@ -137,6 +137,7 @@ bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/unchanged.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/events.py
+	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python -m benchmarks.script_state
 
 clean:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from side_by_side import show, write
+from side_by_side import each, show, write
 
 import backprop
 from backprop_core.clock import SYSTEM
@@ -27,18 +25,6 @@ from backprop_core.session.tracker_runs import TrackerRuns
 STEPS_A_SECOND = 1000
 GOAL = 0.1
 """Percent of the time."""
-ROUNDS = 9
-
-
-def each(part: Callable[[], object], times: int) -> float:
-    """Seconds of processor time for one call: the best of some rounds, since a busy machine only ever adds."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        for _ in range(times):
-            part()
-        best = min(best, (time.process_time() - began) / times)
-    return best
 
 
 def main() -> None:

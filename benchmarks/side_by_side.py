@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+ROUNDS = 9
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -18,6 +20,17 @@ def quantile(values: Sequence[float], share: float) -> float:
         return float("nan")
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def each(part: Callable[[], object], times: int) -> float:
+    """Seconds of processor time for one call: the best of some rounds, since a busy machine only ever adds."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for _ in range(times):
+            part()
+        best = min(best, (time.process_time() - began) / times)
+    return best
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

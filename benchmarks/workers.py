@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import show, write
+from side_by_side import each, show, write
 from torch.utils.data import Dataset, default_collate
 
 from backprop_torch.worker_generators import GeneratorsSeen
 from backprop_torch.worker_parts import WorkerParts
 
-ROUNDS, TIMES = 9, 500
+TIMES = 500
 
 
 class _Transform:
@@ -36,17 +36,6 @@ class Images(Dataset[Any]):
         self.transforms = [_Transform(number / 10) for number in range(5)]
         self.rng = np.random.default_rng(1)
         self.count = 0
-
-
-def each(part: Callable[[], object]) -> float:
-    """Seconds of processor time for one call: the best of some rounds, since a busy machine only ever adds."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        for _ in range(TIMES):
-            part()
-        best = min(best, (time.process_time() - began) / TIMES)
-    return best
 
 
 def main() -> None:
@@ -75,9 +64,13 @@ def main() -> None:
             change(data)
             noted()
 
-        alone_s = each(lambda data=data, change=change: change(data))  # type: ignore[misc]
+        alone_s = each(lambda data=data, change=change: change(data), TIMES)  # type: ignore[misc]
         rows.append(
-            {"what": f"{name}: behind each batch", "value": (each(with_change) - alone_s) * 1e6, "unit": "us"}
+            {
+                "what": f"{name}: behind each batch",
+                "value": (each(with_change, TIMES) - alone_s) * 1e6,
+                "unit": "us",
+            }
         )
         rows.append({"what": f"{name}: when the worker begins", "value": first_s * 1e3, "unit": "ms"})
     show("What a worker spends on its notes", [{**row, "goal": ""} for row in rows])
