@@ -197,15 +197,13 @@ class PassWatch:
             self.replacing = True
             return
         among = current is not None and torch.is_grad_enabled() and self.book.trains(current)
-        if current is not None and current.yielded == current.length and (among or current is trained):
+        if current is not None and current.is_used_up and (among or current is trained):
             current.over = True  # what is asked for is its end: the code behind the loop comes first
             return
-        if trained is None or current is None or among or current.signature == trained.signature:
+        alike = trained is None or current is None or current.signature == trained.signature
+        if among or (alike and not self.book.in_evaluation()):
             self._at = current
-            last = (
-                current is not None and current.length is not None and current.yielded == current.length - 1
-            )
-            self._loop.at_boundary(epoch_end=last)
+            self._loop.at_boundary(epoch_end=current is not None and current.is_at_last)
         elif self._listener.must_leave():  # an evaluation: the next epoch is begun anew
             self._at = None
             self._loop.at_boundary(epoch_end=True)

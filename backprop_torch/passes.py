@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
+from torch import is_grad_enabled
 from torch.utils.data import DataLoader
 
 from backprop_core.ports import pass_position
@@ -81,9 +82,19 @@ class Pass:
         return max(0, self.yielded - self.behind - self.ahead)
 
     @property
+    def is_used_up(self) -> bool:
+        """Whether the script has got its last batch: one that is fetched ahead it has still to get."""
+        return self.length is not None and self.yielded - self.ahead == self.length
+
+    @property
+    def is_at_last(self) -> bool:
+        """Whether the script gets its last batch next."""
+        return self.length is not None and self.yielded - self.ahead == self.length - 1
+
+    @property
     def has_batches(self) -> bool:
         """Whether it may give more."""
-        return not self.over and self.yielded != self.length
+        return not self.over and not self.is_used_up
 
 
 @dataclass(slots=True)
@@ -166,13 +177,15 @@ class Passes:
         self._asked[current.key] = current
 
     def step_taken(self) -> None:
-        """What was read since the last step, and is not exhausted or dropped, is what trains."""
+        """What was read since the last step, and is not exhausted or dropped, is what trains. One whose end was asked for
+        ahead of its last batch is held until the script has got that.
+        """
         if self.resumptions:
             self.resumptions = [one for one in self.resumptions if not (one.begun or one.anew)]
         if not self._asked:
             return
         for key, one in self._asked.items():
-            if not one.over and one.iterator() is not None:
+            if (one.ahead or not one.over) and one.iterator() is not None:
                 self._in_use[key] = one
                 self._first.setdefault(one.signature, one.number)
         if len(self._in_use) > 1:
@@ -184,6 +197,10 @@ class Passes:
     def trains(self, current: Pass) -> bool:
         """Whether it is one of those that train, or another pass over the loader of one."""
         return current.key in self._in_use
+
+    def in_evaluation(self) -> bool:
+        """Whether gradients are off now, and batches that train were asked for with them on."""
+        return bool(self._in_use) and not is_grad_enabled()
 
     def another_training(self) -> None:
         """What trained until now is over."""
@@ -264,7 +281,14 @@ def signature_of(loader: DataLoader[Any]) -> str:
         size = len(loader.dataset)  # type: ignore[arg-type]
     except TypeError:
         size = -1
-    return f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
+    looks = f"{type(loader.dataset).__name__}:{size}:{loader.batch_size}:{type(loader.sampler).__name__}"
+    batches = loader.batch_sampler
+    if loader.batch_size is not None or batches is None:
+        return looks
+    within = type(
+        getattr(batches, "sampler", None)
+    ).__name__  # of one's own, or accelerate's: the sampler is in it
+    return f"{looks}:{type(batches).__name__}:{getattr(batches, 'batch_size', None)}:{within}"
 
 
 def place_of(position: Any) -> tuple[ResumePoint, int]:

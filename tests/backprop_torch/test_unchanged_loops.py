@@ -44,13 +44,13 @@ def _note(record: Record, cut: Cut, loss: float, *parts: Any) -> None:
     cut.reached(len(record))
 
 
-def ordinary(cut: Cut, record: Record, loader: Any = None) -> None:
+def ordinary(cut: Cut, record: Record, loader: Any = None, checks: Any = None) -> None:
     """Scheduler and evaluation between the epochs."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
     loader = loader or DataLoader(dataset(), batch_size=5, shuffle=True)
-    checks = DataLoader(dataset(20), batch_size=10)
+    checks = checks or DataLoader(dataset(20), batch_size=10)
     with cut.box():
         for _ in range(3):
             model.train()
@@ -77,6 +77,27 @@ def augmenting_workers(cut: Cut, record: Record) -> None:
 def accelerated(cut: Cut, record: Record) -> None:
     """The same, which go: a batch is fetched ahead of the one that is trained."""
     ordinary(cut, record, _accelerated(_augmented_by(2, stay=False)))
+
+
+def checked_on_its_own(cut: Cut, record: Record) -> None:
+    """After each epoch the data of the training are read again, from the same loader, with gradients off."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loader = DataLoader(dataset(), batch_size=5, shuffle=True)
+    with cut.box():
+        for _ in range(3):
+            for x, y in loader:
+                loss = train_step(model, optimizer, x, y)
+                _note(record, cut, loss, model, optimizer)
+            with torch.no_grad():
+                for x, _y in loader:
+                    model(x + torch.rand(1))
+
+
+def accelerated_checks(cut: Cut, record: Record) -> None:
+    """Two of accelerate's loaders, which look alike but for what is in their batch samplers; the checks draw, too."""
+    checks = _accelerated(DataLoader(dataset(), batch_size=10, collate_fn=_Noisy()))
+    ordinary(cut, record, _accelerated(DataLoader(dataset(), batch_size=5, shuffle=True)), checks)
 
 
 def stateful(cut: Cut, record: Record) -> None:
@@ -148,6 +169,8 @@ TRAINS = (
     workers,
     augmenting_workers,
     accelerated,
+    accelerated_checks,
+    checked_on_its_own,
     stateful,
     gan,
     accumulation,
@@ -159,7 +182,7 @@ CUT_AT = [
     for train in TRAINS
     for at in (1, 4, 8, 9, 13)
 ]
-"""The first batch of the second epoch for each kind; the ends of an epoch and its middle for one."""
+"""The end of the first epoch for each kind; its middle and the second epoch for one."""
 
 
 @pytest.mark.parametrize(("train", "at"), CUT_AT)
