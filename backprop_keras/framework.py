@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from backprop_core.ports.framework import Tracked
+from backprop_core.ports.framework import ProcessSetting, Tracked
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.ports.partial_framework import PartialFramework
 from backprop_keras import objects
@@ -51,6 +51,17 @@ class KerasFramework(PartialFramework):
 
     def randomness(self) -> Tracked:
         return objects.KerasRandomness()
+
+    def settings(self) -> Mapping[str, ProcessSetting]:
+        config = keras.config
+        return {
+            "keras floatx": ProcessSetting(config.floatx(), config.set_floatx),
+            "keras epsilon": ProcessSetting(config.epsilon(), config.set_epsilon),
+            "keras image data format": ProcessSetting(
+                config.image_data_format(), config.set_image_data_format
+            ),
+            "keras dtype policy": ProcessSetting(config.dtype_policy().name, config.set_dtype_policy),
+        }
 
     def environment(self) -> Mapping[str, Any]:
         return {

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.framework import Tracked
+from backprop_core.ports.framework import ProcessSetting, Tracked
 from backprop_core.ports.loaders import LoaderReading, RandomnessKeeper
 from backprop_core.ports.ranks import Ranks
 from backprop_core.ports.unmodified_loop import LoopListener, RawLoop
@@ -27,6 +27,7 @@ from backprop_torch.loader_passes import TorchLoaderPasses, shared_passes
 from backprop_torch.made_objects import made, point_at_weights, recipe_of
 from backprop_torch.needs import check_needs
 from backprop_torch.parameter_groups import ParameterGroups
+from backprop_torch.process_settings import settings
 from backprop_torch.pruned import hook_again
 from backprop_torch.ranks import knows_ranks, ranks_of_process, stays_away
 from backprop_torch.raw_loop import RawTorchLoop
@@ -91,6 +92,9 @@ class TorchFramework:
 
     def randomness(self) -> Tracked:
         return TorchRandomness()
+
+    def settings(self) -> Mapping[str, ProcessSetting]:
+        return settings()
 
     def environment(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {

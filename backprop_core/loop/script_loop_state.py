@@ -32,6 +32,7 @@ from backprop_core.prove.witness import Witness
 from backprop_core.script_files import start as script_files
 from backprop_core.script_state.large_arrays import without_large
 from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.process_settings import ProcessSettings
 from backprop_core.script_state.state import ScriptState, has_parts
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.script_state.unseen_models import unseen_models
@@ -73,8 +74,9 @@ class ScriptLoopState(LoopState):
         self._made = MadeInLoops(
             self._running, lambda: self._at[0] is not None or self._enters, lambda: self._left
         )
+        settings = ProcessSettings(self.frameworks)
         self._state = ScriptState(
-            lambda: [*self.namespaces(), *groups_in(self.frameworks, self.objects)],
+            lambda: [*self.namespaces(), *groups_in(self.frameworks, self.objects), settings],
             tracked_elsewhere=self._is_tracked,
             frameworks=self.frameworks,
             translators=self.translators,

@@ -20,6 +20,7 @@ from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.baseline import FORMAT
 from backprop_core.script_state.functions import is_script_file
 from backprop_core.script_state.namespace import DictNamespace, FrameNamespace, Namespace
+from backprop_core.script_state.process_settings import ProcessSettings
 from backprop_core.script_state.state import Missing, ScriptState, Unkept
 
 _MOST_MODULES = 200
@@ -50,8 +51,9 @@ class ScriptWatch:
         self._stored: Sequence[Callable[[object], bool]] = ()
         self.settled = False
         self._beginning: Any = None
+        settings = ProcessSettings(frameworks)
         self.state = ScriptState(
-            lambda: [*script_namespaces(sys._getframe(1)), *groups_in(frameworks, objects())],
+            lambda: [*script_namespaces(sys._getframe(1)), *groups_in(frameworks, objects()), settings],
             tracked_elsewhere=lambda value: any(stored(value) for stored in self._stored),
             frameworks=frameworks,
             translators=translators,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from backprop_core.announced import Announcement, announced
 from backprop_core.checkpoints.arrays import Translator
@@ -40,6 +40,18 @@ class Tracked(Protocol):
     def restore(self, state: object) -> None:
         """Put `state` back, in place."""
         ...
+
+
+class ProcessSetting(NamedTuple):
+    """One of what is set for a whole process, such as torch's default dtype.
+
+    Attributes:
+        value: what it is now, as a plain value.
+        put: sets it. Raises whatever the framework raises for a value that it does not take.
+    """
+
+    value: object
+    put: Callable[[Any], object]
 
 
 class Groups(Protocol):
@@ -119,6 +131,10 @@ class Framework(Protocol):
 
     def randomness(self) -> Tracked:
         """The framework's global random generators."""
+        ...
+
+    def settings(self) -> Mapping[str, ProcessSetting]:
+        """What a script can set in it for the whole process and bits or printed numbers depend on, by readable names."""
         ...
 
     def environment(self) -> Mapping[str, Any]:

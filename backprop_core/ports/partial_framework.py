@@ -9,7 +9,7 @@ from typing import Any
 
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.checkpoints.shards import SavedShards, Shards
-from backprop_core.ports.framework import Groups, Tracked
+from backprop_core.ports.framework import Groups, ProcessSetting, Tracked
 from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
 from backprop_core.ports.ranks import Ranks
 from backprop_core.ports.trained_objects import TrainedObjects
@@ -56,6 +56,9 @@ class PartialFramework:
 
     def randomness(self) -> Tracked:
         return _NoState()
+
+    def settings(self) -> Mapping[str, ProcessSetting]:
+        return {}
 
     def environment(self) -> Mapping[str, Any]:
         return {}

@@ -31,6 +31,10 @@ _TRACERS: Final = (
 """How names begin that `torch.compile` puts into the globals of what it compiles, and will not find there before it does."""
 
 
+class NotSetError(Exception):
+    """This process does not take a value; half a sentence says why."""
+
+
 class Namespace(Protocol):
     """Names and what they stand for. `name` is the same in every process, such as `main` or `train()`.
 

@@ -14,6 +14,7 @@ from backprop_core.checkpoints.arrays import Translator
 from backprop_core.ports.framework import Framework
 from backprop_core.script_state.arrays import copied
 from backprop_core.script_state.kinds import Kind
+from backprop_core.script_state.process_settings import ProcessSettings
 from backprop_core.script_state.state import Missing, Root, ScriptState, Unkept
 
 _GO_ON = (Kind.ITERATOR, Kind.PART)
@@ -42,8 +43,9 @@ class ObjectWatch:
     ) -> None:
         self._refresh = refresh
         self._holds = False
+        settings = ProcessSettings(frameworks)
         self.state = ScriptState(
-            roots,
+            lambda: [*roots(), settings],
             tracked_elsewhere=elsewhere,
             frameworks=frameworks,
             translators=translators,

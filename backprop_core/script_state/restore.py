@@ -28,6 +28,7 @@ from backprop_core.script_state.making import (
     tuple_of,
 )
 from backprop_core.script_state.methods import method_of
+from backprop_core.script_state.namespace import NotSetError
 from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import unpacked
 from backprop_core.script_state.paths import INDEX, VALUE_AT, NotThereError, Path, Roots
@@ -433,7 +434,11 @@ class Restoring:
                 if not problem.quietly:
                     self._result.missing.append(Missing(f"{entry.name}.{name}", str(problem)))
                 continue
-            set_slot(target, entry.kind, name, value)
+            try:
+                set_slot(target, entry.kind, name, value)
+            except NotSetError as error:
+                self._result.missing.append(Missing(f"{entry.name}.{name}", str(error)))
+                continue
             done.append(name)
         for name in entry.data.get("gone", ()):
             unset_slot(target, entry.kind, name)

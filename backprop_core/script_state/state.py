@@ -27,6 +27,7 @@ from backprop_core.script_state.namespace import DictNamespace, Namespace
 from backprop_core.script_state.numbered import NumberedObjects
 from backprop_core.script_state.packing import packed
 from backprop_core.script_state.paths import NotThereError, Path, Roots
+from backprop_core.script_state.process_settings import ProcessSettings
 from backprop_core.script_state.references import references_in
 from backprop_core.script_state.restored import Missing, Restored
 from backprop_core.script_state.shared_strings import with_numbers
@@ -152,12 +153,13 @@ class ScriptState:
             self._baseline.extend(self._walk(self._baseline), fresh, self._kinds, Reader())
 
     def everything(self, more: Sequence[Root], belongs_to_attempt: Callable[[object], bool]) -> Graph:
-        """All that can be reached now from the roots and `more`, also what the checkpoint has in files of its own.
+        """All objects that can be reached now from the roots and `more`, also what the checkpoint has in files of its own.
 
         Args:
             belongs_to_attempt: whether an object is not looked into.
         """
-        return Walk(self._kinds, belongs_to_attempt, None, _MOST_LATER).over([*more, *self._roots()])
+        roots = [root for root in self._roots() if not isinstance(root, ProcessSettings)]
+        return Walk(self._kinds, belongs_to_attempt, None, _MOST_LATER).over([*more, *roots])
 
     def reached(self) -> frozenset[int]:
         """All objects that are looked into now, by identity."""

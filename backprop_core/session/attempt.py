@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from backprop_core.checkpoints.manifest import CheckpointFacts, CheckpointInfo
 from backprop_core.checkpoints.store import Loaded
@@ -38,6 +38,7 @@ class RunningAttempt(Protocol):
     requests: Requests
     messages: Messages
     logged: LogValues
+    environment: dict[str, Any]
     restored: Loaded | None
     outcome: Outcome
     reason: str

@@ -128,7 +128,7 @@ class Reporter:
             )
 
     def _compare(self, saved: Mapping[str, Any]) -> None:
-        now = self._session.training_state.environment()
+        now = self._session.environment
         both = sorted(set(saved) & set(now))
         changed = [f"{key}: {saved[key]} then, {now[key]} now" for key in both if saved[key] != now[key]]
         if changed:

@@ -64,6 +64,7 @@ class Session:
         opened: `open` has found all that it needs; where it fails there is no run, no deadline and nothing to close.
         is_cut: a proof has the training end at this very place.
         group: a name that the processes which train together have in common; empty for one alone.
+        environment: versions and flags that exactness depends on, as they were when training began.
         passes_over: what was restored is the end of a training that is completed, and nobody asked to train on from it.
     """
 
@@ -97,6 +98,7 @@ class Session:
         self.recorder = recorder_of(settings.environ)
         self.is_cut = False
         self.group = ""
+        self.environment: dict[str, Any] = {}
         self.schedules = Schedules(self)
 
     # -- opening -----------------------------------------------------------------------------------------------
@@ -173,6 +175,7 @@ class Session:
             # with --budget-from training the box was put off while the script started
             self._obey(clock.monotonic())
         self.opened = True
+        self.environment = dict(self.training_state.environment())
         self.reporter.start()
 
     def _pass_over_what_is_completed(self) -> None:
@@ -450,7 +453,7 @@ class Session:
             reason=reason,
             box=self.enrolment.box,
             cursor=position.cursor,
-            environment=dict(self.training_state.environment()),
+            environment={**self.training_state.environment(), **self.environment},
             slack_s=self.deadlines.earliest.at - self.clock.monotonic(),
             extra={"measured": self.forecast.measured(), "copy_s": self.pacer.copy_costs_s()},
         )

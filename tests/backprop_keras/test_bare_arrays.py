@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 KEEPS = """
 import sys
 import jax, jax.numpy as jnp
@@ -44,9 +46,9 @@ print([one.name for one in state.unkept()])
 """
 
 
-def _printed(code: str) -> str:
+def _printed(code: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -79,3 +81,39 @@ def test_a_traced_function_is_known() -> None:
     jax.grad(looked)(1.0)
     looked(1.0)
     assert seen == [True, True, False]
+
+
+SET = """
+import json, os, sys
+import jax
+if "keras" in sys.argv:
+    import keras
+    import tensorflow as tf
+from backprop_core.ports.framework import frameworks_in_use
+from backprop_core.script_state.process_settings import ProcessSettings
+from backprop_core.script_state.state import ScriptState
+
+state = ScriptState([ProcessSettings(frameworks_in_use())])
+state.baseline()
+if "set" in sys.argv:
+    jax.config.update("jax_debug_nans", True)
+    if "keras" in sys.argv:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        tf.config.run_functions_eagerly(True)
+    print(json.dumps(state.changed()))
+else:
+    assert state.restore(json.loads(sys.argv[-1])).missing == []
+    print(jax.config.jax_debug_nans)
+    if "keras" in sys.argv:
+        print(keras.config.floatx(), keras.config.dtype_policy().name, tf.config.functions_run_eagerly())
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [((), "True"), (("keras",), "True\nfloat64 mixed_bfloat16 True")]
+)
+def test_what_is_set_in_training_is_set_again(how: tuple[str, ...], expected: str) -> None:
+    """Settings of JAX without Keras, and of Keras on it beside TensorFlow's, in another process."""
+    saved = _printed(SET, *how, "set")
+    assert _printed(SET, *how, saved) == expected

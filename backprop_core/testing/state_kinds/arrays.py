@@ -80,6 +80,11 @@ def numpy_kinds() -> dict[str, StateKind]:
             in_place(lambda some: some["b"].__iadd__(0.1 + some["b"] / 3)),
             lambda some: some.tobytes(),
         ),
+        "numpy_errors": StateKind(
+            lambda: np.seterr(under="ignore"),
+            in_place(lambda some: np.seterr(under="warn" if np.geterr()["under"] == "ignore" else "ignore")),
+            lambda some: np.geterr()["under"],
+        ),
         "numpy_number": StateKind(
             lambda: np.float32(1),
             lambda some: np.float32(some * 1.01),
@@ -149,7 +154,17 @@ def torch_kinds() -> dict[str, StateKind]:
         flags = [one.training for one in some.modules()], [one.requires_grad for one in some.parameters()]
         return *flags, some[1].momentum
 
+    printed = torch._tensor_str.PRINT_OPTS
+
+    def set_width(columns: int) -> None:
+        torch.set_printoptions(linewidth=columns)  # type: ignore[no-untyped-call]
+
     return {
+        "torch_line_width": StateKind(
+            lambda: set_width(80),
+            in_place(lambda some: set_width(printed.linewidth + 1)),
+            lambda some: printed.linewidth,
+        ),
         "torch_generator": StateKind(
             lambda: torch.Generator().manual_seed(3),
             in_place(lambda some: torch.rand(1, generator=some)),

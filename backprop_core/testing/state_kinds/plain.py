@@ -13,6 +13,7 @@ import fractions
 import functools
 import hashlib
 import itertools
+import os
 import random
 import types
 import uuid
@@ -289,6 +290,11 @@ KINDS: dict[str, StateKind] = {
         lambda: {"more": [Proxy(), Proxy()]},
         in_place(lambda some: _one_step(some["more"][-1])),
         lambda some: (some["more"][-1].steps, Proxy.loaded),
+    ),
+    "environment": StateKind(
+        lambda: os.environ.update(EPOCHS_SEEN="0"),
+        in_place(lambda some: os.environ.update(EPOCHS_SEEN=f"{int(os.environ['EPOCHS_SEEN']) + 1}")),
+        lambda some: os.environ["EPOCHS_SEEN"],
     ),
     "count_iterator": StateKind(lambda: itertools.count(3, 5), in_place(peeked), repr),
     "list_iterator": StateKind(lambda: iter(range(999)), in_place(peeked), lambda some: some.__reduce__()[-1]),
