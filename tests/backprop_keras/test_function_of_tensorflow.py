@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from signal import SIGTERM
 
+import pytest
+
 from tests.backprop_keras.cutting import environment
 
 SCRIPT = """
@@ -57,6 +59,7 @@ def _said(*command: str, folder: Path, stop_at: str = "never") -> str:
     return "".join(lines)
 
 
+@pytest.mark.long
 def test_a_loop_around_a_function_that_tensorflow_compiles_comes_back(tmp_path: Path) -> None:
     """Stopped in its first pass and its second: traces were stored, the optimizer that the first call builds was refused,
     and the order of the first pass was that of the second, because `enumerate` had made its iterator already.

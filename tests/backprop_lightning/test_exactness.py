@@ -21,14 +21,15 @@ KINDS = {
     "lightning.pytorch": (
         "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
         " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early"
-        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers"
+        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers stateful_two_workers pruned"
+        " drawing_kept_workers"
     ),
 }
-QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned drawing_workers drawing_kept_workers"
+QUICK = "cycled_loaders stream own_batches by_steps drawing_workers"
 """Of `lightning.pytorch`: what `make test` trains; `make test-long` all others."""
 OUT_OF_TURN = "drawing_out_of_turn"
-CASES = [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}", name) for name in QUICK.split()] + [
-    pytest.param(package, names, name, marks=pytest.mark.long)
+CASES = [("lightning.pytorch", QUICK, name) for name in QUICK.split()] + [
+    pytest.param(package, f"{names} {OUT_OF_TURN}", name, marks=pytest.mark.long)
     for package, names in KINDS.items()
     for name in names.split()
 ]
@@ -70,8 +71,11 @@ def test_pieces_are_the_same_as_the_whole(
         assert not any(cut["said"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("package", "names"), [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}")], ids=["quick"]
+    ("package", "names"),
+    [(package, f"{names} {OUT_OF_TURN}") for package, names in KINDS.items()],
+    ids=[*KINDS],
 )
 def test_batches_that_come_out_of_turn_are_named(
     trained: dict[str, dict[str, Any]], package: str, names: str

@@ -103,7 +103,7 @@ def test_a_project_in_several_folders_is_cut_twice(backprop: CommandLine) -> Non
 @pytest.mark.parametrize(
     ("script", "shape"),
     [
-        (NO_OPTIMIZER, "functional"),
+        pytest.param(NO_OPTIMIZER, "functional", marks=pytest.mark.long),
         pytest.param(NO_OPTIMIZER, "jax_on_a_loader", marks=pytest.mark.long),
         pytest.param(EVOLUTION, "-", marks=pytest.mark.long),
     ],

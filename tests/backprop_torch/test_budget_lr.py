@@ -72,6 +72,7 @@ def test_it_is_near_zero_when_the_budget_is_over() -> None:
     assert optimizer.param_groups[0]["lr"] < 0.1 * 0.1
 
 
+@pytest.mark.long
 def test_a_killed_and_a_replayed_run_have_the_same_bits(tmp_path: Path) -> None:
     """Killed at a step, resumed; and replayed in another run from nothing: weights and rates are the same, bit for bit."""
     script = tmp_path / "train.py"

@@ -35,8 +35,9 @@ def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return _results(group, tmp_path_factory, worker)[kind]
 
 
+_LONG = ("recipes", "shapes", "workers")
 _ALL = [
-    pytest.param((group, kind), id=f"{group}-{kind}", marks=[pytest.mark.long] if group == "recipes" else [])
+    pytest.param((group, kind), id=f"{group}-{kind}", marks=[pytest.mark.long] if group in _LONG else [])
     for group, kinds in GROUPS.items()
     for kind in kinds
 ]

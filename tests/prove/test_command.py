@@ -136,7 +136,7 @@ _STAYS = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_an_interrupted_proof_leaves_no_training_behind(
     backprop: CommandLine, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -72,7 +72,10 @@ def start(
     return backprop("run", SCRIPT.name, *options, "--run-id", run, "--", *map(str, script))
 
 
-@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(how, marks=pytest.mark.long if how in ("SIGBUS", "SIGABRT") else ()) for how in SIGNALS],
+)
 def test_a_death_leaves_the_last_steps(backprop: CommandLine, how: str) -> None:
     """At three random moments: a whole checkpoint with the reason `survivor`, named in the last line, to go on from."""
     chance = random.Random(how)

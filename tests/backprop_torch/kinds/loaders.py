@@ -286,41 +286,8 @@ def _augmented_by(workers: int, *, stay: bool) -> DataLoader[Any]:
     )
 
 
-def augmented_in_two_workers(cut: Cut) -> dict[str, Any]:
-    return fit(cut, _augmented_by(2, stay=False))
-
-
-def augmented_in_three_workers_that_stay(cut: Cut) -> dict[str, Any]:
-    loader = _augmented_by(3, stay=True)
-    made = fit(cut, loader)
-    if loader._iterator is not None:
-        loader._iterator._shutdown_workers()
-    return made
-
-
-def accelerated_with_augmenting_workers(cut: Cut) -> dict[str, Any]:
-    return fit(cut, _accelerated(_augmented_by(2, stay=False)))
-
-
-def accelerated_with_augmenting_workers_that_stay(cut: Cut) -> dict[str, Any]:
-    return fit(cut, _accelerated(_augmented_by(3, stay=True)))
-
-
-def augmented_in_workers_replayed(cut: Cut) -> dict[str, Any]:
-    return fit(cut, DataLoader(_Augmented(), batch_size=5, shuffle=True, num_workers=2), replay=True)
-
-
 def stateful(cut: Cut) -> dict[str, Any]:
     return fit(cut, StatefulDataLoader(dataset(), batch_size=5, shuffle=True))
-
-
-def stateful_two_workers(cut: Cut) -> dict[str, Any]:
-    return fit(cut, StatefulDataLoader(dataset(), batch_size=5, shuffle=True, num_workers=2))
-
-
-def stateful_replayed(cut: Cut) -> dict[str, Any]:
-    loader = StatefulDataLoader(_Augmented(), batch_size=5, shuffle=True, num_workers=2)
-    return fit(cut, loader, replay=True)
 
 
 def plain_iterable(cut: Cut) -> dict[str, Any]:
