@@ -44,7 +44,7 @@ def _train(cut: Cut, *, replay: bool = False, **how: Any) -> dict[str, Any]:
         {"persistent_workers": True, "replay": True},
         pytest.param({"multiprocessing_context": "spawn"}, marks=pytest.mark.long),
         pytest.param(
-            {"multiprocessing_context": "forkserver", "persistent_workers": True}, marks=pytest.mark.long
+            {"multiprocessing_context": "forkserver", "persistent_workers": True}, marks=pytest.mark.faults
         ),
     ],
 )

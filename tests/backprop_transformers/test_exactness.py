@@ -12,11 +12,15 @@ QUICK = "own_state drawing_workers accumulation evaluation_in_epoch plain@on_epo
 """What `make test` trains; `make test-long` all others."""
 OUT_OF_TURN = "drawing_out_of_turn"
 LONG = (
-    "plain two_workers by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived"
-    " ordinary_module own_methods accumulation@on_evaluate evaluation_in_epoch@on_epoch_end drawing_accumulated"
-    " drawing_spawned_workers sequences drawing_kept_workers"
+    "plain two_workers noise_in_data by_steps stream many_evaluations derived own_methods sequences drawing_kept_workers"
+    " accumulation@on_evaluate"
 )
-EACH_RUN = f"{QUICK} {LONG}"
+SELDOM = (
+    "by_length bf16 own_optimizer stopped_early ordinary_module evaluation_in_epoch@on_epoch_end drawing_accumulated"
+    " drawing_spawned_workers"
+)
+"""Like others but for one option each: `make test-faults` trains them, with all others."""
+EACH_RUN = f"{QUICK} {LONG} {SELDOM}"
 WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
 PARTS = ("seen", "logged", "step", "epoch", "weights", "optimizer", "scheduler", "counted", "loss")
 

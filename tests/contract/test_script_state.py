@@ -18,7 +18,7 @@ from backprop_core.testing.state_kinds.plain import KINDS
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 _LONG, _FAULTS = pytest.mark.long, pytest.mark.faults
-"""CI trains each form once, in a few minutes; `make test-faults` all of them."""
+"""CI trains each form but Fabric's once, in a few minutes; `make test-faults` all of them."""
 NAMED = (
     {name for name, kind in KINDS.items() if kind.named} | arrays.NAMED | standard.NAMED | {"loader_iterator"}
 )
@@ -170,7 +170,8 @@ def test_more_epochs_on_a_resume_are_the_new_attempts(program: str, tmp_path: Pa
     assert not verdict.named
 
 
-@pytest.mark.parametrize("form", [pytest.param("explicit", marks=_FAULTS), pytest.param("run", marks=_LONG)])
+@pytest.mark.faults
+@pytest.mark.parametrize("form", ["explicit", "run"])
 def test_fabric(form: str, tmp_path: Path) -> None:
     """The same loop, with model, optimizer and loader set up by Fabric, whose loader counts its passes."""
     _check(_judged("plain.py", form, tmp_path, CONTRACT_PREPARED="fabric"))

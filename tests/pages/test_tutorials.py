@@ -23,8 +23,16 @@ def test_every_block_is_of_a_known_kind_and_every_extra_exists(page: Path) -> No
         assert block.extras <= known_extras()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, marks=pytest.mark.long if page.stem in ("script", "pytorch") else pytest.mark.faults
+        )
+        for page in PAGES
+    ],
+    ids=lambda page: page.stem,
+)
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path) -> None:
     """Each file is written, each command succeeds, and each line of output that the page shows is printed."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("BACKPROP_")}
