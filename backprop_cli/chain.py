@@ -27,6 +27,7 @@ from backprop_core.resources.admission import NotAdmittedError
 from backprop_core.runs.measured import read_measured
 from backprop_core.runs.record import RunRecord
 from backprop_core.runs.store import RunStore
+from backprop_core.script_files.hidden import show_hidden_of
 
 LOOK_EVERY_S = 0.1
 
@@ -197,6 +198,8 @@ class _Boxes:
             if how := self.how_to_go_on():  # the box before has left it out, because this one was to follow
                 self.observer.say(how)
             raise
+        finally:  # a script that died on its way back has put nothing back itself
+            show_hidden_of(str(self.store.run_dir(record.id)))
 
     def _part(self, *, alone: bool) -> None:
         """The last line of a box; how to go on only where nothing follows by itself."""

@@ -1,4 +1,4 @@
-"""Tells of `torch.save` on the way back to a checkpoint: torch opens the file in C, where nobody hears of it."""
+"""Tells of `torch.save`: torch opens the file in C, where nobody hears of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from backprop_core.script_files.start import current
 
 
 def tell_of_saves() -> None:
-    """Until the script is back at its place, what `torch.save` writes over is kept."""
+    """From now on what `torch.save` writes is known: what it writes over on the way back to a checkpoint is kept."""
     files = current()
-    if files is None or not files.going_back:
+    if files is None:
         return
     original = torch.save
 
@@ -25,9 +25,3 @@ def tell_of_saves() -> None:
         original(obj, f, *args, **kwargs)
 
     torch.save = save
-
-    def is_back() -> None:
-        if torch.save is save:
-            torch.save = original
-
-    files.when_back(is_back)

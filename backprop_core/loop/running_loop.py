@@ -37,6 +37,7 @@ class SavedLoop:
         opening: what its iterable needs to be begun again.
         entry: small state at the start of the iteration that was running; None for the innermost.
         steps_before: training steps that had been taken when it began; None where a checkpoint does not say.
+        counts: see `RunningLoop`.
     """
 
     key: str
@@ -45,6 +46,7 @@ class SavedLoop:
     opening: Any = None
     entry: Any = None
     steps_before: int | None = None
+    counts: tuple[int, int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +72,7 @@ class RunningLoop:
         at_entry: the same at the start of the running iteration.
         updates_before, updates_at_entry: optimizer steps that this process had seen then.
         steps_before: training steps that had been taken when it began in all attempts; None where that is not known.
+        counts: the first number and the distance where it only counts, as in `range(start, epochs)`.
     """
 
     site: Site
@@ -95,6 +98,7 @@ class RunningLoop:
     updates_before: int = 0
     updates_at_entry: int = 0
     steps_before: int | None = None
+    counts: tuple[int, int] | None = None
 
 
 def epoch_and_batch(running: Sequence[RunningLoop]) -> tuple[int, int]:

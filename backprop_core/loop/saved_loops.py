@@ -40,6 +40,7 @@ def loop_to_state(
         "opening": opening,
         "entry": None if innermost else loop.entry,
         "steps_before": loop.steps_before,
+        "counts": None if loop.counts is None else list(loop.counts),
     }
 
 
@@ -62,4 +63,13 @@ def loop_from_state(state: Mapping[str, Any]) -> SavedLoop:
     """What `loop_to_state` has made."""
     ended = [ended_from_state(one) for one in state["ended"]]
     before = state.get("steps_before")
-    return SavedLoop(state["key"], int(state["index"]), ended, state["opening"], state["entry"], before)
+    counts = state.get("counts")
+    return SavedLoop(
+        state["key"],
+        int(state["index"]),
+        ended,
+        state["opening"],
+        state["entry"],
+        before,
+        None if counts is None else (int(counts[0]), int(counts[1])),
+    )

@@ -55,6 +55,7 @@ class ScriptLoopState(LoopState):
         found_objects: the objects that train.
         passes: what they remember of passes over loaders.
         ahead: the script's threads that read loaders.
+        hidden_files: what was hidden from the script until its first loop that trains.
         inside: the optimizer step that the script is in, while a checkpoint is made inside it.
     """
 
@@ -90,8 +91,10 @@ class ScriptLoopState(LoopState):
         self._stored: list[Callable[[object], bool]] = []
         self._asked = AskedState(self.passes, self.translators)
         self.files = script_files.current()
+        self.hidden_files: list[str] = []
         if self.files is not None:
             self.files.counted = True
+            self.hidden_files = self.files.training_begins()
         self._graphs: list[Unkept] = []
 
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -12,7 +12,7 @@ from backprop_core.loop.counted_loops import CountedLoops
 from backprop_core.loop.loop_readings import LoopReadings
 from backprop_core.loop.running_loop import RunningLoop, SavedLoop
 from backprop_core.loop.script_loop_state import ScriptLoopState
-from backprop_core.loop.sources import items_behind, length_of
+from backprop_core.loop.sources import counting_from, counts_of, items_behind, length_of
 from backprop_core.session.session import Session
 
 
@@ -49,6 +49,7 @@ def _begun_where_it_was(
         if session is not None:
             session.messages.say_once(missing, "warning")
 
+    source = _counting_as_before(loop, source, say)
     loop.length = length_of(source)
     late = bool(loop.innermost and loop.saved and loop.index) and _must_make(loop_state, session, loops)
     readings = LoopReadings(loop, loop_state, loop_state.passes, say, late=late)
@@ -57,6 +58,20 @@ def _begun_where_it_was(
         loop.index = 0
         return loop.late
     return items_behind(source, loop.index, readings)
+
+
+def _counting_as_before(loop: RunningLoop, source: Any, say: Callable[[str], None]) -> Any:
+    """A script that has restored itself, from a checkpoint of its own, begins to count elsewhere: `range(start, epochs)`."""
+    loop.counts = now = counts_of(source)
+    before = None if loop.saved is None else loop.saved.counts
+    if now is None or before is None or now == before or now[1] != before[1]:
+        return source
+    say(
+        f"The loop at {loop.site.where} counts from {now[0]} here, and counted from {before[0]} when the run began. Perhaps "
+        "the script has restored itself from a checkpoint of its own. It continues where this run stopped."
+    )
+    loop.counts = before
+    return counting_from(source, before[0])
 
 
 def _must_make(loop_state: ScriptLoopState, session: Session | None, loops: CountedLoops) -> bool:

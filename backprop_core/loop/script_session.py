@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
@@ -33,6 +33,9 @@ from backprop_core.session.ranks import session_among
 from backprop_core.session.ranks_error import LostRankError, RankError, described
 from backprop_core.session.session import Session
 from backprop_core.session.settings import SessionSettings, attached_settings
+
+_MOST_HIDDEN = 3
+"""Files that are named; of more the number."""
 
 
 class NoSession:
@@ -153,6 +156,7 @@ class ScriptSession:
                 attach_rules.loops_are_counted(yes=False)
                 return
             loop_state.ahead.expect(session.restored.states)
+            self._say_hidden(session, loop_state.hidden_files)
             if other := loop_state.of_other_ranks(
                 session.restored.states, f"Checkpoint {session.resumed_from}"
             ):
@@ -169,6 +173,15 @@ class ScriptSession:
     def _say_found(self, fresh: str) -> None:
         if fresh and self.session is not None:
             self.session.messages.say(fresh)
+
+    @staticmethod
+    def _say_hidden(session: Session, names: Sequence[str]) -> None:
+        if names:
+            more = f" and {len(names) - _MOST_HIDDEN} more" if len(names) > _MOST_HIDDEN else ""
+            session.messages.say(
+                f"Hidden until now, so that the script does not restore itself as well: {', '.join(names[:_MOST_HIDDEN])}"
+                f"{more}. --keep-files leaves files as they are."
+            )
 
     # -- it cannot go on ------------------------------------------------------------------------------------------
 

@@ -85,6 +85,23 @@ def generator_of(source: Any) -> Any:
     return iter(source)
 
 
+def counts_of(source: Any) -> tuple[int, int] | None:
+    """The first number and the distance of a range, or of the one that a progress bar goes over; None for all else."""
+    if is_progress_bar(source):
+        source = source.iterable
+    return (source.start, source.step) if type(source) is range else None
+
+
+def counting_from(source: Any, start: int) -> Any:
+    """The same as `source`, of which `counts_of` knows something, with another first number and the same end."""
+    if not is_progress_bar(source):
+        return range(start, source.stop, source.step)
+    whole = source.iterable
+    source.initial = source.n = source.last_print_n = max(0, source.n - (whole.start - start) // whole.step)
+    source.iterable = counting_from(whole, start)
+    return source
+
+
 def _nested_behind(source: Any, skip: int, readings: Readings) -> Iterable[Any] | None:
     kind = type(source)
     if kind is enumerate:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import sys
 from _thread import get_ident
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from backprop_core.script_files.scope import Scope
 
-_EVENTS = frozenset({"open", "os.rename", "os.remove", "os.truncate", "os.mkdir", "sqlite3.connect"})
+_EVENTS = frozenset(
+    {"open", "os.rename", "os.remove", "os.truncate", "os.mkdir", "os.link", "os.symlink", "sqlite3.connect"}
+)
 _MOST_PATHS = 20_000
 _SMALL_BYTES = 1 << 26
 """A larger file that is opened to be changed in place, such as a memory map, is not taken for one that will be."""
@@ -31,6 +33,7 @@ class OpenedFiles:
     Args:
         scope: which files are the script's.
         before_loss: called with a path, before what it holds is lost, and whether it is written over in its place.
+        before_making: called with a path that may not be there, before a file is written or a folder made.
         before_append: called with a path before it is opened for appending the first time, and whether it can be copied in
             no time: nobody is told of `file.truncate()`.
 
@@ -46,10 +49,12 @@ class OpenedFiles:
         scope: Scope,
         before_loss: Callable[[str, bool], None],
         before_append: Callable[[str, bool], None],
+        before_making: Callable[[str], None] = lambda path: None,
     ) -> None:
         self._scope = scope
         self._before_loss = before_loss
         self._before_append = before_append
+        self._before_making = before_making
         self._owner = os.getpid()
         self._inside: set[int] = set()
         self.opens: dict[str, int] = {}
@@ -71,6 +76,18 @@ class OpenedFiles:
         self.appended[path] = None
         self.opens[path] = self.opens.get(path, 0) + 1
         return path
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """Inside, what this thread does to files is not the script's."""
+        thread = get_ident()
+        nested = thread in self._inside
+        self._inside.add(thread)
+        try:
+            yield
+        finally:
+            if not nested:
+                self._inside.discard(thread)
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """An event of Python's. Never raises: it would end the script's call."""
@@ -95,8 +112,11 @@ class OpenedFiles:
             self._connects(args[0])
         elif event == "os.truncate":
             self._loses(_path_of(args[0]), in_place=True)
-        else:
+        elif event == "os.mkdir":
+            self._makes(_absolute(args[0], args[2]))
             self._scope.add(_absolute(args[0], args[2]))
+        else:
+            self._makes(_absolute(args[1], args[3] if event == "os.link" else args[2]))
 
     def _opens(self, name: Any, flags: int) -> None:
         path = _absolute(name)
@@ -107,7 +127,12 @@ class OpenedFiles:
         if flags & os.O_APPEND and path not in self.appended:
             self._before_append(path, _is_small(path))
             self.appended[path] = None
+        self._before_making(path)
         self.opens[path] = self.opens.get(path, 0) + 1
+
+    def _makes(self, path: str) -> None:
+        if self._scope.holds(path):
+            self._before_making(path)
 
     def _connects(self, name: Any) -> None:
         if (
@@ -120,6 +145,7 @@ class OpenedFiles:
     def _renames(self, source: Any, target: Any, source_folder: int, target_folder: int) -> None:
         for name, folder in ((source, source_folder), (target, target_folder)):
             self._loses(_absolute(name, folder), in_place=False)
+        self._makes(_absolute(target, target_folder))
 
     def _loses(self, path: str, *, in_place: bool) -> None:
         if self._scope.holds(path):

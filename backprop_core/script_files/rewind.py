@@ -6,6 +6,7 @@ import os
 
 from backprop_core import contract
 from backprop_core.own_line import print_line
+from backprop_core.script_files.hidden import HiddenFiles, show_hidden
 from backprop_core.script_files.journal import Journal
 from backprop_core.script_files.opened import OpenedFiles
 from backprop_core.script_files.scope import Scope
@@ -13,7 +14,7 @@ from backprop_core.script_files.set_aside import SetAside, ending_of, put_back
 
 TYPE_CHECKING = False  # this is loaded when a script starts
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from backprop_core.script_files.handles import Handles
@@ -32,6 +33,7 @@ class ScriptFiles:
         excluded: folders in them that are ours.
         resuming: an earlier attempt has left a checkpoint, so the script is on its way back to it.
         continues: there was an earlier attempt.
+        hides: what training has written is hidden until training goes on. Not among ranks: another may have looked by then.
 
     Attributes:
         going_back: the place of the checkpoint has not been reached.
@@ -46,22 +48,29 @@ class ScriptFiles:
         *,
         resuming: bool,
         continues: bool,
+        hides: bool = True,
     ) -> None:
         self._folder = folder
         self._aside = SetAside(os.path.join(folder, "set-aside"))
         self._handles: Handles | None = None
         self._here = os.path.realpath(os.getcwd())
         self.going_back = resuming
-        self._when_back: list[Callable[[], None]] = []
         self._named_databases: set[str] = set()
         self.counted = False
         self._journal = Journal(os.path.join(folder, "appended.jsonl"))
         self._before = self._journal.read() if continues else {}
+        self._trains = False
+        self._hides = hides
         if continues:
             self._aside.put_back_leftovers()
+            show_hidden(folder)
         if continues and not resuming:
             self._begin_anew()
-        self._opened = OpenedFiles(Scope(roots, [*excluded, folder]), self._is_lost, self._is_appended)
+        scope = Scope(roots, [*excluded, folder])
+        self._hidden = HiddenFiles(folder, earlier=continues)
+        if resuming and hides:
+            self._hidden.hide(lambda path: scope.holds(path) and not scope.excludes_within(path))
+        self._opened = OpenedFiles(scope, self._is_lost, self._is_appended, self._is_made)
         self._opened.listen()
 
     # -- what is heard ---------------------------------------------------------------------------------------------
@@ -69,6 +78,12 @@ class ScriptFiles:
     def _is_lost(self, path: str, in_place: bool) -> None:
         if self.going_back:
             self._aside.keep(path, in_place=in_place)
+        if self._trains and not in_place:
+            self._hidden.loses(path)
+
+    def _is_made(self, path: str) -> None:
+        if self._trains and self._hides:
+            self._hidden.writes(path)
 
     def _is_appended(self, path: str, small: bool) -> None:
         self._journal.note(path, self._before)
@@ -84,15 +99,24 @@ class ScriptFiles:
         if (made := self._opened.begun(path)) is not None:
             self._journal.note(made, self._before, -1)
 
-    def when_back(self, told: Callable[[], None]) -> None:
-        """`told` is called when nothing has to be kept any more."""
-        self._when_back.append(told)
+    def training_begins(self) -> list[str]:
+        """The first loop that trains is about to begin, or to be passed over: what was hidden is there again.
+
+        Returns:
+            The names of what was hidden.
+        """
+        hidden = [self._named(path) for path in self._hidden.names]
+        self._show()
+        self._trains = True
+        return hidden
+
+    def _show(self) -> None:
+        with self._opened.ours():
+            self._hidden.show()
 
     def _is_back(self) -> None:
         self.going_back = False
-        for told in self._when_back:
-            told()
-        self._when_back.clear()
+        self._show()
 
     # -- at a checkpoint -------------------------------------------------------------------------------------------
 
@@ -152,6 +176,10 @@ class ScriptFiles:
         if not self.going_back:
             return []
         self._is_back()
+        with self._opened.ours():
+            return self._restored(saved)
+
+    def _restored(self, saved: Mapping[str, Any] | None) -> list[str]:
         self._aside.forget_grown()
         opened, cut, said = self._opened, list[str](), list[str]()
         held = self._found_handles().writing_into(opened.opens)
@@ -278,7 +306,8 @@ class ScriptFiles:
         """The script ends before its place was found: its files are as they were when it began."""
         if self.going_back:
             self._is_back()
-            self._aside.put_all_back()
+            with self._opened.ours():
+                self._aside.put_all_back()
 
     def session_opens(self) -> None:
         """A session opens in this process; where its loops are not counted, nobody will tell when it is back."""

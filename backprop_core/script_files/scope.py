@@ -38,6 +38,11 @@ class Scope:
                     return True
         return False
 
+    def excludes_within(self, path: str) -> bool:
+        """Whether something below `path`, or `path` itself, is no script's, such as the run's own folder."""
+        prefix = _as_prefix(path)
+        return any(folder.startswith(prefix) for folder in self._excluded)
+
 
 def _as_prefix(folder: str) -> str:
     return os.path.join(os.path.realpath(folder), "")

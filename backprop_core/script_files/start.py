@@ -44,6 +44,7 @@ def begin(roots: Iterable[str]) -> None:
         [run_dir, environ.get(contract.HOME, ""), _local(environ.get(contract.CHECKPOINT_DIR, ""))],
         resuming=continues and may_go_back(),
         continues=continues,
+        hides=rank is None,
     )
 
 
