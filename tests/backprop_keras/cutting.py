@@ -38,14 +38,14 @@ _COMPILED_ONCE = {
 
 
 class LeapingClock:
-    """The real clock, which can be moved on. How far is in the environment: no attribute that a checkpoint brings back."""
+    """The real clock, which can be moved on. How far is in the environment, under a name that no checkpoint brings back."""
 
     def leap(self, seconds: float) -> None:
-        os.environ["TEST_LEAPT_S"] = str(self._leapt_s + seconds)
+        os.environ["PYTEST_LEAPT_S"] = str(self._leapt_s + seconds)
 
     @property
     def _leapt_s(self) -> float:
-        return float(os.environ.get("TEST_LEAPT_S", "0"))
+        return float(os.environ.get("PYTEST_LEAPT_S", "0"))
 
     def monotonic(self) -> float:
         return SYSTEM.monotonic() + self._leapt_s
