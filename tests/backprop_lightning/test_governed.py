@@ -40,6 +40,7 @@ def record(folder: Path) -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.long
 def test_a_script_is_stopped_in_time_and_resumed_to_the_same_bits(tmp_path: Path) -> None:
     """`backprop run` ends it early with status 0, `backprop resume` completes it, and the digest is the uncut run's."""
     work = ["--epochs", "6", "--pause", "0.02"]

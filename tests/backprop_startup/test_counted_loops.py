@@ -91,6 +91,7 @@ def test_a_script_without_a_framework_is_cut_twice(backprop: CommandLine) -> Non
     assert _lines(backprop, "cut") == theirs, said
 
 
+@pytest.mark.long
 def test_a_project_in_several_folders_is_cut_twice(backprop: CommandLine) -> None:
     """A loop in a folder that the script puts on sys.path, and what a module without a loop counts, come back."""
     assert whole(backprop, PROJECT, "-", "whole", "0").returncode == 0

@@ -65,7 +65,8 @@ print("digest", told, flush=True)
 """
 
 
-@pytest.mark.parametrize("form", ["plain", pytest.param("box", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["plain", "box"])
 def test_it_is_imported_again_and_has_what_it_had(backprop: CommandLine, tmp_path: Path, form: str) -> None:
     """Cut before a look at it, and once more: its numbers, its list and its object come back, and nothing is drawn twice."""
     script = tmp_path / "train.py"

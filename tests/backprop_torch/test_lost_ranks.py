@@ -96,7 +96,7 @@ def test_nobody_waits_for_ever_for_a_rank_that_is_stopped(tmp_path: Path, where:
 @pytest.mark.parametrize(
     ("where", "victim"),
     [
-        ("save", 1),
+        pytest.param("save", 1, marks=pytest.mark.long),
         pytest.param("talk", 1, marks=pytest.mark.faults),
         pytest.param("talk", 0, marks=pytest.mark.faults),
         pytest.param("step", 1, marks=pytest.mark.faults),
