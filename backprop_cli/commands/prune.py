@@ -17,6 +17,7 @@ from backprop_core.errors import BackpropError, UsageError
 from backprop_core.outcome import Outcome
 from backprop_core.runs.listing import RunRow
 from backprop_core.runs.store import RunStore
+from backprop_core.script_files.hidden import show_hidden_of
 
 KEPT_CHECKPOINTS = 2
 _ENDED = [str(status) for status in Outcome if status is not Outcome.RUNNING]
@@ -129,8 +130,10 @@ def _remove(store: RunStore, plan: list[tuple[RunRow, list[Path]]], only_checkpo
                 if only_checkpoints:
                     for folder in folders:
                         shutil.rmtree(folder)
-                else:
+                elif show_hidden_of(str(store.run_dir(row.id))):
                     store.remove(hold)
+                else:
+                    raise OSError("files of its script lie in it and cannot be put back into their places")
         except (BackpropError, OSError) as error:
             tell(f"run {row.id} was kept: {error}")
             left.append(row.id)

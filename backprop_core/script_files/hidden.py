@@ -87,11 +87,14 @@ class HiddenFiles:
             self.names = []
 
 
-def show_hidden(folder: str) -> None:
+def show_hidden(folder: str) -> bool:
     """Put back what an attempt has hidden that did not come to its training. Never raises for a file that is gone.
 
     Args:
         folder: the run's folder for a script's files.
+
+    Returns:
+        Whether nothing is hidden any more.
     """
     notes = _read(os.path.join(folder, _HIDDEN))
     stay = False
@@ -104,11 +107,12 @@ def show_hidden(folder: str) -> None:
             stay = True  # the next one tries again
     if notes and not stay:
         os.remove(os.path.join(folder, _HIDDEN))
+    return not stay
 
 
-def show_hidden_of(run_dir: str) -> None:
+def show_hidden_of(run_dir: str) -> bool:
     """The same for a whole run, from outside."""
-    show_hidden(os.path.join(run_dir, "files"))
+    return show_hidden(os.path.join(run_dir, "files"))
 
 
 def _show(hidden: str, path: str) -> None:

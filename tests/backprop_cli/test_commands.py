@@ -124,6 +124,22 @@ def test_prune_asks_first_and_removes_only_what_is_old(backprop: CommandLine) ->
     assert backprop("prune", "--status", "running").returncode == 2
 
 
+def test_prune_puts_back_what_a_resume_had_hidden(backprop: CommandLine) -> None:
+    """A machine that failed on the way back left a file of the script's in the run's folder; it is no part of the run."""
+    backprop.script("")
+    backprop("run", "train.py", "--run-id", "died")
+    hidden = backprop.home / "runs" / "died" / "files" / "hidden"
+    hidden.mkdir(parents=True)
+    (hidden / "0-last.pt").write_text("weights")
+    place = backprop.folder / "last.pt"
+    note = json.dumps({"path": str(place), "at": str(hidden / "0-last.pt")})
+    (hidden.parent / "hidden.jsonl").write_text(note + "\n")
+    assert backprop("prune", "--older-than", "0s", "--yes").returncode == 0
+    assert place.read_text() == "weights"
+    assert not hidden.exists()
+    assert backprop.runs() == []
+
+
 def test_prune_can_thin_out_checkpoints(backprop: CommandLine) -> None:
     """--checkpoints keeps the run and its newest two checkpoints that are whole; where two are not, it keeps all."""
     backprop.script("")
