@@ -10,38 +10,27 @@ from tests.backprop_lightning.cutting import run_pieces
 
 KINDS = {
     "pytorch_lightning": (
-        "plain own_state two_workers kept_workers accumulation validation_in_epoch hooks_that_draw own_sampler datamodule"
-        " reloaded two_optimizers plain@on_train_epoch_start hooks_that_draw@on_train_epoch_end loaders_made_of_state"
-        " state_of_validation"
+        "plain own_state two_workers kept_workers accumulation scheduled_accumulation lbfgs plateau validation_in_epoch"
+        " validation_across_epochs no_validation hooks_that_draw own_sampler datamodule reloaded bf16 scaled"
+        " two_optimizers averaged found_batch_size plain@on_train_epoch_start hooks_that_draw@on_validation_end"
+        " hooks_that_draw@on_train_epoch_end loaders_made_of_state loaders_made_of_state@on_train_epoch_start"
+        " loaders_made_of_one_dataset"
+        " loaders_made_early loaders_made_early_with_workers loaders_made_early_and_again state_of_validation"
+        " drawing_kept_workers_limited"
     ),
     "lightning.pytorch": (
-        "cycled_loaders_with_workers stateful stateful_stream stream_two_workers own_methods pruned_by_hooks stopped_early"
-        " drawing_pairs stateful_two_workers pruned drawing_kept_workers"
+        "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
+        " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early"
+        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers"
     ),
 }
-SELDOM = {
-    "pytorch_lightning": (
-        "scheduled_accumulation lbfgs plateau validation_across_epochs no_validation bf16 scaled averaged found_batch_size"
-        " hooks_that_draw@on_validation_end loaders_made_of_state@on_train_epoch_start loaders_made_of_one_dataset"
-        " loaders_made_early loaders_made_early_with_workers loaders_made_early_and_again drawing_kept_workers_limited"
-    ),
-    "lightning.pytorch": (
-        "shortest_loader longest_loader sized_stream clipped_and_limited limited_stream overfit barebones swa"
-        " kept_checkpoints found_rate drawing_unsized drawing_spawned_workers"
-    ),
-}
-"""Like others but for one option each: `make test-faults` trains them."""
-QUICK = "cycled_loaders stream own_batches by_steps drawing_workers"
+QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned drawing_workers drawing_kept_workers"
 """Of `lightning.pytorch`: what `make test` trains; `make test-long` all others."""
 OUT_OF_TURN = "drawing_out_of_turn"
-CASES = [
-    *(("lightning.pytorch", QUICK, name) for name in QUICK.split()),
-    *(
-        pytest.param(package, f"{names} {OUT_OF_TURN}", name, marks=mark)
-        for kinds, mark in ((KINDS, pytest.mark.long), (SELDOM, pytest.mark.faults))
-        for package, names in kinds.items()
-        for name in names.split()
-    ),
+CASES = [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}", name) for name in QUICK.split()] + [
+    pytest.param(package, names, name, marks=pytest.mark.long)
+    for package, names in KINDS.items()
+    for name in names.split()
 ]
 
 PARTS = ("seen", "logged", "metrics", "step", "epoch", "weights", "optimizers", "kept")
@@ -81,11 +70,8 @@ def test_pieces_are_the_same_as_the_whole(
         assert not any(cut["said"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
-    ("package", "names"),
-    [(package, f"{names} {OUT_OF_TURN}") for package, names in KINDS.items()],
-    ids=[*KINDS],
+    ("package", "names"), [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}")], ids=["quick"]
 )
 def test_batches_that_come_out_of_turn_are_named(
     trained: dict[str, dict[str, Any]], package: str, names: str
