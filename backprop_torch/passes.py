@@ -285,9 +285,8 @@ def signature_of(loader: DataLoader[Any]) -> str:
     batches = loader.batch_sampler
     if loader.batch_size is not None or batches is None:
         return looks
-    within = type(
-        getattr(batches, "sampler", None)
-    ).__name__  # of one's own, or accelerate's: the sampler is in it
+    # Of one's own, or accelerate's: the sampler is in it.
+    within = type(getattr(batches, "sampler", None)).__name__
     return f"{looks}:{type(batches).__name__}:{getattr(batches, 'batch_size', None)}:{within}"
 
 

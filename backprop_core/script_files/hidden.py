@@ -105,8 +105,9 @@ def show_hidden(folder: str) -> bool:
             _show(target, path)
         except OSError:
             stay = True  # the next one tries again
-    if notes and not stay:
-        os.remove(os.path.join(folder, _HIDDEN))
+    index = os.path.join(folder, _HIDDEN)
+    if not stay and os.path.exists(index):  # half a line alone, too: the next note would follow it
+        os.remove(index)
     return not stay
 
 

@@ -116,3 +116,14 @@ def test_notes_that_are_torn_or_forged_move_nothing_elsewhere(tmp_path: Path) ->
         notes.write(json.dumps({"path": str(tmp_path / "other"), "at": ""}) + '\n{"path": 7}\n[]\n{"pa')
     assert runs.attempt(LOOK).strip() == "[]"
     assert (tmp_path / "other").read_text() == "0"
+
+
+def test_half_a_note_of_an_earlier_death_costs_no_file(tmp_path: Path) -> None:
+    """A kill tore the only line that says what is hidden: what is hidden next, before another death, comes back."""
+    runs = Runs(tmp_path)
+    runs.attempt("files.training_begins(); open('last', 'w').write('1'); checkpoint(); dies()")
+    (runs.run / "files" / "hidden.jsonl").write_text('{"pa')
+    runs.attempt("dies()")
+    assert not (runs.folder / "last").exists()
+    assert show_hidden_of(str(runs.run))
+    assert runs.text("last") == "1"
