@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -135,7 +136,10 @@ class TrainLoaderWatch:
         if saved is None or not self._stock or self._generators.mismatch(saved["own"]) is not None:
             return
         rest = LoaderRest(self._inner)
-        rest.restore(saved)
+        with (
+            self._resting()
+        ):  # to start workers is no pass, whose place would be told in place of the checkpoint's
+            rest.restore(saved)
         self._workers_come_back = rest.workers_come_back
         self._rest = saved["own"]
 
@@ -165,17 +169,23 @@ class TrainLoaderWatch:
         if resumed is None:
             if not come_back:
                 self._say(STAYING_CAVEAT)
-            self._start = pass_start(self._inner, self._randomness, self._generators)
+            with self._resting():
+                self._start = pass_start(self._inner, self._randomness, self._generators)
             self._fetched = 0
             self._made.drop()
             self._last_workers = None
             return _Fetching(self._new_iterator(make_iterator), self)
-        self._at_rest = True
+        with self._resting(), self._generators.resuming():
+            return self._resumed(*resumed)
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Inside, whoever asks the loader for an iterator begins no pass of the training."""
+        before, self._at_rest = self._at_rest, True
         try:
-            with self._generators.resuming():
-                return self._resumed(*resumed)
+            yield
         finally:
-            self._at_rest = False
+            self._at_rest = before
 
     def _new_iterator(self, make_iterator: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         if self._workers is None:

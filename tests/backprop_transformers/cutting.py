@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +94,24 @@ def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, A
 
 
 def run_pieces(
-    names: list[str], folder: Path, cuts: int = CUTS, draws: str = ""
+    names: list[str],
+    folder: Path,
+    cuts: int = CUTS,
+    draws: str = "",
+    at: Mapping[str, list[int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
+    """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where.
+
+    Args:
+        at: ticks at which recipes are cut, by name; the others anywhere.
+    """
     with Forks("tests.backprop_transformers.cutting", environment(folder), folder) as forks:
-        return _run_pieces(names, forks, cuts, draws)
+        return _run_pieces(names, forks, cuts, draws, at or {})
 
 
-def _run_pieces(names: list[str], forks: Forks, cuts: int, draws: str) -> dict[str, dict[str, Any]]:
+def _run_pieces(
+    names: list[str], forks: Forks, cuts: int, draws: str, given: Mapping[str, list[int]]
+) -> dict[str, dict[str, Any]]:
     whole = run_process(forks, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
     draw = random.Random(f"trainer cuts of {len(names)}{draws}")
     at = {}
@@ -110,6 +120,7 @@ def _run_pieces(names: list[str], forks: Forks, cuts: int, draws: str) -> dict[s
         at[name] = sorted(
             draw.sample(places, min(cuts, len(places)))
         )  # of two epochs only the first end can be cut
+    at.update(given)
     pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for piece in range(cuts + 1):
         orders: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,16 @@ def test_batches_that_come_out_of_turn_are_named(trained: dict[str, dict[str, An
     first, *others = trained[OUT_OF_TURN]["cut"]["said"]
     assert not first
     assert [len(said) for said in others] == [1] * len(others)
+
+
+@pytest.mark.long
+def test_a_cut_in_the_evaluation_with_which_a_resume_begins(tmp_path: Path) -> None:
+    """Workers that stay have been started then, and no pass has begun: its place is still that of the checkpoint."""
+    check(
+        run_pieces(["drawing_kept_workers"], tmp_path, at={"drawing_kept_workers": [11, 12]})[
+            "drawing_kept_workers"
+        ]
+    )
 
 
 @pytest.mark.faults
