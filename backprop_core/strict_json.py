@@ -139,9 +139,15 @@ def _no_constant(name: str) -> Any:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number, as a float: times, durations, sizes."""
+    """A finite number, as a float: times, sizes."""
     number = as_float(value)
     return number if number is not None and math.isfinite(number) else None
+
+
+def as_duration(value: object) -> float | None:
+    """A finite number of seconds that something took: never negative."""
+    number = as_number(value)
+    return number if number is not None and number >= 0 else None
 
 
 def as_float(value: object) -> float | None:

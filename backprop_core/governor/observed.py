@@ -21,7 +21,7 @@ from backprop_core.governor.stdout_messages import Heard
 from backprop_core.governor.survivor_commit import Survival
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.resources.samples import GpuSample
-from backprop_core.strict_json import as_number, as_place, as_whole
+from backprop_core.strict_json import as_duration, as_number, as_place, as_whole
 
 Line = Mapping[str, Any]
 """A decoded line of the events file."""
@@ -102,7 +102,7 @@ class SessionView:
             self.progress = event
         elif kind == CheckpointSaved.kind and (path := as_place(event.get("path"))) is not None:
             self.checkpoints.append(path)
-            self.save_s = as_number(event.get("seconds")) or self.save_s
+            self.save_s = as_duration(event.get("seconds")) or self.save_s
 
 
 @dataclass(slots=True)

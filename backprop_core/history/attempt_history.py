@@ -28,6 +28,7 @@ from backprop_core.runs.attempt import EVENTS_FILE, GOVERNOR_FILE
 from backprop_core.runs.events import Line, last_events, read_events
 from backprop_core.runs.record import AttemptRecord
 from backprop_core.strict_json import (
+    as_duration,
     as_float,
     as_instant,
     as_list,
@@ -202,7 +203,8 @@ class _Reader:
             return
         began_s, why = self._paused
         over = self._history.record.ended_wall is not None
-        self._history.pauses.append(Pause(began_s, self._history.end_s - began_s if over else None, why))
+        lasted_s = max(0.0, self._history.end_s - began_s) if over else None
+        self._history.pauses.append(Pause(began_s, lasted_s, why))
 
     def _at_s(self, event: Line) -> float:
         """Seconds as in `Point`, by the monotonic clock, which all processes of a machine share."""
@@ -274,7 +276,7 @@ class _Reader:
                 as_instant(event.get("wall")),
                 as_text(event.get("reason")) or "",
                 as_whole(event.get("nbytes"), least=0),
-                as_number(event.get("seconds")),
+                as_duration(event.get("seconds")),
             )
         )
 

@@ -12,7 +12,7 @@ from backprop_core.outcome import Outcome
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.runs.attempt import attempt_dir
 from backprop_core.runs.record import AttemptRecord, RunRecord
-from backprop_core.strict_json import as_number, as_object, as_whole
+from backprop_core.strict_json import as_duration, as_object, as_whole
 
 BESIDE_TRAINING = frozenset({"periodic", "requested", "survivor"})
 """Checkpoints that are written while the training goes on, or when it is gone: they take no time of it."""
@@ -106,9 +106,9 @@ def length_s(attempt: AttemptRecord, now: float) -> float:
     """Seconds from an attempt's beginning to its end or to `now`, as they were measured: the wall clock may have been set
     meanwhile.
     """
-    measured = as_number(as_object(attempt.measured.get("governor")).get("used_s"))
+    measured = as_duration(as_object(attempt.measured.get("governor")).get("used_s"))
     if measured is not None and attempt.ended_wall is not None:
-        return max(0.0, measured)
+        return measured
     return max(0.0, (now if attempt.ended_wall is None else attempt.ended_wall) - attempt.started_wall)
 
 
@@ -128,7 +128,7 @@ def time_spent(attempt: AttemptHistory) -> TimeSpent:
     blocking = (made.seconds or 0.0 for made in attempt.checkpoints if made.why not in BESIDE_TRAINING)
     saving_s = min(left_s, sum(blocking))
     return TimeSpent(
-        waiting_s=max(0.0, as_number(governor.get("waited_s")) or 0.0),
+        waiting_s=as_duration(governor.get("waited_s")) or 0.0,
         starting_s=starting_s,
         training_s=left_s - saving_s,
         saving_s=saving_s,

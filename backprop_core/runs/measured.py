@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backprop_core.quick_dataclass import dataclass
-from backprop_core.strict_json import as_list, as_number, as_object, as_text, as_whole
+from backprop_core.strict_json import as_duration, as_list, as_number, as_object, as_text, as_whole
 
 _SESSION = ("framework", "attached", "slack_s", "used_s", "reserve_s")
 _PEAKS = ("peak_rss_bytes", "peak_gpu_bytes")
@@ -131,8 +131,8 @@ def _governor(content: Mapping[str, Any]) -> GovernorFacts | None:
         return None
     pauses = map(as_object, as_list(told.get("pauses")))
     return GovernorFacts(
-        waited_s=as_number(told.get("waited_s")),
-        used_s=as_number(told.get("used_s")),
+        waited_s=as_duration(told.get("waited_s")),
+        used_s=as_duration(told.get("used_s")),
         unused_s=as_number(told.get("unused_s")),
         killed=told.get("killed") is True,
         cause=as_text(told.get("cause")),
@@ -140,7 +140,7 @@ def _governor(content: Mapping[str, Any]) -> GovernorFacts | None:
         first_step=as_whole(told.get("first_step")),
         output_lost_bytes=as_whole(told.get("output_lost_bytes")) or 0,
         pauses=tuple(
-            PauseFacts(as_text(one.get("why")) or "", as_number(one.get("seconds"))) for one in pauses
+            PauseFacts(as_text(one.get("why")) or "", as_duration(one.get("seconds"))) for one in pauses
         ),
         peak_rss_bytes=peaks[0],
         peak_gpu_bytes=peaks[1],

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from backprop_core.history.run_history import forecast_of, repeated_steps, run_history, time_spent
@@ -135,6 +135,8 @@ def test_curves_run_on_over_the_boxes_without_overlap(tmp_path: Path) -> None:
         max_size=12,
     )
 )
+@example([{"kind": "session_started", "monotonic": 0.0}, {"kind": "paused", "why": "hot", "monotonic": 70.0}])
+@example([{"kind": "checkpoint_saved", "path": "/c", "seconds": -1.0, "reason": "deadline", "nbytes": 4}])
 def test_whatever_events_say_they_are_read(
     tmp_path_factory: pytest.TempPathFactory, told: list[object]
 ) -> None:
