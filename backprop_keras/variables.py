@@ -113,9 +113,15 @@ def _pairs(variables: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[t
 
 
 def _same_place(path: str, other: str) -> bool:
-    """An optimizer that was built by its first step lies one level deeper than one that was built before it."""
+    """An optimizer that was built by its first step lies one level deeper than one that was built before it. One that was
+    built in a compiled model names its slots after the model, too, and not if it came out of a file.
+    """
     one, two = sorted((_NUMBERED.sub("", path), _NUMBERED.sub("", other)), key=len)
-    return two == one or two.endswith(f"/{one}") or one.partition("/")[2] == two.partition("/")[2]
+    if two == one or two.endswith(f"/{one}") or one.partition("/")[2] == two.partition("/")[2]:
+        return True
+    owner, _, last = one.rpartition("/")
+    longer_owner, _, longer = two.rpartition("/")
+    return owner == longer_owner and longer.endswith(f"_{last}")
 
 
 def _example(variables: Mapping[str, Any], saved: Mapping[str, Any]) -> str:

@@ -18,17 +18,32 @@ _AS_PYTHON_CALLS_IT = compile("exec(code, names)", "sys", "exec")
 
 
 def run_to_its_end(code: CodeType, names: dict[str, Any]) -> None:
-    """Execute the script; an exception that it lets out is told without the frames that are ours."""
+    """Execute the script; an exception that it lets out is told without our frames, a refusal of
+    ours in one line.
+    """
     atexit.register(_end_by_interrupt)  # the first to be registered is the last to run
     try:
         exec(_AS_PYTHON_CALLS_IT, {"__name__": __name__, "code": code, "names": names})
     except SystemExit:
         raise
     except BaseException as error:
+        if _says_all_itself(error):
+            from backprop_core.own_line import print_line
+
+            print_line(str(error))
+            raise SystemExit(1) from None
         own = error.__traceback__
         for _ in range(2):
             own = own.tb_next if own is not None else None
         tell_and_leave(error, own)
+
+
+def _says_all_itself(error: BaseException) -> bool:
+    """Whether it is our word that a checkpoint does not fit the script, or that strictly nothing may be lost: where in the
+    framework that was found helps nobody.
+    """
+    errors = sys.modules.get("backprop_core.errors")
+    return errors is not None and isinstance(error, errors.StateMismatchError | errors.UnkeptStateError)
 
 
 def tell_and_leave(error: BaseException, trace: TracebackType | None) -> NoReturn:

@@ -7,6 +7,7 @@ of Linux), `memory.events` (cgroup v2) and `memory.oom_control` (v1) those of a 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,6 +21,15 @@ from backprop_core.quick_dataclass import dataclass
 
 _GROUPS = Path("/sys/fs/cgroup")
 _WORTH_NAMING_BYTES = 64 * 1024**2
+_OF_A_SHELL = 128 + signal.SIGKILL
+"""The status of a shell or a launcher whose last process was killed."""
+_LOST = re.compile(
+    rb"kill|signal[: ]*9\b|exitcode[: ]*-9|exited unexpectedly|died|terminated|BrokenProcessPool|EOFError|Broken ?Pipe"
+    rb"|Connection ?(?:Reset|closed)|out of memory",
+    re.IGNORECASE,
+)
+"""What loaders, process pools, launchers and shells print when one of their processes was killed."""
+_LAST_WORDS_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +56,19 @@ def explained(
     if ending.killed or ending.returncode == 0:
         return verdict
     itself = ending.returncode == -signal.SIGKILL
-    if not itself and (ending.cause is not None or ending.returncode < 0):
+    if not itself and (ending.cause is not None or ending.returncode < 0 or not _lost_a_process(ending)):
         return verdict
     why = explain(before, after, own_bytes, itself=itself)
     if why is None:
         return verdict
     return replace(verdict, reason=why if itself else f"{verdict.reason} {why}")
+
+
+def _lost_a_process(ending: Ending) -> bool:
+    """Whether the script's last words, or its status, tell of a process that was killed. The machine's counter rises for
+    every container on it: a script that failed for another reason then has nothing to do with it.
+    """
+    return ending.returncode == _OF_A_SHELL or bool(_LOST.search(ending.tail[-_LAST_WORDS_BYTES:]))
 
 
 def explain(before: KillCounts, after: KillCounts, own_bytes: int, *, itself: bool = True) -> str | None:
@@ -65,6 +82,8 @@ def explain(before: KillCounts, after: KillCounts, own_bytes: int, *, itself: bo
     if not group and not _rose(before.machine, after.machine):
         return None
     where = "its container or job (cgroup)" if group else "the machine"
+    if not group and not itself:
+        where += ", or a container on it,"
     facts = f"the script used {own_bytes / 1024**3:.2f} GB{_largest(_group_members() if group else None)}"
     if itself:
         return f"The kernel killed it because {where} was out of memory; {facts}."

@@ -19,6 +19,7 @@ EXIT_UNFINISHED = 124
 RAN_TO_ITS_END = "The training ran to its end."
 """Says no more than `completed` does."""
 LONGEST_LINE = 300
+_OURS = "backprop: "
 MOST_NAMED = 3
 _TRACEBACK = "Traceback (most recent call last)"
 _LAUNCHERS = "ChildFailedError"
@@ -205,9 +206,16 @@ def _sentence_for_status(ending: Ending) -> str:
     said = ""
     if line and ending.returncode == 1:  # what Python ends with for an exception that nobody caught
         said = f": {line}"
+    elif last.startswith(_OURS):  # a refusal, or why our part in the script is over
+        said = f": {_whole_sentences(last.removeprefix(_OURS))}"
     elif last:
         said = f"; last line of its output: {last}"
     return f"The script failed with exit status {ending.returncode}{said}".rstrip(".") + "."
+
+
+def _whole_sentences(text: str) -> str:
+    """Without the last one where it may be cut off."""
+    return text if len(_OURS + text) < LONGEST_LINE else text[: text.rfind(". ") + 1] or text
 
 
 def _sentence_for_memory(line: str) -> str:

@@ -72,3 +72,48 @@ def test_a_death_on_the_way_back_leaves_its_file_in_its_place(backprop: CommandL
     assert died.returncode != 0
     assert "found its own" not in died.stdout
     assert (backprop.folder / "last.pt").read_bytes() == before
+
+
+KERAS_SCRIPT = """
+import json, os, signal, sys
+os.environ["KERAS_BACKEND"] = "torch"
+import keras, numpy
+keras.utils.set_random_seed(0)
+x = numpy.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+layers = [keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.2), keras.layers.Dense(1)]
+model, start = keras.Sequential([keras.layers.Input((4,)), *layers]), 0
+model.compile("adam", "mse")
+if os.path.exists("epoch.json"):
+    print("found its own")
+    model, start = keras.models.load_model("last.keras"), json.load(open("epoch.json")) + 1
+class Own(keras.callbacks.Callback):
+    seen = []
+    def on_train_batch_end(self, batch, logs):
+        self.seen.append(logs["loss"])
+        if os.environ.get("END_AT") == str(len(self.seen)):
+            os.kill(os.getpid(), signal.SIGTERM)
+    def on_epoch_end(self, epoch, logs):
+        self.model.save("last.keras")
+        json.dump(epoch, open("epoch.json", "w"))
+own = Own()
+fitted = model.fit(x, x.sum(1), batch_size=10, epochs=4, initial_epoch=start, verbose=0, callbacks=[own])
+print("digest", own.seen, fitted.history, model.get_weights()[0].sum(), flush=True)
+"""
+
+
+@pytest.mark.long
+def test_a_model_out_of_its_own_file_takes_ours(backprop: CommandLine) -> None:
+    """Keras names the slots of its optimizer otherwise: each gets its values all the same."""
+    script = backprop.script(KERAS_SCRIPT)
+    uncut = last_line(whole(backprop, script))
+    for name in ("last.keras", "epoch.json"):
+        (backprop.folder / name).unlink()
+    for end_at in ("6", "11"):
+        backprop.environment["END_AT"] = end_at
+        ended = backprop(
+            *(["run", "--run-id", "cut", "--grace", "0", str(script)] if end_at == "6" else ["resume", "cut"])
+        )
+        assert "preempted at step" in ended.stderr, ended.stderr
+    assert "found its own" in ended.stdout
+    del backprop.environment["END_AT"]
+    assert last_line(resumed(backprop, "cut")) == uncut

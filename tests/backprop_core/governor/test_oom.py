@@ -23,6 +23,7 @@ def test_a_kill_of_the_container_is_told_from_one_of_the_machine(monkeypatch: py
     assert "2.00 GB" in group
     machine = explain(KillCounts(3, 1), KillCounts(4, 1), gigabyte)
     assert machine is not None
+    assert "the machine, or a container on it, was out of memory" not in machine
     assert "the machine was out of memory" in machine
     assert "largest other process is" in machine
     assert explain(KillCounts(3, 1), KillCounts(3, 1), 0) is None
@@ -42,7 +43,14 @@ def test_the_largest_process_is_never_ourselves() -> None:
     [
         ({"returncode": -9}, "The kernel killed it because its container or job"),
         ({"returncode": -9, "cause": EndCause.MEMORY}, "The kernel killed it because its container or job"),
-        ({"returncode": 1}, "It failed. Likely cause: the kernel killed a process because its container"),
+        (
+            {
+                "returncode": 1,
+                "tail": b"RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.\n",
+            },
+            "It failed. Likely cause: the kernel killed a process because its container",
+        ),
+        ({"returncode": 1, "tail": b"ValueError: no such column\n"}, "It failed."),
         ({"returncode": 137}, "It failed. Likely cause: the kernel killed a process because its container"),
         ({"returncode": -9, "killed": True}, "It failed."),
         ({"returncode": -15, "cause": EndCause.DEADLINE}, "It failed."),

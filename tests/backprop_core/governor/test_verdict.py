@@ -150,6 +150,12 @@ def test_the_last_error_line_is_found(tail: bytes, line: str) -> None:
         (3, b"Traceback (most recent call last):\n  x\nValueError: logged\nbye\x1b[0m\n", "output: bye."),
         (3, b"why\n-----\n^^^^^\n", "output: why."),
         (4, b"", "The script failed with exit status 4."),
+        (1, b"backprop: It does not fit.\n", "exit status 1: It does not fit."),
+        (
+            1,
+            b"backprop: It does not fit. " + b"So do this. " * 30,
+            "status 1: It does not fit. " + "So do this. " * 21 + "So do this.",
+        ),
     ],
 )
 def test_the_scripts_own_exit_is_told_with_its_last_word(status: int, tail: bytes, words: str) -> None:
