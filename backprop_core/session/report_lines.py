@@ -26,6 +26,7 @@ from backprop_core.session.child_process import parent_pid
 from backprop_core.session.learning_rate import with_rate
 from backprop_core.session.settings import CELL
 from backprop_core.session.tracker_runs import TrackerRuns
+from backprop_core.session.unseeded_script import say_what_is_unseeded
 from backprop_core.strict_json import as_float
 
 PROGRESS_EVERY_S = 1.0
@@ -104,6 +105,8 @@ class Reporter:
         session.messages.say(text)
         if not later:
             self._long_start()
+        if loaded is not None:
+            say_what_is_unseeded(session.messages.say_once, session.settings.environ)
 
     def _counts_from_the_first_step(self) -> bool:
         """Whether the box begins at the first step, whenever that is."""
