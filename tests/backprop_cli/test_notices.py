@@ -173,7 +173,9 @@ def _ends_in(path: Path, seconds: float) -> None:
     path.with_suffix(".new").replace(path)
 
 
-@pytest.mark.parametrize("limit", [pytest.param("job", marks=pytest.mark.faults), "box"])
+@pytest.mark.parametrize(
+    "limit", [pytest.param("job", marks=pytest.mark.faults), pytest.param("box", marks=pytest.mark.long)]
+)
 def test_a_job_that_is_prolonged_prolongs_its_box(backprop: CommandLine, limit: str) -> None:
     """The box goes on to the job's new end, or as long as it was to be, and its session trains until then."""
     end = _squeue(backprop)

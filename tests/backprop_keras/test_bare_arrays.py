@@ -111,7 +111,8 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [((), "True"), (("keras",), "True\nfloat64 mixed_bfloat16 True")]
+    ("how", "expected"),
+    [((), "True"), pytest.param(("keras",), "True\nfloat64 mixed_bfloat16 True", marks=pytest.mark.long)],
 )
 def test_what_is_set_in_training_is_set_again(how: tuple[str, ...], expected: str) -> None:
     """Settings of JAX without Keras, and of Keras on it beside TensorFlow's, in another process."""

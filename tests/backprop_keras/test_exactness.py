@@ -38,11 +38,8 @@ def kinds_on(backend: str) -> list[str]:
 QUICK = {
     "arrays_shuffled",
     "stock_callbacks",
-    "generator_that_draws_from_the_script",
-    "cut_in_a_validation",
     "own_loop",
     "workers_that_draw",
-    "workers_that_draw_in_one_long_pass",
 }
 """Kinds that `make test` trains on one backend, cut once."""
 LONG = {
@@ -52,7 +49,12 @@ LONG = {
     "tensorboard_callback",
     "two_optimizers",
 }
-"""Kinds that `make test-long` trains on each; `make test-faults` trains all there are and cuts each twice."""
+ON_TORCH = {
+    "generator_that_draws_from_the_script",
+    "cut_in_a_validation",
+    "workers_that_draw_in_one_long_pass",
+}
+"""Kinds that `make test-long` trains on each, and on torch besides; `make test-faults` trains all there are and cuts each twice."""
 
 
 def assert_exact(results: dict[str, Any], kinds: list[str], cuts: int = CUTS) -> None:
@@ -77,7 +79,10 @@ def assert_exact(results: dict[str, Any], kinds: list[str], cuts: int = CUTS) ->
     ("backend", "wanted"),
     [
         ("torch", QUICK),
-        *(pytest.param(name, LONG, marks=pytest.mark.long) for name in BACKENDS),
+        *(
+            pytest.param(name, LONG | ON_TORCH if name == "torch" else LONG, marks=pytest.mark.long)
+            for name in BACKENDS
+        ),
     ],
     ids=["torch", *(f"{name}-long" for name in BACKENDS)],
 )

@@ -21,10 +21,10 @@ KINDS = {
     "lightning.pytorch": (
         "cycled_loaders_with_workers shortest_loader longest_loader stateful stateful_stream stream_two_workers sized_stream"
         " clipped_and_limited limited_stream overfit own_methods barebones swa pruned_by_hooks stopped_early"
-        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers"
+        " kept_checkpoints found_rate drawing_pairs drawing_unsized drawing_spawned_workers drawing_workers by_steps own_batches"
     ),
 }
-QUICK = "cycled_loaders stateful_two_workers stream own_batches by_steps pruned drawing_workers drawing_kept_workers"
+QUICK = "cycled_loaders stateful_two_workers stream pruned drawing_kept_workers"
 """Of `lightning.pytorch`: what `make test` trains; `make test-long` all others."""
 OUT_OF_TURN = "drawing_out_of_turn"
 CASES = [("lightning.pytorch", f"{QUICK} {OUT_OF_TURN}", name) for name in QUICK.split()] + [

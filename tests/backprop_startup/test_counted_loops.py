@@ -55,7 +55,7 @@ def _cut_twice(backprop: CommandLine, script: Path, shape: str, places: list[int
 @pytest.mark.parametrize(
     "shape",
     [
-        "averaged",
+        pytest.param("averaged", marks=pytest.mark.long),
         pytest.param("endless", marks=pytest.mark.long),
         *(
             pytest.param(shape, marks=pytest.mark.faults)

@@ -58,7 +58,8 @@ print("digest", model.weight.tolist(), seen, flush=True)
 """
 
 
-@pytest.mark.parametrize("form", ["plain", pytest.param("box", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["plain", "box"])
 def test_its_place_comes_back_or_is_named(backprop: CommandLine, tmp_path: Path, form: str) -> None:
     """An unmodified script has every number of the uncut one; a box of the script's own says that it cannot."""
     script = tmp_path / "train.py"

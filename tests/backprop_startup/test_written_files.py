@@ -111,6 +111,7 @@ def test_event_files_that_tensorflow_opens_in_c_have_every_row_once(backprop: Co
     assert sorted(_steps_of_events(backprop.folder / "events")) == list(range(300)), done.stderr
 
 
+@pytest.mark.long
 def test_a_model_that_torch_saves_before_the_loop_is_the_best_again(backprop: CommandLine) -> None:
     """torch.save opens its file in C: what the top of the script saves on the way back is not what stays."""
     backprop.script(

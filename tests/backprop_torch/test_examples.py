@@ -28,7 +28,7 @@ def _run(home: Path, name: str, *arguments: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits_pytorch.py", pytest.param("text_pytorch.py", marks=pytest.mark.long)]
+    "name", [pytest.param(name, marks=pytest.mark.long) for name in ("digits_pytorch.py", "text_pytorch.py")]
 )
 def test_the_explicit_examples_end_with_the_uncut_digest(name: str, tmp_path: Path) -> None:
     """Cut by a small budget and resumed, the digest in the last line is that of the uncut run."""
