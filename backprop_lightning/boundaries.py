@@ -159,10 +159,11 @@ class TrainingLoop:
             self._ours(self._begin_with, early)
         due = fit_loop._combined_loader is None or fit_loop._should_reload_train_dl
         if self._resumed is None and due:
-            self._ours(self._made.are_made, TRAIN)
+            first = fit_loop._combined_loader is None
+            self._ours(lambda: self._made.are_made(TRAIN, first=first))
         elif self._made_again:
             self._made_again = False
-            if fit_loop._combined_loader is None:
+            if fit_loop._combined_loader is None and self._made.follow_others(TRAIN):
                 self._make_first()
             fit_loop._combined_loader = None
             self._ours(lambda: self._then.enter_context(self._made.as_then(TRAIN)))

@@ -10,7 +10,7 @@ these are trained on, and in a process that resumes, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from backprop_core.ports.loaders import RandomnessKeeper
@@ -29,7 +29,7 @@ class LoadersMade:
         randomness: the random generators of the process.
 
     Attributes:
-        notes: by TRAIN and VALIDATION, to be stored; nothing of loaders that were made before training began.
+        notes: by TRAIN and VALIDATION, to be stored; of the script nothing where training had not begun.
     """
 
     def __init__(self, script: ObjectWatch, randomness: RandomnessKeeper) -> None:
@@ -43,14 +43,20 @@ class LoadersMade:
         if isinstance(notes, Mapping):
             self.notes = dict(notes)
 
-    def are_made(self, which: str) -> None:
-        """Loaders are about to be made."""
+    def are_made(self, which: str, *, first: bool = False) -> None:
+        """Loaders are about to be made.
+
+        Args:
+            first: none were made before, in the attempt that begins the run.
+        """
         if self._again:
             return
-        script = self._script.capture()
-        self.notes[which] = (
-            None if script is None else {"script": script, "random": self._randomness.randomness()}
-        )
+        script, random = self._script.capture(), self._randomness.randomness()
+        self.notes[which] = {"script": script, "random": random, "first": first}
+
+    def follow_others(self, which: str) -> bool:
+        """Whether other loaders were made before those that are noted."""
+        return not self.notes[which].get("first", False)
 
     @contextmanager
     def as_then(self, which: str) -> Iterator[None]:
@@ -61,8 +67,8 @@ class LoadersMade:
             if note is None:
                 yield
                 return
-            random = self._randomness.randomness()
-            with self._script.as_it_was(note["script"]):
+            random, script = self._randomness.randomness(), note["script"]
+            with nullcontext() if script is None else self._script.as_it_was(script):
                 self._randomness.set_randomness(note["random"])
                 yield
             self._randomness.set_randomness(random)

@@ -10,22 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any
 
-import xxhash
-
 from backprop_core.checkpoints.arrays import Translator
 from backprop_core.loop.asked_iterators import (
     Asked,
     asked_iterators,
-    generators_in,
     inside,
     iterators_in,
     passes_batches_through,
 )
+from backprop_core.loop.generator_contents import GeneratorContents
 from backprop_core.loop.loader_parts import made_by_index
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.kinds import Kinds
-from backprop_core.script_state.liveness import live_names
 from backprop_core.script_state.namespace import Namespace
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.true_class import is_a
@@ -49,7 +46,7 @@ class AskedState:
 
     def __init__(self, passes: Sequence[LoaderPasses], translators: Sequence[Translator]) -> None:
         self._passes = passes
-        self._kinds = Kinds((), translators)
+        self._contents = GeneratorContents(Kinds((), translators))
         self._asked = asked_iterators()
         self._baseline: dict[str, tuple[Any, Any]] = {}
         self.unkept: list[Unkept] = []
@@ -129,7 +126,8 @@ class AskedState:
                 if hasattr(one, "made_ahead")
             ],
             "given": given,
-            "holds": self._digest_of(value),
+            "holds": self._contents.digest(value),
+            "contents": self._contents.taken(value),
         }
 
     def _given(self, value: Any) -> int | None:
@@ -197,9 +195,18 @@ class AskedState:
         except Exception as error:
             return f"yielding its items again failed: {type(error).__name__}: {error}", []
         record.plan.clear()
-        if self._digest_of(value) != saved["holds"] or record.begun != saved["begun"]:
-            return "after the same number of items, its contents differ", last
-        return "", last
+        return self.settle(value, saved), last
+
+    def settle(self, value: Any, saved: Mapping[str, Any]) -> str:
+        """Put what `value` held into it, now that it has given as many items; what is wrong with it then."""
+        contents = saved.get("contents")  # not in checkpoints of earlier versions
+        holds = self._contents.digest(value, whole=contents is not None)
+        if holds != saved["holds"] and contents is not None:
+            self._contents.put(value, contents)
+            holds = self._contents.digest(value)
+        if holds != saved["holds"] or self._asked.of(value).begun != saved["begun"]:
+            return "after the same number of items, its contents differ"
+        return ""
 
     def arm(self, value: Any, saved: Mapping[str, Any]) -> None:
         """The passes that begin in `value` from now on begin as they did."""
@@ -219,46 +226,11 @@ class AskedState:
             here = record.passes.get(number)
             if here is not None:
                 mine = here.position(midway=False) if hasattr(here, "position") else here
-                if self._digest(mine) != self._digest(position):
+                if self._contents.digest_of(mine) != self._contents.digest_of(position):
                     return True
         return False
 
-    # -- what it holds -----------------------------------------------------------------------------------------
-
-    def _digest_of(self, value: Any) -> str:
-        """What the generators inside hold in variables that they will read again."""
-        held: list[Any] = []
-        for generator in generators_in(value):
-            frame = generator.gi_frame
-            if frame is None:
-                held.append(None)
-                continue
-            live = live_names(frame.f_code, frame.f_lasti)
-            held.append(sorted((n, v) for n, v in frame.f_locals.items() if n in live and n.isidentifier()))
-        return self._digest(held)
-
-    def _digest(self, value: Any) -> str:
-        digest = xxhash.xxh3_128()
-        self._feed(digest, value, 6)
-        return str(digest.hexdigest())
-
-    def _feed(self, digest: Any, value: Any, deep: int) -> None:
-        kind = type(value)
-        digest.update(kind.__name__.encode())
-        if kind in (int, float, complex, str, bytes, bool, type(None)):
-            digest.update(repr(value).encode("utf-8", "surrogatepass"))
-        elif deep and kind in (list, tuple):
-            for one in value:
-                self._feed(digest, one, deep - 1)
-        elif deep and kind is dict:
-            for key, one in value.items():
-                self._feed(digest, key, deep - 1)
-                self._feed(digest, one, deep - 1)
-        else:
-            translator = self._kinds.translator(value)
-            if translator is not None:
-                for dense in translator.take_apart(value).arrays.values():
-                    digest.update(dense.view())
+    # -- where they are ------------------------------------------------------------------------------------------
 
     def _places(self, namespaces: Iterable[Namespace]) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()

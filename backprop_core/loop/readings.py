@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
+from types import GeneratorType
 from typing import Any, Final
 from weakref import ref
 
@@ -19,8 +20,8 @@ _ASKED: Final = "asked"
 
 
 class AskedReading(ReplayedReading):
-    """An iterable that is written as a generator, around loaders: the passes inside it begin as they did, and the batches
-    that it has fetched ahead come again as they were.
+    """A generator, or an iterable that is written as one: the passes over loaders inside it begin as they did, the batches
+    that it has fetched ahead come again as they were, and so does what it has drawn on the way.
     """
 
     def __init__(self, items: Iterable[Any], loop_state: LoopState, passes: Sequence[LoaderPasses]) -> None:
@@ -40,6 +41,8 @@ class AskedReading(ReplayedReading):
         if asked is not None:
             self._asked.arm(generator, asked)
         next(islice(items, skip - 1, skip), None) if skip else None
+        if asked is not None and skip and (trouble := self._asked.settle(generator, asked)):
+            self.caveat = f"The batches after this resume are others than they would have been: {trouble}."
         return _closing(items, watches)
 
     def position(self, *, midway: bool) -> Any:
@@ -61,6 +64,6 @@ def open_reading(loader: Iterable[Any], loop_state: LoopState, *, replay: bool) 
             return reading
     found = (framework.loader_passes() for framework in loop_state.frameworks)
     passes = [one for one in found if one is not None]
-    if passes and generator_of(loader) is not loader:
+    if type(loader) is GeneratorType or generator_of(loader) is not loader:
         return AskedReading(loader, loop_state, passes)
     return ReplayedReading(loader, loop_state)

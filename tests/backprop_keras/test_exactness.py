@@ -54,7 +54,7 @@ ON_TORCH = {
     "cut_in_a_validation",
     "workers_that_draw_in_one_long_pass",
 }
-"""Kinds that `make test-long` trains on each, and on torch besides; `make test-faults` trains all there are and cuts each twice."""
+"""Kinds that `make test-long` trains on each, and on torch besides; `make test-faults` trains all and cuts each twice."""
 
 
 def assert_exact(results: dict[str, Any], kinds: list[str], cuts: int = CUTS) -> None:

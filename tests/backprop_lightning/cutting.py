@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +121,29 @@ def run_process(forks: Forks, orders: dict[str, Any], piece: int) -> dict[str, A
     return made
 
 
-def run_pieces(names: list[str], folder: Path, package: str, cuts: int = CUTS) -> dict[str, dict[str, Any]]:
-    """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where."""
+def run_pieces(
+    names: list[str],
+    folder: Path,
+    package: str,
+    cuts: int = CUTS,
+    at: Mapping[str, list[int]] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """By recipe: what training gave `whole`, what the pieces gave together (`cut`), how they ended and where.
+
+    Args:
+        at: ticks at which recipes are cut, by name; the others anywhere.
+    """
     own = environment(folder) | {"LIGHTNING_PACKAGE": package}
     with Forks("tests.backprop_lightning.cutting", own, folder) as forks:
-        return _run_pieces(names, forks, cuts)
+        return _run_pieces(names, forks, cuts, at or {})
 
 
-def _run_pieces(names: list[str], forks: Forks, cuts: int) -> dict[str, dict[str, Any]]:
+def _run_pieces(
+    names: list[str], forks: Forks, cuts: int, given: Mapping[str, list[int]]
+) -> dict[str, dict[str, Any]]:
     whole = run_process(forks, {name: {"run": f"{name}-whole".replace("@", "-")} for name in names}, 0)
     draw = random.Random(f"lightning cuts of {len(names)}")
-    at = {name: sorted(draw.sample(_places(whole[name]), cuts)) for name in names}
+    at = {name: sorted(draw.sample(_places(whole[name]), cuts)) for name in names} | dict(given)
     pieces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for piece in range(cuts + 1):
         orders: dict[str, Any] = {}

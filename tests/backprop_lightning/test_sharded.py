@@ -27,10 +27,10 @@ def piece(folder: Path, layout: str, count: int, run: str, stop: int, *fresh: st
     return [made(folder, f"{run}-{stop}-{rank}") for rank in range(count)]
 
 
-@pytest.mark.long
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("layout", "stop"),
-    [("fsdp-dealt", 5), pytest.param("fsdp-dealt-manual", 5, marks=pytest.mark.faults)],
+    [("fsdp-dealt", 5), ("fsdp-dealt-manual", 5)],
 )
 def test_ranks_that_shard_stop_after_the_same_step_and_resume_exactly(
     tmp_path: Path, layout: str, stop: int

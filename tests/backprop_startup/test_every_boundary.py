@@ -18,8 +18,6 @@ HERE = Path(__file__).parent
         pytest.param("evaluations", 4, marks=pytest.mark.long),
         pytest.param("made_models", 5, marks=pytest.mark.long),
         pytest.param("own_methods", 9, marks=pytest.mark.long),
-        pytest.param("stages", 5, marks=pytest.mark.long),
-        pytest.param("rearranged", 5, marks=pytest.mark.long),
         pytest.param("meters", 3, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
@@ -48,9 +46,6 @@ def test_a_cut_at_any_boundary_changes_nothing(tmp_path: Path, shape: str, every
     ("shape", "every"),
     [
         pytest.param("only_in_lists", 7, marks=pytest.mark.long),
-        pytest.param("in_methods", 9, marks=pytest.mark.long),
-        pytest.param("all_trained_at_once", 10, marks=pytest.mark.long),
-        pytest.param("stacked", 9, marks=pytest.mark.long),
         *(
             pytest.param(shape, 1, marks=pytest.mark.faults)
             for shape in (

@@ -42,7 +42,7 @@ def _train(cut: Cut, *, replay: bool = False, **how: Any) -> dict[str, Any]:
         {"replay": True},
         {"persistent_workers": True, "prefetch_factor": 4},
         {"persistent_workers": True, "replay": True},
-        pytest.param({"multiprocessing_context": "spawn"}, marks=pytest.mark.long),
+        pytest.param({"multiprocessing_context": "spawn"}, marks=pytest.mark.faults),
         pytest.param(
             {"multiprocessing_context": "forkserver", "persistent_workers": True}, marks=pytest.mark.faults
         ),

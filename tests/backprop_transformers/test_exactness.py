@@ -10,15 +10,16 @@ import pytest
 from tests.backprop_transformers.cutting import run_pieces
 
 QUICK = "own_state accumulation evaluation_in_epoch drawing_kept_workers"
-"""What `make test` trains; `make test-long` all others."""
+"""What `make test` trains; `make test-long` those in LONG, and `make test-faults` all."""
 OUT_OF_TURN = "drawing_out_of_turn"
 LONG = (
-    "plain two_workers by_length noise_in_data bf16 by_steps stream own_optimizer stopped_early many_evaluations derived"
-    " ordinary_module own_methods accumulation@on_evaluate evaluation_in_epoch@on_epoch_end drawing_accumulated"
-    " drawing_spawned_workers drawing_workers sequences plain@on_epoch_begin"
+    "plain two_workers noise_in_data stream own_optimizer many_evaluations own_methods accumulation@on_evaluate"
+    " evaluation_in_epoch@on_epoch_end drawing_workers sequences plain@on_epoch_begin"
 )
-EACH_RUN = f"{QUICK} {LONG}"
-WITH_FAULTS = "kept_workers by_length_two_workers stream_two_workers " + EACH_RUN
+WITH_FAULTS = (
+    "kept_workers by_length by_length_two_workers stream_two_workers bf16 by_steps stopped_early derived ordinary_module"
+    f" drawing_accumulated drawing_spawned_workers {QUICK} {LONG}"
+)
 PARTS = ("seen", "logged", "step", "epoch", "weights", "optimizer", "scheduler", "counted", "loss")
 
 pytestmark = pytest.mark.timeout(900)

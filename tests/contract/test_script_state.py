@@ -107,7 +107,7 @@ def test_what_reads_ahead_gives_again_what_was_not_trained(how: str, form: str, 
 @pytest.mark.parametrize(
     ("how", "form"),
     [
-        pytest.param("transformers", "callback", marks=_LONG),
+        pytest.param("transformers", "callback", marks=_FAULTS),
         pytest.param("lightning+iterable", "callback", marks=_FAULTS),
         pytest.param("accelerate", "run", marks=_LONG),
         pytest.param("ahead", "run", marks=_FAULTS),

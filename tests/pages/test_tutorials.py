@@ -26,9 +26,7 @@ def test_every_block_is_of_a_known_kind_and_every_extra_exists(page: Path) -> No
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(
-            page, marks=pytest.mark.long if page.stem in ("script", "pytorch") else pytest.mark.faults
-        )
+        pytest.param(page, marks=pytest.mark.long if page.stem == "script" else pytest.mark.faults)
         for page in PAGES
     ],
     ids=lambda page: page.stem,

@@ -104,7 +104,7 @@ def test_a_fit_killed_twice_ends_as_one_that_was_not(backprop: CommandLine, fram
 
 
 @pytest.mark.timeout(4 * LIMIT_S)
-@pytest.mark.long
+@pytest.mark.faults
 def test_a_loop_with_fabric_killed_twice_ends_as_one_that_was_not(backprop: CommandLine) -> None:
     """The same of a script's own loop with Lightning Fabric."""
     _dies_twice_and_ends(backprop, "fabric")

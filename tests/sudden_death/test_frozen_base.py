@@ -50,7 +50,7 @@ SCRIPT = """
 """
 
 
-@pytest.mark.long
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_a_frozen_base_comes_back_with_what_was_trained(backprop: CommandLine) -> None:
     """Dead before and after a row of the base is changed past torch's count: both survivors go on to the uncut end."""
