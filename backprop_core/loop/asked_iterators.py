@@ -16,6 +16,7 @@ from types import CodeType, FrameType, GeneratorType
 from typing import Any
 from weakref import ref
 
+from backprop_core.loop.read_files import is_file, place_in
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.weak_identity import WeakIdentityMap
 
@@ -36,6 +37,7 @@ class Asked:
         plan: on the way back, how the next passes are to begin: a position, and the batches to leave out.
         otherwise: it was asked in a way that cannot be counted.
         seen: how often it had been asked, and how it looked, at the last checkpoint.
+        place: of a file, where it was when it was first asked.
     """
 
     begun: int = 0
@@ -44,8 +46,15 @@ class Asked:
     otherwise: bool = False
     seen: tuple[int, Any] | None = None
     only_last: bool = False
+    place: Any = None
     direct: int = 0
     counters: list[Iterator[int]] = field(default_factory=list)
+
+    def count_from(self, place: Any) -> None:
+        """Count anew from here on, where a file has told its place: no loop is asking it for lines then."""
+        if place is not None:
+            self.place, self.direct = place, 0
+            self.counters.clear()
 
     def count_with(self, counter: Iterator[int]) -> None:
         """Add what `counter` counts; those that are over are summed up."""
@@ -101,7 +110,7 @@ class AskedIterators:
     def ask(self, iterator: Any) -> Any:
         """`next(x)` is about to ask `x`, which is returned."""
         if self.is_one_shot(iterator):
-            self.of(iterator).direct += 1
+            self._from_here(iterator).direct += 1
         return iterator
 
     def counted(self, source: Any) -> Any:
@@ -109,8 +118,15 @@ class AskedIterators:
         if not self.is_one_shot(source) or is_counted(source):
             return source
         counter = itertools.count()
-        self.of(source).count_with(counter)
+        self._from_here(source).count_with(counter)
         return map(_GET, counter, source)
+
+    def _from_here(self, iterator: Any) -> Asked:
+        """Its record; of a file that is not asked yet, it counts from its place."""
+        record = self.of(iterator)
+        if is_file(iterator):
+            record.count_from(place_in(iterator))
+        return record
 
     def other(self, iterator: Any) -> Any:
         """`x.send(…)` is about to be called."""

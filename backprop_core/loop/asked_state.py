@@ -20,6 +20,7 @@ from backprop_core.loop.asked_iterators import (
 )
 from backprop_core.loop.generator_contents import GeneratorContents
 from backprop_core.loop.loader_parts import made_by_index
+from backprop_core.loop.read_files import another_file, go_to, holds_files_of_its_own, is_file, place_in
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.kinds import Kinds
@@ -49,11 +50,14 @@ class AskedState:
         self._contents = GeneratorContents(Kinds((), translators))
         self._asked = asked_iterators()
         self._baseline: dict[str, tuple[Any, Any]] = {}
+        self._files: dict[str, tuple[Any, Any]] = {}
         self.unkept: list[Unkept] = []
 
     def baseline(self, namespaces: Iterable[Namespace]) -> None:
         """Training begins: what moves from here on is the training's."""
         for name, value in self._places(namespaces):
+            if is_file(value):
+                self._files[name] = (value, place_in(value))
             held = self._asked.known(value)
             if held is not None:
                 held.seen = (held.asks, looks_of(value))
@@ -66,6 +70,9 @@ class AskedState:
         for name, value in self._places(namespaces):
             if type(value) is GeneratorType and value.gi_running:
                 continue  # the loop that trains is inside of it
+            if (place := self._place_of(name, value)) is not None:
+                found.append({"name": name, "file": place})
+                continue
             try:
                 trouble = self._trouble(name, value)
                 if not trouble and (record := self._asked.known(value)) is not None and record.asks:
@@ -75,6 +82,12 @@ class AskedState:
             if trouble:
                 self.unkept.append(_unkept(name, value, trouble))
         return found
+
+    def _place_of(self, name: str, value: Any) -> Any:
+        """Where a file is that was open when training began; None where it has not moved, or a loop goes over it."""
+        file, before = self._files.get(name, (None, None))
+        place = place_in(value) if file is not None and file is value else None
+        return None if place == before and self._asked.known(value) is None else place
 
     def _trouble(self, name: str, value: Any) -> str:
         record = self._asked.known(value)
@@ -118,6 +131,7 @@ class AskedState:
         ]
         return {
             "asks": record.asks,
+            "from": record.place,
             "begun": record.begun,
             "passes": positions,
             "made": [
@@ -156,7 +170,7 @@ class AskedState:
         for one in saved:
             name = one["name"]
             value = there.get(name)
-            if value is None or not self._asked.is_one_shot(value):
+            if not (self._asked.is_one_shot(value) or is_file(value)):
                 trouble = "it is not an iterator here"
             else:
                 trouble = self.bring(value, one)[0]
@@ -171,6 +185,10 @@ class AskedState:
             What is wrong with it then, and the last item that it gave.
         """
         record = self._asked.of(value)
+        if is_file(value):
+            trouble = self._wound(value, record, saved)
+            if trouble or "asks" not in saved:
+                return trouble, []
         lacks = int(saved["asks"]) - record.asks
         if lacks < 0:
             return "it has yielded more items here than at the checkpoint", []
@@ -196,6 +214,17 @@ class AskedState:
             return f"yielding its items again failed: {type(error).__name__}: {error}", []
         record.plan.clear()
         return self.settle(value, saved), last
+
+    def _wound(self, file: Any, record: Asked, saved: Mapping[str, Any]) -> str:
+        """Have a file go to the place from which it was asked, or to which it was read; what is wrong with that."""
+        place = (
+            saved["file"] if "file" in saved else saved.get("from")
+        )  # not in checkpoints of earlier versions
+        trouble = another_file(file, place)
+        if place is not None and not trouble:
+            go_to(file, place)
+            record.count_from(place)
+        return trouble
 
     def settle(self, value: Any, saved: Mapping[str, Any]) -> str:
         """Put what `value` held into it, now that it has given as many items; what is wrong with it then."""
@@ -238,11 +267,13 @@ class AskedState:
             for name, value in list(space.items()):
                 yield from self._below(f"{space.name}.{name}", value, seen, _DEEP)
 
-    def _below(self, name: str, value: Any, seen: set[int], deep: int) -> Iterator[tuple[str, Any]]:
-        if id(value) in seen:
-            return
+    def _below(
+        self, name: str, value: Any, seen: set[int], deep: int, *, owns: bool = True
+    ) -> Iterator[tuple[str, Any]]:
         kind = type(value)
-        if self._asked.is_one_shot(value):
+        if id(value) in seen or (is_file(value) and not owns):
+            return
+        if self._asked.is_one_shot(value) or is_file(value):
             seen.add(id(value))
             yield name, value
         elif not deep or is_a(value, type):
@@ -260,8 +291,9 @@ class AskedState:
                 yield from self._below(f"{name}.{part}", one, seen, _DEEP)
         elif kind.__module__ not in ("builtins", "types") and not _is_foreign(kind):
             seen.add(id(value))
+            owns = holds_files_of_its_own(kind)
             for attribute, one in attributes_of(value):
-                yield from self._below(f"{name}.{attribute}", one, seen, deep - 1)
+                yield from self._below(f"{name}.{attribute}", one, seen, deep - 1, owns=owns)
 
 
 def _is_foreign(kind: type) -> bool:
