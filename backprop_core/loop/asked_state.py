@@ -19,6 +19,7 @@ from backprop_core.loop.asked_iterators import (
     passes_batches_through,
 )
 from backprop_core.loop.generator_contents import GeneratorContents
+from backprop_core.loop.generator_makers import made_again, maker_of
 from backprop_core.loop.loader_parts import made_by_index
 from backprop_core.loop.read_files import another_file, go_to, holds_files_of_its_own, is_file, place_in
 from backprop_core.ports.loaders import LoaderPasses
@@ -67,7 +68,8 @@ class AskedState:
     def capture(self, namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
         """How far each is; what cannot be told is in `unkept` then."""
         found, self.unkept = [], []
-        for name, value in self._places(namespaces):
+        spaces = list(namespaces)
+        for name, value in self._places(spaces):
             if type(value) is GeneratorType and value.gi_running:
                 continue  # the loop that trains is inside of it
             if (place := self._place_of(name, value)) is not None:
@@ -76,7 +78,9 @@ class AskedState:
             try:
                 trouble = self._trouble(name, value)
                 if not trouble and (record := self._asked.known(value)) is not None and record.asks:
-                    found.append({"name": name, **self.state_of(value)})
+                    found.append(
+                        {"name": name, "maker": maker_of(name, value, spaces), **self.state_of(value)}
+                    )
             except Exception as error:  # a generator of a kind nobody has seen is no reason to save nothing
                 trouble = f"it cannot be inspected ({type(error).__name__}: {error})"
             if trouble:
@@ -165,11 +169,14 @@ class AskedState:
         Returns:
             The names of those that do not stand where they stood, and why.
         """
-        there = dict(self._places(namespaces)) if saved else {}
+        spaces = list(namespaces)
+        there = dict(self._places(spaces)) if saved else {}
         missing = []
         for one in saved:
             name = one["name"]
             value = there.get(name)
+            if value is None and not partly and one.get("maker"):
+                value = made_again(name, one["maker"], spaces)
             if not (self._asked.is_one_shot(value) or is_file(value)):
                 trouble = "it is not an iterator here"
             else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from backprop_core.loop.running_loop import RunningLoop
 from backprop_core.ports.framework import Framework
-from backprop_core.ports.loaders import LoaderPasses, LoaderReading
+from backprop_core.ports.loaders import LoaderPasses, LoaderReading, RandomnessKeeper
 from backprop_core.script_state.attributes import attributes_of, set_attribute
 from backprop_core.script_state.namespace import Namespace
 
@@ -19,11 +19,17 @@ class HeldIterators:
         passes: what the frameworks remember of the passes that a script has begun.
         frameworks: those in use.
         running: the loops that are running, the outermost first. One may go over an iterator that a variable holds, too.
+        randomness: the random generators of the process.
     """
 
     def __init__(
-        self, passes: Sequence[LoaderPasses], frameworks: Sequence[Framework], running: Sequence[RunningLoop]
+        self,
+        passes: Sequence[LoaderPasses],
+        frameworks: Sequence[Framework],
+        running: Sequence[RunningLoop],
+        randomness: RandomnessKeeper,
     ) -> None:
+        self._randomness = randomness
         self._passes = passes
         self._frameworks = frameworks
         self._read = {
@@ -36,7 +42,8 @@ class HeldIterators:
     def capture(self, namespaces: Iterable[Namespace]) -> list[dict[str, Any]]:
         """Where each stands."""
         found = []
-        for space, name, attribute, value in self._places(namespaces):
+        places = list(self._places(namespaces))
+        for space, name, attribute, value in places:
             for passes in self._passes:
                 made = passes.made_by(value)
                 given = passes.given_by(value)
@@ -44,26 +51,44 @@ class HeldIterators:
                     position = made[1].position(midway=False)
                     place = {"space": space.name, "name": name, "attribute": attribute}
                     read = next((key for key, one in self._read.items() if one is value), None)
-                    found.append({**place, "given": given, "position": position, "read": read})
+                    loader = next(([s.name, n, a] for s, n, a, one in places if one is made[0]), None)
+                    found.append(
+                        {**place, "given": given, "position": position, "read": read, "loader": loader}
+                    )
         return found
 
     def begin(
         self, saved: Sequence[Mapping[str, Any]], namespaces: Sequence[Namespace]
     ) -> list[tuple[Mapping[str, Any], Any]]:
-        """Begin each again where it stood; None for one that is not there.
+        """Begin each again where it stood; None for one that is not there, and whose loader is not there either.
 
         What making it draws and changes is put back behind it, with the rest of the script.
         """
         begun = []
         for one in saved:
-            place = (one["space"], one["name"], one["attribute"])
-            there = next((v for s, n, a, v in self._places(namespaces) if (s.name, n, a) == place), None)
+            there = self._at([one["space"], one["name"], one["attribute"]], namespaces)
             made = next((m for p in self._passes if (m := p.made_by(there)) is not None), None)
+            if made is None and one.get("loader") is not None:  # the script makes it when it first needs it
+                made = self._loader_at(one["loader"], namespaces)
             iterator = self._read.get(str(one.get("read")))
             if iterator is None and made is not None:
                 iterator = self._begun(*made, one)
             begun.append((one, iterator))
         return begun
+
+    def _at(self, place: Sequence[str], namespaces: Sequence[Namespace]) -> Any:
+        return next((v for s, n, a, v in self._places(namespaces) if [s.name, n, a] == list(place)), None)
+
+    def _loader_at(
+        self, place: Sequence[str], namespaces: Sequence[Namespace]
+    ) -> tuple[Any, LoaderReading] | None:
+        loader = self._at(place, namespaces)
+        if any(passes.is_loader(loader) for passes in self._passes):
+            for framework in self._frameworks:
+                reading = framework.reading(loader, self._randomness)
+                if reading is not None:
+                    return loader, reading
+        return None
 
     def put(
         self, begun: Sequence[tuple[Mapping[str, Any], Any]], namespaces: Sequence[Namespace]

@@ -217,7 +217,7 @@ class ScriptLoopState(LoopState):
         return [loop_to_state(one, asked, passes, innermost=one is last) for one in self._running()]
 
     def _held_iterators(self) -> HeldIterators:
-        return HeldIterators(self.passes, self.frameworks, self._running())
+        return HeldIterators(self.passes, self.frameworks, self._running(), self)
 
     def witness(self) -> Witness:
         witness, holds = super().witness(), self.ahead.holds

@@ -78,13 +78,15 @@ def test_an_endless_iterator_that_a_loader_holds_goes_on_in_its_second_epoch() -
         loader = _Endless(_DATA, batch_size=3, shuffle=True)
         _trained(loader, 4)
         _trained(loader, 2)
-        saved = HeldIterators([passes], [], []).capture([DictNamespace({"loader": loader}, "main")])
+        saved = HeldIterators([passes], [], [], loop_state).capture(
+            [DictNamespace({"loader": loader}, "main")]
+        )
         random = torch.get_rng_state()
         theirs = _trained(loader, 2) + _trained(loader, 4)
 
         torch.manual_seed(1)
         again = _Endless(_DATA, batch_size=3, shuffle=True)
-        held, spaces = HeldIterators([passes], [], []), [DictNamespace({"loader": again}, "main")]
+        held, spaces = HeldIterators([passes], [], [], loop_state), [DictNamespace({"loader": again}, "main")]
         assert held.put(held.begin(saved, spaces), spaces) == []
         torch.set_rng_state(random)
         assert _trained(again, 2) + _trained(again, 4) == theirs
@@ -100,3 +102,40 @@ def test_a_wrapped_iterator_begins_behind_the_batches_that_were_given() -> None:
     position = reading.position(midway=False)
     torch.manual_seed(5)
     assert _trained(reading.begin(position, 2, lambda: None), 4) == theirs[2:]
+
+
+class _Feed:
+    """Makes its iterator when it is first asked for a batch."""
+
+    def __init__(self) -> None:
+        self.loader = DataLoader(_DATA, batch_size=3, shuffle=True)
+        self.batches: Any = None
+
+    def get(self) -> list[int]:
+        if self.batches is None:
+            self.batches = iter(self.loader)
+        (batch,) = next(self.batches)
+        return batch.tolist()  # type: ignore[no-any-return]
+
+
+def test_an_iterator_that_is_made_when_it_is_first_needed_is_made_again() -> None:
+    """A resumed process has not come there yet: it is begun over the loader that lies where its loader lay."""
+    frameworks = [TorchFramework()]
+    passes, loop_state = TorchLoaderPasses(frameworks[0].reading), LoopState([*frameworks])
+    with passes.watch(loop_state):
+        torch.manual_seed(0)
+        feed = _Feed()
+        feed.get()
+        saved = HeldIterators([passes], frameworks, [], loop_state).capture(
+            [DictNamespace({"feed": feed}, "main")]
+        )
+        theirs = [feed.get() for _ in range(3)]
+
+        torch.manual_seed(1)
+        again = _Feed()
+        held, spaces = (
+            HeldIterators([passes], frameworks, [], loop_state),
+            [DictNamespace({"feed": again}, "main")],
+        )
+        assert held.put(held.begin(saved, spaces), spaces) == []
+        assert [again.get() for _ in range(3)] == theirs
