@@ -72,8 +72,8 @@ class AskedState:
         for name, value in self._places(spaces):
             if type(value) is GeneratorType and value.gi_running:
                 continue  # the loop that trains is inside of it
-            if (place := self._place_of(name, value)) is not None:
-                found.append({"name": name, "file": place})
+            if (file := self._file(name, value)) is not None:
+                found.append(file)
                 continue
             try:
                 trouble = self._trouble(name, value)
@@ -87,11 +87,14 @@ class AskedState:
                 self.unkept.append(_unkept(name, value, trouble))
         return found
 
-    def _place_of(self, name: str, value: Any) -> Any:
-        """Where a file is that was open when training began; None where it has not moved, or a loop goes over it."""
-        file, before = self._files.get(name, (None, None))
-        place = place_in(value) if file is not None and file is value else None
-        return None if place == before and self._asked.known(value) is None else place
+    def _file(self, name: str, value: Any) -> dict[str, Any] | None:
+        """Where a file is read; None where it has not moved, or a loop goes over it."""
+        if not is_file(value):
+            return None
+        place, (file, before) = place_in(value), self._files.get(name, (None, None))
+        if place is None or (file is value and place == before and self._asked.known(value) is None):
+            return None
+        return {"name": name, "file": place, "opened_in_training": file is not value}
 
     def _trouble(self, name: str, value: Any) -> str:
         record = self._asked.known(value)
@@ -177,6 +180,10 @@ class AskedState:
             value = there.get(name)
             if value is None and not partly and one.get("maker"):
                 value = made_again(name, one["maker"], spaces)
+            if one.get("opened_in_training") and not (
+                is_file(value) and not another_file(value, one["file"])
+            ):
+                continue  # the script is about to open it, or reads another one by now
             if not (self._asked.is_one_shot(value) or is_file(value)):
                 trouble = "it is not an iterator here"
             else:
