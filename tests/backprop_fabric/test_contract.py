@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backprop_core.testing.adapter_contract import AdapterContract
 
 
+@pytest.mark.long
 class TestFabric(AdapterContract):
     faults_are_raised = True
 

@@ -53,7 +53,7 @@ class Engine:
 }
 
 
-@pytest.mark.parametrize("module", ["fitter", "fitter.cli"])
+@pytest.mark.parametrize("module", ["fitter", pytest.param("fitter.cli", marks=pytest.mark.long)])
 def test_a_module_of_an_installed_package_is_cut_twice(backprop: CommandLine, module: str) -> None:
     """What `python -m` runs is cut in an epoch of another file of its package; every line comes once, and is the same."""
     package: Path = backprop.folder / "lib" / "site-packages" / "fitter"

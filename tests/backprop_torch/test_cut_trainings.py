@@ -35,7 +35,7 @@ def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return _results(group, tmp_path_factory, worker)[kind]
 
 
-_LONG = ("loaders", "recipes", "shapes", "workers")
+_LONG = ("loaders", "recipes", "shapes", "values", "workers")
 _ALL = [
     pytest.param((group, kind), id=f"{group}-{kind}", marks=[pytest.mark.long] if group in _LONG else [])
     for group, kinds in GROUPS.items()

@@ -40,6 +40,7 @@ def test_the_explicit_examples_end_with_the_uncut_digest(name: str, tmp_path: Pa
     assert out.splitlines()[-1] == whole.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_the_unchanged_example_goes_on_where_it_was(tmp_path: Path) -> None:
     """It is cut, says what it found and how to be exact, and trains the rest of the epoch and its two epochs anew."""
     out, said = _run(tmp_path, "digits_unchanged.py", "--run", "cut", "--budget", "0.8s", "--pause", "0.03")

@@ -85,6 +85,7 @@ def test_a_generator_of_the_loaders_own_is_dealt_anew_to_more_processes(tmp_path
     assert first["weights"] == second["weights"]
 
 
+@pytest.mark.long
 def test_a_box_before_the_processes_know_each_other_is_refused(tmp_path: Path) -> None:
     """Each rank would stop at another step: one sentence says what to call before the box."""
     ended = train(SCRIPT, tmp_path, "explicit", "unknown")
