@@ -64,9 +64,8 @@ def _check(made: dict[str, Any]) -> None:
     assert cut["outcomes"][-1] == "completed"
     assert len(cut["outcomes"]) > 1
     for outcome, at in zip(cut["outcomes"], made["at"], strict=False):
-        over = (
-            at == whole["ticks"] - 1
-        )  # in the last validation: where it cannot be left there, nothing is left to train
+        # In the last validation, of three batches: where it cannot be left there, nothing is left to train.
+        over = at >= whole["ticks"] - 2
         assert outcome in ("preempted", "stopped", *["completed"] * over), cut["outcomes"]
     for part in PARTS:
         assert cut[part] == whole[part], f"{part} after cuts at {made['at']}"
