@@ -18,9 +18,7 @@ _AS_PYTHON_CALLS_IT = compile("exec(code, names)", "sys", "exec")
 
 
 def run_to_its_end(code: CodeType, names: dict[str, Any]) -> None:
-    """Execute the script; an exception that it lets out is told without our frames, a refusal of
-    ours in one line.
-    """
+    """Execute the script. An exception that it lets out is told without our frames, a refusal of ours in one line."""
     atexit.register(_end_by_interrupt)  # the first to be registered is the last to run
     try:
         exec(_AS_PYTHON_CALLS_IT, {"__name__": __name__, "code": code, "names": names})

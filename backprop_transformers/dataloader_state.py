@@ -136,9 +136,8 @@ class TrainLoaderWatch:
         if saved is None or not self._stock or self._generators.mismatch(saved["own"]) is not None:
             return
         rest = LoaderRest(self._inner)
-        with (
-            self._resting()
-        ):  # to start workers is no pass, whose place would be told in place of the checkpoint's
+        # To start workers is no pass: its place would be told instead of the checkpoint's.
+        with self._resting():
             rest.restore(saved)
         self._workers_come_back = rest.workers_come_back
         self._rest = saved["own"]

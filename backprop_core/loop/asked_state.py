@@ -21,11 +21,12 @@ from backprop_core.loop.asked_iterators import (
 from backprop_core.loop.generator_contents import GeneratorContents
 from backprop_core.loop.generator_makers import made_again, maker_of
 from backprop_core.loop.loader_parts import made_by_index
-from backprop_core.loop.read_files import another_file, go_to, holds_files_of_its_own, is_file, place_in
+from backprop_core.loop.read_files import another_file, go_to, is_file, place_in
 from backprop_core.ports.loaders import LoaderPasses
 from backprop_core.script_state.attributes import attributes_of
 from backprop_core.script_state.kinds import Kinds
 from backprop_core.script_state.namespace import Namespace
+from backprop_core.script_state.script_classes import is_the_scripts
 from backprop_core.script_state.unkept import Unkept
 from backprop_core.true_class import is_a
 
@@ -305,7 +306,7 @@ class AskedState:
                 yield from self._below(f"{name}.{part}", one, seen, _DEEP)
         elif kind.__module__ not in ("builtins", "types") and not _is_foreign(kind):
             seen.add(id(value))
-            owns = holds_files_of_its_own(kind)
+            owns = is_the_scripts(kind)  # what a package holds it reads in a way of its own
             for attribute, one in attributes_of(value):
                 yield from self._below(f"{name}.{attribute}", one, seen, deep - 1, owns=owns)
 

@@ -195,8 +195,8 @@ def _sequences(generator: GeneratorType[Any, Any, Any]) -> Iterator[Any]:
     for held in inside(generator):
         for iterator in (held, *iterators_in(held)):
             if type(iterator).__name__ in _OVER_SEQUENCES and type(iterator).__module__ == "builtins":
-                arguments = iterator.__reduce__()[1]
-                if arguments and len(iterator.__reduce__()) > 2:  # one that is over holds an empty one
+                _, arguments, *place = iterator.__reduce__()
+                if arguments and place:  # one that is over holds an empty one
                     yield arguments[0]
 
 

@@ -7,6 +7,7 @@ which its generator lies.
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import GeneratorType
@@ -41,7 +42,7 @@ def maker_of(name: str, generator: Any, namespaces: Iterable[Namespace]) -> str:
     variadic = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
     variables = dict(FrameNamespace(generator.gi_frame, "generator").items())
     given = tuple(variables.get(one) for one in code.co_varnames[:count])
-    same = len(given) == len(place.arguments) and all(map(_is, given, place.arguments))
+    same = len(given) == len(place.arguments) and all(map(operator.is_, given, place.arguments))
     return code.co_name if same and not variadic and not code.co_freevars else ""
 
 
@@ -76,7 +77,3 @@ def _place(name: str, namespaces: Iterable[Namespace]) -> _Place | None:
 
 def _method_of(kind: type, name: str) -> Any:
     return getattr(kind, name, None)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other

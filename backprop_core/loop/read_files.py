@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import sys
-import threading
 from pathlib import Path
 from typing import Any, Final
 
-from backprop_core.script_state.functions import is_script_file
+from backprop_core.script_state.held_values import threads_of_the_script
+from backprop_core.script_state.script_classes import is_of_the_script
 
 TYPES: Final[tuple[type, ...]] = (io.TextIOWrapper, io.BufferedReader, io.FileIO)
 """What `open` returns for reading, and `gzip.open` for text."""
@@ -31,8 +30,8 @@ def place_in(file: Any) -> list[Any] | None:
         name = getattr(file, "name", None) or getattr(getattr(file, "_fp", None), "name", None)
         if file.closed or not isinstance(name, str) or name.startswith("<") or not _is_read(file):
             return None
-        if isinstance(file, io.TextIOWrapper) and _others_run():  # to ask would disturb whoever decodes it
-            return None
+        if type(file) is io.TextIOWrapper and threads_of_the_script(is_of_the_script):
+            return None  # to ask would disturb whoever decodes it
         return [name, file.tell()]
     except (OSError, ValueError, AttributeError, TypeError):
         return None
@@ -53,28 +52,5 @@ def another_file(file: Any, place: Any) -> str:
     return "" if same else f"it was reading {place[0]} and now reads {name}"
 
 
-def holds_files_of_its_own(kind: type) -> bool:
-    """Whether an instance is of a class of the script's. What a package holds it reads in a way of its own."""
-    return _is_the_scripts(kind)
-
-
 def _is_read(file: Any) -> bool:
     return bool(file.readable() and not file.writable() and file.seekable())
-
-
-def _others_run() -> bool:
-    """Whether a thread of the script's runs beside this one."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread is not threading.main_thread():
-            target = getattr(thread, "_target", None)
-            for one in (type(thread), getattr(target, "__func__", target)):
-                if _is_the_scripts(one):
-                    return True
-    return False
-
-
-def _is_the_scripts(code: object) -> bool:
-    """Whether a class or a function is written in a file of the script's."""
-    module = sys.modules.get(str(getattr(code, "__module__", "")))
-    path = getattr(module, "__file__", None)
-    return isinstance(path, str) and is_script_file(path)

@@ -22,7 +22,7 @@ from backprop_core.checkpoints.plain import PATHS
 from backprop_core.ports.framework import Framework
 from backprop_core.quick_dataclass import dataclass
 from backprop_core.script_state.attributes import class_reference, classes_of, layout_of, own_names, type_text
-from backprop_core.script_state.functions import CACHED, COMPILED, has_state, is_script_file
+from backprop_core.script_state.functions import CACHED, COMPILED, has_state
 from backprop_core.script_state.held_values import (
     FUTURE,
     OF_FUTURES,
@@ -31,7 +31,7 @@ from backprop_core.script_state.held_values import (
     wait_for_result,
 )
 from backprop_core.script_state.iterators import GENERATORS, ITERATORS, is_of_a_loader
-from backprop_core.script_state.script_classes import is_the_scripts
+from backprop_core.script_state.script_classes import is_of_the_script, is_the_scripts
 from backprop_core.script_state.values import BASES, STANDARD
 
 
@@ -177,7 +177,7 @@ class Kinds:
             plan = self._plans[kind] = self._new(kind, value)
         if plan.text == FUTURE:
             wait_for_result(value)
-        if plan.text in _QUEUES and threads_of_the_script(_is_of_the_script):
+        if plan.text in _QUEUES and threads_of_the_script(is_of_the_script):
             return Plan(Kind.HANDLE, text=plan.text)
         if kind is CACHED and not has_state(getattr(value, "__wrapped__", None), cached=True):
             return Plan(Kind.HANDLE, text=plan.text)
@@ -315,12 +315,6 @@ _SAME_FOR_ALL: Final = (Kind.LIST, Kind.DICT, Kind.TUPLE, Kind.ARRAY, Kind.INSTA
 _OF_RANDOM: Final = frozenset({"gauss_next"})
 _CLOSURE: Final = Plan(Kind.CLOSURE, text="builtins.function")
 _BOUND: Final = Plan(Kind.BOUND, text="builtins.method")
-
-
-def _is_of_the_script(one: object) -> bool:
-    if isinstance(one, type):
-        return is_the_scripts(one)
-    return type(one) is types.FunctionType and is_script_file(one.__code__.co_filename)
 
 
 def _speaks(kind: type) -> bool:

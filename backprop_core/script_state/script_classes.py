@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import types
 from typing import Final
 
 from backprop_core.script_state.functions import is_script_file
@@ -16,6 +17,13 @@ def is_the_scripts(kind: type) -> bool:
         return True
     path = vars(module).get("__file__")
     return not isinstance(path, str) or is_script_file(path)
+
+
+def is_of_the_script(one: object) -> bool:
+    """Whether a class or a function is defined in the user's own code."""
+    if isinstance(one, type):
+        return is_the_scripts(one)
+    return type(one) is types.FunctionType and is_script_file(one.__code__.co_filename)
 
 
 def keeps_values(kind: type) -> bool:

@@ -49,7 +49,7 @@ def drawn_unseeded(files: Iterable[str] | None = None) -> list[str]:
     Args:
         files: its source files; None: those of its modules that are imported by now.
     """
-    deals: dict[str, str] = {}
+    deals: set[tuple[str, str]] = set()
     seeded: set[str] = set()
     for path in _own_files() if files is None else files:
         for name, call in _calls(path):
@@ -57,8 +57,8 @@ def drawn_unseeded(files: Iterable[str] | None = None) -> list[str]:
             if "seed" in last.lower():  # by a name that is not known: of all
                 seeded |= {family} if family else set(_FAMILIES.values())
             elif family and last in _DEALS and not _is_settled(last, call):
-                deals[last] = family
-    return sorted(name for name, family in deals.items() if family not in seeded)
+                deals.add((last, family))
+    return sorted({name for name, family in deals if family not in seeded})
 
 
 def _own_files() -> list[str]:

@@ -31,6 +31,10 @@ from backprop_core.session.unseeded_script import drawn_unseeded
         ("import random, keras\nkeras.utils.set_random_seed(0)\nrandom.shuffle(x)", []),
         ("from helpers import fix_seeds\nimport random\nfix_seeds()\nrandom.shuffle(x)", []),
         ("from torch.utils.data import DataLoader\nDataLoader(data, shuffle=True)", []),
+        (
+            "import random, numpy\nrandom.shuffle(a)\nnumpy.random.shuffle(b)\nnumpy.random.seed(0)",
+            ["shuffle"],
+        ),
         ("policy.sample()\nshuffle(x)\nmine().choice(x)", []),
         ("import random\nrandom.shuffle(files", []),
     ],
